@@ -1,0 +1,76 @@
+//! Seeded shuffling of what has no order: the offered tools, the parameters of a tool, the keys of a definition.
+//!
+//! Without it a model learns positions instead of names. The seed comes from the example's place in the epoch, so that a
+//! resumed run shuffles as the uninterrupted one would have.
+
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+use serde_json::{Map, Value};
+
+/// The random stream for one purpose at one position: equal inputs give equal streams, others unrelated ones.
+///
+/// The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied to each input in turn.
+pub fn stream(seed: u64, inputs: &[u64]) -> ChaCha8Rng {
+    let mixed = inputs.iter().fold(seed, |state, &input| {
+        let mut z = state ^ input.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    });
+    ChaCha8Rng::seed_from_u64(mixed)
+}
+
+/// Shuffles the order of tools, and in each the order of its keys and of its parameters.
+///
+/// `tools` are definitions in native form; the members of a parameter (`type`, `description`, `required`) keep their order.
+pub fn shuffle_tools(tools: &mut [Value], rng: &mut ChaCha8Rng) {
+    tools.shuffle(rng);
+    for tool in tools {
+        if let Value::Object(object) = tool {
+            shuffle_keys(object, rng);
+            if let Some(Value::Object(parameters)) = object.get_mut("parameters") {
+                shuffle_keys(parameters, rng);
+            }
+        }
+    }
+}
+
+fn shuffle_keys(object: &mut Map<String, Value>, rng: &mut ChaCha8Rng) {
+    let mut members: Vec<(String, Value)> = std::mem::take(object).into_iter().collect();
+    members.shuffle(rng);
+    *object = members.into_iter().collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn shuffling_keeps_the_contents_and_follows_the_seed() {
+        let parameters: Map<String, Value> = (0..6).map(|i| (format!("p{i}"), json!({"type": "string"}))).collect();
+        let tools: Vec<Value> =
+            (0..5).map(|i| json!({"name": format!("t{i}"), "description": "d", "parameters": parameters})).collect();
+        let shuffled = |seed| {
+            let mut copy = tools.clone();
+            shuffle_tools(&mut copy, &mut stream(seed, &[7]));
+            copy
+        };
+        let text = |tools: &[Value]| Value::from(tools.to_vec()).to_string();
+        assert_eq!(text(&shuffled(1)), text(&shuffled(1)));
+        assert_ne!(text(&shuffled(1)), text(&shuffled(2)));
+        let mut back = shuffled(1);
+        back.sort_by_key(|t| t["name"].as_str().map(str::to_owned));
+        assert_eq!(back, tools, "equal but for order");
+    }
+
+    #[test]
+    fn streams_of_different_inputs_differ() {
+        use rand::RngExt;
+        let first = |inputs: &[u64]| stream(3, inputs).random::<u64>();
+        assert_eq!(first(&[1, 2]), first(&[1, 2]));
+        assert_ne!(first(&[1, 2]), first(&[2, 1]));
+        assert_ne!(first(&[0]), first(&[0, 0]));
+    }
+}

@@ -1,0 +1,129 @@
+//! What can be wrong with input, and where it stands.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Line of a file, counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// Line number, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// Why one row cannot be used: the field, a short stable code to count by, and a sentence for the reader.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Problem {
+    /// Path of the field, such as `answers[0].arguments.city`; `line` for the row as a whole.
+    pub field: String,
+    /// Stable code to count and filter by.
+    pub code: ProblemCode,
+    /// One sentence: what was found and what was expected.
+    pub reason: String,
+}
+
+impl Problem {
+    /// A problem of `field`, told in one sentence.
+    pub fn new(field: impl Into<String>, code: ProblemCode, reason: impl Into<String>) -> Self {
+        Self { field: field.into(), code, reason: reason.into() }
+    }
+}
+
+/// The kinds of unusable rows. The snake_case names are the keys of every count that we print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// The line or an embedded string is not JSON.
+    NotJson,
+    /// A key is missing, or a value has another JSON type than its key requires.
+    BadField,
+    /// The query is missing, empty or blank.
+    EmptyQuery,
+    /// `tools` is not a list of tool definitions.
+    BadTools,
+    /// Two offered tools share a name.
+    DuplicateTool,
+    /// A call names a tool that is not offered.
+    UnknownTool,
+    /// A call has an argument that its tool does not declare.
+    UnknownArgument,
+    /// A call lacks a required argument.
+    MissingArgument,
+    /// An argument has another type than declared.
+    WrongType,
+    /// The answer has more tokens than the decoder reads; it is skipped, never cut.
+    AnswerTooLong,
+}
+
+impl fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::NotJson => "not_json",
+            Self::BadField => "bad_field",
+            Self::EmptyQuery => "empty_query",
+            Self::BadTools => "bad_tools",
+            Self::DuplicateTool => "duplicate_tool",
+            Self::UnknownTool => "unknown_tool",
+            Self::UnknownArgument => "unknown_argument",
+            Self::MissingArgument => "missing_argument",
+            Self::WrongType => "wrong_type",
+            Self::AnswerTooLong => "answer_too_long",
+        };
+        f.write_str(name)
+    }
+}
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file could not be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A row cannot be used.
+    #[error("{place}: {problem}")]
+    Row {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// A file holds no row at all.
+    #[error("{}: no rows", .0.display())]
+    Empty(PathBuf),
+    /// The tokenizer file or its training input is unusable.
+    #[error("tokenizer{}: {reason}", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
+    Tokenizer {
+        /// The file, where one is involved.
+        path: Option<PathBuf>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A setting has a value that cannot work.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// What was expected.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// Wraps an I/O error with the file that it happened on.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+}

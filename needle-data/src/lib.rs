@@ -1,0 +1,44 @@
+//! Text in, token batches out. No tensors, no burn.
+//!
+//! A file imports only files above it in this map:
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | [`error`] | what can be wrong with input, and where |
+//! | [`names`] | snake_case tool names inside the model, the user's names outside |
+//! | [`tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
+//! | [`example`] | one `(query, tools, answers)` line, validated |
+//! | [`span_json`] | compact JSON of the answers together with the class of each byte |
+//! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
+//! | [`augment`] | seeded shuffling of tools, parameters and keys |
+//! | [`encode`] | example -> token ids and token classes |
+//! | [`source`] | lines of plain, gzip and zstd files, with their place |
+//! | [`split`] | per-tool train, validation and test parts |
+//! | [`pack`] | several examples in one row |
+//! | [`batch`] | rows of ids as plain arrays, and the seeded order of an epoch |
+//! | [`stats`] | what is in a file |
+//! | [`synth`] | the built-in generator of tool-call examples |
+//!
+//! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
+
+pub mod augment;
+pub mod batch;
+pub mod encode;
+pub mod error;
+pub mod example;
+pub mod names;
+pub mod pack;
+pub mod source;
+pub mod span_json;
+pub mod split;
+pub mod stats;
+pub mod synth;
+pub mod tokenizer;
+pub mod tool;
+
+pub use batch::{Batch, RetrievalBatch};
+pub use encode::{EncodeConfig, EncodedExample, Encoder, TokenClass};
+pub use error::{DataError, Place, Problem};
+pub use example::{Call, Example};
+pub use tokenizer::Tokenizer;
+pub use tool::Tool;

@@ -1,0 +1,76 @@
+//! What can be wrong with a model or its files.
+
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A setting has a value that cannot work.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// What was expected.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A checkpoint's tensors are not those of its configuration.
+    #[error("{}: {}", path.display(), tensor_problems(missing, unexpected, misshapen))]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// Tensors that the configuration asks for and the file lacks.
+        missing: Vec<String>,
+        /// Tensors that the file has and the configuration does not ask for.
+        unexpected: Vec<String>,
+        /// Tensors of another shape: name, expected, found.
+        misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    },
+    /// A file or text of the data crate is unusable.
+    #[error(transparent)]
+    Data(#[from] needle_data::DataError),
+}
+
+impl ModelError {
+    /// Wraps an I/O error with the file that it happened on.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    /// A file that is not what it should be.
+    pub fn bad_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::BadFile { path: path.into(), reason: reason.into() }
+    }
+}
+
+fn tensor_problems(
+    missing: &[String],
+    unexpected: &[String],
+    misshapen: &[(String, Vec<usize>, Vec<usize>)],
+) -> String {
+    let mut parts = Vec::new();
+    for (what, names) in [("missing", missing), ("unexpected", unexpected)] {
+        if !names.is_empty() {
+            parts.push(format!("{what} tensors: {}", names.join(", ")));
+        }
+    }
+    for (name, expected, found) in misshapen {
+        parts.push(format!("{name} has shape {found:?}, the configuration asks for {expected:?}"));
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,195 @@
+//! INT4 safetensors and `vocab.txt`, as the third-party runtime `needle-infer` 0.3 reads them.
+//!
+//! Its source is the specification. Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte, input row `2p` in the low and
+//! `2p + 1` in the high nibble, `[pairs, out]`, padded to whole groups, with `.scale [groups, out]` in f32. The embedding is
+//! bf16, all else f32; scalars are written as `[1]`, since the runtime cannot parse `[]`. Sizes go into `__metadata__`.
+//! A line of `vocab.txt` is a piece, a tab and its merge score; the line's number is the id.
+
+use std::collections::HashMap;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use half::bf16;
+use needle_data::Tokenizer;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::config::SanConfig;
+use crate::error::ModelError;
+use crate::int4::{Bits, group_size, quantize};
+use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
+use crate::san::San;
+
+/// Name of the weights inside the artifact.
+pub const WEIGHTS: &str = "needle.safetensors";
+/// Name of the vocabulary inside the artifact.
+pub const VOCAB: &str = "vocab.txt";
+
+struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// The artifact's files, by name.
+///
+/// # Errors
+/// If the runtime cannot hold the tokenizer: a piece with a line break has no line of its own.
+pub fn artifact<B: Backend>(
+    model: &San<B>,
+    config: &SanConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
+    let mut entries = Entries(Vec::new());
+    params::visit(model, &mut entries);
+    let bad = |e: safetensors::SafeTensorError| ModelError::bad_file(WEIGHTS, e.to_string());
+    let views = entries
+        .0
+        .iter()
+        .map(|e| Ok((e.name.as_str(), TensorView::new(e.dtype, e.shape.clone(), &e.bytes).map_err(bad)?)))
+        .collect::<Result<Vec<_>, ModelError>>()?;
+    let weights = safetensors::serialize(views, Some(metadata(config))).map_err(bad)?;
+    Ok(vec![(WEIGHTS.to_owned(), weights), (VOCAB.to_owned(), vocab(tokenizer)?.into_bytes())])
+}
+
+fn metadata(config: &SanConfig) -> HashMap<String, String> {
+    [
+        ("d_model", config.d_model.to_string()),
+        ("num_heads", config.num_heads.to_string()),
+        ("num_kv_heads", config.num_kv_heads.to_string()),
+        ("num_encoder_layers", config.num_encoder_layers.to_string()),
+        ("num_decoder_layers", config.num_decoder_layers.to_string()),
+        ("vocab_size", config.vocab_size.to_string()),
+        ("max_enc_len", config.max_enc_len.to_string()),
+        ("max_dec_len", config.max_dec_len.to_string()),
+        ("rope_theta", format!("{:?}", config.rope_theta)),
+        ("no_feedforward", "True".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+fn vocab(tokenizer: &Tokenizer) -> Result<String, ModelError> {
+    let mut text = String::new();
+    for id in 0..tokenizer.vocab_size() as u32 {
+        let piece = tokenizer.piece(id).unwrap_or_default();
+        // The runtime cuts a line at its first tab.
+        if piece.contains(['\n', '\r', '\t']) {
+            let reason = format!(
+                "the piece {piece:?} (id {id}) has no line in this format; train the tokenizer on text without it"
+            );
+            return Err(ModelError::bad_file(VOCAB, reason));
+        }
+        text.push_str(&format!("{piece}\t{}\n", tokenizer.score(id)));
+    }
+    Ok(text)
+}
+
+struct Entries(Vec<Entry>);
+
+impl<B: Backend> ParamVisitor<B> for Entries {
+    fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
+        let name = artifact_name(&info.name);
+        if info.is_attention_matrix() {
+            let [inputs, outputs] = [info.shape[0], info.shape[1]];
+            let quantized = quantize(tensor.reshape([inputs, outputs]), Bits::Int4);
+            let [groups, _] = quantized.scales.dims();
+            let codes: Vec<f32> = quantized.codes.into_data().iter::<f32>().collect();
+            let pairs = groups * group_size(inputs) / 2;
+            self.0.push(Entry {
+                name: name.clone(),
+                dtype: Dtype::I8,
+                shape: vec![pairs, outputs],
+                bytes: pack(&codes, pairs, outputs),
+            });
+            let scales = quantized.scales.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
+            self.0.push(Entry {
+                name: format!("{name}.scale"),
+                dtype: Dtype::F32,
+                shape: vec![groups, outputs],
+                bytes: scales,
+            });
+            return;
+        }
+        let values = tensor.into_data();
+        let (dtype, bytes) = if info.name == EMBEDDING {
+            (Dtype::BF16, values.iter::<f32>().flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect())
+        } else {
+            (Dtype::F32, values.iter::<f32>().flat_map(f32::to_le_bytes).collect())
+        };
+        self.0.push(Entry { name, dtype, shape: info.shape, bytes });
+    }
+}
+
+/// Two codes a byte, `[pairs, out]`; rows beyond the input are 0.
+fn pack(codes: &[f32], pairs: usize, outputs: usize) -> Vec<u8> {
+    let nibble = |row: usize, column: usize| codes.get(row * outputs + column).map_or(0, |&c| c as i8 as u8 & 0x0F);
+    let mut bytes = Vec::with_capacity(pairs * outputs);
+    for pair in 0..pairs {
+        bytes.extend((0..outputs).map(|column| nibble(2 * pair, column) | nibble(2 * pair + 1, column) << 4));
+    }
+    bytes
+}
+
+/// The runtime's name of a parameter.
+fn artifact_name(name: &str) -> String {
+    let renamed = match name {
+        EMBEDDING => "embedding",
+        "model.encoder.final_norm.weight" => "encoder_final_norm",
+        "model.decoder.norm.weight" => "decoder_final_norm",
+        "retrieval_head.hidden.weight" => "contrastive_hidden_kernel",
+        "retrieval_head.hidden.bias" => "contrastive_hidden_bias",
+        "retrieval_head.proj.weight" => "contrastive_proj_kernel",
+        "retrieval_head.log_temp" => "log_temp",
+        layer => {
+            let is_encoder = layer.starts_with("model.encoder");
+            return layer
+                .replace("model.encoder.layers.", "encoder.")
+                .replace("model.decoder.layers.", "decoder.")
+                .replace(".encoder_attn_layer_norm.weight", ".cross_attn_norm")
+                .replace(".encoder_attn.", ".cross_attn.")
+                .replace(".input_layernorm.weight", if is_encoder { ".norm" } else { ".self_attn_norm" })
+                .replace(".q_proj.weight", ".wq")
+                .replace(".k_proj.weight", ".wk")
+                .replace(".v_proj.weight", ".wv")
+                .replace(".out_proj.weight", ".wo")
+                .replace("_norm.weight", "_norm")
+                .replace(".attn_gate", ".self_attn_gate");
+        }
+    };
+    renamed.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    #[test]
+    fn parameters_have_the_names_that_the_runtime_looks_for() {
+        let config = SanConfig::preset("tiny").unwrap();
+        let model = San::<Flex>::new(&config, 0, &Default::default()).unwrap();
+        let names: Vec<String> = params::list(&model).iter().map(|p| artifact_name(&p.name)).collect();
+        for name in [
+            "embedding",
+            "encoder.0.norm",
+            "encoder.1.self_attn.wo",
+            "encoder.0.self_attn.q_norm",
+            "encoder.0.self_attn_gate",
+            "decoder.0.self_attn_norm",
+            "decoder.0.self_attn_gate",
+            "decoder.1.cross_attn_norm",
+            "decoder.1.cross_attn.wk",
+            "decoder.1.cross_attn.k_norm",
+            "decoder.1.cross_attn_gate",
+            "decoder_final_norm",
+        ] {
+            assert!(names.iter().any(|n| n == name), "{name} is not among {names:#?}");
+        }
+    }
+
+    #[test]
+    fn two_codes_share_a_byte_low_nibble_first() {
+        assert_eq!(pack(&[7.0, -8.0, -1.0, 1.0, 3.0, 2.0], 2, 2), [0xF7, 0x18, 0x03, 0x02]);
+    }
+}

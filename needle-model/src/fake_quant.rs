@@ -1,0 +1,82 @@
+//! A model that computes as its quantized form will.
+//!
+//! In training, the forward pass sees the quantized weights and the gradient passes as if they had not been rounded (the
+//! straight-through estimator, Bengio et al., arXiv:1308.3432). For evaluation, the weights are simply replaced.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use crate::int4::{Bits, quantize};
+use crate::params::{self, EMBEDDING, ParamInfo, ParamMapper};
+use crate::san::San;
+
+/// What a model is evaluated, exported and run at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// As trained.
+    F32,
+    /// Q, K, V and O in INT4, the embedding in bf16: what the `needle-rs` artifact holds.
+    Int4,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Int4 => "int4",
+        })
+    }
+}
+
+/// Replaces the tensors that `quantizes` chooses by what their codes stand for, with straight-through gradients.
+struct FakeQuantize<F> {
+    bits: Bits,
+    quantizes: F,
+}
+
+impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for FakeQuantize<F> {
+    fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
+        if !(self.quantizes)(&info) {
+            return tensor;
+        }
+        let shape = tensor.shape();
+        let outputs = info.shape.last().copied().unwrap_or(1);
+        let rounded = quantize(tensor.clone().detach().reshape([-1, outputs as i32]), self.bits).dequantize();
+        // The first difference is exactly 0, so the value is exactly the rounded one; its gradient is 1.
+        tensor.clone() - tensor.detach() + rounded.reshape(shape)
+    }
+}
+
+/// `model` with the parameters that `quantizes` chooses fake-quantized; gradients reach the original weights.
+pub fn fake_quantize<B: Backend>(model: San<B>, bits: Bits, quantizes: impl Fn(&ParamInfo) -> bool) -> San<B> {
+    params::map(model, &mut FakeQuantize { bits, quantizes })
+}
+
+/// Rounds the embedding to bf16.
+struct RoundEmbedding;
+
+impl<B: Backend> ParamMapper<B> for RoundEmbedding {
+    fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
+        if info.name != EMBEDDING {
+            return tensor;
+        }
+        let (device, shape) = (tensor.device(), tensor.shape());
+        let mut values: Vec<f32> = tensor.into_data().convert::<f32>().iter::<f32>().collect();
+        for value in &mut values {
+            *value = half::bf16::from_f32(*value).to_f32();
+        }
+        Tensor::from_data(burn::tensor::TensorData::new(values, shape), &device)
+    }
+}
+
+/// `model` as it computes at `precision`.
+pub fn at_precision<B: Backend>(model: San<B>, precision: Precision) -> San<B> {
+    match precision {
+        Precision::F32 => model,
+        Precision::Int4 => {
+            let model = fake_quantize(model, Bits::Int4, ParamInfo::is_attention_matrix);
+            params::map(model, &mut RoundEmbedding)
+        }
+    }
+}

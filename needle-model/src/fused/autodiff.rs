@@ -1,0 +1,180 @@
+//! Each fused operation as one node of burn's autodiff graph.
+//!
+//! The forward pass runs on the inner backend and keeps its inputs; the backward pass hands them to the inner backend's
+//! own backward function.
+
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+
+use super::{FusedOps, MaskPrimitive};
+
+/// Gives each parent that wants one its gradient.
+macro_rules! register {
+    ($grads:ident, $backend:ty, $parents:expr, $gradients:expr) => {
+        for (parent, gradient) in $parents.into_iter().zip($gradients) {
+            if let Some(node) = parent {
+                $grads.register::<$backend>(node.id, gradient);
+            }
+        }
+    };
+}
+
+/// Registers `$op` with its parents and state; `$forward` computes the output.
+macro_rules! tracked {
+    ($op:expr, $strategy:ty, [$($parent:ident),+], $state:expr, $forward:expr) => {
+        match $op.prepare::<$strategy>([$($parent.node.clone()),+]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let output = $forward;
+                #[allow(clippy::redundant_closure_call)]
+                let state = $state(&output);
+                prep.finish(state, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish($forward),
+        }
+    };
+}
+
+#[derive(Debug)]
+struct NormBackward;
+
+impl<B: FusedOps> Backward<B, 2> for NormBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>, f32);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, gain, epsilon) = ops.state;
+        let (dx, dgain) = B::zc_rms_norm_backward(x, gain, grad, epsilon);
+        register!(grads, B, ops.parents, [dx, dgain]);
+    }
+}
+
+#[derive(Debug)]
+struct RopeBackward;
+
+impl<B: FusedOps> Backward<B, 1> for RopeBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (cos, sin) = ops.state;
+        register!(grads, B, ops.parents, [B::rope(grad, cos, B::float_neg(sin))]);
+    }
+}
+
+#[derive(Debug)]
+struct AttentionBackward;
+
+impl<B: FusedOps> Backward<B, 3> for AttentionBackward {
+    type State = ([FloatTensor<B>; 4], MaskPrimitive<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([q, k, v, out], mask) = ops.state;
+        register!(grads, B, ops.parents, B::grouped_query_attention_backward(q, k, v, mask, out, grad));
+    }
+}
+
+#[derive(Debug)]
+struct GatedResidualBackward;
+
+impl<B: FusedOps> Backward<B, 3> for GatedResidualBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (branch, gate) = ops.state;
+        let (dbranch, dgate) = B::gated_residual_backward(branch, gate, grad.clone());
+        register!(grads, B, ops.parents, [grad, dbranch, dgate]);
+    }
+}
+
+#[derive(Debug)]
+struct TiedCrossEntropyBackward;
+
+impl<B: FusedOps> Backward<B, 2> for TiedCrossEntropyBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (hidden, embedding, targets) = ops.state;
+        let (dhidden, dembedding) = B::tied_cross_entropy_backward(hidden, embedding, targets, grad);
+        register!(grads, B, ops.parents, [dhidden, dembedding]);
+    }
+}
+
+impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        let inputs = (x.primitive.clone(), gain.primitive.clone());
+        tracked!(
+            NormBackward,
+            C,
+            [x, gain],
+            |_: &_| (inputs.0, inputs.1, epsilon),
+            B::zc_rms_norm(x.primitive, gain.primitive, epsilon)
+        )
+    }
+
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (cos, sin) = (cos.primitive, sin.primitive);
+        tracked!(
+            RopeBackward,
+            C,
+            [x],
+            |_: &_| (cos.clone(), sin.clone()),
+            B::rope(x.primitive, cos.clone(), sin.clone())
+        )
+    }
+
+    fn grouped_query_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: MaskPrimitive<Self>,
+    ) -> FloatTensor<Self> {
+        let mask = MaskPrimitive::<B> {
+            query_segments: mask.query_segments,
+            key_segments: mask.key_segments,
+            causal: mask.causal,
+        };
+        let inputs = [&q, &k, &v].map(|t| t.primitive.clone());
+        tracked!(
+            AttentionBackward,
+            C,
+            [q, k, v],
+            |out: &FloatTensor<B>| {
+                let [q, k, v] = inputs;
+                ([q, k, v, out.clone()], mask.clone())
+            },
+            B::grouped_query_attention(q.primitive, k.primitive, v.primitive, mask.clone())
+        )
+    }
+
+    fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
+        let inputs = (branch.primitive.clone(), gate.primitive.clone());
+        tracked!(
+            GatedResidualBackward,
+            C,
+            [x, branch, gate],
+            |_: &_| inputs,
+            B::gated_residual(x.primitive, branch.primitive, gate.primitive)
+        )
+    }
+
+    fn tied_cross_entropy(
+        hidden: FloatTensor<Self>,
+        embedding: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let inputs = (hidden.primitive.clone(), embedding.primitive.clone(), targets.clone());
+        tracked!(
+            TiedCrossEntropyBackward,
+            C,
+            [hidden, embedding],
+            |_: &_| inputs,
+            B::tied_cross_entropy(hidden.primitive, embedding.primitive, targets)
+        )
+    }
+}

@@ -1,0 +1,350 @@
+//! Grouped-query attention, forward and backward, one `(batch row, key/value head)` at a time.
+//!
+//! Queries of one segment form a run, and a run sees one stretch of keys, so blocks that no segment shares are never
+//! touched. The backward pass computes the weights anew instead of keeping them (as FlashAttention, arXiv:2205.14135):
+//! memory grows with the longest run, not with its square times the heads.
+
+use burn_flex::Flex;
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::gemm::{Parallelism, View, product};
+use super::{MaskPrimitive, integers, math};
+
+/// Sizes of one attention.
+pub(super) struct AttentionShape {
+    batch: usize,
+    q_len: usize,
+    k_len: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl AttentionShape {
+    pub(super) fn new([batch, q_len, heads, head_dim]: [usize; 4], [_, k_len, kv_heads, _]: [usize; 4]) -> Self {
+        Self { batch, q_len, k_len, heads, kv_heads, head_dim }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+}
+
+/// The mask on the host.
+pub(super) struct Mask {
+    query_segments: Option<Vec<i32>>,
+    key_segments: Option<Vec<i32>>,
+    causal: bool,
+}
+
+/// Queries `start..end` of one segment, and the keys `keys.0..keys.1` outside which they see nothing.
+struct Run {
+    start: usize,
+    end: usize,
+    segment: Option<i32>,
+    keys: (usize, usize),
+}
+
+impl Mask {
+    pub(super) fn new(mask: &MaskPrimitive<Flex>, shape: &AttentionShape) -> Self {
+        let query_segments = mask.query_segments.as_ref().map(integers);
+        let key_segments = mask.key_segments.as_ref().map(integers);
+        assert!(
+            query_segments.as_ref().is_none_or(|s| s.len() == shape.batch * shape.q_len),
+            "query segments are [batch, q_len]"
+        );
+        assert!(
+            key_segments.as_ref().is_none_or(|s| s.len() == shape.batch * shape.k_len),
+            "key segments are [batch, k_len]"
+        );
+        assert!(!mask.causal || shape.k_len >= shape.q_len, "causal attention has a key for each query");
+        Self { query_segments, key_segments, causal: mask.causal }
+    }
+
+    fn keys<'a>(&'a self, shape: &AttentionShape, row: usize) -> Option<&'a [i32]> {
+        self.key_segments.as_ref().map(|s| &s[row * shape.k_len..][..shape.k_len])
+    }
+
+    fn runs(&self, shape: &AttentionShape, row: usize) -> Vec<Run> {
+        let keys = self.keys(shape, row);
+        let stretch = |sees: &dyn Fn(i32) -> bool| match keys {
+            None => (0, shape.k_len),
+            Some(keys) => {
+                let first = keys.iter().position(|&s| sees(s)).unwrap_or(0);
+                let end = keys.iter().rposition(|&s| sees(s)).map_or(first, |last| last + 1);
+                (first, end)
+            }
+        };
+        let Some(segments) = &self.query_segments else {
+            return vec![Run { start: 0, end: shape.q_len, segment: None, keys: stretch(&|s| s != 0) }];
+        };
+        let segments = &segments[row * shape.q_len..][..shape.q_len];
+        let mut runs: Vec<Run> = Vec::new();
+        for (i, &segment) in segments.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if run.segment == Some(segment) => run.end = i + 1,
+                _ => runs.push(Run {
+                    start: i,
+                    end: i + 1,
+                    segment: Some(segment),
+                    keys: stretch(&|s| s == segment && s != 0),
+                }),
+            }
+        }
+        runs
+    }
+}
+
+impl Run {
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn num_keys(&self) -> usize {
+        self.keys.1 - self.keys.0
+    }
+
+    /// Turns scores `[len, num_keys]` into weights: rows that see nothing get zeros.
+    #[inline(always)]
+    fn softmax(&self, scores: &mut [f32], shape: &AttentionShape, mask: &Mask, row: usize) {
+        let keys = mask.keys(shape, row).map(|k| &k[self.keys.0..self.keys.1]);
+        let hides = |segment: i32| segment == 0 || self.segment.is_some_and(|own| own != segment);
+        let some_hidden = keys.is_some_and(|keys| keys.iter().any(|&s| hides(s)));
+        for (i, scores) in scores.chunks_exact_mut(self.num_keys()).enumerate() {
+            let seen = if mask.causal {
+                // The last query stands beside the last key.
+                let position = self.start + i + (shape.k_len - shape.q_len);
+                (position + 1).saturating_sub(self.keys.0).min(scores.len())
+            } else {
+                scores.len()
+            };
+            let (scores, unseen) = scores.split_at_mut(seen);
+            unseen.fill(0.0);
+            if let Some(keys) = keys.filter(|_| some_hidden) {
+                for (score, &segment) in scores.iter_mut().zip(keys) {
+                    if hides(segment) {
+                        *score = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            let max = math::max(scores);
+            if max == f32::NEG_INFINITY {
+                scores.fill(0.0);
+                continue;
+            }
+            let sum = math::exp_sum(scores, 1.0, max);
+            let inverse = 1.0 / sum;
+            for score in scores {
+                *score *= inverse;
+            }
+        }
+    }
+
+    /// Queries of the run that see no key: their softmax over equal scores is uniform over *all* keys.
+    fn blind(&self, mask: &Mask, shape: &AttentionShape, row: usize) -> Vec<usize> {
+        let keys = mask.keys(shape, row);
+        let hides = |segment: i32| segment == 0 || self.segment.is_some_and(|own| own != segment);
+        let first_seen = match keys {
+            None => Some(0),
+            Some(keys) => keys.iter().position(|&s| !hides(s)),
+        };
+        let before = shape.k_len - shape.q_len.min(shape.k_len);
+        match first_seen {
+            None => (self.start..self.end).collect(),
+            Some(first) if mask.causal => (self.start..self.end).filter(|i| i + before < first).collect(),
+            Some(_) => Vec::new(),
+        }
+    }
+}
+
+/// A pointer to an output of which every task writes its own part.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: tasks write disjoint elements, see where it is used.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: offsets stay inside the output that the pointer came from.
+        unsafe { self.0.add(offset) }
+    }
+
+    /// # Safety
+    /// The elements belong to the calling task alone.
+    #[expect(clippy::mut_from_ref, reason = "each task asks for its own elements")]
+    unsafe fn slice<'a>(&self, offset: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: the caller vouches for it.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
+    }
+}
+
+/// Runs `task` for each batch row and key/value head.
+fn for_each_head(shape: &AttentionShape, task: impl Fn(usize, usize) + Sync) {
+    (0..shape.batch * shape.kv_heads).into_par_iter().for_each(|i| task(i / shape.kv_heads, i % shape.kv_heads));
+}
+
+/// The attention's result, `[batch, q_len, heads, head_dim]`.
+pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
+    let arch = Arch::new();
+    let mut out = vec![0.0; q.len()];
+    let shared = Shared(out.as_mut_ptr());
+    let (q_stride, k_stride, head_dim) =
+        (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.head_dim);
+    for_each_head(shape, |row, kv_head| {
+        let mut scores = Vec::new();
+        let k_row = row * shape.k_len * k_stride + kv_head * head_dim;
+        for run in mask.runs(shape, row) {
+            let (m, n) = (run.len(), run.num_keys());
+            let k_start = k_row + run.keys.0 * k_stride;
+            scores.clear();
+            scores.resize(m * n, 0.0);
+            for head in group(shape, kv_head) {
+                let q_start = (row * shape.q_len + run.start) * q_stride + head * head_dim;
+                if n > 0 {
+                    let keys = View::new(&k[k_start..], k_stride).transposed();
+                    let queries = View::new(&q[q_start..], q_stride);
+                    // SAFETY: `scores` is this task's own; the output's elements belong to this row and head.
+                    unsafe {
+                        product(
+                            [m, n, head_dim],
+                            scores.as_mut_ptr(),
+                            n,
+                            0.0,
+                            shape.scale(),
+                            queries,
+                            keys,
+                            Parallelism::None,
+                        );
+                        arch.dispatch(
+                            #[inline(always)]
+                            || run.softmax(&mut scores, shape, mask, row),
+                        );
+                        let weights = View::new(&scores, n);
+                        let values = View::new(&v[k_start..], k_stride);
+                        product(
+                            [m, head_dim, n],
+                            shared.at(q_start),
+                            q_stride,
+                            0.0,
+                            1.0,
+                            weights,
+                            values,
+                            Parallelism::None,
+                        );
+                    }
+                }
+                for query in run.blind(mask, shape, row) {
+                    let offset = (row * shape.q_len + query) * q_stride + head * head_dim;
+                    // SAFETY: this query and head belong to this task.
+                    let out = unsafe { shared.slice(offset, head_dim) };
+                    out.fill(0.0);
+                    for key in 0..shape.k_len {
+                        math::add_scaled(out, &v[k_row + key * k_stride..][..head_dim], 1.0 / shape.k_len as f32);
+                    }
+                }
+            }
+        }
+    });
+    out
+}
+
+/// Gradients with respect to `q`, `k` and `v`; the formula is [`super::reference::attention_backward`]'s.
+pub(super) fn backward(
+    shape: &AttentionShape,
+    mask: &Mask,
+    [q, k, v]: [&[f32]; 3],
+    out: &[f32],
+    grad: &[f32],
+) -> [Vec<f32>; 3] {
+    let arch = Arch::new();
+    let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+    let [dq_out, dk_out, dv_out] = [&mut dq, &mut dk, &mut dv].map(|t| Shared(t.as_mut_ptr()));
+    let (q_stride, k_stride, head_dim) =
+        (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.head_dim);
+    for_each_head(shape, |row, kv_head| {
+        let (mut weights, mut slopes) = (Vec::new(), Vec::new());
+        let k_row = row * shape.k_len * k_stride + kv_head * head_dim;
+        for run in mask.runs(shape, row) {
+            let (m, n) = (run.len(), run.num_keys());
+            let k_start = k_row + run.keys.0 * k_stride;
+            weights.clear();
+            weights.resize(m * n, 0.0);
+            slopes.clear();
+            slopes.resize(m * n, 0.0);
+            for head in group(shape, kv_head) {
+                let q_start = (row * shape.q_len + run.start) * q_stride + head * head_dim;
+                if n > 0 {
+                    let queries = View::new(&q[q_start..], q_stride);
+                    let keys = View::new(&k[k_start..], k_stride);
+                    let values = View::new(&v[k_start..], k_stride);
+                    let grads = View::new(&grad[q_start..], q_stride);
+                    let one = Parallelism::None;
+                    // SAFETY: `weights` and `slopes` are this task's own; it alone writes this row's queries of its heads
+                    // and keys of its key/value head, one head after the other.
+                    unsafe {
+                        product(
+                            [m, n, head_dim],
+                            weights.as_mut_ptr(),
+                            n,
+                            0.0,
+                            shape.scale(),
+                            queries,
+                            keys.transposed(),
+                            one,
+                        );
+                        arch.dispatch(
+                            #[inline(always)]
+                            || run.softmax(&mut weights, shape, mask, row),
+                        );
+                        let p = View::new(&weights, n);
+                        product([n, head_dim, m], dv_out.at(k_start), k_stride, 1.0, 1.0, p.transposed(), grads, one);
+                        product([m, n, head_dim], slopes.as_mut_ptr(), n, 0.0, 1.0, grads, values.transposed(), one);
+                        arch.dispatch(
+                            #[inline(always)]
+                            || {
+                                for i in 0..m {
+                                    let at = q_start + i * q_stride;
+                                    let delta = math::dot(&grad[at..at + head_dim], &out[at..at + head_dim]);
+                                    for (slope, weight) in
+                                        slopes[i * n..(i + 1) * n].iter_mut().zip(&weights[i * n..(i + 1) * n])
+                                    {
+                                        *slope = weight * (*slope - delta);
+                                    }
+                                }
+                            },
+                        );
+                        let ds = View::new(&slopes, n);
+                        product([m, head_dim, n], dq_out.at(q_start), q_stride, 0.0, shape.scale(), ds, keys, one);
+                        product(
+                            [n, head_dim, m],
+                            dk_out.at(k_start),
+                            k_stride,
+                            1.0,
+                            shape.scale(),
+                            ds.transposed(),
+                            queries,
+                            one,
+                        );
+                    }
+                }
+                for query in run.blind(mask, shape, row) {
+                    let at = (row * shape.q_len + query) * q_stride + head * head_dim;
+                    for key in 0..shape.k_len {
+                        // SAFETY: the keys of this row and key/value head belong to this task.
+                        let dv = unsafe { dv_out.slice(k_row + key * k_stride, head_dim) };
+                        math::add_scaled(dv, &grad[at..at + head_dim], 1.0 / shape.k_len as f32);
+                    }
+                }
+            }
+        }
+    });
+    [dq, dk, dv]
+}
+
+fn group(shape: &AttentionShape, kv_head: usize) -> std::ops::Range<usize> {
+    let group = shape.heads / shape.kv_heads;
+    kv_head * group..(kv_head + 1) * group
+}

@@ -1,0 +1,138 @@
+//! Vectorizable arithmetic on slices.
+//!
+//! Every function here is inlined into a closure that `pulp` compiles for the best instruction set of the machine, so they
+//! are plain loops without branches. Sums go over [`LANES`] partial sums: the compiler may not reorder a float sum by
+//! itself.
+
+/// Partial sums of a reduction: two AVX-512 registers, or four of AVX.
+pub(super) const LANES: usize = 32;
+
+/// `e^x` to 2 units in the last place for `x <= 0`, by Cephes' expf: range reduction by ln 2 in two parts and a polynomial
+/// of degree 5 (Moshier 1989). Below -87 it gives 0.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // 1.5 * 2^23: adding it rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.max(-87.0);
+    let n = clamped.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_6e-1);
+    p = p.mul_add(r, 5.000_000_1e-1);
+    let mantissa = (p * r).mul_add(r, r) + 1.0;
+    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    let y = mantissa * power;
+    // The clamp hides NaN, and a loss of NaN must be seen.
+    if x < -87.0 {
+        0.0
+    } else if x.is_nan() {
+        x
+    } else {
+        y
+    }
+}
+
+#[inline(always)]
+fn reduce(mut lane: impl FnMut(usize) -> f32, len: usize) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let whole = len / LANES * LANES;
+    let mut start = 0;
+    while start < whole {
+        for (j, sum) in sums.iter_mut().enumerate() {
+            *sum += lane(start + j);
+        }
+        start += LANES;
+    }
+    let mut tail = 0.0;
+    for i in whole..len {
+        tail += lane(i);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for j in 0..width {
+            sums[j] += sums[j + width];
+        }
+        width /= 2;
+    }
+    sums[0] + tail
+}
+
+/// `sum(a * b)`.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let len = a.len().min(b.len());
+    let (a, b) = (&a[..len], &b[..len]);
+    reduce(|i| a[i] * b[i], len)
+}
+
+/// `sum(a * b * c)`.
+#[inline(always)]
+pub(super) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let len = a.len().min(b.len()).min(c.len());
+    let (a, b, c) = (&a[..len], &b[..len], &c[..len]);
+    reduce(|i| a[i] * b[i] * c[i], len)
+}
+
+/// `y += scale * x`.
+#[inline(always)]
+pub(super) fn add_scaled(y: &mut [f32], x: &[f32], scale: f32) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += scale * x;
+    }
+}
+
+/// The largest value; `-inf` of none.
+#[inline(always)]
+pub(super) fn max(values: &[f32]) -> f32 {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for (b, &x) in best.iter_mut().zip(chunk) {
+            *b = if x > *b { x } else { *b };
+        }
+    }
+    best.iter().chain(tail).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Replaces each `x` by `e^(scale * x - shift)` and gives their sum.
+#[inline(always)]
+pub(super) fn exp_sum(values: &mut [f32], scale: f32, shift: f32) -> f32 {
+    for x in values.iter_mut() {
+        *x = exp(x.mul_add(scale, -shift));
+    }
+    reduce(|i| values[i], values.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_float64() {
+        let worst = (0..100_000).map(|i| -(i as f32) * 8.7e-4).map(|x| {
+            let exact = f64::from(x).exp();
+            (f64::from(exp(x)) - exact).abs() / exact
+        });
+        let worst = worst.fold(0.0, f64::max);
+        assert!(worst < 2.5e-7, "relative error {worst}");
+        assert_eq!((exp(0.0), exp(-1e4), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn reductions_take_every_element_once() {
+        for len in [0, 1, 31, 32, 33, 100] {
+            let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let ones = vec![1.0; len];
+            assert_eq!(dot(&values, &ones), (0..len).sum::<usize>() as f32);
+            assert_eq!(dot3(&values, &ones, &ones), (0..len).sum::<usize>() as f32);
+            assert_eq!(max(&values), if len == 0 { f32::NEG_INFINITY } else { (len - 1) as f32 });
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Row by row: norm, rotary embedding, gated residual.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::math;
+
+/// Values of one piece of work; fixed, so that sums are added in the same order whatever the number of threads.
+const PIECE: usize = 1 << 15;
+
+fn rows_per_piece(width: usize) -> usize {
+    (PIECE / width.max(1)).max(1)
+}
+
+/// `out = (1 + gain) * x / sqrt(mean(x^2) + epsilon)`, row by row.
+pub(super) fn norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
+    let (arch, width) = (Arch::new(), gain.len());
+    let mut out = vec![0.0; x.len()];
+    let piece = rows_per_piece(width) * width;
+    out.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(out, x)| {
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let inverse = inverse_rms(x, epsilon);
+                    for ((out, x), gain) in out.iter_mut().zip(x).zip(gain) {
+                        *out = (1.0 + gain) * (x * inverse);
+                    }
+                }
+            },
+        );
+    });
+    out
+}
+
+#[inline(always)]
+fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+    1.0 / (math::dot(x, x) / x.len() as f32 + epsilon).sqrt()
+}
+
+/// Gradients with respect to `x` and `gain`; the formula is [`super::reference::zc_rms_norm_backward`]'s.
+pub(super) fn norm_backward(x: &[f32], gain: &[f32], grad: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
+    let (arch, width) = (Arch::new(), gain.len());
+    let mut dx = vec![0.0; x.len()];
+    let piece = rows_per_piece(width) * width;
+    let factor: Vec<f32> = gain.iter().map(|g| 1.0 + g).collect();
+    let partial: Vec<Vec<f32>> = dx
+        .par_chunks_mut(piece)
+        .zip(x.par_chunks(piece))
+        .zip(grad.par_chunks(piece))
+        .map(|((dx, x), grad)| {
+            let mut dgain = vec![0.0; width];
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(grad.chunks_exact(width));
+                    for ((dx, x), grad) in rows {
+                        let inverse = inverse_rms(x, epsilon);
+                        let projection = math::dot3(grad, &factor, x) * inverse * inverse * inverse / width as f32;
+                        for i in 0..width {
+                            dgain[i] += grad[i] * x[i] * inverse;
+                            dx[i] = grad[i] * factor[i] * inverse - x[i] * projection;
+                        }
+                    }
+                },
+            );
+            dgain
+        })
+        .collect();
+    (dx, sum(&partial, width))
+}
+
+fn sum(partial: &[Vec<f32>], width: usize) -> Vec<f32> {
+    let mut total = vec![0.0; width];
+    for part in partial {
+        math::add_scaled(&mut total, part, 1.0);
+    }
+    total
+}
+
+/// Half-split rotation of `x [batch, seq, heads, head_dim]` by `cos` and `sin` `[seq, head_dim / 2]`.
+pub(super) fn rope(x: &[f32], cos: &[f32], sin: &[f32], [seq, heads, head_dim]: [usize; 3]) -> Vec<f32> {
+    let (arch, half, width) = (Arch::new(), head_dim / 2, heads * head_dim);
+    let mut out = vec![0.0; x.len()];
+    let rows = rows_per_piece(width);
+    out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width)).enumerate().for_each(|(piece, (out, x))| {
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                for (row, (out, x)) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate() {
+                    let position = (piece * rows + row) % seq;
+                    let cos = &cos[position * half..][..half];
+                    let sin = &sin[position * half..][..half];
+                    for (out, x) in out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
+                        let ((a, b), (out_a, out_b)) = (x.split_at(half), out.split_at_mut(half));
+                        for i in 0..half {
+                            out_a[i] = a[i] * cos[i] - b[i] * sin[i];
+                            out_b[i] = b[i] * cos[i] + a[i] * sin[i];
+                        }
+                    }
+                }
+            },
+        );
+    });
+    out
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// `x + sigmoid(gate) * branch`.
+pub(super) fn gated_residual(x: &[f32], branch: &[f32], gate: f32) -> Vec<f32> {
+    let (arch, scale) = (Arch::new(), sigmoid(gate));
+    let mut out = x.to_vec();
+    out.par_chunks_mut(PIECE).zip(branch.par_chunks(PIECE)).for_each(|(out, branch)| {
+        arch.dispatch(
+            #[inline(always)]
+            || math::add_scaled(out, branch, scale),
+        );
+    });
+    out
+}
+
+/// Gradients with respect to `branch` and `gate`.
+pub(super) fn gated_residual_backward(branch: &[f32], gate: f32, grad: &[f32]) -> (Vec<f32>, f32) {
+    let (arch, scale) = (Arch::new(), sigmoid(gate));
+    let mut dbranch = vec![0.0; branch.len()];
+    let partial: Vec<f32> = dbranch
+        .par_chunks_mut(PIECE)
+        .zip(branch.par_chunks(PIECE))
+        .zip(grad.par_chunks(PIECE))
+        .map(|((dbranch, branch), grad)| {
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    for (dbranch, grad) in dbranch.iter_mut().zip(grad) {
+                        *dbranch = scale * grad;
+                    }
+                    math::dot(branch, grad)
+                },
+            )
+        })
+        .collect();
+    (dbranch, partial.iter().sum::<f32>() * scale * (1.0 - scale))
+}

@@ -1,0 +1,129 @@
+//! The few operations that are worth a kernel of their own, as an extension of burn's backend.
+//!
+//! Every backend has them: the default bodies are the plain graph of [`reference`], and stand as the definition. A backend
+//! overrides those for which it has a kernel ([`cpu`] for burn-flex), and [`autodiff`] registers each as one operation
+//! whose backward pass is the backend's own. Elsewhere in this crate no kernel is mentioned.
+//!
+//! Shapes use the vocabulary of the crate's front page.
+
+mod autodiff;
+mod cpu;
+pub mod reference;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
+
+/// Which keys a query may see, as primitives; [`crate::mask::AttentionMask`] is the tensor form and explains the rules.
+#[derive(Debug, Clone)]
+pub struct MaskPrimitive<B: Backend> {
+    /// Segment of each query, `[batch, q_len]`; without it every query may see every real key.
+    pub query_segments: Option<IntTensor<B>>,
+    /// Segment of each key, 0 for padding, `[batch, k_len]`.
+    pub key_segments: Option<IntTensor<B>>,
+    /// Whether a query sees only keys up to its own position.
+    pub causal: bool,
+}
+
+/// The operations; see the module's page. All tensors are contiguous f32 unless a backend says otherwise.
+pub trait FusedOps: Backend {
+    /// ZCRMSNorm over the last dimension: `x [rows, width]`, `gain [width]` -> `[rows, width]`.
+    fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        reference::zc_rms_norm::<Self>(float(x), float(gain), epsilon).into_primitive().tensor()
+    }
+
+    /// Gradients of [`FusedOps::zc_rms_norm`] with respect to `x` and `gain`.
+    fn zc_rms_norm_backward(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (dx, dgain) = reference::zc_rms_norm_backward::<Self>(float(x), float(gain), float(grad), epsilon);
+        (primitive(dx), primitive(dgain))
+    }
+
+    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin` `[seq, head_dim / 2]`.
+    ///
+    /// The backward pass is the rotation the other way: `rope(grad, cos, -sin)`.
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(reference::rope::<Self>(float(x), float(cos), float(sin)))
+    }
+
+    /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v` `[batch, k_len, num_kv_heads, head_dim]`
+    /// -> `[batch, q_len, num_heads, head_dim]`. Query head `h` reads key/value head `h / (num_heads / num_kv_heads)`.
+    fn grouped_query_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: MaskPrimitive<Self>,
+    ) -> FloatTensor<Self> {
+        primitive(reference::attention::<Self>(float(q), float(k), float(v), &mask))
+    }
+
+    /// Gradients of [`FusedOps::attention`] with respect to `q`, `k` and `v`; `out` is its result.
+    fn grouped_query_attention_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: MaskPrimitive<Self>,
+        out: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        let grads =
+            reference::attention_backward::<Self>([float(q), float(k), float(v)], &mask, float(out), float(grad));
+        grads.map(primitive)
+    }
+
+    /// `x + sigmoid(gate) * branch`: `x` and `branch` `[rows, width]`, `gate [1]`.
+    fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(reference::gated_residual::<Self>(float(x), float(branch), float(gate)))
+    }
+
+    /// Gradients of [`FusedOps::gated_residual`] with respect to `branch` and `gate`; that of `x` is `grad` itself.
+    fn gated_residual_backward(
+        branch: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (dbranch, dgate) = reference::gated_residual_backward::<Self>(float(branch), float(gate), float(grad));
+        (primitive(dbranch), primitive(dgate))
+    }
+
+    /// Negative log-likelihood and log-sum-exp of each row under the tied output: `hidden [rows, d_model]`,
+    /// `embedding [vocab, d_model]`, `targets [rows]` -> `[rows, 2]`. No backend needs to hold all logits at once.
+    fn tied_cross_entropy(
+        hidden: FloatTensor<Self>,
+        embedding: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        primitive(reference::tied_cross_entropy::<Self>(float(hidden), float(embedding), int(targets)))
+    }
+
+    /// Gradients of [`FusedOps::tied_cross_entropy`] with respect to `hidden` and `embedding`; `grad [rows, 2]`.
+    fn tied_cross_entropy_backward(
+        hidden: FloatTensor<Self>,
+        embedding: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (dhidden, dembedding) =
+            reference::tied_cross_entropy_backward::<Self>(float(hidden), float(embedding), int(targets), float(grad));
+        (primitive(dhidden), primitive(dembedding))
+    }
+}
+
+/// A primitive as a tensor of rank `D`.
+pub(crate) fn float<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// An integer primitive as a tensor of rank `D`.
+pub(crate) fn int<B: Backend, const D: usize>(primitive: IntTensor<B>) -> Tensor<B, D, Int> {
+    Tensor::from_primitive(primitive)
+}
+
+/// A tensor as its primitive.
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}

@@ -1,0 +1,207 @@
+//! Each operation as a plain graph: the definition, the fallback, and what kernels are checked against.
+
+use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Int, Tensor};
+
+use super::{MaskPrimitive, int};
+
+/// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, zero-centred RMSNorm (Zhang and Sennrich, arXiv:1910.07467, with the gain
+/// counted from 1 as in needle/model/architecture.py).
+pub fn zc_rms_norm<B: Backend>(x: Tensor<B, 2>, gain: Tensor<B, 1>, epsilon: f32) -> Tensor<B, 2> {
+    let inverse = inverse_rms(x.clone(), epsilon); // [rows, 1]
+    x * inverse * (gain + 1.0).unsqueeze()
+}
+
+fn inverse_rms<B: Backend>(x: Tensor<B, 2>, epsilon: f32) -> Tensor<B, 2> {
+    ((x.clone() * x).mean_dim(1) + epsilon).sqrt().recip()
+}
+
+/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`, `dgain = sum(grad * x * r)`.
+pub fn zc_rms_norm_backward<B: Backend>(
+    x: Tensor<B, 2>,
+    gain: Tensor<B, 1>,
+    grad: Tensor<B, 2>,
+    epsilon: f32,
+) -> (Tensor<B, 2>, Tensor<B, 1>) {
+    let inverse = inverse_rms(x.clone(), epsilon);
+    let normed = x.clone() * inverse.clone();
+    let dgain = (grad.clone() * normed.clone()).sum_dim(0).squeeze_dim(0);
+    let scaled = grad * (gain + 1.0).unsqueeze();
+    let projection = (scaled.clone() * normed.clone()).mean_dim(1); // [rows, 1]
+    (inverse * (scaled - normed * projection), dgain)
+}
+
+/// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al., arXiv:2104.09864, in the
+/// half-split layout of GPT-NeoX and Llama; burn's own rotary encoding rotates neighbours instead).
+pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Tensor<B, 4> {
+    let half = x.dims()[3] / 2;
+    let cos = cos.unsqueeze_dim::<3>(1).unsqueeze(); // [1, seq, 1, head_dim / 2]
+    let sin = sin.unsqueeze_dim::<3>(1).unsqueeze();
+    let a = x.clone().narrow(3, 0, half);
+    let b = x.narrow(3, half, half);
+    Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
+}
+
+/// True where a query may *not* see a key, `[batch, 1, q_len, k_len]` (or 1 for the batch where the rule is the same).
+///
+/// Also gives the queries that see nothing, which attend to all keys alike, `[batch, 1, q_len, 1]`.
+fn hidden_pairs<B: Backend>(mask: &MaskPrimitive<B>, q_len: usize, k_len: usize) -> Option<Tensor<B, 4, Bool>> {
+    let mut hidden: Option<Tensor<B, 4, Bool>> = None;
+    let mut also = |more: Tensor<B, 4, Bool>| {
+        hidden = Some(match hidden.take() {
+            Some(before) => before.bool_or(more),
+            None => more,
+        });
+    };
+    if let Some(keys) = &mask.key_segments {
+        let keys: Tensor<B, 4, Int> = int::<B, 2>(keys.clone()).unsqueeze_dim::<3>(1).unsqueeze_dim(1); // [batch, 1, 1, k_len]
+        let [batch, _, _, _] = keys.dims();
+        also(keys.clone().equal_elem(0).expand([batch, 1, q_len, k_len]));
+        if let Some(queries) = &mask.query_segments {
+            let queries: Tensor<B, 4, Int> = int::<B, 2>(queries.clone()).unsqueeze_dim::<3>(1).unsqueeze_dim(3);
+            also(queries.expand([batch, 1, q_len, k_len]).not_equal(keys.expand([batch, 1, q_len, k_len])));
+        }
+    }
+    if mask.causal {
+        // The last query stands beside the last key: with a cache there are more keys than queries.
+        let (device, before) = (&Default::default(), (k_len - q_len) as i64);
+        let device = hidden_device(mask, device);
+        let rows = Tensor::<B, 1, Int>::arange(before..before + q_len as i64, &device).reshape([1, 1, q_len, 1]);
+        let columns = Tensor::<B, 1, Int>::arange(0..k_len as i64, &device).reshape([1, 1, 1, k_len]);
+        also(columns.expand([1, 1, q_len, k_len]).greater(rows.expand([1, 1, q_len, k_len])));
+    }
+    hidden
+}
+
+fn hidden_device<B: Backend>(mask: &MaskPrimitive<B>, default: &B::Device) -> B::Device {
+    mask.key_segments.as_ref().map_or_else(|| default.clone(), |keys| int::<B, 2>(keys.clone()).device())
+}
+
+/// Scores of masked pairs: the most negative finite f32, so that a query which sees nothing attends to all keys alike.
+const MASKED: f32 = f32::MIN;
+
+/// Attention weights, `[batch, num_heads, q_len, k_len]`, and which pairs are hidden.
+fn weights<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    mask: &MaskPrimitive<B>,
+) -> (Tensor<B, 4>, Option<Tensor<B, 4, Bool>>) {
+    let [batch, q_len, num_heads, head_dim] = q.dims();
+    let k_len = k.dims()[1];
+    let q = q.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
+    let k = repeated(k, num_heads).swap_dims(2, 3); // [batch, num_heads, head_dim, k_len]
+    let mut scores = q.matmul(k) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
+    let hidden = hidden_pairs(mask, q_len, k_len).map(|h| h.expand([batch, num_heads, q_len, k_len]));
+    if let Some(hidden) = &hidden {
+        scores = scores.mask_fill(hidden.clone(), MASKED);
+    }
+    (softmax(scores, 3), hidden)
+}
+
+/// `[batch, seq, num_kv_heads, head_dim]` -> `[batch, num_heads, seq, head_dim]`, each head repeated for its group.
+fn repeated<B: Backend>(x: Tensor<B, 4>, num_heads: usize) -> Tensor<B, 4> {
+    let [batch, seq, num_kv_heads, head_dim] = x.dims();
+    x.swap_dims(1, 2)
+        .unsqueeze_dim::<5>(2)
+        .expand([batch, num_kv_heads, num_heads / num_kv_heads, seq, head_dim])
+        .reshape([batch, num_heads, seq, head_dim])
+}
+
+/// The sum over each group: the transpose of [`repeated`].
+fn summed_groups<B: Backend>(x: Tensor<B, 4>, num_kv_heads: usize) -> Tensor<B, 4> {
+    let [batch, num_heads, seq, head_dim] = x.dims();
+    x.reshape([batch, num_kv_heads, num_heads / num_kv_heads, seq, head_dim])
+        .sum_dim(2)
+        .reshape([batch, num_kv_heads, seq, head_dim])
+        .swap_dims(1, 2)
+}
+
+/// `softmax(q k^T / sqrt(head_dim)) v` (Vaswani et al., arXiv:1706.03762), grouped-query (arXiv:2305.13245).
+pub fn attention<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    mask: &MaskPrimitive<B>,
+) -> Tensor<B, 4> {
+    let num_heads = q.dims()[2];
+    weights(q, k, mask).0.matmul(repeated(v, num_heads)).swap_dims(1, 2)
+}
+
+/// With `p` the weights, `s` the scores and `dp = grad v^T`: `dv = p^T grad`, `ds = p * (dp - rowsum(grad * out))` (zero
+/// where hidden), `dq = ds k / sqrt(head_dim)`, `dk = ds^T q / sqrt(head_dim)`.
+pub fn attention_backward<B: Backend>(
+    [q, k, v]: [Tensor<B, 4>; 3],
+    mask: &MaskPrimitive<B>,
+    out: Tensor<B, 4>,
+    grad: Tensor<B, 4>,
+) -> [Tensor<B, 4>; 3] {
+    let [_, _, num_heads, head_dim] = q.dims();
+    let num_kv_heads = k.dims()[2];
+    let scale = 1.0 / (head_dim as f64).sqrt();
+    let (p, hidden) = weights(q.clone(), k.clone(), mask);
+    let delta = (grad.clone() * out).sum_dim(3).swap_dims(1, 2); // [batch, num_heads, q_len, 1]
+    let grad = grad.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
+    let dv = summed_groups(p.clone().swap_dims(2, 3).matmul(grad.clone()), num_kv_heads);
+    let dp = grad.matmul(repeated(v, num_heads).swap_dims(2, 3));
+    let mut ds = p * (dp - delta) * scale;
+    if let Some(hidden) = hidden {
+        ds = ds.mask_fill(hidden, 0.0);
+    }
+    let dq = ds.clone().matmul(repeated(k, num_heads)).swap_dims(1, 2);
+    let dk = summed_groups(ds.swap_dims(2, 3).matmul(q.swap_dims(1, 2)), num_kv_heads);
+    [dq, dk, dv]
+}
+
+/// `x + sigmoid(gate) * branch`.
+pub fn gated_residual<B: Backend>(x: Tensor<B, 2>, branch: Tensor<B, 2>, gate: Tensor<B, 1>) -> Tensor<B, 2> {
+    x + branch * sigmoid(gate).unsqueeze()
+}
+
+/// With `s = sigmoid(gate)`: `dbranch = s * grad`, `dgate = s (1 - s) sum(grad * branch)`.
+pub fn gated_residual_backward<B: Backend>(
+    branch: Tensor<B, 2>,
+    gate: Tensor<B, 1>,
+    grad: Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 1>) {
+    let s = sigmoid(gate);
+    let slope = s.clone() * (s.clone() * -1.0 + 1.0);
+    ((grad.clone() * s.unsqueeze()), slope * (grad * branch).sum())
+}
+
+fn logits<B: Backend>(hidden: Tensor<B, 2>, embedding: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let logits = hidden.matmul(embedding.transpose()); // [rows, vocab]
+    let max = logits.clone().max_dim(1).detach();
+    let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max; // [rows, 1]
+    (logits, log_sum_exp)
+}
+
+/// `nll = logsumexp(logits) - logits[target]` and `logsumexp(logits)`, side by side.
+pub fn tied_cross_entropy<B: Backend>(
+    hidden: Tensor<B, 2>,
+    embedding: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+) -> Tensor<B, 2> {
+    let (logits, log_sum_exp) = logits(hidden, embedding);
+    let target_logits = logits.gather(1, targets.unsqueeze_dim(1)); // [rows, 1]
+    Tensor::cat(vec![log_sum_exp.clone() - target_logits, log_sum_exp], 1)
+}
+
+/// `dlogits = softmax(logits) * (dnll + dlse) - onehot(target) * dnll`.
+pub fn tied_cross_entropy_backward<B: Backend>(
+    hidden: Tensor<B, 2>,
+    embedding: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    grad: Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let (logits, log_sum_exp) = logits(hidden.clone(), embedding.clone());
+    let [dnll, dlse] = [0, 1].map(|column| grad.clone().narrow(1, column, 1)); // [rows, 1]
+    let probabilities = (logits - log_sum_exp).exp();
+    let dlogits = (probabilities * (dnll.clone() + dlse)).scatter(
+        1,
+        targets.unsqueeze_dim(1),
+        -dnll,
+        burn::tensor::IndexingUpdateOp::Add,
+    );
+    (dlogits.clone().matmul(embedding), dlogits.transpose().matmul(hidden))
+}

@@ -1,0 +1,57 @@
+//! The Simple Attention Network in burn: attention and gates, no feed-forward layers.
+//!
+//! A file imports only files above it in this map:
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | [`error`] | what can be wrong with a model or its files |
+//! | [`config`] | sizes, presets, number of parameters |
+//! | [`fused`] | the operations with kernels of their own, and their plain definitions |
+//! | [`mask`] | who may attend to whom |
+//! | [`dropout`] | seeded dropout |
+//! | [`norm`] | ZCRMSNorm |
+//! | [`rope`] | half-split rotary position embedding |
+//! | [`attention`] | grouped-query attention with QK-norm, split where a cache goes in |
+//! | [`encoder`], [`decoder`] | the layers |
+//! | [`retrieval`] | the contrastive tool-retrieval head |
+//! | [`san`] | the model, and every initial weight |
+//! | [`params`] | all parameters by name |
+//! | [`int4`] | codes and scales of group quantization: the one copy |
+//! | [`fake_quant`] | a model that computes as its quantized form will |
+//! | [`generate`] | batched greedy decoding with caches |
+//! | [`checkpoint`] | the directory that holds a model |
+//! | [`golden`] | vectors for authors of runtimes |
+//! | [`export`] | deployable artifacts |
+//!
+//! # Shapes
+//!
+//! `batch` rows; `seq`, `enc_len`, `dec_len`, `q_len`, `k_len` positions; `heads` query heads, `kv_heads` key/value heads of
+//! `head_dim` each; `d_model` width; `vocab` ids; `rows` positions of all batch rows together. Linear weights are
+//! `[in, out]` in memory and `[out, in]` on disk.
+
+pub mod attention;
+pub mod checkpoint;
+pub mod config;
+pub mod decoder;
+pub mod dropout;
+pub mod encoder;
+pub mod error;
+pub mod export;
+pub mod fake_quant;
+pub mod fused;
+pub mod generate;
+pub mod golden;
+pub mod int4;
+pub mod mask;
+pub mod norm;
+pub mod params;
+pub mod retrieval;
+pub mod rope;
+pub mod san;
+
+pub use config::SanConfig;
+pub use error::ModelError;
+pub use fake_quant::Precision;
+pub use fused::FusedOps;
+pub use mask::AttentionMask;
+pub use san::San;

@@ -1,0 +1,53 @@
+//! Who may attend to whom, told by segments instead of matrices.
+//!
+//! | rule | a query sees a key if |
+//! | --- | --- |
+//! | padding | the key's segment is not 0 |
+//! | packed | both have the same segment, not 0 |
+//! | causal, in addition | the key's position is not after the query's |
+//!
+//! A query that sees nothing (padding in packed rows) attends to all keys alike, as it would with scores of the most
+//! negative finite number. What it computes means nothing, but it is finite.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor};
+
+use crate::fused::MaskPrimitive;
+
+/// See the module's table.
+#[derive(Debug, Clone)]
+pub struct AttentionMask<B: Backend> {
+    query_segments: Option<Tensor<B, 2, Int>>,
+    key_segments: Option<Tensor<B, 2, Int>>,
+    causal: bool,
+}
+
+impl<B: Backend> AttentionMask<B> {
+    /// Every query sees every key.
+    pub fn none() -> Self {
+        Self { query_segments: None, key_segments: None, causal: false }
+    }
+
+    /// Every query sees the keys whose segment (or id) is not 0; `keys [batch, k_len]`.
+    pub fn padding(keys: Tensor<B, 2, Int>) -> Self {
+        Self { key_segments: Some(keys), ..Self::none() }
+    }
+
+    /// A query sees the keys of its own segment; `queries [batch, q_len]`, `keys [batch, k_len]`.
+    pub fn packed(queries: Tensor<B, 2, Int>, keys: Tensor<B, 2, Int>) -> Self {
+        Self { query_segments: Some(queries), key_segments: Some(keys), causal: false }
+    }
+
+    /// In addition, no query sees a later key. With more keys than queries, the last of both stand side by side.
+    pub fn causal(self) -> Self {
+        Self { causal: true, ..self }
+    }
+
+    pub(crate) fn into_primitive(self) -> MaskPrimitive<B> {
+        MaskPrimitive {
+            query_segments: self.query_segments.map(Tensor::into_primitive),
+            key_segments: self.key_segments.map(Tensor::into_primitive),
+            causal: self.causal,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! ZCRMSNorm: RMSNorm whose gain is counted from 1, so that weight decay and initialization pull it towards the identity.
+//!
+//! `(1 + g) * x / sqrt(mean(x^2) + eps)`, g initially 0 (burn's norms start their gain at 1).
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use crate::fused::{FusedOps, float, primitive};
+
+/// Norm over the last dimension.
+#[derive(Module, Debug)]
+pub struct ZcRmsNorm<B: Backend> {
+    /// The gain less 1, `[width]`.
+    pub weight: Param<Tensor<B, 1>>,
+    epsilon: f32,
+}
+
+impl<B: Backend> ZcRmsNorm<B> {
+    /// A norm over `width` elements.
+    pub fn new(width: usize, epsilon: f32, device: &B::Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::zeros([width], device)), epsilon }
+    }
+}
+
+impl<B: FusedOps> ZcRmsNorm<B> {
+    /// `[.., width] -> [.., width]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        let shape = x.shape();
+        let [width] = self.weight.dims();
+        let rows = x.reshape([-1, width as i32]); // [rows, width]
+        let normed = B::zc_rms_norm(primitive(rows), primitive(self.weight.val()), self.epsilon);
+        float::<B, 2>(normed).reshape(shape)
+    }
+}

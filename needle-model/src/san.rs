@@ -1,0 +1,192 @@
+//! The model: one embedding for encoder, decoder and output, an encoder, a decoder, and a retrieval head.
+
+use burn::module::{Module, Param};
+use burn::nn::{Embedding, Linear};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, Uniform};
+
+use crate::attention::Attention;
+use crate::config::SanConfig;
+use crate::decoder::{Decoder, DecoderCache, DecoderLayer, DecoderMasks};
+use crate::dropout::Dropout;
+use crate::encoder::{Encoder, EncoderLayer};
+use crate::error::ModelError;
+use crate::fused::{FusedOps, float, primitive};
+use crate::mask::AttentionMask;
+use crate::norm::ZcRmsNorm;
+use crate::retrieval::RetrievalHead;
+use crate::rope::Rope;
+
+/// A Simple Attention Network. The fields' names are those of the published Hugging Face layout.
+#[derive(Module, Debug)]
+pub struct San<B: Backend> {
+    /// `[vocab, d_model]`; tied to the output.
+    pub embed_tokens: Embedding<B>,
+    /// Reads query and tools.
+    pub encoder: Encoder<B>,
+    /// Writes the calls.
+    pub decoder: Decoder<B>,
+    /// Ranks tools; absent where `contrastive_dim` is.
+    pub retrieval_head: Option<RetrievalHead<B>>,
+    rope: Rope<B>,
+}
+
+/// Draws every initial weight from one stream.
+struct Init<'a, B: Backend> {
+    rng: ChaCha8Rng,
+    device: &'a B::Device,
+}
+
+impl<B: Backend> Init<'_, B> {
+    fn normal<const D: usize>(&mut self, shape: [usize; D], std: f32) -> Param<Tensor<B, D>> {
+        #[expect(clippy::expect_used, reason = "the deviation is finite by construction")]
+        let normal = Normal::new(0.0, std).expect("finite");
+        self.draw(shape, &normal)
+    }
+
+    fn draw<const D: usize>(&mut self, shape: [usize; D], from: &impl Distribution<f32>) -> Param<Tensor<B, D>> {
+        let values: Vec<f32> = from.sample_iter(&mut self.rng).take(shape.iter().product()).collect();
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
+    fn zero(&self) -> Param<Tensor<B, 1>> {
+        Param::from_tensor(Tensor::zeros([1], self.device))
+    }
+
+    fn attention(&mut self, config: &SanConfig) -> Attention<B> {
+        let (d, kv_width) = (config.d_model, config.num_kv_heads * config.head_dim());
+        let depth = config.num_encoder_layers + config.num_decoder_layers;
+        let mut linear = |shape, std| Linear { weight: self.normal(shape, std), bias: None };
+        let [q_proj, k_proj, v_proj] = [d, kv_width, kv_width].map(|out| linear([d, out], STD));
+        let out_proj = linear([d, d], STD / ((2 * depth) as f32).sqrt());
+        let norm = || ZcRmsNorm::new(config.head_dim(), config.rms_norm_eps, self.device);
+        Attention { q_proj, k_proj, v_proj, out_proj, q_norm: norm(), k_norm: norm() }
+    }
+}
+
+/// Deviation of embedding, Q, K and V.
+const STD: f32 = 0.02;
+
+impl<B: Backend> San<B> {
+    /// A new model. Equal seeds give equal weights on every device.
+    ///
+    /// | weight | drawn from |
+    /// | --- | --- |
+    /// | embedding, Q, K, V | N(0, 0.02) |
+    /// | O | N(0, 0.02 / sqrt(2 * (encoder + decoder layers))) |
+    /// | norm gains, gates, log_temp, the head's bias | 0 |
+    /// | the head's matrices | U(-1/sqrt(in), 1/sqrt(in)), as PyTorch's Linear |
+    ///
+    /// # Errors
+    /// If the sizes do not fit together.
+    pub fn new(config: &SanConfig, seed: u64, device: &B::Device) -> Result<Self, ModelError> {
+        config.validate()?;
+        let mut init = Init::<B> { rng: ChaCha8Rng::seed_from_u64(seed), device };
+        let d = config.d_model;
+        let norm = || ZcRmsNorm::new(d, config.rms_norm_eps, device);
+        let embed_tokens = Embedding { weight: init.normal([config.vocab_size, d], STD) };
+        let encoder_layers = (0..config.num_encoder_layers)
+            .map(|_| EncoderLayer {
+                input_layernorm: norm(),
+                self_attn: init.attention(config),
+                attn_gate: init.zero(),
+            })
+            .collect();
+        let decoder_layers = (0..config.num_decoder_layers)
+            .map(|_| DecoderLayer {
+                input_layernorm: norm(),
+                self_attn: init.attention(config),
+                self_attn_gate: init.zero(),
+                encoder_attn_layer_norm: norm(),
+                encoder_attn: init.attention(config),
+                cross_attn_gate: init.zero(),
+            })
+            .collect();
+        let retrieval_head = config.contrastive_dim.map(|dim| {
+            let hidden = config.contrastive_hidden();
+            let mut matrix = |shape: [usize; 2]| {
+                let bound = 1.0 / (shape[0] as f32).sqrt();
+                #[expect(clippy::expect_used, reason = "the bound is positive and finite")]
+                let uniform = Uniform::new(-bound, bound).expect("a valid range");
+                init.draw(shape, &uniform)
+            };
+            let (first, second) = (matrix([d, hidden]), matrix([hidden, dim]));
+            RetrievalHead {
+                hidden: Linear { weight: first, bias: Some(Param::from_tensor(Tensor::zeros([hidden], device))) },
+                proj: Linear { weight: second, bias: None },
+                log_temp: init.zero(),
+            }
+        });
+        Ok(Self {
+            embed_tokens,
+            encoder: Encoder { layers: encoder_layers, final_norm: norm() },
+            decoder: Decoder { layers: decoder_layers, norm: norm() },
+            retrieval_head,
+            rope: Rope::new(config, device),
+        })
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> B::Device {
+        self.embed_tokens.weight.device()
+    }
+
+    /// Width of the residual stream.
+    pub fn d_model(&self) -> usize {
+        self.embed_tokens.weight.dims()[1]
+    }
+}
+
+impl<B: FusedOps> San<B> {
+    /// `E[ids] * sqrt(d_model)`: `[batch, seq] -> [batch, seq, d_model]`.
+    pub fn embed(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        let scale = (self.d_model() as f64).sqrt();
+        self.embed_tokens.forward(ids) * scale
+    }
+
+    /// What the encoder makes of `ids [batch, enc_len]` -> `[batch, enc_len, d_model]`.
+    pub fn encode(&self, ids: Tensor<B, 2, Int>, mask: &AttentionMask<B>, dropout: &mut Dropout) -> Tensor<B, 3> {
+        self.encoder.forward(self.embed(ids), &self.rope, mask, dropout)
+    }
+
+    /// The decoder's output for `ids [batch, dec_len]`, which follow those in `cache` -> `[batch, dec_len, d_model]`.
+    pub fn decode(
+        &self,
+        ids: Tensor<B, 2, Int>,
+        cache: &mut DecoderCache<B>,
+        masks: &DecoderMasks<B>,
+        dropout: &mut Dropout,
+    ) -> Tensor<B, 3> {
+        self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout)
+    }
+
+    /// Logits over the vocabulary, unscaled: `hidden [batch, seq, d_model] -> [batch, seq, vocab]`.
+    pub fn logits(&self, hidden: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [batch, seq, d_model] = hidden.dims();
+        let embedding = self.embed_tokens.weight.val(); // [vocab, d_model]
+        let [vocab, _] = embedding.dims();
+        hidden.reshape([batch * seq, d_model]).matmul(embedding.transpose()).reshape([batch, seq, vocab])
+    }
+
+    /// Negative log-likelihood and log-sum-exp of each position, without the logits:
+    /// `hidden [batch, seq, d_model]`, `targets [batch, seq]` -> two of `[batch, seq]`.
+    pub fn cross_entropy(&self, hidden: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> [Tensor<B, 2>; 2] {
+        let [batch, seq, d_model] = hidden.dims();
+        let rows = hidden.reshape([batch * seq, d_model]);
+        let targets = targets.reshape([batch * seq]);
+        let embedding = self.embed_tokens.weight.val();
+        let both = B::tied_cross_entropy(primitive(rows), primitive(embedding), targets.into_primitive());
+        let both = float::<B, 2>(both); // [rows, 2]
+        [0, 1].map(|column| both.clone().narrow(1, column, 1).reshape([batch, seq]))
+    }
+
+    /// Unit vectors `[batch, contrastive_dim]` of texts `ids [batch, seq]` padded with 0; `None` without a retrieval head.
+    pub fn retrieval_embedding(&self, ids: Tensor<B, 2, Int>, dropout: &mut Dropout) -> Option<Tensor<B, 2>> {
+        let head = self.retrieval_head.as_ref()?;
+        let memory = self.encode(ids.clone(), &AttentionMask::padding(ids.clone()), dropout);
+        Some(head.forward(memory, ids))
+    }
+}
