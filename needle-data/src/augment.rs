@@ -8,6 +8,9 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use serde_json::{Map, Value};
 
+use crate::example::Example;
+use crate::tool::Tool;
+
 /// The random stream for one purpose at one position: equal inputs give equal streams, others unrelated ones.
 ///
 /// The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied to each input in turn.
@@ -34,6 +37,17 @@ pub fn shuffle_tools(tools: &mut [Value], rng: &mut ChaCha8Rng) {
             }
         }
     }
+}
+
+/// `example` offering at most `most` tools: a random choice of the others besides those that it calls.
+pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) -> Example {
+    let is_called = |tool: &Tool| example.answers.iter().any(|call| call.name == tool.name);
+    let mut others: Vec<usize> = (0..example.tools.len()).filter(|&i| !is_called(&example.tools[i])).collect();
+    others.shuffle(rng);
+    let called = example.tools.len() - others.len();
+    others.truncate(most.saturating_sub(called));
+    let keep = |(i, tool): (usize, &Tool)| (is_called(tool) || others.contains(&i)).then(|| tool.clone());
+    Example { tools: example.tools.iter().enumerate().filter_map(keep).collect(), ..example.clone() }
 }
 
 fn shuffle_keys(object: &mut Map<String, Value>, rng: &mut ChaCha8Rng) {
@@ -63,6 +77,18 @@ mod tests {
         let mut back = shuffled(1);
         back.sort_by_key(|t| t["name"].as_str().map(str::to_owned));
         assert_eq!(back, tools, "equal but for order");
+    }
+
+    #[test]
+    fn dropping_tools_keeps_those_that_are_called() {
+        let tools: Vec<Value> = (0..6).map(|i| json!({"name": format!("t{i}")})).collect();
+        let line = json!({"query": "q", "tools": tools, "answers": [{"name": "t4"}, {"name": "t1"}]});
+        let example = Example::parse(&line.to_string()).unwrap();
+        for (most, expected) in [(0, 2), (1, 2), (2, 2), (4, 4), (99, 6)] {
+            let fewer = with_fewer_tools(&example, most, &mut stream(7, &[most as u64]));
+            assert_eq!(fewer.tools.len(), expected);
+            fewer.validate().unwrap();
+        }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! A batch is a pure function of `(seed, epoch, index)`: that pair of numbers is all that a resumed run needs to go on
 //! with the very next batch.
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::stream;
+use crate::augment::{stream, with_fewer_tools};
 use crate::encode::{EncodedExample, Encoder};
 use crate::error::Problem;
 use crate::example::Example;
@@ -140,6 +141,8 @@ pub struct BatchConfig {
     pub max_retrieval_pairs: usize,
     /// Whether tools, parameters and keys are shuffled anew each epoch.
     pub shuffle_tools: bool,
+    /// Most tools that an example offers: others are dropped at random, the called ones never.
+    pub max_offered_tools: Option<usize>,
 }
 
 /// Where in the data a run stands: enough to go on with the very next batch.
@@ -205,11 +208,13 @@ impl<'a> Loader<'a> {
         let mut encoded: Vec<EncodedExample> = Vec::with_capacity(members.len());
         for &index in members {
             // A stream of its own for each example and epoch, whatever the order of loading.
-            let shuffle_seed = config.shuffle_tools.then(|| {
-                use rand::RngExt;
-                stream(self.seed, &[1, epoch, index as u64]).random()
-            });
-            match self.encoder.encode(&self.examples[index], shuffle_seed) {
+            let mut rng = stream(self.seed, &[1, epoch, index as u64]);
+            let example = match config.max_offered_tools {
+                Some(most) => std::borrow::Cow::Owned(with_fewer_tools(&self.examples[index], most, &mut rng)),
+                None => std::borrow::Cow::Borrowed(&self.examples[index]),
+            };
+            let shuffle_seed = config.shuffle_tools.then(|| rng.random());
+            match self.encoder.encode(&example, shuffle_seed) {
                 Ok(example) => encoded.push(example),
                 Err(problem) => *self.skipped.entry(problem.code).or_default() += 1,
             }
@@ -264,6 +269,7 @@ mod tests {
 
     fn config() -> BatchConfig {
         BatchConfig {
+            max_offered_tools: None,
             rows: 4,
             row_enc_tokens: 512,
             row_dec_tokens: 256,

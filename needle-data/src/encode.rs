@@ -27,7 +27,7 @@ use crate::tool::Tool;
 pub enum TokenClass {
     /// Braces, quotes, the words `name` and `arguments`, the markers.
     Structure = 0,
-    /// A tool's name.
+    /// A tool's name, or the empty list where none is called.
     Name = 1,
     /// An argument's name.
     Key = 2,

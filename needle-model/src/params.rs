@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use crate::san::San;
 
@@ -119,6 +119,18 @@ pub fn visit<B: Backend>(model: &San<B>, visitor: &mut impl ParamVisitor<B>) {
 /// Replaces every parameter of `model`.
 pub fn map<B: Backend>(model: San<B>, mapper: &mut impl ParamMapper<B>) -> San<B> {
     model.map(&mut Map { path: Path::default(), mapper })
+}
+
+/// `model` with gradients tracked for every parameter, whatever made it: loading and conversion from an inner backend
+/// leave none.
+pub fn with_gradients<AB: AutodiffBackend>(model: San<AB>) -> San<AB> {
+    struct Track;
+    impl<AB: AutodiffBackend> ParamMapper<AB> for Track {
+        fn map<const D: usize>(&mut self, _: ParamInfo, tensor: Tensor<AB, D>) -> Tensor<AB, D> {
+            tensor.detach().require_grad()
+        }
+    }
+    map(model, &mut Track)
 }
 
 /// All parameters of `model`, in order.

@@ -1,1 +1,36 @@
-//! x
+//! Optimizer, loss, trainer, evaluation, and what the `needle` command is made of.
+//!
+//! A file imports only files above it in this map:
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | [`error`] | what can stop a run |
+//! | [`recipe`] | a run's settings: one typed TOML file, with `--set` overrides |
+//! | [`device`] | the one place that names a backend |
+//! | [`schedule`] | warmup, constant, decay: learning rates as functions of the step |
+//! | [`optim`] | parameter groups, Muon, AdamW, the global clip |
+//! | [`loss`] | weighted cross-entropy, z-loss, contrastive loss |
+//! | [`step`] | one step: batch to gradients |
+//! | [`eval`] | the one scorer, predictions, retrieval metrics |
+//! | [`state`] | what must survive a restart |
+//! | [`track`] | what a run reports: progress bar and `metrics.jsonl` |
+//! | [`trainer`] | the loop |
+//! | [`quickstart`] | data to answered query in minutes |
+//! | [`cli`] | the `needle` command, one file a subcommand |
+
+pub mod cli;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod loss;
+pub mod optim;
+pub mod quickstart;
+pub mod recipe;
+pub mod schedule;
+pub mod state;
+pub mod step;
+pub mod track;
+pub mod trainer;
+
+pub use error::TrainError;
+pub use recipe::Recipe;

@@ -1,1 +1,167 @@
 //! Helpers shared by the end-to-end tests.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use needle_model::params::{self, EMBEDDING, ParamInfo, ParamMapper};
+use needle_model::{San, SanConfig};
+use safetensors::tensor::{Dtype, SafeTensors};
+
+/// A file under `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A JSON fixture.
+///
+/// # Panics
+/// If it is missing or malformed.
+pub fn json(name: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(fixture(name)).expect("the fixture is in the repository");
+    serde_json::from_str(&text).expect("the fixture is JSON")
+}
+
+/// The tensors of a safetensors fixture.
+pub struct Golden(Vec<u8>);
+
+impl Golden {
+    /// Opens `name` under `tests/fixtures/parity`.
+    ///
+    /// # Panics
+    /// If it is missing.
+    pub fn open(name: &str) -> Self {
+        Self(std::fs::read(fixture(&format!("parity/{name}.safetensors"))).expect("the fixture is in the repository"))
+    }
+
+    fn file(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.0).expect("the fixture is a safetensors file")
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.file().names().into_iter().map(ToString::to_string).collect()
+    }
+
+    /// Values and shape of a tensor of any number type.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn values(&self, name: &str) -> (Vec<f64>, Vec<usize>) {
+        let file = self.file();
+        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let data = view.data();
+        let values = match view.dtype() {
+            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect(),
+            Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
+            Dtype::I32 => data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect(),
+            Dtype::I8 => data.iter().map(|&b| f64::from(b as i8)).collect(),
+            Dtype::U8 => data.iter().map(|&b| f64::from(b)).collect(),
+            other => panic!("{name} is {other:?}"),
+        };
+        (values, view.shape().to_vec())
+    }
+
+    /// A float tensor on the default device; a scalar gets shape `[1]`.
+    pub fn tensor<B: Backend, const D: usize>(&self, name: &str) -> Tensor<B, D> {
+        let (values, mut shape) = self.values(name);
+        shape.resize(D.max(shape.len()), 1);
+        let values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
+    }
+
+    /// A matrix of ids.
+    pub fn ids<B: Backend>(&self, name: &str) -> Tensor<B, 2, burn::tensor::Int> {
+        let (values, shape) = self.values(name);
+        let values: Vec<i32> = values.into_iter().map(|x| x as i32).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
+    }
+}
+
+/// The sizes of the golden model.
+pub fn golden_config() -> SanConfig {
+    SanConfig {
+        vocab_size: 1024,
+        d_model: 64,
+        num_heads: 4,
+        num_kv_heads: 2,
+        num_encoder_layers: 3,
+        num_decoder_layers: 2,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-6,
+        contrastive_dim: Some(32),
+        max_enc_len: 64,
+        max_dec_len: 64,
+    }
+}
+
+/// Where the original keeps a parameter of ours: the path in its tree, and the layer in a stacked tensor.
+pub fn original_name(name: &str) -> (String, Option<usize>) {
+    let fixed = match name {
+        EMBEDDING => "embedding/embedding",
+        "model.encoder.final_norm.weight" => "encoder/final_norm/scale",
+        "model.decoder.norm.weight" => "decoder/ZCRMSNorm_0/scale",
+        "retrieval_head.hidden.weight" => "contrastive_hidden/kernel",
+        "retrieval_head.hidden.bias" => "contrastive_hidden/bias",
+        "retrieval_head.proj.weight" => "contrastive_proj/kernel",
+        "retrieval_head.log_temp" => "log_temp",
+        _ => "",
+    };
+    if !fixed.is_empty() {
+        return (fixed.to_owned(), None);
+    }
+    let rest = name.strip_prefix("model.").expect("a layer's parameter");
+    let (side, rest) = rest.split_once(".layers.").expect("a layer's parameter");
+    let (layer, rest) = rest.split_once('.').expect("a layer's parameter");
+    let block = if side == "encoder" { "EncoderBlock_0" } else { "DecoderBlock_0" };
+    let rest = rest
+        .replace("encoder_attn_layer_norm.weight", "ZCRMSNorm_1/scale")
+        .replace("input_layernorm.weight", "ZCRMSNorm_0/scale")
+        .replace("encoder_attn.", "cross_attn.")
+        .replace("_norm.weight", "_norm/scale")
+        .replace("_proj.weight", "_proj/kernel")
+        .replace('.', "/");
+    (format!("{side}/layers/{block}/{rest}"), layer.parse().ok())
+}
+
+/// The values of our parameter `info` in `golden`, under `prefix`.
+pub fn original_values(golden: &Golden, prefix: &str, info: &ParamInfo) -> Vec<f32> {
+    let (path, layer) = original_name(&info.name);
+    let (values, shape) = golden.values(&format!("{prefix}{path}"));
+    let values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
+    match layer {
+        None => values,
+        Some(layer) => {
+            let size = values.len() / shape[0];
+            values[layer * size..(layer + 1) * size].to_vec()
+        }
+    }
+}
+
+/// The golden model.
+pub fn golden_model<B: Backend>() -> San<B> {
+    struct Fill(Golden);
+    impl<B: Backend> ParamMapper<B> for Fill {
+        fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
+            let values = original_values(&self.0, "", &info);
+            Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device())
+        }
+    }
+    let model = San::new(&golden_config(), 0, &Default::default()).expect("valid sizes");
+    params::map(model, &mut Fill(Golden::open("params")))
+}
+
+/// The golden model with gradients.
+pub fn golden_model_for_training<AB: AutodiffBackend>() -> San<AB> {
+    params::with_gradients(golden_model::<AB>())
+}
+
+/// The largest difference of two arrays, which must be of one length.
+///
+/// # Panics
+/// If the lengths differ, or a value is not a number.
+pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let differences = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+    differences.fold(0.0, |worst, d| if d.is_nan() { f64::NAN } else { worst.max(d) })
+}

@@ -5,7 +5,7 @@
 //! memory grows with the longest run, not with its square times the heads.
 
 use burn_flex::Flex;
-use pulp::Arch;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::gemm::{Parallelism, View, product};
@@ -106,7 +106,6 @@ impl Run {
     }
 
     /// Turns scores `[len, num_keys]` into weights: rows that see nothing get zeros.
-    #[inline(always)]
     fn softmax(&self, scores: &mut [f32], shape: &AttentionShape, mask: &Mask, row: usize) {
         let keys = mask.keys(shape, row).map(|k| &k[self.keys.0..self.keys.1]);
         let hides = |segment: i32| segment == 0 || self.segment.is_some_and(|own| own != segment);
@@ -128,16 +127,7 @@ impl Run {
                     }
                 }
             }
-            let max = math::max(scores);
-            if max == f32::NEG_INFINITY {
-                scores.fill(0.0);
-                continue;
-            }
-            let sum = math::exp_sum(scores, 1.0, max);
-            let inverse = 1.0 / sum;
-            for score in scores {
-                *score *= inverse;
-            }
+            softmax(scores);
         }
     }
 
@@ -155,6 +145,29 @@ impl Run {
             Some(first) if mask.causal => (self.start..self.end).filter(|i| i + before < first).collect(),
             Some(_) => Vec::new(),
         }
+    }
+}
+
+/// Softmax in place; where every score is hidden, all weights are 0.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
+fn softmax(scores: &mut [f32]) {
+    let max = math::max(scores);
+    if max == f32::NEG_INFINITY {
+        scores.fill(0.0);
+        return;
+    }
+    let inverse = 1.0 / math::exp_sum(scores, max);
+    for score in scores {
+        *score *= inverse;
+    }
+}
+
+/// Turns the slopes of one query's weights into those of its scores: `weight * (slope - sum(grad * out))`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
+fn score_slopes(slopes: &mut [f32], weights: &[f32], grad: &[f32], out: &[f32]) {
+    let delta = math::dot(grad, out);
+    for (slope, weight) in slopes.iter_mut().zip(weights) {
+        *slope = weight * (*slope - delta);
     }
 }
 
@@ -188,7 +201,6 @@ fn for_each_head(shape: &AttentionShape, task: impl Fn(usize, usize) + Sync) {
 
 /// The attention's result, `[batch, q_len, heads, head_dim]`.
 pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
-    let arch = Arch::new();
     let mut out = vec![0.0; q.len()];
     let shared = Shared(out.as_mut_ptr());
     let (q_stride, k_stride, head_dim) =
@@ -218,10 +230,7 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3
                             keys,
                             Parallelism::None,
                         );
-                        arch.dispatch(
-                            #[inline(always)]
-                            || run.softmax(&mut scores, shape, mask, row),
-                        );
+                        run.softmax(&mut scores, shape, mask, row);
                         let weights = View::new(&scores, n);
                         let values = View::new(&v[k_start..], k_stride);
                         product(
@@ -259,7 +268,6 @@ pub(super) fn backward(
     out: &[f32],
     grad: &[f32],
 ) -> [Vec<f32>; 3] {
-    let arch = Arch::new();
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
     let [dq_out, dk_out, dv_out] = [&mut dq, &mut dk, &mut dv].map(|t| Shared(t.as_mut_ptr()));
     let (q_stride, k_stride, head_dim) =
@@ -295,27 +303,15 @@ pub(super) fn backward(
                             keys.transposed(),
                             one,
                         );
-                        arch.dispatch(
-                            #[inline(always)]
-                            || run.softmax(&mut weights, shape, mask, row),
-                        );
+                        run.softmax(&mut weights, shape, mask, row);
                         let p = View::new(&weights, n);
                         product([n, head_dim, m], dv_out.at(k_start), k_stride, 1.0, 1.0, p.transposed(), grads, one);
                         product([m, n, head_dim], slopes.as_mut_ptr(), n, 0.0, 1.0, grads, values.transposed(), one);
-                        arch.dispatch(
-                            #[inline(always)]
-                            || {
-                                for i in 0..m {
-                                    let at = q_start + i * q_stride;
-                                    let delta = math::dot(&grad[at..at + head_dim], &out[at..at + head_dim]);
-                                    for (slope, weight) in
-                                        slopes[i * n..(i + 1) * n].iter_mut().zip(&weights[i * n..(i + 1) * n])
-                                    {
-                                        *slope = weight * (*slope - delta);
-                                    }
-                                }
-                            },
-                        );
+                        for i in 0..m {
+                            let at = q_start + i * q_stride..q_start + i * q_stride + head_dim;
+                            let row = i * n..(i + 1) * n;
+                            score_slopes(&mut slopes[row.clone()], &weights[row], &grad[at.clone()], &out[at]);
+                        }
                         let ds = View::new(&slopes, n);
                         product([m, head_dim, n], dq_out.at(q_start), q_stride, 0.0, shape.scale(), ds, keys, one);
                         product(

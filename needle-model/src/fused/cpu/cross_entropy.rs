@@ -1,6 +1,6 @@
 //! Cross-entropy of the tied output, a block of rows at a time: the logits of all rows are never held.
 
-use pulp::Arch;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::gemm::{Parallelism, View, product};
@@ -21,9 +21,26 @@ fn block_logits(logits: &mut Vec<f32>, hidden: &[f32], embedding: &[f32], d_mode
     unsafe { product([rows, vocab, d_model], logits.as_mut_ptr(), vocab, 0.0, 1.0, a, b, Parallelism::Rayon(0)) };
 }
 
+/// `ln(sum(e^logits))`; the logits are used up.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
+fn log_sum_exp(logits: &mut [f32]) -> f32 {
+    let max = math::max(logits);
+    math::exp_sum(logits, max).ln() + max
+}
+
+/// Replaces logits by `scale * softmax(logits)`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
+fn scaled_softmax(logits: &mut [f32], scale: f32) {
+    let max = math::max(logits);
+    let factor = scale / math::exp_sum(logits, max);
+    for p in logits {
+        *p *= factor;
+    }
+}
+
 /// Negative log-likelihood and log-sum-exp of each row, `[rows, 2]`.
 pub(super) fn forward(hidden: &[f32], embedding: &[f32], targets: &[i32], d_model: usize) -> Vec<f32> {
-    let (arch, vocab) = (Arch::new(), embedding.len() / d_model);
+    let vocab = embedding.len() / d_model;
     let mut out = vec![0.0; targets.len() * 2];
     let mut logits = Vec::new();
     let rows = rows_per_block(vocab);
@@ -33,13 +50,7 @@ pub(super) fn forward(hidden: &[f32], embedding: &[f32], targets: &[i32], d_mode
         block_logits(&mut logits, hidden, embedding, d_model);
         logits.par_chunks_mut(vocab).zip(targets).zip(out.par_chunks_mut(2)).for_each(|((logits, &target), out)| {
             let target_logit = logits[target as usize];
-            let log_sum_exp = arch.dispatch(
-                #[inline(always)]
-                || {
-                    let max = math::max(logits);
-                    math::exp_sum(logits, 1.0, max).ln() + max
-                },
-            );
+            let log_sum_exp = log_sum_exp(logits);
             out.copy_from_slice(&[log_sum_exp - target_logit, log_sum_exp]);
         });
     }
@@ -54,7 +65,7 @@ pub(super) fn backward(
     grad: &[f32],
     d_model: usize,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (arch, vocab) = (Arch::new(), embedding.len() / d_model);
+    let vocab = embedding.len() / d_model;
     let (mut dhidden, mut dembedding) = (vec![0.0; hidden.len()], vec![0.0; embedding.len()]);
     let mut logits = Vec::new();
     let rows = rows_per_block(vocab);
@@ -67,16 +78,7 @@ pub(super) fn backward(
         block_logits(&mut logits, hidden, embedding, d_model);
         logits.par_chunks_mut(vocab).zip(targets).zip(grad.par_chunks(2)).for_each(|((logits, &target), grad)| {
             let (dnll, dlse) = (grad[0], grad[1]);
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    let max = math::max(logits);
-                    let factor = (dnll + dlse) / math::exp_sum(logits, 1.0, max);
-                    for p in logits.iter_mut() {
-                        *p *= factor;
-                    }
-                },
-            );
+            scaled_softmax(logits, dnll + dlse);
             logits[target as usize] -= dnll;
         });
         let rows = targets.len();

@@ -1,8 +1,10 @@
 //! Vectorizable arithmetic on slices.
 //!
-//! Every function here is inlined into a closure that `pulp` compiles for the best instruction set of the machine, so they
-//! are plain loops without branches. Sums go over [`LANES`] partial sums: the compiler may not reorder a float sum by
-//! itself.
+//! Functions marked `inline(always)` are plain loops without branches, inlined into functions that `multiversion` compiles
+//! once for each instruction set and chooses at run time. Sums go over [`LANES`] partial sums: the compiler may not reorder
+//! a float sum by itself.
+
+use multiversion::multiversion;
 
 /// Partial sums of a reduction: two AVX-512 registers, or four of AVX.
 pub(super) const LANES: usize = 32;
@@ -79,11 +81,17 @@ pub(super) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
 }
 
 /// `y += scale * x`.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 pub(super) fn add_scaled(y: &mut [f32], x: &[f32], scale: f32) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += scale * x;
     }
+}
+
+/// `sum(a * b)`, for callers that are not compiled for an instruction set themselves.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
+pub(super) fn dot_product(a: &[f32], b: &[f32]) -> f32 {
+    dot(a, b)
 }
 
 /// The largest value; `-inf` of none.
@@ -100,11 +108,11 @@ pub(super) fn max(values: &[f32]) -> f32 {
     best.iter().chain(tail).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Replaces each `x` by `e^(scale * x - shift)` and gives their sum.
+/// Replaces each `x` by `e^(x - shift)` and gives their sum.
 #[inline(always)]
-pub(super) fn exp_sum(values: &mut [f32], scale: f32, shift: f32) -> f32 {
+pub(super) fn exp_sum(values: &mut [f32], shift: f32) -> f32 {
     for x in values.iter_mut() {
-        *x = exp(x.mul_add(scale, -shift));
+        *x = exp(*x - shift);
     }
     reduce(|i| values[i], values.len())
 }

@@ -1,0 +1,49 @@
+//! What can stop a run.
+
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A recipe that cannot be read, or that asks for what cannot work.
+    #[error("{}: {reason}", path.as_ref().map_or("recipe".into(), |p| p.display().to_string()))]
+    Recipe {
+        /// The file, where there is one.
+        path: Option<PathBuf>,
+        /// What is wrong, with the key.
+        reason: String,
+    },
+    /// The loss or a gradient is not a number.
+    #[error(
+        "step {step}: {what} is {value}; the learning rate may be too high (muon {muon_lr:.2e}, adamw {adamw_lr:.2e})"
+    )]
+    NonFinite {
+        /// The step.
+        step: usize,
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// Muon's rate at that step.
+        muon_lr: f64,
+        /// AdamW's rate at that step.
+        adamw_lr: f64,
+    },
+    /// A run's directory is not what the command needs.
+    #[error("{}: {reason}", path.display())]
+    Run {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// No example can be used.
+    #[error("no usable example: {0}")]
+    NoExamples(needle_data::Problem),
+    /// From the model crate.
+    #[error(transparent)]
+    Model(#[from] needle_model::ModelError),
+    /// From the data crate.
+    #[error(transparent)]
+    Data(#[from] needle_data::DataError),
+}

@@ -1,0 +1,135 @@
+//! What is minimized: `CE + z-loss + weight * contrastive`.
+//!
+//! - Cross-entropy: each target weighs by its class, the sum is divided by the number of targets (not of weights).
+//! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and Vincent, arXiv:1604.08859);
+//!   over real positions, where the original averages over padding too.
+//! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP, arXiv:2103.00020).
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData, activation};
+use needle_data::{Batch, RetrievalBatch, encode::NUM_TOKEN_CLASSES};
+use needle_model::decoder::DecoderMasks;
+use needle_model::dropout::Dropout;
+use needle_model::{AttentionMask, FusedOps, San};
+
+use crate::recipe::LossConfig;
+
+/// A batch on the device, with the weight of each target.
+#[derive(Debug, Clone)]
+pub struct DeviceBatch<B: Backend> {
+    /// `[rows, enc_len]`.
+    pub enc_ids: Tensor<B, 2, Int>,
+    /// `[rows, enc_len]`.
+    pub enc_segments: Tensor<B, 2, Int>,
+    /// `[rows, dec_len]`.
+    pub dec_input: Tensor<B, 2, Int>,
+    /// `[rows, dec_len]`.
+    pub dec_target: Tensor<B, 2, Int>,
+    /// `[rows, dec_len]`.
+    pub dec_segments: Tensor<B, 2, Int>,
+    /// Weight of each target in the cross-entropy, 0 for padding, `[rows, dec_len]`.
+    pub target_weights: Tensor<B, 2>,
+    /// 1 where the z-loss counts, `[rows, dec_len]`.
+    pub z_mask: Tensor<B, 2>,
+    /// Number of real targets.
+    pub num_targets: usize,
+}
+
+impl<B: Backend> DeviceBatch<B> {
+    /// Copies `batch` to `device`.
+    pub fn new(batch: &Batch, class_weights: [f32; NUM_TOKEN_CLASSES], device: &B::Device) -> Self {
+        let ids = |values: &[i32], len| Tensor::from_data(TensorData::new(values.to_vec(), [batch.rows, len]), device);
+        let is_real = |segment: &i32| *segment != 0;
+        let per_target = |f: &dyn Fn(usize) -> f32| {
+            let real = batch.dec_segments.iter().enumerate();
+            let values: Vec<f32> = real.map(|(i, segment)| if is_real(segment) { f(i) } else { 0.0 }).collect();
+            Tensor::from_data(TensorData::new(values, [batch.rows, batch.dec_len]), device)
+        };
+        Self {
+            enc_ids: ids(&batch.enc_ids, batch.enc_len),
+            enc_segments: ids(&batch.enc_segments, batch.enc_len),
+            dec_input: ids(&batch.dec_input, batch.dec_len),
+            dec_target: ids(&batch.dec_target, batch.dec_len),
+            dec_segments: ids(&batch.dec_segments, batch.dec_len),
+            target_weights: per_target(&|i| class_weights[batch.dec_classes[i] as usize]),
+            z_mask: per_target(&|_| 1.0),
+            num_targets: batch.dec_segments.iter().filter(|s| is_real(s)).count(),
+        }
+    }
+}
+
+impl LossConfig {
+    /// Weights in the order of [`needle_data::TokenClass`].
+    pub fn class_weights(&self) -> [f32; NUM_TOKEN_CLASSES] {
+        [self.structure_weight, self.name_weight, self.key_weight, self.value_weight]
+    }
+}
+
+/// The text losses, each a scalar `[1]`.
+#[derive(Debug, Clone)]
+pub struct TextLoss<B: Backend> {
+    /// Weighted cross-entropy.
+    pub cross_entropy: Tensor<B, 1>,
+    /// z-loss, coefficient included.
+    pub z: Tensor<B, 1>,
+}
+
+/// Cross-entropy and z-loss of the answers in `batch`.
+pub fn text_loss<B: FusedOps>(
+    model: &San<B>,
+    batch: DeviceBatch<B>,
+    z_coefficient: f64,
+    dropout: &mut Dropout,
+) -> TextLoss<B> {
+    let enc_mask = AttentionMask::packed(batch.enc_segments.clone(), batch.enc_segments.clone());
+    let masks = DecoderMasks {
+        self_attn: AttentionMask::packed(batch.dec_segments.clone(), batch.dec_segments.clone()).causal(),
+        cross_attn: AttentionMask::packed(batch.dec_segments, batch.enc_segments),
+    };
+    let memory = model.encode(batch.enc_ids, &enc_mask, dropout); // [rows, enc_len, d_model]
+    let hidden = model.decode(batch.dec_input, &mut model.decoder.cache(&memory), &masks, dropout); // [rows, dec_len, d_model]
+    let [nll, log_sum_exp] = model.cross_entropy(hidden, batch.dec_target); // [rows, dec_len] each
+    weighted(nll, log_sum_exp, batch.target_weights, batch.z_mask, batch.num_targets, z_coefficient)
+}
+
+/// The sums behind [`text_loss`], for given positions and weights, all `[rows, dec_len]`.
+pub fn weighted<B: Backend>(
+    nll: Tensor<B, 2>,
+    log_sum_exp: Tensor<B, 2>,
+    target_weights: Tensor<B, 2>,
+    z_mask: Tensor<B, 2>,
+    num_targets: usize,
+    z_coefficient: f64,
+) -> TextLoss<B> {
+    let cross_entropy = (nll * target_weights).sum() / num_targets.max(1) as f64;
+    let counted = z_mask.clone().sum();
+    let z = (log_sum_exp.clone() * log_sum_exp * z_mask).sum() / counted * z_coefficient;
+    TextLoss { cross_entropy, z }
+}
+
+/// Bounds of the logarithm of the temperature: temperatures from 0.01 to 100.
+const MAX_LOG_TEMP: f64 = 4.605_170_185_988_092;
+
+/// Contrastive loss of a batch's pairs; `None` without a retrieval head.
+pub fn contrastive_loss<B: FusedOps>(
+    model: &San<B>,
+    pairs: &RetrievalBatch,
+    dropout: &mut Dropout,
+) -> Option<Tensor<B, 1>> {
+    let device = model.device();
+    let log_temp = model.retrieval_head.as_ref()?.log_temp.val();
+    let ids = |values: &[i32], len| Tensor::from_data(TensorData::new(values.to_vec(), [pairs.pairs, len]), &device);
+    let queries = model.retrieval_embedding(ids(&pairs.query_ids, pairs.query_len), dropout)?; // [pairs, dim]
+    let tools = model.retrieval_embedding(ids(&pairs.tool_ids, pairs.tool_len), dropout)?; // [pairs, dim]
+    Some(clip_loss(queries, tools, log_temp))
+}
+
+/// `queries [pairs, dim]` against `tools [pairs, dim]`, pair by pair the right ones.
+pub fn clip_loss<B: Backend>(queries: Tensor<B, 2>, tools: Tensor<B, 2>, log_temp: Tensor<B, 1>) -> Tensor<B, 1> {
+    let [pairs, _] = queries.dims();
+    let temperature = log_temp.clamp(-MAX_LOG_TEMP, MAX_LOG_TEMP).exp();
+    let logits = queries.matmul(tools.transpose()) / temperature.unsqueeze(); // [pairs, pairs]
+    let diagonal = Tensor::<B, 2>::eye(pairs, &logits.device());
+    let right = |logits: Tensor<B, 2>| (activation::log_softmax(logits, 1) * diagonal.clone()).sum();
+    (right(logits.clone()) + right(logits.transpose())) * (-0.5 / pairs as f64)
+}

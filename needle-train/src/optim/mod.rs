@@ -1,0 +1,285 @@
+//! Muon on the Q, K, V and O matrices, AdamW on everything else, under one clip of the global gradient norm.
+
+mod adamw;
+mod muon;
+
+use std::collections::BTreeMap;
+
+use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use needle_model::San;
+use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
+use serde::{Deserialize, Serialize};
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use muon::{Muon, MuonConfig, newton_schulz};
+
+/// Settings of both optimizers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimConfig {
+    /// Peak rate of Muon.
+    pub muon_lr: f64,
+    /// Muon's momentum, in Nesterov's form.
+    pub muon_momentum: f64,
+    /// Muon's decoupled weight decay.
+    pub muon_weight_decay: f64,
+    /// Newton-Schulz iterations.
+    pub muon_ns_steps: usize,
+    /// Peak rate of AdamW.
+    pub adamw_lr: f64,
+    /// AdamW's decay of the first moment.
+    pub adamw_beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub adamw_beta2: f64,
+    /// Added to AdamW's denominator, outside the root.
+    pub adamw_epsilon: f64,
+    /// Longest gradient, over all parameters together.
+    pub clip_global_norm: f64,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        // The original's (needle/training/optim.py); 3e-5 is its AdamW rate after pretraining.
+        Self {
+            muon_lr: 0.02,
+            muon_momentum: 0.95,
+            muon_weight_decay: 0.01,
+            muon_ns_steps: 5,
+            adamw_lr: 3e-5,
+            adamw_beta1: 0.9,
+            adamw_beta2: 0.95,
+            adamw_epsilon: 1e-8,
+            clip_global_norm: 1.0,
+        }
+    }
+}
+
+impl OptimConfig {
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        for (key, value) in [
+            ("optim.muon_lr", self.muon_lr),
+            ("optim.adamw_lr", self.adamw_lr),
+            ("optim.muon_weight_decay", self.muon_weight_decay),
+            ("optim.adamw_epsilon", self.adamw_epsilon),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(format!("{key} must be at least 0, is {value}"));
+            }
+        }
+        for (key, value) in [
+            ("optim.muon_momentum", self.muon_momentum),
+            ("optim.adamw_beta1", self.adamw_beta1),
+            ("optim.adamw_beta2", self.adamw_beta2),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(format!("{key} must be at least 0 and below 1, is {value}"));
+            }
+        }
+        if self.clip_global_norm.is_nan() || self.clip_global_norm <= 0.0 {
+            return Err(format!("optim.clip_global_norm must be positive, is {}", self.clip_global_norm));
+        }
+        Ok(())
+    }
+
+    fn muon(&self) -> MuonConfig {
+        MuonConfig { momentum: self.muon_momentum, weight_decay: self.muon_weight_decay, ns_steps: self.muon_ns_steps }
+    }
+
+    fn adamw(&self) -> AdamWConfig {
+        AdamWConfig { beta1: self.adamw_beta1, beta2: self.adamw_beta2, epsilon: self.adamw_epsilon }
+    }
+}
+
+/// Which optimizer trains a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Q, K, V and O.
+    Muon,
+    /// Embedding, norms, gates, retrieval head.
+    AdamW,
+}
+
+/// The group of a parameter: each is in exactly one.
+pub fn group(info: &ParamInfo) -> Group {
+    if info.is_attention_matrix() { Group::Muon } else { Group::AdamW }
+}
+
+/// Gradients by parameter name, flat.
+pub type Gradients<B> = BTreeMap<String, Tensor<B, 1>>;
+
+/// The gradients of `model` in `raw`; a parameter that the loss does not depend on has none.
+pub fn collect<AB: AutodiffBackend>(model: &San<AB>, raw: &AB::Gradients) -> Gradients<AB::InnerBackend> {
+    struct Collect<'a, AB: AutodiffBackend> {
+        raw: &'a AB::Gradients,
+        found: Gradients<AB::InnerBackend>,
+    }
+    impl<AB: AutodiffBackend> ParamVisitor<AB> for Collect<'_, AB> {
+        fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<AB, D>) {
+            if let Some(gradient) = tensor.grad(self.raw) {
+                self.found.insert(info.name, gradient.reshape([-1]));
+            }
+        }
+    }
+    let mut collect = Collect { raw, found: Gradients::<AB::InnerBackend>::new() };
+    params::visit(model, &mut collect);
+    collect.found
+}
+
+/// Scales `gradients` so that their common length is at most `most`, and gives the length before.
+///
+/// (burn's clipping is per tensor; the recipe's is global: Pascanu et al., arXiv:1211.5063.)
+pub fn clip_global_norm<B: Backend>(gradients: Gradients<B>, most: f64) -> (Gradients<B>, f64) {
+    if gradients.is_empty() {
+        return (gradients, 0.0);
+    }
+    let squares = gradients.values().map(|g| (g.clone() * g.clone()).sum()).collect();
+    let norm = Tensor::cat(squares, 0).sum().sqrt().into_scalar();
+    let norm = burn::tensor::ElementConversion::elem::<f64>(norm);
+    // A length that is not finite is for the caller to see; scaling by it would hide where it came from.
+    if norm <= most || !norm.is_finite() {
+        return (gradients, norm);
+    }
+    let scale = most / norm;
+    (gradients.into_iter().map(|(name, gradient)| (name, gradient * scale)).collect(), norm)
+}
+
+/// Learning rates of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRates {
+    /// Muon's.
+    pub muon: f64,
+    /// AdamW's.
+    pub adamw: f64,
+}
+
+/// Both optimizers and their state, on the inner backend.
+#[derive(Debug, Clone)]
+pub struct Optimizer<B: Backend> {
+    muon: Muon<B>,
+    adamw: AdamW<B>,
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// An optimizer without memory.
+    pub fn new(config: &OptimConfig) -> Self {
+        Self { muon: Muon::new(config.muon()), adamw: AdamW::new(config.adamw()) }
+    }
+
+    /// `model` after one update.
+    pub fn step<AB: AutodiffBackend<InnerBackend = B>>(
+        &mut self,
+        model: San<AB>,
+        mut gradients: Gradients<B>,
+        rates: LearningRates,
+    ) -> San<AB> {
+        let mut current = Current::<B> { muon: Vec::new(), adamw: Vec::new() };
+        params::visit(&model.valid(), &mut current);
+        let mut with_gradient = |list: Vec<Named<B>>| -> Vec<(Named<B>, Tensor<B, 1>)> {
+            list.into_iter().filter_map(|p| gradients.remove(&p.name).map(|g| (p, g))).collect()
+        };
+        let (muon, adamw) = (with_gradient(current.muon), with_gradient(current.adamw));
+        let mut updated = self.muon.step(muon, rates.muon);
+        updated.extend(self.adamw.step(adamw, rates.adamw));
+        params::map(model, &mut Replace { updated })
+    }
+
+    /// The state by name, flat, for a checkpoint.
+    pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
+        let muon = self.muon.state().into_iter().map(|(name, tensor)| (format!("muon.{name}"), tensor));
+        let adamw = self.adamw.state().into_iter().map(|(name, tensor)| (format!("adamw.{name}"), tensor));
+        muon.chain(adamw).collect()
+    }
+
+    /// Takes the state that [`Optimizer::state`] gave back; `steps` is the number of updates that it saw.
+    pub fn load_state(&mut self, state: BTreeMap<String, Tensor<B, 1>>, steps: usize) {
+        let (mut muon, mut adamw) = (BTreeMap::new(), BTreeMap::new());
+        for (name, tensor) in state {
+            if let Some(name) = name.strip_prefix("muon.") {
+                muon.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("adamw.") {
+                adamw.insert(name.to_owned(), tensor);
+            }
+        }
+        self.muon.load_state(muon);
+        self.adamw.load_state(adamw, steps);
+    }
+}
+
+/// A parameter, flat, with its shape.
+#[derive(Debug, Clone)]
+pub struct Named<B: Backend> {
+    /// Its name.
+    pub name: String,
+    /// Its shape in memory.
+    pub shape: Vec<usize>,
+    /// Its value.
+    pub value: Tensor<B, 1>,
+}
+
+struct Current<B: Backend> {
+    muon: Vec<Named<B>>,
+    adamw: Vec<Named<B>>,
+}
+
+impl<B: Backend> ParamVisitor<B> for Current<B> {
+    fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
+        let list = match group(&info) {
+            Group::Muon => &mut self.muon,
+            Group::AdamW => &mut self.adamw,
+        };
+        list.push(Named { name: info.name, shape: info.shape, value: tensor.reshape([-1]) });
+    }
+}
+
+struct Replace<B: Backend> {
+    updated: BTreeMap<String, Tensor<B, 1>>,
+}
+
+impl<AB: AutodiffBackend> ParamMapper<AB> for Replace<AB::InnerBackend> {
+    fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<AB, D>) -> Tensor<AB, D> {
+        match self.updated.remove(&info.name) {
+            Some(value) => Tensor::from_inner(value.reshape(tensor.shape())).require_grad(),
+            None => tensor,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+    use burn_flex::Flex;
+    use needle_model::SanConfig;
+
+    fn gradients(values: &[(&str, &[f32])]) -> Gradients<Flex> {
+        let tensor = |v: &[f32]| Tensor::from_data(TensorData::new(v.to_vec(), [v.len()]), &Default::default());
+        values.iter().map(|(name, v)| ((*name).to_owned(), tensor(v))).collect()
+    }
+
+    #[test]
+    fn every_parameter_is_in_exactly_one_group() {
+        let config = SanConfig::preset("tiny").unwrap();
+        let model = San::<Flex>::new(&config, 0, &Default::default()).unwrap();
+        let all = params::list(&model);
+        let in_muon: Vec<&str> = all.iter().filter(|p| group(p) == Group::Muon).map(|p| p.name.as_str()).collect();
+        let attentions = config.num_encoder_layers + 2 * config.num_decoder_layers;
+        assert_eq!(in_muon.len(), 4 * attentions);
+        assert!(in_muon.iter().all(|n| n.contains("attn.") && n.ends_with("_proj.weight")));
+        let sizes = |g| all.iter().filter(|p| group(p) == g).map(|p| p.shape.iter().product::<usize>()).sum::<usize>();
+        assert_eq!(sizes(Group::Muon) + sizes(Group::AdamW), config.num_params_with_head());
+    }
+
+    #[test]
+    fn the_clip_is_over_all_parameters_together() {
+        let (clipped, norm) = clip_global_norm(gradients(&[("a", &[3.0, 0.0]), ("b", &[4.0])]), 1.0);
+        assert!((norm - 5.0).abs() < 1e-6);
+        let values: Vec<f32> = clipped.values().flat_map(|t| t.to_data().to_vec::<f32>().unwrap()).collect();
+        assert!(values.iter().zip([0.6, 0.0, 0.8]).all(|(a, b)| (a - b).abs() < 1e-6), "{values:?}");
+        let (kept, _) = clip_global_norm(gradients(&[("a", &[0.3])]), 1.0);
+        assert_eq!(kept["a"].to_data().to_vec::<f32>().unwrap(), [0.3]);
+    }
+}

@@ -1,0 +1,109 @@
+//! Muon: momentum whose update is orthogonalized by Newton-Schulz iterations (Jordan et al. 2024,
+//! <https://kellerjordan.github.io/posts/muon/>).
+//!
+//! ```text
+//! m <- momentum * m + g
+//! u <- newton_schulz(g + momentum * m)
+//! p <- p * (1 - lr * weight_decay) - lr * sqrt(max(1, out / in)) * u
+//! ```
+//!
+//! `out` and `in` are the layer's, whatever the layout in memory (burn's own Muon takes burn's `[in, out]` for `[out, in]`).
+//! The original Needle orthogonalizes before the momentum and has no factor; we keep the method's order.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use super::Named;
+
+/// Settings of Muon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MuonConfig {
+    /// Momentum.
+    pub momentum: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Newton-Schulz iterations.
+    pub ns_steps: usize,
+}
+
+/// Coefficients of the quintic iteration, chosen for speed: singular values end between about 0.7 and 1.2.
+const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
+/// Added to the Frobenius norm.
+const NORM_EPSILON: f64 = 1e-7;
+
+/// The nearest semi-orthogonal matrix, roughly, of each of `x [batch, rows, columns]`.
+///
+/// `X <- a X + (b A + c A^2) X` with `A = X X^T`, from `X / (|X| + 1e-7)`; tall matrices are turned, so that `A` is small.
+pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
+    let [_, rows, columns] = x.dims();
+    if rows > columns {
+        return newton_schulz(x.swap_dims(1, 2), steps).swap_dims(1, 2);
+    }
+    let (a, b, c) = COEFFICIENTS;
+    let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt(); // [batch, 1, 1]
+    let mut x = x / (norm + NORM_EPSILON);
+    for _ in 0..steps {
+        let gram = x.clone().matmul(x.clone().swap_dims(1, 2)); // [batch, rows, rows]
+        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
+        x = x.clone() * a + polynomial.matmul(x);
+    }
+    x
+}
+
+/// Momenta by parameter name.
+#[derive(Debug, Clone)]
+pub struct Muon<B: Backend> {
+    config: MuonConfig,
+    momenta: BTreeMap<String, Tensor<B, 1>>,
+}
+
+impl<B: Backend> Muon<B> {
+    /// Without memory.
+    pub fn new(config: MuonConfig) -> Self {
+        Self { config, momenta: BTreeMap::new() }
+    }
+
+    /// New values of `[in, out]` matrices, given their gradients. Matrices of one shape are orthogonalized together.
+    ///
+    /// # Panics
+    /// If a parameter is not a matrix: the groups give none.
+    pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
+        let momentum = self.config.momentum;
+        let mut by_shape: BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 2>)>> = BTreeMap::new();
+        for (param, gradient) in params {
+            let velocity = match self.momenta.remove(&param.name) {
+                Some(before) => before * momentum + gradient.clone(),
+                None => gradient.clone(),
+            };
+            self.momenta.insert(param.name.clone(), velocity.clone());
+            assert!(param.shape.len() == 2, "{} is not a matrix", param.name);
+            let shape = [param.shape[0], param.shape[1]];
+            let direction = (gradient + velocity * momentum).reshape(shape);
+            by_shape.entry(shape).or_default().push((param, direction));
+        }
+        let mut updated = BTreeMap::new();
+        for ([inputs, outputs], members) in by_shape {
+            let (params, directions): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+            let orthogonal = newton_schulz(Tensor::stack::<3>(directions, 0), self.config.ns_steps);
+            let scale = (outputs as f64 / inputs as f64).max(1.0).sqrt();
+            for (i, param) in params.into_iter().enumerate() {
+                let update = orthogonal.clone().narrow(0, i, 1).reshape([-1]);
+                let value = param.value * (1.0 - lr * self.config.weight_decay) - update * (lr * scale);
+                updated.insert(param.name, value);
+            }
+        }
+        updated
+    }
+
+    /// Momenta by parameter name.
+    pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
+        self.momenta.clone()
+    }
+
+    /// Takes momenta back.
+    pub fn load_state(&mut self, momenta: BTreeMap<String, Tensor<B, 1>>) {
+        self.momenta = momenta;
+    }
+}

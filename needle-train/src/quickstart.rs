@@ -1,0 +1,125 @@
+//! From nothing to an answered query in minutes: generated data, tokenizer, training, evaluation, artifact.
+
+use std::path::{Path, PathBuf};
+
+use needle_data::synth::{Generator, Part, SynthConfig};
+use needle_data::{DataError, Example, Tokenizer, Tool};
+use needle_model::checkpoint::Checkpoint;
+use needle_model::export::needle_rs;
+use needle_model::{San, SanConfig, checkpoint};
+
+use crate::device::{Device, Inference, Training};
+use crate::error::TrainError;
+use crate::eval::Evaluation;
+use crate::recipe::Recipe;
+use crate::trainer::{self, RunDir, RunOptions, Start};
+
+/// The recipe, as the repository has it.
+pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
+
+/// A slice of the generator: fewer tools at a time, and shorter definitions.
+const CATEGORIES: [&str; 6] = ["timers", "messaging", "smart_home", "media", "lists", "weather"];
+const TRAIN_EXAMPLES: usize = 40_000;
+const HELD_OUT_EXAMPLES: usize = 400;
+
+/// A question for the finished model: what is asked, and which tools are offered.
+pub struct Sample {
+    /// The query.
+    pub query: &'static str,
+    /// Names of the offered tools.
+    pub tools: &'static [&'static str],
+}
+
+/// Each offers tools that no training example offers together.
+pub const SAMPLES: [Sample; 3] = [
+    Sample {
+        query: "wake me up at half past six in the morning",
+        tools: &["set_alarm", "get_weather", "play_podcast"],
+    },
+    Sample { query: "text Marisol I am running late", tools: &["create_note", "send_message", "set_thermostat"] },
+    Sample { query: "dim the kitchen lights to 35 percent", tools: &["set_light", "set_volume", "get_rain_chance"] },
+];
+
+/// What the generator is asked for.
+pub fn synth(part: Part, seed: u64) -> SynthConfig {
+    SynthConfig {
+        seed,
+        part,
+        num_tools: (1, 3),
+        max_calls: 1,
+        brief: true,
+        categories: CATEGORIES.map(str::to_owned).to_vec(),
+        never_together: SAMPLES.iter().map(|s| s.tools.iter().map(|t| (*t).to_owned()).collect()).collect(),
+        ..SynthConfig::default()
+    }
+}
+
+/// The generated data.
+pub struct Data {
+    /// For training: common values, no sample's set of tools.
+    pub train: Vec<Example>,
+    /// Held out: values in other sentences, and values that training never shows.
+    pub held_out: Vec<Example>,
+}
+
+/// Generates training and held-out examples; no query is in both.
+///
+/// # Errors
+/// If the slice of the generator is empty.
+pub fn data(seed: u64) -> Result<Data, DataError> {
+    let train: Vec<Example> = Generator::new(synth(Part::Train, seed))?.take(TRAIN_EXAMPLES).collect();
+    let seen: std::collections::HashSet<String> =
+        train.iter().map(|e| needle_data::split::query_key(&e.query)).collect();
+    let held_out = Generator::new(synth(Part::HeldOut, seed))?;
+    let held_out = held_out.filter(|e| !seen.contains(&needle_data::split::query_key(&e.query)));
+    let held_out = held_out.take(HELD_OUT_EXAMPLES).collect();
+    Ok(Data { train, held_out })
+}
+
+/// The tools of a sample, as training has them.
+pub fn sample_tools(sample: &Sample) -> Vec<Tool> {
+    let catalog = needle_data::synth::catalog();
+    let named = |name: &&str| catalog.iter().find(|t| t.name == **name).map(|t| t.tool(true));
+    sample.tools.iter().filter_map(named).collect()
+}
+
+/// Where everything is, and how good it is.
+pub struct Report {
+    /// The run.
+    pub run: RunDir,
+    /// The artifact's directory.
+    pub artifact: PathBuf,
+    /// Held-out evaluation at f32 and INT4.
+    pub evaluations: Vec<Evaluation>,
+    /// Seconds of training.
+    pub train_seconds: f64,
+}
+
+/// Trains, evaluates and exports into `out`.
+///
+/// # Errors
+/// If something cannot be written, or training fails.
+pub fn run(
+    out: &Path,
+    recipe: &Recipe,
+    data: &Data,
+    device: &Device,
+    options: RunOptions,
+) -> Result<Report, TrainError> {
+    let run = RunDir::new(out.join("run"));
+    let texts = data
+        .train
+        .iter()
+        .take(4000)
+        .flat_map(|e| [e.query.clone(), e.to_json()["tools"].to_string(), e.to_json()["answers"].to_string()]);
+    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.collect::<Vec<_>>().iter())?;
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
+    let model = San::<Training>::new(&config, recipe.seed, device)?;
+    let start = Start { config, model, tokenizer };
+    let outcome = trainer::train(start, recipe, &data.train, &data.held_out, &run, options)?;
+
+    let trained = Checkpoint::<Inference>::load(&run.last(), device)?;
+    let artifact = out.join("int4");
+    checkpoint::write_directory(&artifact, needle_rs::artifact(&trained.model, &trained.config, &trained.tokenizer)?)?;
+    Ok(Report { run, artifact, evaluations: outcome.validation, train_seconds: outcome.train_seconds })
+}

@@ -1,0 +1,86 @@
+//! What must survive a restart, beside the weights: optimizer moments, step, place in the data, best result, recipe.
+//!
+//! It travels in the checkpoint's own directory (`trainer/`), so that weights and state are one unit: both are renamed into
+//! place together. Dropout, order and shuffling are functions of the seed and the step, so there is no generator to save.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use needle_data::batch::Cursor;
+use needle_model::ModelError;
+use needle_model::checkpoint::f32_values;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::optim::Optimizer;
+use crate::recipe::Recipe;
+
+const STATE: &str = "trainer/state.json";
+const OPTIMIZER: &str = "trainer/optimizer.safetensors";
+
+/// The part of the state that is not tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// Steps done.
+    pub step: usize,
+    /// Where the next batch stands.
+    pub cursor: Cursor,
+    /// Best validation result so far.
+    pub best: Option<f64>,
+    /// The run's recipe.
+    pub recipe: Recipe,
+}
+
+/// The state as files of a checkpoint.
+///
+/// # Errors
+/// If it cannot be laid out, which does not happen for a valid state.
+pub fn to_files<B: Backend>(
+    progress: &Progress,
+    optimizer: &Optimizer<B>,
+) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
+    let bad = |e: String| ModelError::bad_file(OPTIMIZER, e);
+    let tensors: Vec<(String, usize, Vec<u8>)> = optimizer
+        .state()
+        .into_iter()
+        .map(|(name, tensor)| {
+            (name, tensor.dims()[0], tensor.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect())
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, len, bytes)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, vec![*len], bytes).map_err(|e| bad(e.to_string()))?))
+        })
+        .collect::<Result<Vec<_>, TrainError>>()?;
+    let tensors = safetensors::serialize(views, None).map_err(|e| bad(e.to_string()))?;
+    let state = serde_json::to_vec_pretty(progress).map_err(|e| ModelError::bad_file(STATE, e.to_string()))?;
+    Ok(BTreeMap::from([(STATE.to_owned(), state), (OPTIMIZER.to_owned(), tensors)]))
+}
+
+/// Reads the state in the checkpoint `dir` into `optimizer`.
+///
+/// # Errors
+/// If there is none, or it is malformed.
+pub fn load<B: Backend>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
+    let read =
+        |name: &str| std::fs::read(dir.join(name)).map_err(|e| TrainError::Model(ModelError::io(dir.join(name), e)));
+    let bad = |name: &str, reason: String| TrainError::Model(ModelError::bad_file(dir.join(name), reason));
+    let progress: Progress = serde_json::from_slice(&read(STATE)?).map_err(|e| bad(STATE, e.to_string()))?;
+    let bytes = read(OPTIMIZER)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(OPTIMIZER, e.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let values = f32_values(&view).map_err(|reason| bad(OPTIMIZER, format!("{name}: {reason}")))?;
+        let length = values.len();
+        tensors.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
+    }
+    optimizer.load_state(tensors, progress.step);
+    Ok(progress)
+}

@@ -1,0 +1,204 @@
+//! What a run reports, as events: a bar on the terminal and lines in `metrics.jsonl`.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use needle_data::DataError;
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::eval::Evaluation;
+use crate::optim::LearningRates;
+use crate::step::StepLosses;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An optimizer step was made.
+    Step {
+        /// Steps done.
+        step: usize,
+        /// Epoch, from 0.
+        epoch: u64,
+        /// The losses.
+        #[serde(flatten)]
+        losses: StepLosses,
+        /// Length of the gradient before the clip.
+        gradient_norm: f64,
+        /// Muon's rate, as the optimizer received it.
+        muon_lr: f64,
+        /// AdamW's rate, as the optimizer received it.
+        adamw_lr: f64,
+        /// Examples of the batch.
+        examples: usize,
+        /// Real tokens of the batch, encoder and decoder.
+        tokens: usize,
+        /// Seconds since the run (or its resumption) began.
+        seconds: f64,
+    },
+    /// A validation was made.
+    Validation {
+        /// Steps done.
+        step: usize,
+        /// The result.
+        #[serde(flatten)]
+        evaluation: Evaluation,
+    },
+}
+
+impl Event {
+    /// The event of one step.
+    pub fn step(
+        step: usize,
+        epoch: u64,
+        losses: StepLosses,
+        gradient_norm: f64,
+        rates: LearningRates,
+        batch: &needle_data::Batch,
+        since: Instant,
+    ) -> Self {
+        Self::Step {
+            step,
+            epoch,
+            losses,
+            gradient_norm,
+            muon_lr: rates.muon,
+            adamw_lr: rates.adamw,
+            examples: batch.num_examples,
+            tokens: batch.num_tokens(),
+            seconds: since.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// Takes events to where people look.
+pub struct Tracker {
+    bar: ProgressBar,
+    metrics: File,
+    path: PathBuf,
+    /// Exponential means of what jumps from step to step.
+    loss: Smoothed,
+    tokens_per_second: Smoothed,
+    last: Instant,
+    validation: String,
+    /// A line for logs that are no terminal, now and then.
+    next_line: Instant,
+}
+
+#[derive(Default)]
+struct Smoothed(Option<f64>);
+
+impl Smoothed {
+    fn add(&mut self, value: f64) -> f64 {
+        let mean = self.0.map_or(value, |mean| 0.95 * mean + 0.05 * value);
+        self.0 = Some(mean);
+        mean
+    }
+}
+
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+impl Tracker {
+    /// Writes metrics to `path`; those up to `done` steps stay, so that a resumed run has one line a step.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn new(path: &Path, done: usize, steps: usize, quiet: bool) -> Result<Self, TrainError> {
+        let kept = match std::fs::read_to_string(path) {
+            Ok(text) if done > 0 => keep_up_to(&text, done),
+            _ => String::new(),
+        };
+        needle_data::source::write_atomically(path, kept.as_bytes())?;
+        let metrics = File::options().append(true).open(path).map_err(|e| DataError::io(path, e))?;
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(4) };
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        let template = "{bar:24} {pos}/{len} [{elapsed} < {eta}] {msg}";
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        let now = Instant::now();
+        Ok(Self {
+            bar,
+            metrics,
+            path: path.to_owned(),
+            loss: Smoothed::default(),
+            tokens_per_second: Smoothed::default(),
+            last: now,
+            validation: String::new(),
+            next_line: now + if quiet { Duration::MAX / 4 } else { LINE_EVERY },
+        })
+    }
+
+    /// Reports `event`.
+    ///
+    /// # Errors
+    /// If the metrics cannot be written.
+    pub fn report(&mut self, event: &Event) -> Result<(), TrainError> {
+        let line = serde_json::to_string(event).map_err(|e| DataError::io(&self.path, e.into()))?;
+        writeln!(self.metrics, "{line}").map_err(|e| DataError::io(&self.path, e))?;
+        match event {
+            Event::Step { step, losses, tokens, .. } => {
+                let now = Instant::now();
+                let rate = *tokens as f64 / (now - self.last).as_secs_f64().max(1e-9);
+                self.last = now;
+                let (loss, rate) = (self.loss.add(losses.cross_entropy), self.tokens_per_second.add(rate));
+                let message = format!("loss {loss:.3}  {rate:.0} tokens/s{}", self.validation);
+                self.bar.set_position(*step as u64);
+                self.bar.set_message(message.clone());
+                if self.bar.is_hidden() && now >= self.next_line {
+                    let eta = self.bar.eta().as_secs();
+                    tracing::info!("step {step}/{}  {message}  {eta} s left", self.bar.length().unwrap_or(0));
+                    self.next_line = now + LINE_EVERY;
+                }
+            }
+            Event::Validation { step, evaluation } => {
+                let score = &evaluation.score;
+                self.validation = format!("  val exact {:.3}", score.exact_match);
+                self.message(&format!(
+                    "step {step}: validation at {}: exact match {:.3}, call F1 {:.3}, value accuracy {:.3} ({} examples)",
+                    evaluation.precision, score.exact_match, score.call_f1, score.value_accuracy, evaluation.n
+                ));
+                self.last = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints a line above the bar.
+    pub fn message(&self, text: &str) {
+        if self.bar.is_hidden() {
+            tracing::info!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+
+    /// Ends the bar.
+    pub fn finish(&self) {
+        self.bar.finish();
+    }
+}
+
+/// The lines of `text` about the first `done` steps; a line that was cut short by a crash goes too.
+fn keep_up_to(text: &str, done: usize) -> String {
+    let is_kept = |line: &&str| {
+        let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+        value.and_then(|v| v["step"].as_u64()).is_some_and(|step| step <= done as u64)
+    };
+    text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_log_has_no_step_twice_and_no_broken_line() {
+        let text = "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st";
+        assert_eq!(keep_up_to(text, 2), "{\"step\":1}\n{\"step\":2}\n");
+    }
+}
