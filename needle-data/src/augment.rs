@@ -3,9 +3,9 @@
 //! Without it a model learns positions instead of names. The seed comes from the example's place in the epoch, so that a
 //! resumed run shuffles as the uninterrupted one would have.
 
-use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value};
 
 use crate::example::Example;
@@ -39,12 +39,13 @@ pub fn shuffle_tools(tools: &mut [Value], rng: &mut ChaCha8Rng) {
     }
 }
 
-/// `example` offering at most `most` tools: a random choice of the others besides those that it calls.
+/// `example` offering one to `most` tools, at random: those that it calls, and a random choice of the others.
 pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) -> Example {
     let is_called = |tool: &Tool| example.answers.iter().any(|call| call.name == tool.name);
     let mut others: Vec<usize> = (0..example.tools.len()).filter(|&i| !is_called(&example.tools[i])).collect();
     others.shuffle(rng);
     let called = example.tools.len() - others.len();
+    let most = rng.random_range(1..=most.max(1));
     others.truncate(most.saturating_sub(called));
     let keep = |(i, tool): (usize, &Tool)| (is_called(tool) || others.contains(&i)).then(|| tool.clone());
     Example { tools: example.tools.iter().enumerate().filter_map(keep).collect(), ..example.clone() }
@@ -84,16 +85,17 @@ mod tests {
         let tools: Vec<Value> = (0..6).map(|i| json!({"name": format!("t{i}")})).collect();
         let line = json!({"query": "q", "tools": tools, "answers": [{"name": "t4"}, {"name": "t1"}]});
         let example = Example::parse(&line.to_string()).unwrap();
-        for (most, expected) in [(0, 2), (1, 2), (2, 2), (4, 4), (99, 6)] {
-            let fewer = with_fewer_tools(&example, most, &mut stream(7, &[most as u64]));
-            assert_eq!(fewer.tools.len(), expected);
+        let mut counts = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let fewer = with_fewer_tools(&example, 4, &mut stream(seed, &[]));
             fewer.validate().unwrap();
+            counts.insert(fewer.tools.len());
         }
+        assert_eq!(counts.into_iter().collect::<Vec<_>>(), [2, 3, 4]);
     }
 
     #[test]
     fn streams_of_different_inputs_differ() {
-        use rand::RngExt;
         let first = |inputs: &[u64]| stream(3, inputs).random::<u64>();
         assert_eq!(first(&[1, 2]), first(&[1, 2]));
         assert_ne!(first(&[1, 2]), first(&[2, 1]));

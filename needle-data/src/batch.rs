@@ -78,6 +78,35 @@ impl Batch {
         batch
     }
 
+    /// The rows in up to `parts` batches of like size, without retrieval pairs.
+    pub fn split(&self, parts: usize) -> Vec<Self> {
+        let rows = self.rows.div_ceil(parts.max(1)).max(1);
+        let part = |start: usize| {
+            let rows = rows.min(self.rows - start);
+            let columns = |values: &[i32], len: usize| values[start * len..(start + rows) * len].to_vec();
+            let (enc_len, dec_len) = (self.enc_len, self.dec_len);
+            Self {
+                rows,
+                enc_len,
+                dec_len,
+                enc_ids: columns(&self.enc_ids, enc_len),
+                enc_segments: columns(&self.enc_segments, enc_len),
+                dec_input: columns(&self.dec_input, dec_len),
+                dec_target: columns(&self.dec_target, dec_len),
+                dec_segments: columns(&self.dec_segments, dec_len),
+                dec_classes: self.dec_classes[start * dec_len..(start + rows) * dec_len].to_vec(),
+                retrieval: None,
+                num_examples: 0,
+            }
+        };
+        (0..self.rows).step_by(rows).map(part).collect()
+    }
+
+    /// Positions that hold a target.
+    pub fn num_targets(&self) -> usize {
+        self.dec_segments.iter().filter(|&&s| s != 0).count()
+    }
+
     /// Positions that hold a token, encoder and decoder together.
     pub fn num_tokens(&self) -> usize {
         self.enc_segments.iter().chain(&self.dec_segments).filter(|&&s| s != 0).count()
@@ -141,7 +170,7 @@ pub struct BatchConfig {
     pub max_retrieval_pairs: usize,
     /// Whether tools, parameters and keys are shuffled anew each epoch.
     pub shuffle_tools: bool,
-    /// Most tools that an example offers: others are dropped at random, the called ones never.
+    /// Most tools that an example offers, see [`with_fewer_tools`]; all, if not given.
     pub max_offered_tools: Option<usize>,
 }
 
@@ -154,6 +183,17 @@ pub struct Cursor {
     pub window: usize,
     /// Batch of the window, from 0.
     pub batch: usize,
+}
+
+/// A batch, and where the data stands after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The batch.
+    pub batch: Batch,
+    /// Where the next one stands.
+    pub cursor: Cursor,
+    /// Examples left out since the loader was made, by reason.
+    pub skipped: Skipped,
 }
 
 /// The batches of examples held in memory, epoch after epoch.
@@ -190,16 +230,6 @@ impl<'a> Loader<'a> {
         Ok(loader)
     }
 
-    /// Where the next batch stands.
-    pub fn cursor(&self) -> Cursor {
-        self.cursor
-    }
-
-    /// Examples left out so far, by reason.
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
-    }
-
     fn window(&mut self, epoch: u64, window: usize) -> Vec<Batch> {
         let config = &self.config;
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
@@ -230,10 +260,10 @@ impl<'a> Loader<'a> {
 }
 
 impl Iterator for Loader<'_> {
-    type Item = Batch;
+    type Item = Loaded;
 
     /// The next batch; there is always one, since epochs follow each other without end.
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Loaded> {
         let windows = self.examples.len().div_ceil(self.config.pack_window.max(1));
         while self.cursor.batch >= self.current.len() {
             self.cursor = Cursor { window: self.cursor.window + 1, batch: 0, ..self.cursor };
@@ -244,7 +274,7 @@ impl Iterator for Loader<'_> {
         }
         let batch = std::mem::take(&mut self.current[self.cursor.batch]);
         self.cursor.batch += 1;
-        Some(batch)
+        Some(Loaded { batch, cursor: self.cursor, skipped: self.skipped.clone() })
     }
 }
 
@@ -289,7 +319,7 @@ mod tests {
         let loader = Loader::new(&encoder, &examples, config(), 5, Cursor::default()).unwrap();
         let mut seen = 0;
         let mut tokens = 0;
-        for batch in loader {
+        for Loaded { batch, .. } in loader {
             seen += batch.num_examples;
             tokens += batch.dec_segments.iter().filter(|&&s| s != 0).count();
             if seen >= 100 {
@@ -307,12 +337,11 @@ mod tests {
         let tokenizer = tokenizer(&examples);
         let encoder = Encoder::new(&tokenizer, LIMITS).unwrap();
         let loader = |cursor| Loader::new(&encoder, &examples, config(), 5, cursor).unwrap();
-        let whole: Vec<Batch> = loader(Cursor::default()).take(30).collect();
+        let whole: Vec<Loaded> = loader(Cursor::default()).take(30).collect();
         for stop in [0, 1, 7, 13, 29] {
-            let mut first = loader(Cursor::default());
-            let head: Vec<Batch> = first.by_ref().take(stop).collect();
-            let tail: Vec<Batch> = loader(first.cursor()).take(30 - stop).collect();
-            assert_eq!([head, tail].concat(), whole, "stopped after {stop}");
+            let cursor = if stop == 0 { Cursor::default() } else { whole[stop - 1].cursor };
+            let tail: Vec<Loaded> = loader(cursor).take(30 - stop).collect();
+            assert_eq!(tail, whole[stop..], "stopped after {stop}");
         }
         assert_ne!(whole[0], Loader::new(&encoder, &examples, config(), 6, Cursor::default()).unwrap().next().unwrap());
     }
@@ -330,6 +359,25 @@ mod tests {
             assert_eq!(*id == PAD_ID as i32, *segment == 0);
         }
         assert_eq!(batch.enc_segments[encoded[0].enc_ids.len()], 2);
+    }
+
+    #[test]
+    fn parts_of_a_batch_hold_its_rows_in_order() {
+        let batch = Batch { rows: 5, enc_len: 2, dec_len: 1, enc_ids: (0..10).collect(), ..Batch::default() };
+        let filled = |n: usize| vec![1; n];
+        let batch = Batch {
+            enc_segments: filled(10),
+            dec_input: filled(5),
+            dec_target: filled(5),
+            dec_segments: filled(5),
+            dec_classes: vec![0; 5],
+            ..batch
+        };
+        let parts = batch.split(2);
+        assert_eq!(parts.iter().map(|p| p.rows).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(parts.iter().flat_map(|p| p.enc_ids.clone()).collect::<Vec<_>>(), batch.enc_ids);
+        assert_eq!(parts.iter().map(Batch::num_targets).sum::<usize>(), batch.num_targets());
+        assert_eq!(batch.split(99).len(), 5);
     }
 
     #[test]

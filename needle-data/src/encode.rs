@@ -119,7 +119,7 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// [`ProblemCode::AnswerTooLong`] if the answer does not fit into the decoder.
     pub fn encode(&self, example: &Example, shuffle_seed: Option<u64>) -> Result<EncodedExample, Problem> {
-        let names = NameMap::new(example.tools.iter().map(|t| t.name.as_str()));
+        let names = NameMap::of(&example.tools);
         let mut tools: Vec<Value> =
             example.tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect();
         if let Some(seed) = shuffle_seed {
@@ -141,9 +141,14 @@ impl<'a> Encoder<'a> {
 
     /// What the encoder reads for a query and offered tools, in their own order, and how many tokens were cut.
     pub fn prompt(&self, query: &str, tools: &[Tool]) -> (Vec<u32>, usize) {
-        let names = NameMap::new(tools.iter().map(|t| t.name.as_str()));
-        let tools: Vec<Value> = tools.iter().enumerate().map(|(i, t)| t.to_json_named(names.inner(i))).collect();
-        self.encoder_side(query, &Value::from(tools).to_string())
+        self.encoder_side(query, &tools_text(tools, &NameMap::of(tools)))
+    }
+
+    /// The texts of an example as the model meets them, for training a tokenizer.
+    pub fn texts(example: &Example) -> [String; 3] {
+        let names = NameMap::of(&example.tools);
+        let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
+        [example.query.clone(), tools_text(&example.tools, &names), answers.text]
     }
 
     /// The ids of a query alone, for retrieval.
@@ -188,6 +193,12 @@ impl<'a> Encoder<'a> {
         classes.push(TokenClass::Structure);
         Ok((dec_input, dec_target, classes))
     }
+}
+
+/// Compact JSON of the offered tools under their inner names.
+fn tools_text(tools: &[Tool], names: &NameMap) -> String {
+    let tools: Vec<Value> = tools.iter().enumerate().map(|(i, t)| t.to_json_named(names.inner(i))).collect();
+    Value::from(tools).to_string()
 }
 
 fn cut(mut ids: Vec<u32>, most: usize) -> Vec<u32> {

@@ -5,8 +5,8 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
-//! | [`names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
+//! | [`names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`example`] | one `(query, tools, answers)` line, validated |
 //! | [`span_json`] | compact JSON of the answers together with the class of each byte |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
@@ -16,6 +16,7 @@
 //! | [`split`] | per-tool train, validation and test parts |
 //! | [`pack`] | several examples in one row |
 //! | [`batch`] | rows of ids as plain arrays, and the seeded order of an epoch |
+//! | [`prefetch`] | the next batches, made ready on another thread |
 //! | [`stats`] | what is in a file |
 //! | [`synth`] | the built-in generator of tool-call examples |
 //!
@@ -28,6 +29,7 @@ pub mod error;
 pub mod example;
 pub mod names;
 pub mod pack;
+pub mod prefetch;
 pub mod source;
 pub mod span_json;
 pub mod split;

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use crate::tool::Tool;
+
 /// `getWeatherForecast`, `get-weather forecast` and `Get.Weather.Forecast` all become `get_weather_forecast`.
 ///
 /// ASCII letters and digits are kept and everything else separates, as in the original, whose training data had names of
@@ -63,6 +65,11 @@ impl NameMap {
             map.inner.push(inner);
         }
         map
+    }
+
+    /// The map of `tools`.
+    pub fn of(tools: &[Tool]) -> Self {
+        Self::new(tools.iter().map(|tool| tool.name.as_str()))
     }
 
     /// The inner name of the `index`-th tool.

@@ -306,6 +306,12 @@ pub fn weights_from_bytes<B: Backend>(
     fill.error.map_or(Ok(model), Err)
 }
 
+/// `[out, in]` on disk to `[in, out]` in memory. Copied rather than viewed: products of a view may round differently, and a
+/// resumed run must not.
+fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
+    (0..inputs).flat_map(|column| values.iter().skip(column).step_by(inputs).copied()).collect()
+}
+
 struct Fill<'a> {
     file: &'a SafeTensors<'a>,
     path: PathBuf,
@@ -317,12 +323,8 @@ impl<B: Backend> ParamMapper<B> for Fill<'_> {
         let values = self.file.tensor(&info.name).map_err(|e| e.to_string()).and_then(|view| f32_values(&view));
         match values {
             Ok(values) => {
-                let mut shape: [usize; D] = tensor.dims();
-                if info.is_linear_weight() {
-                    shape.reverse();
-                }
-                let loaded = Tensor::<B, D>::from_data(TensorData::new(values, shape), &tensor.device());
-                if info.is_linear_weight() { loaded.swap_dims(0, 1) } else { loaded }
+                let values = if info.is_linear_weight() { transposed(&values, info.shape[0]) } else { values };
+                Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device())
             }
             Err(reason) => {
                 self.error.get_or_insert(ModelError::bad_file(&self.path, format!("{}: {reason}", info.name)));

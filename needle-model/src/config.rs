@@ -34,7 +34,7 @@ pub struct SanConfig {
 
 impl SanConfig {
     /// Names of the presets.
-    pub const PRESETS: [&'static str; 4] = ["needle-26m", "small", "quickstart", "tiny"];
+    pub const PRESETS: [&'static str; 5] = ["needle-26m", "small", "snips", "quickstart", "tiny"];
 
     /// The preset called `name`.
     ///
@@ -65,6 +65,17 @@ impl SanConfig {
                 num_kv_heads: 4,
                 num_encoder_layers: 6,
                 num_decoder_layers: 4,
+                ..published
+            },
+            // The quickstart's width with room for long prompts and a larger vocabulary.
+            "snips" => Self {
+                vocab_size: 4096,
+                d_model: 192,
+                num_heads: 6,
+                num_kv_heads: 3,
+                num_encoder_layers: 4,
+                num_decoder_layers: 3,
+                contrastive_dim: Some(64),
                 ..published
             },
             // A little over 1M parameters: what two cores train in minutes.

@@ -31,13 +31,15 @@ pub struct DeviceBatch<B: Backend> {
     pub target_weights: Tensor<B, 2>,
     /// 1 where the z-loss counts, `[rows, dec_len]`.
     pub z_mask: Tensor<B, 2>,
-    /// Number of real targets.
+    /// What the cross-entropy is divided by: the real targets of the whole batch, of which this may be a part.
     pub num_targets: usize,
+    /// What the z-loss is divided by.
+    pub num_z: usize,
 }
 
 impl<B: Backend> DeviceBatch<B> {
-    /// Copies `batch` to `device`.
-    pub fn new(batch: &Batch, class_weights: [f32; NUM_TOKEN_CLASSES], device: &B::Device) -> Self {
+    /// Copies `batch` to `device`; it belongs to a whole with `num_targets` real targets.
+    pub fn new(batch: &Batch, num_targets: usize, class_weights: [f32; NUM_TOKEN_CLASSES], device: &B::Device) -> Self {
         let ids = |values: &[i32], len| Tensor::from_data(TensorData::new(values.to_vec(), [batch.rows, len]), device);
         let is_real = |segment: &i32| *segment != 0;
         let per_target = |f: &dyn Fn(usize) -> f32| {
@@ -53,7 +55,8 @@ impl<B: Backend> DeviceBatch<B> {
             dec_segments: ids(&batch.dec_segments, batch.dec_len),
             target_weights: per_target(&|i| class_weights[batch.dec_classes[i] as usize]),
             z_mask: per_target(&|_| 1.0),
-            num_targets: batch.dec_segments.iter().filter(|s| is_real(s)).count(),
+            num_targets,
+            num_z: num_targets,
         }
     }
 }
@@ -89,21 +92,21 @@ pub fn text_loss<B: FusedOps>(
     let memory = model.encode(batch.enc_ids, &enc_mask, dropout); // [rows, enc_len, d_model]
     let hidden = model.decode(batch.dec_input, &mut model.decoder.cache(&memory), &masks, dropout); // [rows, dec_len, d_model]
     let [nll, log_sum_exp] = model.cross_entropy(hidden, batch.dec_target); // [rows, dec_len] each
-    weighted(nll, log_sum_exp, batch.target_weights, batch.z_mask, batch.num_targets, z_coefficient)
+    let counts = (batch.num_targets, batch.num_z);
+    weighted(nll, log_sum_exp, batch.target_weights, batch.z_mask, counts, z_coefficient)
 }
 
-/// The sums behind [`text_loss`], for given positions and weights, all `[rows, dec_len]`.
+/// The sums behind [`text_loss`], for given positions and weights, all `[rows, dec_len]`, and what each sum is divided by.
 pub fn weighted<B: Backend>(
     nll: Tensor<B, 2>,
     log_sum_exp: Tensor<B, 2>,
     target_weights: Tensor<B, 2>,
     z_mask: Tensor<B, 2>,
-    num_targets: usize,
+    (num_targets, num_z): (usize, usize),
     z_coefficient: f64,
 ) -> TextLoss<B> {
     let cross_entropy = (nll * target_weights).sum() / num_targets.max(1) as f64;
-    let counted = z_mask.clone().sum();
-    let z = (log_sum_exp.clone() * log_sum_exp * z_mask).sum() / counted * z_coefficient;
+    let z = (log_sum_exp.clone() * log_sum_exp * z_mask).sum() * (z_coefficient / num_z.max(1) as f64);
     TextLoss { cross_entropy, z }
 }
 

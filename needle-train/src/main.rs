@@ -1,11 +1,24 @@
 //! The `needle` command.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
-fn main() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time().init();
-    if let Err(error) = needle_train::cli::Cli::parse().run() {
-        eprintln!("error: {error:#}");
-        std::process::exit(1);
+fn main() -> ExitCode {
+    match needle_train::cli::Cli::parse().run() {
+        Ok(code) => code,
+        // Whoever read our output has enough of it.
+        Err(error)
+            if error
+                .root_cause()
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

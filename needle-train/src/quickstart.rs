@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use needle_data::synth::{Generator, Part, SynthConfig};
-use needle_data::{DataError, Example, Tokenizer, Tool};
+use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::export::needle_rs;
 use needle_model::{San, SanConfig, checkpoint};
@@ -21,6 +21,7 @@ pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
 const CATEGORIES: [&str; 6] = ["timers", "messaging", "smart_home", "media", "lists", "weather"];
 const TRAIN_EXAMPLES: usize = 40_000;
 const HELD_OUT_EXAMPLES: usize = 400;
+const TOKENIZER_EXAMPLES: usize = 4000;
 
 /// A question for the finished model: what is asked, and which tools are offered.
 pub struct Sample {
@@ -47,6 +48,8 @@ pub fn synth(part: Part, seed: u64) -> SynthConfig {
         part,
         num_tools: (1, 3),
         max_calls: 1,
+        // Twice the usual share in training: saying no is learned last.
+        no_call_fraction: if part == Part::Train { 0.16 } else { 0.08 },
         brief: true,
         categories: CATEGORIES.map(str::to_owned).to_vec(),
         never_together: SAMPLES.iter().map(|s| s.tools.iter().map(|t| (*t).to_owned()).collect()).collect(),
@@ -107,12 +110,8 @@ pub fn run(
     options: RunOptions,
 ) -> Result<Report, TrainError> {
     let run = RunDir::new(out.join("run"));
-    let texts = data
-        .train
-        .iter()
-        .take(4000)
-        .flat_map(|e| [e.query.clone(), e.to_json()["tools"].to_string(), e.to_json()["answers"].to_string()]);
-    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.collect::<Vec<_>>().iter())?;
+    let texts: Vec<String> = data.train.iter().take(TOKENIZER_EXAMPLES).flat_map(Encoder::texts).collect();
+    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
     let model = San::<Training>::new(&config, recipe.seed, device)?;
     let start = Start { config, model, tokenizer };

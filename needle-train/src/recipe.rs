@@ -67,6 +67,8 @@ pub struct DataRecipe {
     pub on_bad_row: OnBadRow,
     /// Rows of a batch; with packing each holds several examples.
     pub rows: usize,
+    /// Parts that a batch's rows are computed in, one after the other: less memory, the same gradient to rounding.
+    pub micro_batches: usize,
     /// Encoder tokens of a row, and so of one example.
     pub row_enc_tokens: usize,
     /// Decoder tokens of a row, and so of one example.
@@ -79,7 +81,8 @@ pub struct DataRecipe {
     pub max_retrieval_pairs: usize,
     /// Whether tools, parameters and keys are shuffled anew each epoch.
     pub shuffle_tools: bool,
-    /// Most tools that a training example offers: others are dropped at random, the called ones never. All, if not given.
+    /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
+    /// if not given.
     pub max_offered_tools: Option<usize>,
 }
 
@@ -88,6 +91,7 @@ impl Default for DataRecipe {
         Self {
             on_bad_row: OnBadRow::Fail,
             rows: 8,
+            micro_batches: 1,
             row_enc_tokens: 1024,
             row_dec_tokens: 512,
             // The original's limit.
@@ -229,7 +233,8 @@ impl Recipe {
             let value = parse_value(value.trim());
             set(&mut table, key.trim(), value).map_err(|reason| format!("--set {text}: {reason}"))?;
         }
-        let recipe: Self = table.try_into().map_err(|e: toml::de::Error| format!("--set: {}", e.message()))?;
+        // Written out and read again, so that the message shows the line that is wrong.
+        let recipe: Self = toml::from_str(&table.to_string()).map_err(|e| format!("with --set: {e}"))?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -239,6 +244,7 @@ impl Recipe {
         let positive = [
             ("steps", self.steps),
             ("data.rows", self.data.rows),
+            ("data.micro_batches", self.data.micro_batches),
             ("data.pack_window", self.data.pack_window),
             ("loss.contrastive_every_steps", self.loss.contrastive_every_steps),
             ("eval.batch_size", self.eval.batch_size),
@@ -334,7 +340,7 @@ mod tests {
             ("", "optim.lr=1", "lr"),
             ("", "steps", "expected key=value"),
             ("", "steps=many", "steps"),
-            ("", "steps.x=1", "unknown"),
+            ("", "steps.x=1", "steps"),
             ("steps = 0", "", "steps must be at least 1"),
             ("model = \"huge\"", "", "huge"),
             ("", "dropout=1", "dropout"),

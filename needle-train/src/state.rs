@@ -37,6 +37,14 @@ pub struct Progress {
     pub recipe: Recipe,
 }
 
+impl Progress {
+    /// Before the first step.
+    pub fn new(recipe: &Recipe) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { version, step: 0, cursor: Cursor::default(), best: None, recipe: recipe.clone() }
+    }
+}
+
 /// The state as files of a checkpoint.
 ///
 /// # Errors

@@ -1,13 +1,19 @@
 //! One training step up to the gradients: batch -> losses -> backward.
+//!
+//! A batch is computed in micro-batches, one after the other, which takes less memory. Their losses have the whole batch's
+//! denominators, so the sum of their gradients is the whole batch's gradient, to rounding. The contrastive loss is not
+//! divided: every pair is every other pair's negative.
+//!
+//! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a backward pass.)
 
-use burn::tensor::ElementConversion;
 use burn::tensor::backend::AutodiffBackend;
-use needle_data::Batch;
+use burn::tensor::{ElementConversion, Tensor};
 use needle_data::augment::stream;
+use needle_data::{Batch, RetrievalBatch};
 use needle_model::dropout::Dropout;
 use needle_model::fake_quant::fake_quantize;
 use needle_model::int4::Bits;
-use needle_model::params::EMBEDDING;
+use needle_model::params::{EMBEDDING, ParamInfo, with_gradients};
 use needle_model::{FusedOps, San};
 
 use crate::loss::{DeviceBatch, contrastive_loss, text_loss};
@@ -15,7 +21,7 @@ use crate::optim::{Gradients, collect};
 use crate::recipe::Recipe;
 
 /// The losses of one step.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
 pub struct StepLosses {
     /// Weighted cross-entropy.
     pub cross_entropy: f64,
@@ -29,6 +35,12 @@ pub struct StepLosses {
     pub quantized: bool,
 }
 
+/// What one graph computes.
+enum Part<'a> {
+    Text(Batch),
+    Contrastive(&'a RetrievalBatch),
+}
+
 /// Losses and gradients of `batch` at step `step` (from 1).
 pub fn forward_backward<AB>(
     model: &San<AB>,
@@ -39,36 +51,64 @@ pub fn forward_backward<AB>(
 where
     AB: AutodiffBackend + FusedOps,
 {
-    // The stream depends on the step alone, so a resumed step drops what it dropped the first time.
-    let dropout = &mut Dropout::new(recipe.dropout, stream(recipe.seed, &[3, step as u64]));
     let quantized = recipe.qat.applies(step, recipe.steps);
-    let seen = if quantized {
-        fake_quantize(model.clone(), Bits::Int4, |p| {
-            p.is_attention_matrix() || recipe.qat.embedding && p.name == EMBEDDING
-        })
-    } else {
-        model.clone()
-    };
-
-    let on_device = DeviceBatch::new(batch, recipe.loss.class_weights(), &model.device());
-    let text = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
-    let wants_contrastive =
+    let mut parts: Vec<Part> = batch.split(recipe.data.micro_batches).into_iter().map(Part::Text).collect();
+    let has_contrastive =
         step.is_multiple_of(recipe.loss.contrastive_every_steps) && recipe.loss.contrastive_weight > 0.0;
-    let pairs = batch.retrieval.as_ref().filter(|_| wants_contrastive);
-    let contrastive = pairs.and_then(|pairs| contrastive_loss(&seen, pairs, dropout));
+    parts.extend(
+        batch.retrieval.as_ref().filter(|_| has_contrastive && model.retrieval_head.is_some()).map(Part::Contrastive),
+    );
 
-    let mut total = text.cross_entropy.clone() + text.z.clone();
-    if let Some(contrastive) = &contrastive {
-        total = total + contrastive.clone() * recipe.loss.contrastive_weight;
+    let quantizes = |p: &ParamInfo| p.is_attention_matrix() || recipe.qat.embedding && p.name == EMBEDDING;
+    let num_targets = batch.num_targets();
+    let mut losses = StepLosses { quantized, ..StepLosses::default() };
+    let mut gradients = Gradients::<AB::InnerBackend>::new();
+    for (i, part) in parts.iter().enumerate() {
+        // Leaves of its own for each graph: burn forgets a leaf that an earlier backward pass has left behind.
+        let model = with_gradients(model.clone());
+        let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
+        // The stream depends on the step alone, so a resumed step drops what it dropped the first time.
+        let dropout = &mut Dropout::new(recipe.dropout, stream(recipe.seed, &[3, step as u64, i as u64]));
+        let (more_losses, more) = losses_and_gradients(&model, &seen, part, num_targets, recipe, dropout);
+        losses.cross_entropy += more_losses.cross_entropy;
+        losses.z += more_losses.z;
+        losses.contrastive = losses.contrastive.or(more_losses.contrastive);
+        losses.total += more_losses.total;
+        for (name, gradient) in more {
+            let sum = match gradients.remove(&name) {
+                Some(before) => before + gradient,
+                None => gradient,
+            };
+            gradients.insert(name, sum);
+        }
     }
-    let gradients = collect(model, &total.backward());
-    let scalar = |loss: burn::tensor::Tensor<AB, 1>| loss.into_scalar().elem::<f64>();
-    let losses = StepLosses {
-        cross_entropy: scalar(text.cross_entropy),
-        z: scalar(text.z),
-        contrastive: contrastive.map(scalar),
-        total: scalar(total),
-        quantized,
-    };
     (losses, gradients)
+}
+
+/// `seen` is `model` as the forward pass sees it; gradients are those of `model`.
+fn losses_and_gradients<AB: AutodiffBackend + FusedOps>(
+    model: &San<AB>,
+    seen: &San<AB>,
+    part: &Part<'_>,
+    num_targets: usize,
+    recipe: &Recipe,
+    dropout: &mut Dropout,
+) -> (StepLosses, Gradients<AB::InnerBackend>) {
+    let scalar = |loss: &Tensor<AB, 1>| loss.clone().into_scalar().elem::<f64>();
+    let none = || (StepLosses::default(), Gradients::<AB::InnerBackend>::new());
+    let (losses, total) = match part {
+        Part::Text(batch) => {
+            let batch = DeviceBatch::new(batch, num_targets, recipe.loss.class_weights(), &model.device());
+            let text = text_loss(seen, batch, recipe.loss.z_coefficient, dropout);
+            let (cross_entropy, z) = (scalar(&text.cross_entropy), scalar(&text.z));
+            let losses = StepLosses { cross_entropy, z, total: cross_entropy + z, ..StepLosses::default() };
+            (losses, text.cross_entropy + text.z)
+        }
+        Part::Contrastive(pairs) => {
+            let Some(loss) = contrastive_loss(seen, pairs, dropout) else { return none() };
+            let (value, weight) = (scalar(&loss), recipe.loss.contrastive_weight);
+            (StepLosses { contrastive: Some(value), total: value * weight, ..StepLosses::default() }, loss * weight)
+        }
+    };
+    (losses, collect(model, &total.backward()))
 }

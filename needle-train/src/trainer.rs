@@ -1,15 +1,17 @@
 //! The loop: batch -> losses and gradients -> clip -> update -> report; validation and saving now and then.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
-use needle_data::batch::{Cursor, Loader};
+use needle_data::batch::{Loaded, Loader};
+use needle_data::prefetch::prefetch;
+use needle_data::source::Skipped;
 use needle_data::{EncodeConfig, Encoder, Example, Tokenizer};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
-use needle_model::{FusedOps, San, SanConfig, params};
+use needle_model::{FusedOps, San, SanConfig};
 
 use crate::error::TrainError;
 use crate::eval::{Evaluation, evaluate};
@@ -97,6 +99,9 @@ pub struct Outcome {
     pub train_seconds: f64,
 }
 
+/// Batches made ready ahead of the trainer.
+const PREFETCHED_BATCHES: usize = 4;
+
 /// Trains from `start` by `recipe` and writes the run to `run`.
 ///
 /// # Errors
@@ -104,7 +109,7 @@ pub struct Outcome {
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
-    train: &[Example],
+    examples: &[Example],
     validation: &[Example],
     run: &RunDir,
     options: RunOptions,
@@ -112,93 +117,149 @@ pub fn train<AB: AutodiffBackend + FusedOps>(
 where
     AB::InnerBackend: FusedOps,
 {
-    let Start { config, mut model, tokenizer } = start;
-    recipe.fits(&config).map_err(|reason| TrainError::Recipe { path: None, reason })?;
+    recipe.fits(&start.config).map_err(|reason| TrainError::Recipe { path: None, reason })?;
+    let tokenizer = start.tokenizer.clone();
     let encoder = Encoder::new(&tokenizer, encode_config(recipe))?;
-    let mut optimizer = Optimizer::<AB::InnerBackend>::new(&recipe.optim);
-    let (mut done, mut cursor, mut best) = (0, Cursor::default(), None);
-    if options.resume {
-        let progress = resume(run, recipe, &mut optimizer, &model.device())?;
-        let loaded = Checkpoint::<AB>::load(&run.last(), &model.device())?;
-        (model, done, cursor, best) = (loaded.model, progress.step, progress.cursor, progress.best);
-    }
-    model = params::with_gradients(model);
-    needle_data::source::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
-    let mut tracker = Tracker::new(&run.metrics(), done, recipe.steps, options.quiet)?;
-    let mut loader =
-        Loader::new(&encoder, train, recipe.data.batches(), recipe.seed, cursor).map_err(TrainError::NoExamples)?;
-    let save = |model: &San<AB>, progress: &Progress, optimizer: &Optimizer<AB::InnerBackend>, path: &Path| {
-        let checkpoint = Checkpoint { config: config.clone(), model: model.valid(), tokenizer: tokenizer.clone() };
-        checkpoint.save(path, &state::to_files(progress, optimizer)?).map_err(TrainError::from)
-    };
-    let sample = &validation[..validation.len().min(recipe.eval.max_examples)];
-    let validate = |model: &San<AB>, precision, examples: &[Example]| {
-        evaluate(&model.valid(), &encoder, examples, precision, &recipe.eval, &mut |_| {}).0
-    };
+    let mut trainer = Trainer::new(start, recipe, &encoder, validation, run, options)?;
+    let cursor = trainer.progress.cursor;
+    let loader = Loader::new(&encoder, examples, recipe.data.batches(), recipe.seed, cursor);
+    let loader = loader.map_err(TrainError::NoExamples)?;
+    std::thread::scope(|scope| {
+        let batches = prefetch(scope, PREFETCHED_BATCHES, loader);
+        for loaded in batches.iter().take(recipe.steps - trainer.progress.step) {
+            trainer.step(&loaded)?;
+            if trainer.is_time_to_validate() {
+                trainer.validate_and_save()?;
+            }
+        }
+        Ok::<(), TrainError>(())
+    })?;
+    trainer.finish()
+}
 
-    let begin = Instant::now();
-    let mut away = 0.0;
-    while done < recipe.steps {
-        let Some(batch) = loader.next() else { break };
-        let step = done + 1;
+/// A run in progress.
+struct Trainer<'a, AB: AutodiffBackend> {
+    recipe: &'a Recipe,
+    encoder: &'a Encoder<'a>,
+    validation: &'a [Example],
+    run: &'a RunDir,
+    config: SanConfig,
+    model: San<AB>,
+    optimizer: Optimizer<AB::InnerBackend>,
+    progress: Progress,
+    tracker: Tracker,
+    skipped: Skipped,
+    began: Instant,
+    validating: Duration,
+}
+
+impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
+where
+    AB::InnerBackend: FusedOps,
+{
+    fn new(
+        start: Start<AB>,
+        recipe: &'a Recipe,
+        encoder: &'a Encoder<'a>,
+        validation: &'a [Example],
+        run: &'a RunDir,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        let mut model = start.model;
+        let mut optimizer = Optimizer::new(&recipe.optim);
+        let mut progress = Progress::new(recipe);
+        if options.resume {
+            progress = resume(run, recipe, &mut optimizer, &model.device())?;
+            model = Checkpoint::<AB>::load(&run.last(), &model.device())?.model;
+        }
+        needle_data::source::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
+        Ok(Self {
+            recipe,
+            encoder,
+            validation,
+            run,
+            config: start.config,
+            model,
+            optimizer,
+            tracker: Tracker::new(&run.metrics(), progress.step, recipe.steps, options.quiet)?,
+            progress,
+            skipped: Skipped::new(),
+            began: Instant::now(),
+            validating: Duration::ZERO,
+        })
+    }
+
+    /// Batch -> losses and gradients -> clip -> update -> report.
+    fn step(&mut self, loaded: &Loaded) -> Result<(), TrainError> {
+        let (recipe, step) = (self.recipe, self.progress.step + 1);
         let factor = recipe.schedule.factor(step, recipe.steps);
         let rates = LearningRates { muon: recipe.optim.muon_lr * factor, adamw: recipe.optim.adamw_lr * factor };
 
-        let (losses, gradients) = forward_backward(&model, &batch, recipe, step);
+        let (losses, gradients) = forward_backward(&self.model, &loaded.batch, recipe, step);
         let (gradients, norm) = clip_global_norm(gradients, recipe.optim.clip_global_norm);
         check_finite(step, losses.total, norm, rates)?;
-        model = optimizer.step(model, gradients, rates);
-        done = step;
-        tracker.report(&Event::step(step, loader.cursor().epoch, losses, norm, rates, &batch, begin))?;
+        self.model = self.optimizer.step(self.model.clone(), gradients, rates);
 
-        let at_interval = recipe.eval.every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)));
-        if at_interval && done < recipe.steps {
-            let pause = Instant::now();
-            let improved = match sample {
-                [] => false,
-                sample => {
-                    let evaluation = validate(&model, Precision::Int4, sample);
-                    let improved = best.is_none_or(|best| evaluation.score.call_f1 > best);
-                    best = if improved { Some(evaluation.score.call_f1) } else { best };
-                    tracker.report(&Event::Validation { step, evaluation })?;
-                    improved
-                }
-            };
-            let progress = progress(done, loader.cursor(), best, recipe);
-            save(&model, &progress, &optimizer, &run.last())?;
+        self.progress.step = step;
+        self.progress.cursor = loaded.cursor;
+        self.skipped.clone_from(&loaded.skipped);
+        let epoch = loaded.cursor.epoch;
+        self.tracker.report(&Event::step(step, epoch, losses, norm, rates, &loaded.batch, self.began))
+    }
+
+    fn is_time_to_validate(&self) -> bool {
+        let step = self.progress.step;
+        step < self.recipe.steps && self.recipe.eval.every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)))
+    }
+
+    fn evaluate(&self, precision: Precision, examples: &[Example]) -> Evaluation {
+        evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, &mut |_| {}).0
+    }
+
+    /// Saves `last/`, and `best/` if INT4 call F1 on the first validation examples is the best so far.
+    fn validate_and_save(&mut self) -> Result<(), TrainError> {
+        let pause = Instant::now();
+        let sample = &self.validation[..self.validation.len().min(self.recipe.eval.max_examples)];
+        let mut improved = false;
+        if !sample.is_empty() {
+            let evaluation = self.evaluate(Precision::Int4, sample);
+            let call_f1 = evaluation.score.call_f1;
+            improved = self.progress.best.is_none_or(|best| call_f1 >= best);
             if improved {
-                save(&model, &progress, &optimizer, &run.best())?;
+                self.progress.best = Some(call_f1);
             }
-            away += pause.elapsed().as_secs_f64();
+            self.tracker.report(&Event::Validation { step: self.progress.step, evaluation })?;
         }
-    }
-    let train_seconds = begin.elapsed().as_secs_f64() - away;
-
-    let mut final_validation = Vec::new();
-    if !validation.is_empty() {
-        for precision in [Precision::F32, Precision::Int4] {
-            let evaluation = validate(&model, precision, validation);
-            tracker.report(&Event::Validation { step: done, evaluation: evaluation.clone() })?;
-            final_validation.push(evaluation);
+        let checkpoint = Checkpoint {
+            config: self.config.clone(),
+            model: self.model.valid(),
+            tokenizer: self.encoder.tokenizer().clone(),
+        };
+        let state = state::to_files(&self.progress, &self.optimizer)?;
+        checkpoint.save(&self.run.last(), &state)?;
+        if improved {
+            checkpoint.save(&self.run.best(), &state)?;
         }
+        self.validating += pause.elapsed();
+        Ok(())
     }
-    // The last model is compared with the best on the same sample as that was chosen on.
-    let last_f1 = (!sample.is_empty()).then(|| validate(&model, Precision::Int4, sample).score.call_f1);
-    let improved = last_f1.is_some_and(|f1| best.is_none_or(|best| f1 >= best));
-    let progress = progress(done, loader.cursor(), if improved { last_f1 } else { best }, recipe);
-    save(&model, &progress, &optimizer, &run.last())?;
-    if improved {
-        save(&model, &progress, &optimizer, &run.best())?;
-    }
-    tracker.finish();
-    for (reason, count) in loader.skipped() {
-        tracker.message(&format!("left out {count} times: {reason}"));
-    }
-    Ok(Outcome { validation: final_validation, train_seconds })
-}
 
-fn progress(step: usize, cursor: Cursor, best: Option<f64>, recipe: &Recipe) -> Progress {
-    Progress { version: env!("CARGO_PKG_VERSION").to_owned(), step, cursor, best, recipe: recipe.clone() }
+    fn finish(mut self) -> Result<Outcome, TrainError> {
+        let train_seconds = (self.began.elapsed() - self.validating).as_secs_f64();
+        self.validate_and_save()?;
+        self.tracker.finish();
+        let validation = match self.validation {
+            [] => Vec::new(),
+            all => [Precision::F32, Precision::Int4].map(|precision| self.evaluate(precision, all)).to_vec(),
+        };
+        for evaluation in &validation {
+            self.tracker.report(&Event::Validation { step: self.progress.step, evaluation: evaluation.clone() })?;
+        }
+        for (reason, count) in &self.skipped {
+            self.tracker.message(&format!("training left out examples {count} times: {reason}"));
+        }
+        Ok(Outcome { validation, train_seconds })
+    }
 }
 
 fn check_finite(step: usize, loss: f64, norm: f64, rates: LearningRates) -> Result<(), TrainError> {

@@ -52,9 +52,13 @@ impl Golden {
         let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let data = view.data();
         let values = match view.dtype() {
-            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect(),
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect()
+            }
             Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
-            Dtype::I32 => data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect(),
+            Dtype::I32 => {
+                data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect()
+            }
             Dtype::I8 => data.iter().map(|&b| f64::from(b as i8)).collect(),
             Dtype::U8 => data.iter().map(|&b| f64::from(b)).collect(),
             other => panic!("{name} is {other:?}"),

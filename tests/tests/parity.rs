@@ -12,7 +12,9 @@ use needle_model::golden::{Inputs, compute};
 use needle_model::int4::{Bits, quantize};
 use needle_model::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use needle_model::{FusedOps, San};
-use needle_tests::{Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values};
+use needle_tests::{
+    Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values,
+};
 use needle_train::loss::{DeviceBatch, clip_loss, text_loss};
 use needle_train::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect, newton_schulz};
 use needle_train::schedule::ScheduleConfig;
@@ -121,7 +123,11 @@ fn packed_batch<B: burn::tensor::backend::Backend>() -> DeviceBatch<B> {
     let weights: Vec<f32> = classes
         .iter()
         .zip(&targets)
-        .map(|(&class, &target)| if target == 0.0 { 0.0 } else { class_weights[class as usize].as_f64().unwrap() as f32 })
+        .map(
+            |(&class, &target)| {
+                if target == 0.0 { 0.0 } else { class_weights[class as usize].as_f64().unwrap() as f32 }
+            },
+        )
         .collect();
     let device = Default::default();
     DeviceBatch {
@@ -133,6 +139,7 @@ fn packed_batch<B: burn::tensor::backend::Backend>() -> DeviceBatch<B> {
         target_weights: Tensor::from_data(burn::tensor::TensorData::new(weights, shape.clone()), &device),
         z_mask: Tensor::ones([shape[0], shape[1]], &device),
         num_targets: targets.iter().filter(|&&t| t != 0.0).count(),
+        num_z: targets.len(),
     }
 }
 
@@ -188,7 +195,8 @@ fn losses_and_all_gradients_agree_under_fake_quantization() {
 #[test]
 fn codes_and_scales_are_exact() {
     let golden = Golden::open("quant");
-    let cases: Vec<String> = golden.names().iter().filter_map(|n| n.strip_suffix("/int8_codes").map(str::to_owned)).collect();
+    let cases: Vec<String> =
+        golden.names().iter().filter_map(|n| n.strip_suffix("/int8_codes").map(str::to_owned)).collect();
     assert!(cases.len() >= 10);
     for case in cases {
         for (bits, name) in [(Bits::Int4, "int4"), (Bits::Int8, "int8")] {
@@ -197,7 +205,11 @@ fn codes_and_scales_are_exact() {
             for (ours, theirs) in values(quantized.scales).iter().zip(&scales) {
                 assert!(f64::from((ours - theirs).abs() / theirs) <= SCALE_RELATIVE, "{case} {name}");
             }
-            assert_eq!(values(quantized.codes), golden_values(&golden, &format!("{case}/{name}_codes")), "{case} {name}");
+            assert_eq!(
+                values(quantized.codes),
+                golden_values(&golden, &format!("{case}/{name}_codes")),
+                "{case} {name}"
+            );
         }
     }
 }
@@ -205,7 +217,8 @@ fn codes_and_scales_are_exact() {
 #[test]
 fn newton_schulz_gives_the_original_matrices() {
     let golden = Golden::open("optim");
-    let cases: Vec<String> = golden.names().iter().filter_map(|n| n.strip_prefix("ns/")?.strip_suffix("/in").map(str::to_owned)).collect();
+    let cases: Vec<String> =
+        golden.names().iter().filter_map(|n| n.strip_prefix("ns/")?.strip_suffix("/in").map(str::to_owned)).collect();
     assert!(cases.len() >= 10);
     for case in cases {
         let (_, shape) = golden.values(&format!("ns/{case}/in"));
@@ -229,7 +242,11 @@ fn six_steps_of_standard_muon_and_adamw_give_the_float64_parameters() {
     let (muon_names, adam_names) = (names("muon"), names("adam"));
     let hyper = needle_train::optim::MuonConfig { momentum: 0.95, weight_decay: 0.01, ns_steps: 5 };
     let mut muon = needle_train::optim::Muon::<Flex>::new(hyper);
-    let mut adam = needle_train::optim::AdamW::<Flex>::new(needle_train::optim::AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 });
+    let mut adam = needle_train::optim::AdamW::<Flex>::new(needle_train::optim::AdamWConfig {
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+    });
     // A stacked tensor is several matrices.
     let matrices = |name: &str, tensor: Tensor<Flex, 1>| -> Vec<(String, Vec<usize>, Tensor<Flex, 1>)> {
         let (_, shape) = golden.values(&format!("step0/params/{name}"));
@@ -260,12 +277,16 @@ fn six_steps_of_standard_muon_and_adamw_give_the_float64_parameters() {
         }
         let mut updated = muon.step(params, hyper["muon_lr"].as_f64().unwrap());
         for name in &muon_names {
-            let layers = matrices(name, current[name].clone()).into_iter().map(|(layer, _, _)| updated.remove(&layer).unwrap());
+            let layers =
+                matrices(name, current[name].clone()).into_iter().map(|(layer, _, _)| updated.remove(&layer).unwrap());
             current.insert(name.clone(), Tensor::cat(layers.collect(), 0));
         }
         let params = adam_names.iter().map(|name| {
             let value = current[name].clone();
-            (needle_train::optim::Named { name: name.clone(), shape: value.dims().to_vec(), value }, gradients[name].clone())
+            (
+                needle_train::optim::Named { name: name.clone(), shape: value.dims().to_vec(), value },
+                gradients[name].clone(),
+            )
         });
         let params = params.collect();
         current.extend(adam.step(params, hyper["adam_lr"].as_f64().unwrap()));
@@ -291,7 +312,10 @@ fn schedules_agree_at_every_step() {
     let mut check = |schedule: &ScheduleConfig, total: usize, peak: f64, expected: &serde_json::Value| {
         for (count, expected) in expected.as_array().unwrap().iter().enumerate() {
             let (ours, theirs) = (peak * schedule.factor(count, total), expected.as_f64().unwrap());
-            assert!((ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-12), "count {count} of {total}: {ours} and {theirs}");
+            assert!(
+                (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-12),
+                "count {count} of {total}: {ours} and {theirs}"
+            );
             checked += 1;
         }
     };
@@ -315,7 +339,9 @@ fn greedy_decoding_writes_the_original_tokens() {
     let model = golden_model::<Flex>();
     let about = json("parity/decode.json");
     let pairs = about["pairs"].as_array().unwrap();
-    let list = |value: &serde_json::Value| -> Vec<u32> { value.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect() };
+    let list = |value: &serde_json::Value| -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
+    };
     let prompts: Vec<Vec<u32>> = pairs.iter().map(|p| list(&p["enc_ids"])).collect();
     // All prompts in one padded batch, and each alone.
     let together = generate(&model, &prompts, 24, &mut NoHook);
@@ -325,7 +351,11 @@ fn greedy_decoding_writes_the_original_tokens() {
         assert_eq!(answer.stop == Stop::Eos, expected["stopped_by_eos"].as_bool().unwrap());
         assert_eq!(generate(&model, std::slice::from_ref(prompt), 24, &mut NoHook)[0].ids, answer.ids);
         let first = needle_model::generate::ids_tensor::<Flex>(&[vec![1]], &Default::default());
-        let inputs = Inputs { src: needle_model::generate::ids_tensor(std::slice::from_ref(prompt), &Default::default()), tgt: first, segments: None };
+        let inputs = Inputs {
+            src: needle_model::generate::ids_tensor(std::slice::from_ref(prompt), &Default::default()),
+            tgt: first,
+            segments: None,
+        };
         let logits = values(compute(&model, inputs).logits);
         for top in expected["steps"][0]["top5"].as_array().unwrap() {
             let (id, expected) = (top[0].as_u64().unwrap() as usize, top[1].as_f64().unwrap());
@@ -388,7 +418,7 @@ fn eight_training_steps_follow_the_reference_trajectory() {
         let device = Default::default();
         let weights = Tensor::from_data(burn::tensor::TensorData::new(real, shape.clone()), &device);
         let all = Tensor::ones([shape[0], shape[1]], &device);
-        let loss = needle_train::loss::weighted(nll, log_sum_exp, weights, all, num_targets, 1e-4);
+        let loss = needle_train::loss::weighted(nll, log_sum_exp, weights, all, (num_targets, targets.len()), 1e-4);
         let total_loss = loss.cross_entropy + loss.z;
         let (ours, theirs) = (f64::from(values(total_loss.clone().inner())[0]), expected[step].as_f64().unwrap());
         assert!((ours - theirs).abs() < TRAJECTORY, "step {step}: {ours} and {theirs}");

@@ -1,16 +1,42 @@
-//! The `needle` command: one file a subcommand.
+//! The `needle` command: one file a subcommand. Results go to stdout, progress and logs to stderr.
+
+pub mod data;
+pub mod eval;
+pub mod export;
+pub mod golden;
+pub mod info;
 pub mod quickstart;
+pub mod retrieve;
+pub mod run;
+pub mod tokenizer;
+pub mod train;
 
-use clap::{Args, Parser, Subcommand};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
 
-use crate::device::DeviceChoice;
+use anyhow::Context;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use needle_data::{EncodeConfig, Tool};
+use needle_model::checkpoint::Checkpoint;
+use needle_model::{Precision, SanConfig};
+use serde_json::Value;
+
+use crate::device::{Device, DeviceChoice, Inference};
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
-#[command(name = "needle", version, about, max_term_width = 100)]
+#[command(
+    name = "needle",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle train --config configs/finetune.toml \
+                  --data mine.jsonl --out runs/mine\n  needle run runs/mine/best --query \"ten minute timer\" --tools tools.json"
+)]
 pub struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
@@ -20,19 +46,132 @@ pub struct Cli {
 pub struct Global {
     /// Where to compute: auto or cpu
     #[arg(long, global = true, default_value = "auto")]
-    pub(crate) device: DeviceChoice,
+    device: DeviceChoice,
+    /// Seed of everything random; overrides the recipe's
+    #[arg(long, global = true)]
+    seed: Option<u64>,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+impl Global {
+    fn device(&self) -> Device {
+        self.device.device()
+    }
+
+    /// Overrides of the recipe: the user's, then the seed.
+    fn overrides(&self, set: &[String]) -> Vec<String> {
+        set.iter().cloned().chain(self.seed.map(|seed| format!("seed={seed}"))).collect()
+    }
 }
 
 #[derive(Subcommand)]
 enum Command {
     Quickstart(quickstart::QuickstartArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Run(run::RunArgs),
+    Retrieve(retrieve::RetrieveArgs),
+    Info(info::InfoArgs),
+    Golden(golden::GoldenArgs),
+    Export(export::ExportArgs),
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    #[command(subcommand)]
+    Tokenizer(tokenizer::TokenizerCommand),
 }
 
 impl Cli {
     /// Runs the subcommand.
-    pub fn run(self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// What stopped it, in one sentence.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let level = match (self.global.quiet, self.global.verbose) {
+            (true, _) => tracing::Level::ERROR,
+            (false, 0) => tracing::Level::INFO,
+            (false, 1) => tracing::Level::DEBUG,
+            (false, _) => tracing::Level::TRACE,
+        };
+        let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+        logs.with_target(false).without_time().with_level(false).init();
+        let global = &self.global;
         match self.command {
-            Command::Quickstart(args) => quickstart::run(&self.global, args),
+            Command::Quickstart(args) => args.run(global),
+            Command::Train(args) => args.run(global),
+            Command::Eval(args) => args.run(global),
+            Command::Run(args) => args.run(global),
+            Command::Retrieve(args) => args.run(global),
+            Command::Info(args) => args.run(),
+            Command::Golden(args) => args.run(global),
+            Command::Export(args) => args.run(global),
+            Command::Data(command) => command.run(global),
+            Command::Tokenizer(command) => command.run(),
+        }
+        .map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// As trained.
+    F32,
+    /// As exported: Q, K, V and O in INT4, the embedding in bf16.
+    Int4,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(arg: PrecisionArg) -> Self {
+        match arg {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Int4 => Self::Int4,
         }
     }
+}
+
+/// Prints a result.
+fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context("stdout")
+}
+
+/// Prints a result as JSON.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(serde_json::to_string(value)?)
+}
+
+fn load(dir: &Path, global: &Global) -> anyhow::Result<Checkpoint<Inference>> {
+    Ok(Checkpoint::load(dir, &global.device())?)
+}
+
+/// The limits of a trained model's prompts and answers.
+fn limits(config: &SanConfig) -> EncodeConfig {
+    EncodeConfig {
+        max_enc_tokens: config.max_enc_len,
+        max_dec_tokens: config.max_dec_len,
+        // The original's limit.
+        max_tool_tokens: config.max_enc_len.min(256),
+    }
+}
+
+/// Tools from a file, from stdin (`-`), or from JSON on the command line.
+fn read_tools(source: &str) -> anyhow::Result<Vec<Tool>> {
+    let (name, text) = match source.trim_start().chars().next() {
+        Some('[' | '{') => ("--tools".to_owned(), source.to_owned()),
+        _ if source == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("stdin")?;
+            ("stdin".to_owned(), text)
+        }
+        _ => (source.to_owned(), std::fs::read_to_string(source).with_context(|| source.to_owned())?),
+    };
+    // The message of serde_json has line and column.
+    let value: Value = serde_json::from_str(&text).with_context(|| format!("{name}: not JSON"))?;
+    let tools = Tool::list_from_json(&value).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
+    anyhow::ensure!(!tools.is_empty(), "{name}: no tools");
+    Ok(tools)
 }

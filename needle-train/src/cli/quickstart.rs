@@ -1,31 +1,107 @@
 //! `needle quickstart`.
-use super::Global;
-use crate::{
-    quickstart::{self, RECIPE},
-    recipe::Recipe,
-    trainer::RunOptions,
-};
+
 use std::path::PathBuf;
 
+use needle_data::Encoder;
+use needle_data::names::NameMap;
+use needle_model::fake_quant::{Precision, at_precision};
+use needle_model::generate::{NoHook, generate};
+
+use super::{Global, limits, load, print};
+use crate::eval::Evaluation;
+use crate::eval::predict::Prediction;
+use crate::quickstart::{self, RECIPE, SAMPLES, sample_tools};
+use crate::recipe::Recipe;
+use crate::trainer::RunOptions;
+
+/// Generated data to a trained, evaluated, exported model that answers, in minutes on any CPU
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  needle quickstart\n  needle quickstart --out /tmp/q --set steps=200")]
 pub struct QuickstartArgs {
+    /// Where to put everything
     #[arg(long, default_value = "quickstart")]
     out: PathBuf,
-    #[arg(long)]
+    /// Override a setting of configs/quickstart.toml, as key=value
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
-pub fn run(global: &Global, args: QuickstartArgs) -> anyhow::Result<()> {
-    let recipe = Recipe::parse(RECIPE, &args.set).map_err(anyhow::Error::msg)?;
-    let t = std::time::Instant::now();
-    let data = quickstart::data(recipe.seed)?;
-    eprintln!("data {:?}", t.elapsed());
-    for e in data.train.iter().take(5) {
-        eprintln!("{}", e.to_json());
+
+impl QuickstartArgs {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+        let recipe = Recipe::parse(RECIPE, &global.overrides(&self.set)).map_err(anyhow::Error::msg)?;
+        let device = global.device();
+        tracing::info!("1/4  generating examples");
+        let data = quickstart::data(recipe.seed)?;
+        tracing::info!("     {} for training, {} held out, such as", data.train.len(), data.held_out.len());
+        if let Some(example) = data.train.first() {
+            tracing::info!("     {:?} -> {}", example.query, serde_json::to_string(&example.answers)?);
+        }
+        tracing::info!("2/4  training tokenizer and model ({} steps)", recipe.steps);
+        let options = RunOptions { resume: false, quiet: global.quiet };
+        let report = quickstart::run(&self.out, &recipe, &data, &device, options)?;
+
+        tracing::info!("3/4  evaluated on held-out examples, exported");
+        print(format_args!("trained in {:.0} s", report.train_seconds))?;
+        print(table(&report.evaluations))?;
+
+        tracing::info!("4/4  answering with tools that training never offered together");
+        let checkpoint = load(&report.run.last(), global)?;
+        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
+        let model = at_precision(checkpoint.model, Precision::Int4);
+        for sample in &SAMPLES {
+            let tools = sample_tools(sample);
+            let (prompt, cut) = encoder.prompt(sample.query, &tools);
+            let answer = generate(&model, &[prompt], recipe.eval.max_tokens, &mut NoHook).remove(0);
+            let answer = Prediction::new(answer, &encoder, &NameMap::of(&tools), cut);
+            print(format_args!("  {:?} with {}", sample.query, sample.tools.join(", ")))?;
+            print(format_args!("    {}", answer.text))?;
+        }
+        let run = report.run.last();
+        print(format_args!(
+            "\ncheckpoint      {}\nINT4 artifact   {}\nmetrics         {}\n\nTry next:\n  needle run {} --query \"remind me to water \
+             the plants at 8 pm\" --tools '[{{\"name\":\"set_reminder\",\"description\":\"Remind the user of something\",\
+             \"parameters\":{{\"text\":{{\"type\":\"string\",\"required\":true}},\"time\":{{\"type\":\"string\",\"required\":\
+             true}}}}}}]'\n  needle data synth --count 5\n  needle train --config configs/finetune.toml --data YOURS.jsonl --base {} \
+             --out runs/yours",
+            run.display(),
+            report.artifact.display(),
+            report.run.metrics().display(),
+            run.display(),
+            run.display(),
+        ))?;
+        Ok(true)
     }
-    let report = quickstart::run(&args.out, &recipe, &data, &global.device.device(), RunOptions::default())?;
-    eprintln!("train {:.1}s", report.train_seconds);
-    for e in &report.evaluations {
-        println!("{}", serde_json::to_string(e)?);
+}
+
+/// Evaluations side by side.
+pub(super) fn table(evaluations: &[Evaluation]) -> String {
+    let mut lines = vec![format!("{:<22}", format!("on {} examples", evaluations.first().map_or(0, |e| e.n)))];
+    for evaluation in evaluations {
+        lines[0].push_str(&format!("{:>8}", evaluation.precision.to_string()));
     }
-    Ok(())
+    let mut row = |name: &str, value: &dyn Fn(&Evaluation) -> Option<f64>| {
+        if evaluations.iter().any(|e| value(e).is_some()) {
+            let cells = evaluations.iter().map(|e| value(e).map_or("       -".into(), |v| format!("{v:>8.3}")));
+            lines.push(format!("{name:<22}{}", cells.collect::<String>()));
+        }
+    };
+    row("exact match", &|e| Some(e.score.exact_match));
+    row("call F1", &|e| Some(e.score.call_f1));
+    row("name F1", &|e| Some(e.score.name_f1));
+    row("JSON parse rate", &|e| Some(e.score.parse_rate));
+    row("argument accuracy", &|e| Some(e.score.args_accuracy));
+    row("value accuracy", &|e| Some(e.score.value_accuracy));
+    row("hallucinated params", &|e| Some(e.score.hallucinated_params));
+    row("missing params", &|e| Some(e.score.missing_params));
+    row("no-tool precision", &|e| Some(e.score.no_tool_precision));
+    row("no-tool recall", &|e| Some(e.score.no_tool_recall));
+    row("retrieval recall@1", &|e| e.retrieval.map(|r| r.recall_at_1));
+    row("retrieval recall@5", &|e| e.retrieval.map(|r| r.recall_at_5));
+    row("retrieval MRR", &|e| e.retrieval.map(|r| r.mrr));
+    let offered: std::collections::BTreeSet<usize> =
+        evaluations.iter().flat_map(|e| e.exact_match_by_offered_tools.keys().copied()).collect();
+    for count in offered {
+        row(&format!("exact, {count} offered"), &|e| e.exact_match_by_offered_tools.get(&count).copied());
+    }
+    lines.join("\n")
 }

@@ -2,7 +2,7 @@
 
 use needle_data::example::parse_answers;
 use needle_data::names::NameMap;
-use needle_data::{Call, Encoder, Example, Tool};
+use needle_data::{Call, Encoder, Example};
 use needle_model::generate::{Generated, NoHook, Stop, generate};
 use needle_model::{FusedOps, San};
 use serde::Serialize;
@@ -26,10 +26,9 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// Reads `generated` as an answer to a prompt that offered `tools`.
-    pub fn new(generated: Generated, encoder: &Encoder<'_>, tools: &[Tool], cut_tokens: usize) -> Self {
+    /// Reads `generated` as an answer under the names of the offered tools.
+    pub fn new(generated: Generated, encoder: &Encoder<'_>, names: &NameMap, cut_tokens: usize) -> Self {
         let text = encoder.tokenizer().decode(&generated.ids);
-        let names = NameMap::new(tools.iter().map(|t| t.name.as_str()));
         let calls = serde_json::from_str::<Value>(&text).ok().and_then(|value| parse_answers(Some(&value)).ok());
         let calls = calls.map(|calls| {
             calls.into_iter().map(|call| Call { name: names.to_outer(&call.name).to_owned(), ..call }).collect()
@@ -56,7 +55,8 @@ pub fn predict<B: FusedOps>(
         let inputs: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].0.clone()).collect();
         let answers = generate(model, &inputs, config.max_tokens, &mut NoHook);
         for (&index, answer) in batch.iter().zip(answers) {
-            predictions[index] = Some(Prediction::new(answer, encoder, &examples[index].tools, prompts[index].1));
+            predictions[index] =
+                Some(Prediction::new(answer, encoder, &NameMap::of(&examples[index].tools), prompts[index].1));
         }
         done += batch.len();
         progress(done);

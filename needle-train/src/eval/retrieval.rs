@@ -35,7 +35,7 @@ pub fn embed<B: FusedOps>(model: &San<B>, texts: &[Vec<u32>], batch_size: usize)
 
 /// The ids that stand for each of `tools` alone.
 pub fn tool_texts(encoder: &Encoder<'_>, tools: &[Tool]) -> Vec<Vec<u32>> {
-    let names = NameMap::new(tools.iter().map(|t| t.name.as_str()));
+    let names = NameMap::of(tools);
     let text = |(i, tool): (usize, &Tool)| encoder.tool_ids(&tool.to_json_named(names.inner(i)).to_string());
     tools.iter().enumerate().map(text).collect()
 }

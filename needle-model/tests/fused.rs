@@ -1,0 +1,187 @@
+//! Every fused operation against its plain definition: values, and the gradients that burn derives from the plain graph.
+
+use burn::backend::Autodiff;
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn_flex::Flex;
+use needle_model::fused::{FusedOps, MaskPrimitive, reference};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+type AB = Autodiff<Flex>;
+
+/// Of the largest value.
+const TOLERANCE: f64 = 2e-5;
+/// The terms of every sum here are of order 1, so where they cancel what is left is rounding of that size.
+const LEAST_LARGEST: f64 = 0.05;
+
+fn random<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng) -> Tensor<AB, D> {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.5..1.5)).collect();
+    Tensor::<AB, D>::from_data(TensorData::new(values, shape), &Default::default()).require_grad()
+}
+
+fn ids<const D: usize>(values: Vec<i32>, shape: [usize; D]) -> Tensor<AB, D, Int> {
+    Tensor::from_data(TensorData::new(values, shape), &Default::default())
+}
+
+fn wrap<const D: usize>(primitive: <AB as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive) -> Tensor<AB, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn raw<const D: usize>(tensor: &Tensor<AB, D>) -> <AB as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive {
+    tensor.clone().into_primitive().tensor()
+}
+
+fn assert_close<const D: usize>(what: &str, ours: Tensor<Flex, D>, theirs: Tensor<Flex, D>) {
+    let (ours, theirs): (Vec<f32>, Vec<f32>) =
+        (ours.into_data().to_vec().unwrap(), theirs.into_data().to_vec().unwrap());
+    let largest = theirs.iter().fold(LEAST_LARGEST, |m, x| m.max(f64::from(x.abs())));
+    for (a, b) in ours.iter().zip(&theirs) {
+        let difference = f64::from((a - b).abs());
+        assert!(difference <= TOLERANCE * largest, "{what}: {a} and {b}, largest {largest}");
+    }
+}
+
+/// Compares two outputs and the gradients of a random weighted sum of each with respect to `inputs`.
+macro_rules! assert_same {
+    ($what:expr, $fused:expr, $plain:expr, $rng:expr, [$($input:expr),+]) => {{
+        let (fused, plain) = ($fused, $plain);
+        assert_close($what, fused.clone().inner(), plain.clone().inner());
+        let weights = random(fused.dims(), $rng).detach();
+        let fused = (fused * weights.clone()).sum().backward();
+        let plain = (plain * weights).sum().backward();
+        $( assert_close(
+            concat!("gradient of ", stringify!($input)),
+            $input.grad(&fused).expect("fused"),
+            $input.grad(&plain).expect("plain"),
+        ); )+
+    }};
+}
+
+#[test]
+fn norm_and_gated_residual_agree_at_every_width() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(1);
+    for (rows, width) in [(1, 2), (3, 5), (7, 32), (130, 48), (600, 192)] {
+        let (x, gain) = (random([rows, width], rng), random([width], rng));
+        let fused = wrap::<2>(AB::zc_rms_norm(raw(&x), raw(&gain), 1e-6));
+        assert_same!("norm", fused, reference::zc_rms_norm(x.clone(), gain.clone(), 1e-6), rng, [x, gain]);
+        let x = random([rows, width], rng);
+        let (branch, gate) = (random([rows, width], rng), random([1], rng));
+        let fused = wrap::<2>(AB::gated_residual(raw(&x), raw(&branch), raw(&gate)));
+        let plain = reference::gated_residual(x.clone(), branch.clone(), gate.clone());
+        assert_same!("gated residual", fused, plain, rng, [x, branch, gate]);
+    }
+}
+
+#[test]
+fn the_rotary_embedding_agrees() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(2);
+    for (batch, seq, heads, head_dim) in [(1, 1, 1, 2), (2, 9, 3, 8), (3, 70, 4, 32)] {
+        let x = random([batch, seq, heads, head_dim], rng);
+        let (cos, sin) = (random([seq, head_dim / 2], rng).detach(), random([seq, head_dim / 2], rng).detach());
+        let fused = wrap::<4>(AB::rope(raw(&x), raw(&cos), raw(&sin)));
+        assert_same!("rope", fused, reference::rope(x.clone(), cos, sin), rng, [x]);
+    }
+}
+
+#[test]
+fn cross_entropy_agrees_over_several_blocks() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(3);
+    for (rows, vocab, d_model) in [(1, 2, 4), (37, 65, 8), (700, 4096, 16)] {
+        let (hidden, embedding) = (random([rows, d_model], rng), random([vocab, d_model], rng));
+        let targets = ids((0..rows).map(|_| rng.random_range(0..vocab as i32)).collect(), [rows]);
+        let fused = wrap::<2>(AB::tied_cross_entropy(raw(&hidden), raw(&embedding), targets.clone().into_primitive()));
+        let plain = reference::tied_cross_entropy(hidden.clone(), embedding.clone(), targets);
+        assert_same!("cross-entropy", fused, plain, rng, [hidden, embedding]);
+    }
+}
+
+/// Segments as packing makes them (runs, then padding), or scattered, or all padding.
+fn segments(kind: usize, batch: usize, len: usize, rng: &mut ChaCha8Rng) -> Vec<i32> {
+    (0..batch)
+        .flat_map(|_| {
+            let mut segment = 1;
+            (0..len)
+                .map(|i| match kind {
+                    0 => {
+                        segment += i32::from(rng.random_bool(0.2));
+                        if i > len * 3 / 4 { 0 } else { segment }
+                    }
+                    1 => rng.random_range(0..4),
+                    _ => 0,
+                })
+                .collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
+#[test]
+fn attention_agrees_under_every_mask() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(4);
+    let sizes =
+        [(1, 1, 1, 1, 1, 2), (2, 7, 7, 4, 2, 8), (2, 5, 11, 4, 1, 4), (3, 33, 40, 6, 3, 16), (1, 64, 64, 2, 2, 32)];
+    for (batch, q_len, k_len, heads, kv_heads, head_dim) in sizes {
+        for kind in 0..3 {
+            for (has_queries, has_keys, causal) in [
+                (false, false, false),
+                (false, false, true),
+                (false, true, false),
+                (false, true, true),
+                (true, true, false),
+                (true, true, true),
+            ] {
+                let q = random([batch, q_len, heads, head_dim], rng);
+                let (k, v) =
+                    (random([batch, k_len, kv_heads, head_dim], rng), random([batch, k_len, kv_heads, head_dim], rng));
+                let query_segments = ids(segments(kind, batch, q_len, rng), [batch, q_len]);
+                let key_segments = ids(segments(kind, batch, k_len, rng), [batch, k_len]);
+                let mask = MaskPrimitive::<AB> {
+                    query_segments: has_queries.then(|| query_segments.into_primitive()),
+                    key_segments: has_keys.then(|| key_segments.into_primitive()),
+                    causal,
+                };
+                let fused = wrap::<4>(AB::grouped_query_attention(raw(&q), raw(&k), raw(&v), mask.clone()));
+                let plain = reference::attention(q.clone(), k.clone(), v.clone(), &mask);
+                let what = format!("attention {batch} {q_len} {k_len} {heads} {kv_heads}, segments {kind}, {mask:?}");
+                assert_same!(&what, fused, plain, rng, [q, k, v]);
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_backward_formulas_agree_with_the_gradients_of_the_plain_graph() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(5);
+    let (q, k, v) = (random([2, 6, 4, 8], rng), random([2, 9, 2, 8], rng), random([2, 9, 2, 8], rng));
+    let mask = MaskPrimitive::<AB> {
+        query_segments: Some(ids(segments(0, 2, 6, rng), [2, 6]).into_primitive()),
+        key_segments: Some(ids(segments(0, 2, 9, rng), [2, 9]).into_primitive()),
+        causal: true,
+    };
+    let out = reference::attention(q.clone(), k.clone(), v.clone(), &mask);
+    let weights = random(out.dims(), rng).detach();
+    let inner_mask = MaskPrimitive::<Flex> {
+        query_segments: mask.query_segments.clone(),
+        key_segments: mask.key_segments.clone(),
+        causal: true,
+    };
+    let inputs = [q.clone().inner(), k.clone().inner(), v.clone().inner()];
+    let [dq, dk, dv] = reference::attention_backward(inputs, &inner_mask, out.clone().inner(), weights.clone().inner());
+    let grads = (out * weights).sum().backward();
+    for (what, ours, input) in [("q", dq, q), ("k", dk, k), ("v", dv, v)] {
+        assert_close(what, ours, input.grad(&grads).unwrap());
+    }
+
+    let (hidden, embedding) = (random([5, 8], rng), random([11, 8], rng));
+    let targets = ids(vec![0, 3, 10, 3, 7], [5]);
+    let out = reference::tied_cross_entropy(hidden.clone(), embedding.clone(), targets.clone());
+    let weights = random(out.dims(), rng).detach();
+    let (dhidden, dembedding) = reference::tied_cross_entropy_backward(
+        hidden.clone().inner(),
+        embedding.clone().inner(),
+        Tensor::from_primitive(targets.into_primitive()),
+        weights.clone().inner(),
+    );
+    let grads = (out * weights).sum().backward();
+    assert_close("hidden", dhidden, hidden.grad(&grads).unwrap());
+    assert_close("embedding", dembedding, embedding.grad(&grads).unwrap());
+}

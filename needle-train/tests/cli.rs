@@ -1,0 +1,252 @@
+//! The `needle` command as a user meets it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const TOOLS: &str = r#"[{"type":"function","function":{"name":"setTimer","description":"Start a countdown","parameters":{"type":"object","properties":{"minutes":{"type":"integer"}},"required":["minutes"]}}},{"name":"stop","inputSchema":{"type":"object","properties":{}}}]"#;
+
+const RECIPE: &str = r#"
+model = "tiny"
+steps = 12
+dropout = 0.1
+tokenizer = { vocab_size = 500 }
+data = { rows = 2, row_enc_tokens = 256, row_dec_tokens = 128, pack_window = 32 }
+eval = { every_steps = 4, max_examples = 4, max_tokens = 16 }
+"#;
+
+struct Workplace(tempfile::TempDir);
+
+impl Workplace {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.text(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn needle(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_needle"));
+        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.needle(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    /// Runs a command that must fail with exit code 1 (or `code`), and gives its one error line.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.needle(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        stderr
+    }
+
+    /// Generated examples, a recipe, and a model trained on them.
+    fn with_model() -> Self {
+        let place = Self::new();
+        let data = place.ok(&["data", "synth", "--count", "60", "--max-tools", "2", "--brief", "--seed", "3"]);
+        place.write("data.jsonl", &data);
+        place.write("recipe.toml", RECIPE);
+        place.ok(&["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "run", "-q"]);
+        place
+    }
+}
+
+fn weights(checkpoint: &Path) -> Vec<u8> {
+    std::fs::read(checkpoint.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_trained_model_is_evaluated_asked_ranked_inspected_and_exported() {
+    let place = Workplace::with_model();
+    let tools = place.write("tools.json", TOOLS);
+
+    for precision in ["f32", "int4"] {
+        let eval =
+            place.json(&["eval", "run/last", "data.jsonl", "--limit", "10", "--precision", precision, "--json", "-q"]);
+        assert_eq!((eval["n"].as_u64(), eval["precision"].as_str()), (Some(10), Some(precision)));
+        for key in [
+            "parse_rate",
+            "name_f1",
+            "call_f1",
+            "exact_match",
+            "args_accuracy",
+            "value_accuracy",
+            "hallucinated_params",
+            "missing_params",
+            "no_tool_precision",
+            "no_tool_recall",
+            "recall_at_1",
+            "recall_at_5",
+            "mrr",
+            "tokens_per_second",
+        ] {
+            assert!(eval[key].is_number(), "{key} in {eval}");
+        }
+    }
+
+    // Twelve steps teach nothing: the answer may be no list of calls, which exits 1 and says so.
+    let answer = place.needle(&["run", "run/last", "--query", "ten minutes", "--tools", &tools, "--json"]);
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    for key in ["calls", "text", "token_ids", "confidence", "seconds"] {
+        assert!(answer.get(key).is_some(), "{key} in {answer}");
+    }
+
+    let ranked = place.json(&["retrieve", "run/last", "--query", "ten minutes", "--tools", TOOLS, "--json"]);
+    let mut names: Vec<&str> = ranked.as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["setTimer", "stop"], "under the user's own names");
+
+    let info = place.json(&["info", "run/last", "--json"]);
+    assert_eq!(info["trainer"]["step"], 12);
+    assert!(place.ok(&["info", "run/last"]).contains("parameters"));
+
+    place.ok(&["export", "run/last", "--format", "needle-rs", "--out", "artifact"]);
+    assert!(place.path("artifact/needle.safetensors").exists() && place.path("artifact/vocab.txt").exists());
+
+    let encoded = place.json(&["tokenizer", "encode", "run/last", "set a timer", "--json"]);
+    assert_eq!(encoded["ids"].as_array().unwrap().len(), encoded["pieces"].as_array().unwrap().len());
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
+    let place = Workplace::with_model();
+    let train =
+        ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "killed", "-q", "--set", "steps=60"];
+    place.ok(&[&train[..5], &["--out", "whole", "-q", "--set", "steps=60"]].concat());
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_needle"));
+    let mut child = child.args(train).current_dir(place.0.path()).spawn().unwrap();
+    while !place.path("killed/last").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first save");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stopped_at = place.json(&["info", "killed/last", "--json"])["trainer"]["step"].as_u64().unwrap();
+    assert!(stopped_at < 60);
+
+    place.ok(&[&train[..], &["--resume"]].concat());
+    assert!(weights(&place.path("killed/last")) == weights(&place.path("whole/last")), "stopped at {stopped_at}");
+    let steps =
+        |run: &str| std::fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap().matches("\"step\"").count();
+    assert_eq!(steps("killed"), steps("whole"), "one line a step");
+}
+
+#[test]
+fn a_checkpoint_is_a_base_for_further_training() {
+    let place = Workplace::with_model();
+    let train =
+        ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "more", "--base", "run/best", "-q"];
+    place.ok(&train);
+    assert!(weights(&place.path("more/last")) != weights(&place.path("run/best")));
+    assert_eq!(
+        std::fs::read(place.path("more/last/tokenizer.json")).unwrap(),
+        std::fs::read(place.path("run/best/tokenizer.json")).unwrap()
+    );
+}
+
+#[test]
+fn bad_rows_are_listed_refused_and_on_request_skipped() {
+    let place = Workplace::new();
+    let good = place.ok(&["data", "synth", "--count", "30", "--max-tools", "2", "--brief"]);
+    place.write("recipe.toml", RECIPE);
+    let bad = [
+        "{",
+        r#"{"query":"","tools":[],"answers":[]}"#,
+        r#"{"query":"q","tools":[{"name":"a"}],"answers":[{"name":"b"}]}"#,
+        r#"{"query":"q","tools":[{"name":"a","parameters":{"n":{"type":"integer"}}}],"answers":[{"name":"a","arguments":{"n":"x"}}]}"#,
+    ];
+    place.write("bad.jsonl", &format!("{good}{}\n", bad.join("\n")));
+
+    let output = place.needle(&["data", "check", "bad.jsonl"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for line in [
+        "bad.jsonl:31: line: not JSON",
+        "bad.jsonl:32: query: empty",
+        "bad.jsonl:33: answers[0].name: \"b\" is not offered",
+        "bad.jsonl:34: answers[0].arguments.n: expected integer",
+        "34 rows, 30 usable, 4 not",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let report =
+        serde_json::from_slice::<Value>(&place.needle(&["data", "check", "bad.jsonl", "--json"]).stdout).unwrap();
+    assert_eq!((report["rows"].as_u64(), report["used"].as_u64()), (Some(34), Some(30)));
+    assert_eq!(report["problems"][1]["line"], 32);
+    assert_eq!(report["skipped"]["wrong_type"], 1);
+
+    let train = ["train", "--config", "recipe.toml", "--data", "bad.jsonl", "--out", "run", "--set", "steps=2"];
+    let refused = place.fails(1, &train);
+    assert!(refused.contains("bad.jsonl:31") && refused.contains("--skip-invalid"), "{refused}");
+    let output = place.needle(&[&train[..], &["--skip-invalid"]].concat());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && log.contains("34 rows read, 30 used, 4 left out"), "{log}");
+}
+
+#[test]
+fn mistakes_are_one_clear_sentence() {
+    let place = Workplace::with_model();
+    place.write("broken.json", "[\n  {\"name\": }\n]");
+    let ask = |tools: &str| place.fails(1, &["run", "run/last", "--query", "q", "--tools", tools]);
+    assert!(ask("broken.json").contains("line 2 column 12"), "{}", ask("broken.json"));
+    assert!(ask("nowhere.json").contains("nowhere.json"));
+    assert!(ask("[]").contains("no tools"));
+    assert!(place.fails(1, &["run", "nowhere", "--query", "q", "--tools", TOOLS]).contains("not a checkpoint"));
+    assert!(place.fails(1, &["eval", "run/last", "recipe.toml"]).contains("recipe.toml:2: line: not JSON"));
+    place.write("typo.toml", "stepps = 3");
+    let typo = place.fails(1, &["train", "--config", "typo.toml", "--data", "data.jsonl", "--out", "x"]);
+    assert!(typo.contains("typo.toml") && typo.contains("stepps"), "{typo}");
+    let resume =
+        place.fails(1, &["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "new", "--resume"]);
+    assert!(resume.contains("no run to resume"), "{resume}");
+    let cuda = place.fails(2, &["info", "run/last", "--device", "cuda:0"]);
+    assert!(cuda.contains("built without cuda:0"), "{cuda}");
+    place.fails(2, &["nonsense"]);
+    assert!(place.fails(1, &["data", "synth", "--categories", "nonsense"]).contains("timers"));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let place = Workplace::new();
+    for command in [
+        &["quickstart"][..],
+        &["train"],
+        &["eval"],
+        &["run"],
+        &["retrieve"],
+        &["info"],
+        &["golden"],
+        &["export"],
+        &["data", "check"],
+        &["data", "stats"],
+        &["data", "synth"],
+        &["tokenizer", "train"],
+        &["tokenizer", "encode"],
+    ] {
+        let help = place.ok(&[command, &["--help"]].concat());
+        assert!(help.contains("Example"), "{command:?}: {help}");
+    }
+}

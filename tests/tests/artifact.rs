@@ -1,0 +1,81 @@
+//! The exported artifact in the runtime that it is made for, against our own INT4 decoding.
+
+use burn_flex::Flex;
+use needle_data::Encoder;
+use needle_infer::engine::NeedleEngine;
+use needle_infer::tokenizer::Vocabulary;
+use needle_model::checkpoint::Checkpoint;
+use needle_model::fake_quant::{Precision, at_precision};
+use needle_model::generate::{NoHook, generate};
+use needle_train::eval::retrieval::embed;
+use needle_train::quickstart::{self, RECIPE};
+use needle_train::recipe::Recipe;
+use needle_train::trainer::RunOptions;
+
+const EXAMPLES: usize = 50;
+const MAX_TOKENS: usize = 48;
+const EMBEDDING: f32 = 1e-3;
+
+/// Greedy decoding by the runtime, without its grammar constraint.
+fn decode(engine: &NeedleEngine, prompt: &[u32]) -> Vec<u32> {
+    let model = engine.model();
+    let mut enc = model.make_enc_kv_caches(prompt.len());
+    let mut dec = model.make_dec_kv_caches();
+    model.encode(prompt, &mut enc);
+    let (mut ids, mut token) = (Vec::new(), 1);
+    let mut logits = vec![0.0; model.cfg.vocab_size];
+    for _ in 0..MAX_TOKENS {
+        model.decode_step(token, &enc, &mut dec, &mut logits);
+        let best = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
+        token = (0..logits.len()).fold(0, best) as u32;
+        if token == 1 {
+            break;
+        }
+        ids.push(token);
+    }
+    ids
+}
+
+#[test]
+fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = [
+        "model=tiny",
+        "steps=120",
+        "data.rows=4",
+        "data.row_enc_tokens=256",
+        "data.row_dec_tokens=128",
+        "eval.every_steps=1000",
+    ];
+    let recipe = Recipe::parse(RECIPE, &short.map(str::to_owned)).unwrap();
+    let mut data = quickstart::data(recipe.seed).unwrap();
+    data.train.truncate(2000);
+    data.held_out.truncate(EXAMPLES);
+    let options = RunOptions { resume: false, quiet: true };
+    let report = quickstart::run(dir.path(), &recipe, &data, &Default::default(), options).unwrap();
+
+    let checkpoint = Checkpoint::<Flex>::load(&report.run.last(), &Default::default()).unwrap();
+    let encoder = Encoder::new(&checkpoint.tokenizer, needle_train::trainer::encode_config(&recipe)).unwrap();
+    let ours = at_precision(checkpoint.model, Precision::Int4);
+    let (weights, vocab) = (report.artifact.join("needle.safetensors"), report.artifact.join("vocab.txt"));
+    let engine = NeedleEngine::load(&weights, &vocab).unwrap();
+    let vocabulary = Vocabulary::load_text(&vocab).unwrap();
+
+    let prompts: Vec<Vec<u32>> = data.held_out.iter().map(|e| encoder.prompt(&e.query, &e.tools).0).collect();
+    let answers = generate(&ours, &prompts, MAX_TOKENS, &mut NoHook);
+    assert_eq!(answers.len(), EXAMPLES);
+    let mut distinct = std::collections::HashSet::new();
+    for ((example, prompt), answer) in data.held_out.iter().zip(&prompts).zip(&answers) {
+        assert_eq!(decode(&engine, prompt), answer.ids, "{}", example.query);
+        assert_eq!(vocabulary.encode(&example.query), checkpoint.tokenizer.encode(&example.query));
+        distinct.insert(answer.ids.clone());
+    }
+    assert!(distinct.len() > 5, "the model has learned to tell prompts apart: {}", distinct.len());
+
+    let queries: Vec<Vec<u32>> = data.held_out.iter().map(|e| encoder.query_ids(&e.query)).collect();
+    for (example, ours) in data.held_out.iter().zip(embed(&ours, &queries, 16).unwrap()) {
+        let theirs = engine.encode_contrastive(&example.query).unwrap();
+        let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(difference < EMBEDDING, "{difference}");
+    }
+}

@@ -1,0 +1,196 @@
+//! What would catch a broken trainer.
+
+use burn::module::AutodiffModule;
+use burn_flex::Flex;
+use needle_data::batch::{Cursor, Loader};
+use needle_data::synth::{Generator, SynthConfig};
+use needle_data::{Batch, EncodedExample, Encoder, Example, Tokenizer};
+use needle_model::checkpoint::weights_to_bytes;
+use needle_model::{San, SanConfig};
+use needle_train::device::Training;
+use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
+use needle_train::recipe::Recipe;
+use needle_train::step::forward_backward;
+use needle_train::trainer::{RunDir, RunOptions, Start, encode_config, train};
+
+const QUIET: RunOptions = RunOptions { resume: false, quiet: true };
+
+fn recipe(overrides: &[&str]) -> Recipe {
+    let text = r#"
+        model = "tiny"
+        steps = 6
+        dropout = 0.0
+        tokenizer = { vocab_size = 500 }
+        data = { rows = 2, row_enc_tokens = 256, row_dec_tokens = 128, pack_window = 16, max_retrieval_pairs = 8 }
+        optim = { adamw_lr = 1e-3 }
+        schedule = { warmup_steps = 2 }
+        loss = { contrastive_every_steps = 2 }
+        qat = { every_steps = 3, final_fraction = 0.2 }
+        eval = { every_steps = 3, max_examples = 4, max_tokens = 16 }
+    "#;
+    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+    Recipe::parse(text, &overrides).unwrap()
+}
+
+fn examples(count: usize) -> Vec<Example> {
+    let config = SynthConfig { num_tools: (1, 2), max_calls: 1, brief: true, ..SynthConfig::default() };
+    Generator::new(config).unwrap().take(count).collect()
+}
+
+fn tokenizer(examples: &[Example], recipe: &Recipe) -> Tokenizer {
+    let texts: Vec<String> = examples.iter().flat_map(Encoder::texts).collect();
+    Tokenizer::train(&recipe.tokenizer, texts.iter()).unwrap()
+}
+
+fn start(examples: &[Example], recipe: &Recipe) -> Start<Training> {
+    let tokenizer = tokenizer(examples, recipe);
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model).unwrap() };
+    let model = San::new(&config, recipe.seed, &Default::default()).unwrap();
+    Start { config, model, tokenizer }
+}
+
+fn weights(model: &San<Training>) -> Vec<u8> {
+    weights_to_bytes::<Flex>(&model.valid()).unwrap()
+}
+
+fn gradients(model: &San<Training>, batch: &Batch, recipe: &Recipe) -> Vec<(String, Vec<f32>)> {
+    let (_, gradients) = forward_backward(model, batch, recipe, 1);
+    gradients.into_iter().map(|(name, g)| (name, g.into_data().to_vec().unwrap())).collect()
+}
+
+fn assert_same_gradients(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) {
+    assert_eq!(a.len(), b.len());
+    for ((name, a), (_, b)) in a.iter().zip(b) {
+        let largest = a.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+        let difference = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(difference <= 3e-5 * largest, "{name}: {difference:e} of {largest:e}");
+    }
+}
+
+#[test]
+fn a_new_model_is_as_unsure_as_a_guess() {
+    let (examples, recipe) =
+        (examples(40), recipe(&["loss.value_weight=1", "loss.key_weight=1", "loss.name_weight=1"]));
+    let start = start(&examples, &recipe);
+    let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
+    let batch =
+        Loader::new(&encoder, &examples, recipe.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let (losses, _) = forward_backward(&start.model, &batch, &recipe, 1);
+    let guess = (start.config.vocab_size as f64).ln();
+    assert!((losses.cross_entropy - guess).abs() < 0.25, "{} and ln(vocab) = {guess}", losses.cross_entropy);
+}
+
+#[test]
+fn one_batch_can_be_learned_by_heart() {
+    let (examples, recipe) = (examples(4), recipe(&["qat.every_steps=1000000", "qat.final_fraction=0"]));
+    let Start { model, tokenizer, .. } = start(&examples, &recipe);
+    let encoder = Encoder::new(&tokenizer, encode_config(&recipe)).unwrap();
+    let batch =
+        Loader::new(&encoder, &examples, recipe.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let mut optimizer = Optimizer::<Flex>::new(&recipe.optim);
+    let (mut model, mut loss) = (model, f64::INFINITY);
+    for _ in 0..400 {
+        let (losses, gradients) = forward_backward(&model, &batch, &recipe, 1);
+        loss = losses.cross_entropy;
+        if loss < 0.01 {
+            break;
+        }
+        let (gradients, _) = clip_global_norm(gradients, 1.0);
+        model = optimizer.step(model, gradients, LearningRates { muon: 0.02, adamw: 1e-3 });
+    }
+    assert!(loss < 0.01, "{loss}");
+}
+
+#[test]
+fn packed_rows_have_the_gradient_of_single_rows() {
+    let (examples, recipe) = (examples(6), recipe(&[]));
+    let start = start(&examples, &recipe);
+    let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
+    let encoded: Vec<EncodedExample> = examples.iter().map(|e| encoder.encode(e, None).unwrap()).collect();
+    let single: Vec<Vec<&EncodedExample>> = encoded.iter().map(|e| vec![e]).collect();
+    let packed: Vec<Vec<&EncodedExample>> = encoded.chunks(2).map(|c| c.iter().collect()).collect();
+    let (single, packed) = (Batch::from_rows(&single, 8), Batch::from_rows(&packed, 8));
+    assert!(packed.rows < single.rows);
+    // Rotary positions run on through a packed row; attention sees only their differences.
+    assert_same_gradients(&gradients(&start.model, &single, &recipe), &gradients(&start.model, &packed, &recipe));
+}
+
+#[test]
+fn micro_batches_have_the_gradient_of_the_whole_batch() {
+    let (examples, whole) = (examples(40), recipe(&["data.rows=5"]));
+    let start = start(&examples, &whole);
+    let encoder = Encoder::new(&start.tokenizer, encode_config(&whole)).unwrap();
+    let batch =
+        Loader::new(&encoder, &examples, whole.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let parts = recipe(&["data.rows=5", "data.micro_batches=3"]);
+    assert_same_gradients(&gradients(&start.model, &batch, &whole), &gradients(&start.model, &batch, &parts));
+}
+
+#[test]
+fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
+    let examples = examples(60);
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, recipe: &Recipe, options| {
+        let run = RunDir::new(dir.path().join(name));
+        train(start(&examples, recipe), recipe, &examples, &examples[..4], &run, options).unwrap();
+        (std::fs::read(run.last().join("model.safetensors")).unwrap(), std::fs::read_to_string(run.metrics()).unwrap())
+    };
+    let whole_recipe = recipe(&["dropout=0.1"]);
+    let (whole, metrics) = run("whole", &whole_recipe, QUIET);
+    assert_eq!(whole, run("again", &whole_recipe, QUIET).0);
+    assert_ne!(whole, run("other", &recipe(&["dropout=0.1", "seed=9"]), QUIET).0);
+
+    assert_eq!(metrics.lines().filter(|l| l.contains("\"event\":\"step\"")).count(), 6);
+}
+
+#[test]
+fn a_changed_recipe_is_not_resumed() {
+    let examples = examples(30);
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::new(dir.path().join("run"));
+    let options = RunOptions { resume: true, quiet: true };
+    let first = recipe(&[]);
+    let error = train(start(&examples, &first), &first, &examples, &[], &run, options).unwrap_err().to_string();
+    assert!(error.contains("no run to resume"), "{error}");
+    train(start(&examples, &first), &first, &examples, &[], &run, QUIET).unwrap();
+    let changed = recipe(&["optim.muon_lr=0.01"]);
+    let error = train(start(&examples, &changed), &changed, &examples, &[], &run, options).unwrap_err().to_string();
+    assert!(error.contains("muon_lr = 0.01"), "{error}");
+}
+
+#[test]
+fn a_rate_that_breaks_the_model_ends_the_run_with_the_step_and_the_rate() {
+    let examples = examples(30);
+    let dir = tempfile::tempdir().unwrap();
+    let wild = recipe(&["optim.muon_lr=1e30", "optim.adamw_lr=1e30", "steps=20"]);
+    let run = RunDir::new(dir.path().join("run"));
+    let error = train(start(&examples, &wild), &wild, &examples, &[], &run, QUIET).unwrap_err().to_string();
+    assert!(error.starts_with("step ") && error.contains("muon 1.00e30"), "{error}");
+}
+
+#[test]
+fn answers_too_long_for_the_decoder_are_counted_and_an_empty_set_is_an_error() {
+    let examples = examples(30);
+    let dir = tempfile::tempdir().unwrap();
+    let short = recipe(&["data.row_dec_tokens=4"]);
+    let run = RunDir::new(dir.path().join("run"));
+    let error = train(start(&examples, &short), &short, &examples, &[], &run, QUIET).unwrap_err().to_string();
+    assert!(error.contains("the decoder reads 4"), "{error}");
+    let whole = recipe(&[]);
+    let error = train(start(&examples, &whole), &whole, &[], &[], &run, QUIET).unwrap_err().to_string();
+    assert!(error.contains("no usable example"), "{error}");
+}
+
+#[test]
+fn weights_survive_a_step_with_no_learning_rate() {
+    let (examples, recipe) = (examples(20), recipe(&[]));
+    let start = start(&examples, &recipe);
+    let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
+    let batch =
+        Loader::new(&encoder, &examples, recipe.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let before = weights(&start.model);
+    let (_, gradients) = forward_backward(&start.model, &batch, &recipe, 2);
+    let after =
+        Optimizer::<Flex>::new(&recipe.optim).step(start.model, gradients, LearningRates { muon: 0.0, adamw: 0.0 });
+    assert!(before == weights(&after));
+}
