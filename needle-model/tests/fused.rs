@@ -1,5 +1,7 @@
 //! Every fused operation against its plain definition: values, and the gradients that burn derives from the plain graph.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::Flex;

@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A step allocates and frees the same large buffers again and again; the system's allocator gives them back in between.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match needle_train::cli::Cli::parse().run() {
         Ok(code) => code,

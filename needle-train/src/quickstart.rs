@@ -18,7 +18,7 @@ use crate::trainer::{self, RunDir, RunOptions, Start};
 pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
 
 /// A slice of the generator: fewer tools at a time, and shorter definitions.
-const CATEGORIES: [&str; 6] = ["timers", "messaging", "smart_home", "media", "lists", "weather"];
+const CATEGORIES: [&str; 4] = ["timers", "messaging", "smart_home", "lists"];
 const TRAIN_EXAMPLES: usize = 40_000;
 const HELD_OUT_EXAMPLES: usize = 400;
 const TOKENIZER_EXAMPLES: usize = 4000;
@@ -35,10 +35,10 @@ pub struct Sample {
 pub const SAMPLES: [Sample; 3] = [
     Sample {
         query: "wake me up at half past six in the morning",
-        tools: &["set_alarm", "get_weather", "play_podcast"],
+        tools: &["set_alarm", "read_messages", "set_reminder"],
     },
     Sample { query: "text Marisol I am running late", tools: &["create_note", "send_message", "set_thermostat"] },
-    Sample { query: "dim the kitchen lights to 35 percent", tools: &["set_light", "set_volume", "get_rain_chance"] },
+    Sample { query: "dim the kitchen lights to 35 percent", tools: &["set_light", "start_timer", "add_todo"] },
 ];
 
 /// What the generator is asked for.
@@ -49,7 +49,7 @@ pub fn synth(part: Part, seed: u64) -> SynthConfig {
         num_tools: (1, 3),
         max_calls: 1,
         // Twice the usual share in training: saying no is learned last.
-        no_call_fraction: if part == Part::Train { 0.16 } else { 0.08 },
+        no_call_fraction: if part == Part::Train { 0.2 } else { 0.08 },
         brief: true,
         categories: CATEGORIES.map(str::to_owned).to_vec(),
         never_together: SAMPLES.iter().map(|s| s.tools.iter().map(|t| (*t).to_owned()).collect()).collect(),

@@ -37,7 +37,7 @@ pub struct StepLosses {
 
 /// What one graph computes.
 enum Part<'a> {
-    Text(Batch),
+    Text(Box<Batch>),
     Contrastive(&'a RetrievalBatch),
 }
 
@@ -52,7 +52,8 @@ where
     AB: AutodiffBackend + FusedOps,
 {
     let quantized = recipe.qat.applies(step, recipe.steps);
-    let mut parts: Vec<Part> = batch.split(recipe.data.micro_batches).into_iter().map(Part::Text).collect();
+    let mut parts: Vec<Part> =
+        batch.split(recipe.data.micro_batches).into_iter().map(|part| Part::Text(Box::new(part))).collect();
     let has_contrastive =
         step.is_multiple_of(recipe.loss.contrastive_every_steps) && recipe.loss.contrastive_weight > 0.0;
     parts.extend(

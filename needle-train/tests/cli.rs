@@ -1,5 +1,7 @@
 //! The `needle` command as a user meets it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -127,6 +129,47 @@ fn a_trained_model_is_evaluated_asked_ranked_inspected_and_exported() {
 
     let encoded = place.json(&["tokenizer", "encode", "run/last", "set a timer", "--json"]);
     assert_eq!(encoded["ids"].as_array().unwrap().len(), encoded["pieces"].as_array().unwrap().len());
+}
+
+/// A safetensors file of int32 matrices with two rows.
+fn ids_file(place: &Workplace, name: &str, tensors: &[(&str, Vec<i32>)]) -> String {
+    use safetensors::tensor::{Dtype, TensorView};
+    let bytes: Vec<(&str, usize, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, ids)| (*name, ids.len() / 2, ids.iter().flat_map(|id| id.to_le_bytes()).collect()))
+        .collect();
+    let views =
+        bytes.iter().map(|(name, len, bytes)| (*name, TensorView::new(Dtype::I32, vec![2, *len], bytes).unwrap()));
+    std::fs::write(place.path(name), safetensors::serialize(views, None).unwrap()).unwrap();
+    place.text(name)
+}
+
+#[test]
+fn golden_vectors_have_the_documented_shapes_and_bad_inputs_are_named() {
+    let place = Workplace::with_model();
+    let (src, tgt) = (vec![7, 8, 9, 10, 0, 0], vec![1, 4, 1, 4]);
+    let plain = ids_file(&place, "ids.safetensors", &[("src", src.clone()), ("tgt", tgt.clone())]);
+    let segments = [("enc_segments", vec![1, 1, 1, 1, 0, 0]), ("dec_segments", vec![1, 1, 1, 1])];
+    let packed = [vec![("src", src.clone()), ("tgt", tgt.clone())], segments.to_vec()].concat();
+    let packed = ids_file(&place, "packed.safetensors", &packed);
+    let golden = |inputs: &str, out: &str| {
+        place.ok(&["golden", "run/last", "--inputs", inputs, "--out", out]);
+        let bytes = std::fs::read(place.path(out)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let shape = |name: &str| file.tensor(name).unwrap().shape().to_vec();
+        assert_eq!((shape("encoder_out"), shape("embedding")), (vec![2, 3, 64], vec![2, 32]));
+        assert_eq!(shape("logits")[..2], [2, 2]);
+        file.tensor("logits").unwrap().data().to_vec()
+    };
+    // One segment a row is padding by another name.
+    let (plain, packed) = (golden(&plain, "a.safetensors"), golden(&packed, "b.safetensors"));
+    let floats = |bytes: &[u8]| bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>();
+    assert!(floats(&plain).iter().zip(floats(&packed)).all(|(a, b)| (a - b).abs() < 2e-5));
+
+    let far = ids_file(&place, "far.safetensors", &[("src", vec![7, 99_999]), ("tgt", vec![1, 1])]);
+    assert!(place.fails(1, &["golden", "run/last", "--inputs", &far, "--out", "x"]).contains("src holds id 99999"));
+    let half = ids_file(&place, "half.safetensors", &[("src", src)]);
+    assert!(place.fails(1, &["golden", "run/last", "--inputs", &half, "--out", "x"]).contains("tgt"));
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! The exported artifact in the runtime that it is made for, against our own INT4 decoding.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::HashSet;
+use std::path::Path;
+
 use burn_flex::Flex;
-use needle_data::Encoder;
+use needle_data::{EncodeConfig, Encoder, Example};
 use needle_infer::engine::NeedleEngine;
 use needle_infer::tokenizer::Vocabulary;
 use needle_model::checkpoint::Checkpoint;
@@ -36,6 +41,38 @@ fn decode(engine: &NeedleEngine, prompt: &[u32]) -> Vec<u32> {
     ids
 }
 
+/// Asserts that the artifact in `artifact` answers `examples` as the checkpoint in `checkpoint` does at INT4.
+fn assert_same_answers(checkpoint: &Path, artifact: &Path, examples: &[Example]) {
+    let checkpoint = Checkpoint::<Flex>::load(checkpoint, &Default::default()).unwrap();
+    let limits = EncodeConfig {
+        max_enc_tokens: checkpoint.config.max_enc_len,
+        max_dec_tokens: checkpoint.config.max_dec_len,
+        max_tool_tokens: 256,
+    };
+    let encoder = Encoder::new(&checkpoint.tokenizer, limits).unwrap();
+    let ours = at_precision(checkpoint.model, Precision::Int4);
+    let (weights, vocab) = (artifact.join("needle.safetensors"), artifact.join("vocab.txt"));
+    let engine = NeedleEngine::load(&weights, &vocab).unwrap();
+    let vocabulary = Vocabulary::load_text(&vocab).unwrap();
+
+    let prompts: Vec<Vec<u32>> = examples.iter().map(|e| encoder.prompt(&e.query, &e.tools).0).collect();
+    let answers = generate(&ours, &prompts, MAX_TOKENS, &mut NoHook);
+    let mut distinct = HashSet::new();
+    for ((example, prompt), answer) in examples.iter().zip(&prompts).zip(&answers) {
+        assert_eq!(decode(&engine, prompt), answer.ids, "{}", example.query);
+        assert_eq!(vocabulary.encode(&example.query), checkpoint.tokenizer.encode(&example.query));
+        distinct.insert(answer.ids.clone());
+    }
+    assert!(distinct.len() > 5, "the model has learned to tell prompts apart: {}", distinct.len());
+
+    let queries: Vec<Vec<u32>> = examples.iter().map(|e| encoder.query_ids(&e.query)).collect();
+    for (example, ours) in examples.iter().zip(embed(&ours, &queries, 16).unwrap()) {
+        let theirs = engine.encode_contrastive(&example.query).unwrap();
+        let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(difference < EMBEDDING, "{difference}");
+    }
+}
+
 #[test]
 fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,29 +90,14 @@ fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
     data.held_out.truncate(EXAMPLES);
     let options = RunOptions { resume: false, quiet: true };
     let report = quickstart::run(dir.path(), &recipe, &data, &Default::default(), options).unwrap();
+    assert_same_answers(&report.run.last(), &report.artifact, &data.held_out);
+}
 
-    let checkpoint = Checkpoint::<Flex>::load(&report.run.last(), &Default::default()).unwrap();
-    let encoder = Encoder::new(&checkpoint.tokenizer, needle_train::trainer::encode_config(&recipe)).unwrap();
-    let ours = at_precision(checkpoint.model, Precision::Int4);
-    let (weights, vocab) = (report.artifact.join("needle.safetensors"), report.artifact.join("vocab.txt"));
-    let engine = NeedleEngine::load(&weights, &vocab).unwrap();
-    let vocabulary = Vocabulary::load_text(&vocab).unwrap();
-
-    let prompts: Vec<Vec<u32>> = data.held_out.iter().map(|e| encoder.prompt(&e.query, &e.tools).0).collect();
-    let answers = generate(&ours, &prompts, MAX_TOKENS, &mut NoHook);
-    assert_eq!(answers.len(), EXAMPLES);
-    let mut distinct = std::collections::HashSet::new();
-    for ((example, prompt), answer) in data.held_out.iter().zip(&prompts).zip(&answers) {
-        assert_eq!(decode(&engine, prompt), answer.ids, "{}", example.query);
-        assert_eq!(vocabulary.encode(&example.query), checkpoint.tokenizer.encode(&example.query));
-        distinct.insert(answer.ids.clone());
-    }
-    assert!(distinct.len() > 5, "the model has learned to tell prompts apart: {}", distinct.len());
-
-    let queries: Vec<Vec<u32>> = data.held_out.iter().map(|e| encoder.query_ids(&e.query)).collect();
-    for (example, ours) in data.held_out.iter().zip(embed(&ours, &queries, 16).unwrap()) {
-        let theirs = engine.encode_contrastive(&example.query).unwrap();
-        let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(difference < EMBEDDING, "{difference}");
-    }
+#[test]
+#[ignore = "needs the output of `cargo run --release -- quickstart` in quickstart/"]
+fn the_runtime_writes_the_tokens_of_the_whole_quickstart() {
+    let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../quickstart");
+    let recipe = Recipe::parse(RECIPE, &[]).unwrap();
+    let data = quickstart::data(recipe.seed).unwrap();
+    assert_same_answers(&out.join("run/last"), &out.join("int4"), &data.held_out[..EXAMPLES]);
 }

@@ -1,5 +1,7 @@
 //! What would catch a broken trainer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use burn::module::AutodiffModule;
 use burn_flex::Flex;
 use needle_data::batch::{Cursor, Loader};

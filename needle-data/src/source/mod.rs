@@ -66,13 +66,14 @@ impl Iterator for Lines {
     }
 }
 
+/// A row's place, and its example or what is wrong with it.
+pub type Row = (Place, Result<Example, Problem>);
+
 /// The examples of a file, good and bad, each with its place.
 ///
 /// # Errors
 /// If the file cannot be opened.
-pub fn examples(
-    path: &Path,
-) -> Result<impl Iterator<Item = Result<(Place, Result<Example, Problem>), DataError>>, DataError> {
+pub fn examples(path: &Path) -> Result<impl Iterator<Item = Result<Row, DataError>>, DataError> {
     Ok(Lines::open(path)?.map(|line| {
         let (place, text) = line?;
         Ok((place, text.and_then(|text| Example::parse(&text))))

@@ -41,9 +41,44 @@ pub(super) enum Piece {
     Argument(usize),
 }
 
+/// Verbs that a product may have for the first word of a name.
+const SYNONYMS: [(&str, [&str; 2]); 17] = [
+    ("add", ["insert", "put"]),
+    ("book", ["reserve", "order"]),
+    ("cancel", ["remove", "drop"]),
+    ("create", ["make", "new"]),
+    ("delete", ["remove", "clear"]),
+    ("find", ["locate", "search"]),
+    ("get", ["fetch", "show"]),
+    ("log", ["record", "track"]),
+    ("open", ["launch", "start"]),
+    ("order", ["buy", "purchase"]),
+    ("play", ["start", "stream"]),
+    ("read", ["show", "list"]),
+    ("search", ["find", "query"]),
+    ("send", ["write", "post"]),
+    ("set", ["change", "update"]),
+    ("start", ["begin", "run"]),
+    ("toggle", ["switch", "turn"]),
+];
+
 impl CatalogTool {
-    /// The definition that an example offers; `brief` leaves out the descriptions of parameters.
+    /// The names that products have for such a tool: the catalogue's first.
+    pub fn names(&self) -> Vec<String> {
+        let Some((verb, rest)) = self.name.split_once('_') else { return vec![self.name.clone()] };
+        let synonyms = SYNONYMS.iter().find(|(word, _)| *word == verb).map(|(_, others)| others.as_slice());
+        let mut names = vec![self.name.clone(), format!("{rest}_{verb}")];
+        names.extend(synonyms.unwrap_or_default().iter().map(|other| format!("{other}_{rest}")));
+        names
+    }
+
+    /// The definition under the catalogue's name; `brief` leaves out the descriptions of parameters.
     pub fn tool(&self, brief: bool) -> Tool {
+        self.tool_named(&self.name, brief)
+    }
+
+    /// The definition under another name.
+    pub fn tool_named(&self, name: &str, brief: bool) -> Tool {
         let parameters = self
             .arguments
             .iter()
@@ -62,7 +97,7 @@ impl CatalogTool {
                 Parameter { name: argument.name.clone(), spec }
             })
             .collect();
-        Tool::new(self.name.clone(), self.description.clone(), parameters)
+        Tool::new(name, self.description.clone(), parameters)
     }
 }
 

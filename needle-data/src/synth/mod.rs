@@ -6,6 +6,7 @@
 
 mod catalog;
 mod slots;
+mod values;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +19,6 @@ use serde_json::Map;
 use crate::augment::stream;
 use crate::error::DataError;
 use crate::example::{Call, Example};
-use crate::tool::Tool;
 
 pub use catalog::{CatalogTool, catalog};
 
@@ -46,6 +46,8 @@ pub struct SynthConfig {
     pub no_call_fraction: f64,
     /// Leaves out the descriptions of parameters: half as long prompts.
     pub brief: bool,
+    /// Gives each tool one of several names, example by example, so that a name must be read and not remembered.
+    pub rename: bool,
     /// Only tools of these categories; all where empty.
     pub categories: Vec<String>,
     /// Tools that are never offered all together.
@@ -61,6 +63,7 @@ impl Default for SynthConfig {
             max_calls: 3,
             no_call_fraction: 0.08,
             brief: false,
+            rename: true,
             categories: Vec::new(),
             never_together: Vec::new(),
         }
@@ -153,8 +156,25 @@ impl Generator {
         if config.never_together.iter().any(|names| together(names)) {
             return None;
         }
-        let tools = offered.iter().map(|t| t.tool(config.brief)).collect::<Vec<Tool>>();
+        let names = self.names(&offered, rng)?;
+        for call in &mut answers {
+            if let Some(position) = offered.iter().position(|tool| tool.name == call.name) {
+                call.name.clone_from(&names[position]);
+            }
+        }
+        let tools = offered.iter().zip(&names).map(|(tool, name)| tool.tool_named(name, config.brief)).collect();
         Some(Example { query, tools, answers: if no_call { Vec::new() } else { answers } })
+    }
+
+    /// A name for each of the offered tools, no two the same.
+    fn names(&self, offered: &[&CatalogTool], rng: &mut ChaCha8Rng) -> Option<Vec<String>> {
+        let mut chosen: Vec<String> = Vec::with_capacity(offered.len());
+        for tool in offered {
+            let mut names = if self.config.rename { tool.names() } else { vec![tool.name.clone()] };
+            names.retain(|name| !chosen.contains(name));
+            chosen.push(names.choose(rng)?.clone());
+        }
+        Some(chosen)
     }
 
     /// One request for `tool`, and the arguments that it states.
@@ -244,6 +264,10 @@ mod tests {
 
     #[test]
     fn every_example_is_valid_and_every_tool_is_called() {
+        let plain = SynthConfig { rename: false, ..SynthConfig::default() };
+        let names: HashSet<String> =
+            self::examples(plain, 4000).into_iter().flat_map(|e| e.answers).map(|c| c.name).collect();
+        assert_eq!(names.len(), catalog().len());
         let examples = examples(SynthConfig::default(), 4000);
         let mut called = HashSet::new();
         for example in &examples {
@@ -251,7 +275,7 @@ mod tests {
             assert!((1..=8).contains(&example.tools.len()));
             called.extend(example.answers.iter().map(|c| c.name.clone()));
         }
-        assert_eq!(called.len(), catalog().len());
+        assert!(called.len() > 2 * catalog().len(), "under several names each");
         let no_call = examples.iter().filter(|e| e.answers.is_empty()).count();
         assert!((240..400).contains(&no_call), "about 8 % have no call: {no_call} of 4000");
         assert!(examples.iter().any(|e| e.answers.len() == 3));
@@ -281,7 +305,7 @@ mod tests {
             examples
                 .into_iter()
                 .flat_map(|e| e.answers)
-                .filter(|c| c.name == "get_air_quality")
+                .filter(|c| c.name.contains("air_quality"))
                 .map(|c| c.arguments["city"].as_str().unwrap().to_owned())
                 .collect::<Vec<_>>()
         };
@@ -295,6 +319,7 @@ mod tests {
         let config = SynthConfig {
             categories: vec!["timers".into(), "weather".into()],
             never_together: vec![never.clone()],
+            rename: false,
             ..Default::default()
         };
         for example in examples(config, 500) {

@@ -52,6 +52,9 @@ pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> 
     x
 }
 
+/// Parameters and the directions to orthogonalize, by shape.
+type ByShape<B> = BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 2>)>>;
+
 /// Momenta by parameter name.
 #[derive(Debug, Clone)]
 pub struct Muon<B: Backend> {
@@ -71,7 +74,7 @@ impl<B: Backend> Muon<B> {
     /// If a parameter is not a matrix: the groups give none.
     pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
         let momentum = self.config.momentum;
-        let mut by_shape: BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 2>)>> = BTreeMap::new();
+        let mut by_shape = ByShape::<B>::new();
         for (param, gradient) in params {
             let velocity = match self.momenta.remove(&param.name) {
                 Some(before) => before * momentum + gradient.clone(),

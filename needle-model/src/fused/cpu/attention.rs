@@ -187,7 +187,6 @@ impl Shared {
 
     /// # Safety
     /// The elements belong to the calling task alone.
-    #[expect(clippy::mut_from_ref, reason = "each task asks for its own elements")]
     unsafe fn slice<'a>(&self, offset: usize, len: usize) -> &'a mut [f32] {
         // SAFETY: the caller vouches for it.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
