@@ -6,17 +6,17 @@
 //!
 //! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a backward pass.)
 
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Tensor};
+use needle_data::Batch;
 use needle_data::augment::stream;
-use needle_data::{Batch, RetrievalBatch};
 use needle_model::dropout::Dropout;
 use needle_model::fake_quant::fake_quantize;
 use needle_model::int4::Bits;
 use needle_model::params::{EMBEDDING, ParamInfo, with_gradients};
 use needle_model::{FusedOps, San};
 
-use crate::loss::{DeviceBatch, contrastive_loss, text_loss};
+use crate::loss::{DeviceBatch, TextLoss, contrastive_loss, text_loss};
 use crate::optim::{Gradients, collect};
 use crate::recipe::Recipe;
 
@@ -35,12 +35,6 @@ pub struct StepLosses {
     pub quantized: bool,
 }
 
-/// What one graph computes.
-enum Part<'a> {
-    Text(Box<Batch>),
-    Contrastive(&'a RetrievalBatch),
-}
-
 /// Losses and gradients of `batch` at step `step` (from 1).
 pub fn forward_backward<AB>(
     model: &San<AB>,
@@ -52,25 +46,30 @@ where
     AB: AutodiffBackend + FusedOps,
 {
     let quantized = recipe.qat.applies(step, recipe.steps);
-    let mut parts: Vec<Part> =
-        batch.split(recipe.data.micro_batches).into_iter().map(|part| Part::Text(Box::new(part))).collect();
     let has_contrastive =
         step.is_multiple_of(recipe.loss.contrastive_every_steps) && recipe.loss.contrastive_weight > 0.0;
-    parts.extend(
-        batch.retrieval.as_ref().filter(|_| has_contrastive && model.retrieval_head.is_some()).map(Part::Contrastive),
-    );
-
+    let mut pairs = batch.retrieval.as_ref().filter(|_| has_contrastive);
     let quantizes = |p: &ParamInfo| p.is_attention_matrix() || recipe.qat.embedding && p.name == EMBEDDING;
     let num_targets = batch.num_targets();
     let mut losses = StepLosses { quantized, ..StepLosses::default() };
     let mut gradients = Gradients::<AB::InnerBackend>::new();
-    for (i, part) in parts.iter().enumerate() {
+    for (i, part) in batch.split(recipe.data.micro_batches).iter().enumerate() {
         // Leaves of its own for each graph: burn forgets a leaf that an earlier backward pass has left behind.
         let model = with_gradients(model.clone());
         let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
         // The stream depends on the step alone, so a resumed step drops what it dropped the first time.
         let dropout = &mut Dropout::new(recipe.dropout, stream(recipe.seed, &[3, step as u64, i as u64]));
-        let (more_losses, more) = losses_and_gradients(&model, &seen, part, num_targets, recipe, dropout);
+        let on_device = DeviceBatch::new(part, num_targets, recipe.loss.class_weights(), &model.device());
+        let text = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
+        // The pairs of the whole batch ride with its first part.
+        let contrastive = pairs.take().and_then(|pairs| contrastive_loss(&seen, pairs, dropout));
+        let more_losses = StepLosses::new(&text, contrastive.as_ref(), recipe.loss.contrastive_weight);
+        let mut total = text.cross_entropy + text.z;
+        if let Some(contrastive) = contrastive {
+            total = total + contrastive * recipe.loss.contrastive_weight;
+        }
+        let more = collect(&model, &total.backward());
+
         losses.cross_entropy += more_losses.cross_entropy;
         losses.z += more_losses.z;
         losses.contrastive = losses.contrastive.or(more_losses.contrastive);
@@ -86,30 +85,11 @@ where
     (losses, gradients)
 }
 
-/// `seen` is `model` as the forward pass sees it; gradients are those of `model`.
-fn losses_and_gradients<AB: AutodiffBackend + FusedOps>(
-    model: &San<AB>,
-    seen: &San<AB>,
-    part: &Part<'_>,
-    num_targets: usize,
-    recipe: &Recipe,
-    dropout: &mut Dropout,
-) -> (StepLosses, Gradients<AB::InnerBackend>) {
-    let scalar = |loss: &Tensor<AB, 1>| loss.clone().into_scalar().elem::<f64>();
-    let none = || (StepLosses::default(), Gradients::<AB::InnerBackend>::new());
-    let (losses, total) = match part {
-        Part::Text(batch) => {
-            let batch = DeviceBatch::new(batch, num_targets, recipe.loss.class_weights(), &model.device());
-            let text = text_loss(seen, batch, recipe.loss.z_coefficient, dropout);
-            let (cross_entropy, z) = (scalar(&text.cross_entropy), scalar(&text.z));
-            let losses = StepLosses { cross_entropy, z, total: cross_entropy + z, ..StepLosses::default() };
-            (losses, text.cross_entropy + text.z)
-        }
-        Part::Contrastive(pairs) => {
-            let Some(loss) = contrastive_loss(seen, pairs, dropout) else { return none() };
-            let (value, weight) = (scalar(&loss), recipe.loss.contrastive_weight);
-            (StepLosses { contrastive: Some(value), total: value * weight, ..StepLosses::default() }, loss * weight)
-        }
-    };
-    (losses, collect(model, &total.backward()))
+impl StepLosses {
+    fn new<B: Backend>(text: &TextLoss<B>, contrastive: Option<&Tensor<B, 1>>, contrastive_weight: f64) -> Self {
+        let scalar = |loss: &Tensor<B, 1>| loss.clone().into_scalar().elem::<f64>();
+        let (cross_entropy, z, contrastive) = (scalar(&text.cross_entropy), scalar(&text.z), contrastive.map(scalar));
+        let total = cross_entropy + z + contrastive.map_or(0.0, |loss| loss * contrastive_weight);
+        Self { cross_entropy, z, contrastive, total, quantized: false }
+    }
 }
