@@ -1,7 +1,7 @@
 //! The few operations that are worth a kernel of their own, as an extension of burn's backend.
 //!
-//! Every backend has them: the default bodies are the plain graph of [`reference`], and stand as the definition. A backend
-//! overrides those for which it has a kernel ([`cpu`] for burn-flex), and [`autodiff`] registers each as one operation
+//! Every backend has them: the default bodies are the plain graph of [`mod@reference`], and stand as the definition. A backend
+//! overrides those for which it has a kernel (`cpu` for burn-flex), and `autodiff` registers each as one operation
 //! whose backward pass is the backend's own. Elsewhere in this crate no kernel is mentioned.
 //!
 //! Shapes use the vocabulary of the crate's front page.
@@ -61,7 +61,7 @@ pub trait FusedOps: Backend {
         primitive(reference::attention::<Self>(float(q), float(k), float(v), &mask))
     }
 
-    /// Gradients of [`FusedOps::attention`] with respect to `q`, `k` and `v`; `out` is its result.
+    /// Gradients of [`FusedOps::grouped_query_attention`] with respect to `q`, `k` and `v`; `out` is its result.
     fn grouped_query_attention_backward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
