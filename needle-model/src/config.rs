@@ -70,13 +70,9 @@ impl SanConfig {
             // The quickstart's width with room for long prompts and a larger vocabulary.
             "snips" => Self {
                 vocab_size: 4096,
-                d_model: 192,
-                num_heads: 6,
-                num_kv_heads: 3,
-                num_encoder_layers: 4,
-                num_decoder_layers: 3,
-                contrastive_dim: Some(64),
-                ..published
+                max_enc_len: published.max_enc_len,
+                max_dec_len: published.max_dec_len,
+                ..Self::preset("quickstart")?
             },
             // A little over 1M parameters: what two cores train in minutes.
             "quickstart" => Self {
