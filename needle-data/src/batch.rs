@@ -13,6 +13,7 @@ use crate::error::Problem;
 use crate::example::Example;
 use crate::pack::{RowSize, pack};
 use crate::source::Skipped;
+use crate::tool::Tool;
 
 /// What one training step reads. All arrays are row-major; 0 is padding in ids and segments alike.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -122,7 +123,8 @@ impl RetrievalBatch {
     fn of<'a>(examples: impl Iterator<Item = &'a EncodedExample>, max_pairs: usize) -> Option<Self> {
         let mut pairs: Vec<&crate::encode::RetrievalPair> = Vec::new();
         for pair in examples.filter_map(|e| e.retrieval.as_ref()) {
-            if pairs.len() < max_pairs && !pairs.iter().any(|p| p.tool_name == pair.tool_name) {
+            let is_same = |other: &Tool| other.name == pair.tool.name || other.is_same_but_for_name(&pair.tool);
+            if pairs.len() < max_pairs && !pairs.iter().any(|p| is_same(&p.tool)) {
                 pairs.push(pair);
             }
         }
@@ -389,14 +391,14 @@ mod tests {
         let rows: Vec<Vec<&EncodedExample>> = encoded.chunks(3).map(|c| c.iter().collect()).collect();
         let batch = Batch::from_rows(&rows, 64);
         let retrieval = batch.retrieval.unwrap();
-        let name_of = |row: &[i32]| {
+        let description_of = |row: &[i32]| {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
             let tool: serde_json::Value = serde_json::from_str(&tokenizer.decode(&ids)).unwrap();
-            tool["name"].as_str().unwrap().to_owned()
+            tool["description"].as_str().unwrap().to_owned()
         };
-        let names: std::collections::HashSet<String> =
-            retrieval.tool_ids.chunks(retrieval.tool_len).map(name_of).collect();
-        assert_eq!(names.len(), retrieval.pairs);
+        let different: std::collections::HashSet<String> =
+            retrieval.tool_ids.chunks(retrieval.tool_len).map(description_of).collect();
+        assert_eq!(different.len(), retrieval.pairs, "not even under another name");
         assert!(Batch::from_rows(&rows[..1], 1).retrieval.is_none(), "one pair has no negatives");
     }
 }

@@ -86,8 +86,8 @@ pub struct EncodedExample {
 /// A query and the tool that it calls, each alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetrievalPair {
-    /// Name of the called tool: pairs of one name are never each other's negatives.
-    pub tool_name: String,
+    /// The called tool: pairs of one tool, under whatever name, are never each other's negatives.
+    pub tool: Tool,
     /// The query.
     pub query_ids: Vec<u32>,
     /// The called tool's compact JSON.
@@ -128,12 +128,13 @@ impl<'a> Encoder<'a> {
         let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
         let (dec_input, dec_target, dec_classes) = self.decoder_side(&answers)?;
 
-        let called = example.answers.first().and_then(|call| names.to_inner(&call.name));
-        let tool = called.and_then(|name| tools.iter().find(|tool| tool["name"] == name));
-        let retrieval = called.zip(tool).map(|(name, tool)| RetrievalPair {
-            tool_name: name.to_owned(),
+        let called = example.answers.first().and_then(|call| example.tools.iter().find(|t| t.name == call.name));
+        let inner = called.and_then(|tool| names.to_inner(&tool.name));
+        let json = inner.and_then(|name| tools.iter().find(|tool| tool["name"] == name));
+        let retrieval = called.zip(json).map(|(tool, json)| RetrievalPair {
+            tool: tool.clone(),
             query_ids: self.query_ids(&example.query),
-            tool_ids: self.tool_ids(&tool.to_string()),
+            tool_ids: self.tool_ids(&json.to_string()),
         });
         let (enc_ids, cut_tokens) = self.encoder_side(&example.query, &Value::from(tools).to_string());
         Ok(EncodedExample { enc_ids, dec_input, dec_target, dec_classes, retrieval, cut_tokens })

@@ -84,6 +84,12 @@ impl Tool {
         self.parameters.iter().find(|p| p.name == name)
     }
 
+    /// True if the two do the same and take the same, whatever they are called; tools that say nothing of themselves are
+    /// told apart by name.
+    pub fn is_same_but_for_name(&self, other: &Self) -> bool {
+        !self.description.is_empty() && self.description == other.description && self.parameters == other.parameters
+    }
+
     /// The native form, with the tool named `name` (inside the model: its snake_case name).
     pub fn to_json_named(&self, name: &str) -> Value {
         let mut tool = Map::new();

@@ -48,29 +48,36 @@ pub fn rank(query: &[f32], tools: &[Vec<f32>]) -> Vec<(usize, f32)> {
     ranked
 }
 
-/// Retrieval metrics of `model` on `examples`; `None` without a retrieval head or without a call.
+/// Retrieval metrics of `model` on `examples`, over all their tools; a tool that occurs under several names stands there
+/// once. `None` without a retrieval head or without a call.
 pub fn evaluate<B: FusedOps>(
     model: &San<B>,
     encoder: &Encoder<'_>,
     examples: &[Example],
     batch_size: usize,
 ) -> Option<RetrievalMetrics> {
-    let catalogue: BTreeMap<&str, &Tool> =
-        examples.iter().flat_map(|e| &e.tools).map(|t| (t.name.as_str(), t)).collect();
-    let (names, tools): (Vec<&str>, Vec<Tool>) = catalogue.into_iter().map(|(name, tool)| (name, tool.clone())).unzip();
+    let by_name: BTreeMap<&str, &Tool> = examples.iter().flat_map(|e| &e.tools).map(|t| (t.name.as_str(), t)).collect();
+    let mut catalogue: Vec<Tool> = Vec::new();
+    for tool in by_name.into_values() {
+        if !catalogue.iter().any(|other| other.is_same_but_for_name(tool)) {
+            catalogue.push(tool.clone());
+        }
+    }
     let with_call: Vec<&Example> = examples.iter().filter(|e| !e.answers.is_empty()).collect();
     if with_call.is_empty() {
         return None;
     }
-    let tools = embed(model, &tool_texts(encoder, &tools), batch_size)?;
+    let tools = embed(model, &tool_texts(encoder, &catalogue), batch_size)?;
     let queries: Vec<Vec<u32>> = with_call.iter().map(|e| encoder.query_ids(&e.query)).collect();
     let queries = embed(model, &queries, batch_size)?;
     let (mut first, mut top5, mut reciprocal) = (0, 0, 0.0);
     for (example, query) in with_call.iter().zip(&queries) {
         let ranked = rank(query, &tools);
         // With several calls, the best ranked of the called tools counts.
-        let called = |index: usize| example.answers.iter().any(|call| call.name == names[index]);
-        if let Some(position) = ranked.iter().position(|(index, _)| called(*index)) {
+        let is_called = |tool: &Tool| example.answers.iter().any(|call| call.name == tool.name);
+        let called: Vec<&Tool> = example.tools.iter().filter(|tool| is_called(tool)).collect();
+        let is_right = |tool: &Tool| called.iter().any(|c| c.name == tool.name || c.is_same_but_for_name(tool));
+        if let Some(position) = ranked.iter().position(|(index, _)| is_right(&catalogue[*index])) {
             first += usize::from(position == 0);
             top5 += usize::from(position < 5);
             reciprocal += 1.0 / (position + 1) as f64;
