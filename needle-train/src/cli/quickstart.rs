@@ -33,7 +33,7 @@ impl QuickstartArgs {
         tracing::info!("1/4  generating examples");
         let data = quickstart::data(recipe.seed)?;
         tracing::info!("     {} for training, {} held out, such as", data.train.len(), data.held_out.len());
-        if let Some(example) = data.train.first() {
+        if let Some(example) = data.train.iter().find(|e| !e.answers.is_empty()) {
             tracing::info!("     {:?} -> {}", example.query, serde_json::to_string(&example.answers)?);
         }
         tracing::info!("2/4  training tokenizer and model ({} steps)", recipe.steps);
