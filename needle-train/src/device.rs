@@ -24,10 +24,10 @@ impl std::str::FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split(':').next() {
-            Some("auto") => Ok(Self::Auto),
-            Some("cpu") => Ok(Self::Cpu),
-            Some("cuda" | "wgpu") => Err(format!("this program was built without {text}; it has: cpu")),
+        match (text, text.split(':').next()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some("cuda" | "wgpu")) => Err(format!("this program was built without {text}; it has: cpu")),
             _ => Err(format!("there is no device {text:?}; expected auto or cpu")),
         }
     }

@@ -43,10 +43,13 @@ pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -
     Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
 }
 
-/// True where a query may *not* see a key, `[batch, 1, q_len, k_len]` (or 1 for the batch where the rule is the same).
-///
-/// Also gives the queries that see nothing, which attend to all keys alike, `[batch, 1, q_len, 1]`.
-fn hidden_pairs<B: Backend>(mask: &MaskPrimitive<B>, q_len: usize, k_len: usize) -> Option<Tensor<B, 4, Bool>> {
+/// True where a query may *not* see a key, `[batch, 1, q_len, k_len]`; `None` where every query sees every key.
+fn hidden_pairs<B: Backend>(
+    mask: &MaskPrimitive<B>,
+    [batch, q_len, k_len]: [usize; 3],
+    device: &B::Device,
+) -> Option<Tensor<B, 4, Bool>> {
+    let shape = [batch, 1, q_len, k_len];
     let mut hidden: Option<Tensor<B, 4, Bool>> = None;
     let mut also = |more: Tensor<B, 4, Bool>| {
         hidden = Some(match hidden.take() {
@@ -56,26 +59,20 @@ fn hidden_pairs<B: Backend>(mask: &MaskPrimitive<B>, q_len: usize, k_len: usize)
     };
     if let Some(keys) = &mask.key_segments {
         let keys: Tensor<B, 4, Int> = int::<B, 2>(keys.clone()).unsqueeze_dim::<3>(1).unsqueeze_dim(1); // [batch, 1, 1, k_len]
-        let [batch, _, _, _] = keys.dims();
-        also(keys.clone().equal_elem(0).expand([batch, 1, q_len, k_len]));
+        also(keys.clone().equal_elem(0).expand(shape));
         if let Some(queries) = &mask.query_segments {
             let queries: Tensor<B, 4, Int> = int::<B, 2>(queries.clone()).unsqueeze_dim::<3>(1).unsqueeze_dim(3);
-            also(queries.expand([batch, 1, q_len, k_len]).not_equal(keys.expand([batch, 1, q_len, k_len])));
+            also(queries.expand(shape).not_equal(keys.expand(shape)));
         }
     }
     if mask.causal {
         // The last query stands beside the last key: with a cache there are more keys than queries.
-        let (device, before) = (&Default::default(), (k_len - q_len) as i64);
-        let device = hidden_device(mask, device);
-        let rows = Tensor::<B, 1, Int>::arange(before..before + q_len as i64, &device).reshape([1, 1, q_len, 1]);
-        let columns = Tensor::<B, 1, Int>::arange(0..k_len as i64, &device).reshape([1, 1, 1, k_len]);
-        also(columns.expand([1, 1, q_len, k_len]).greater(rows.expand([1, 1, q_len, k_len])));
+        let before = (k_len - q_len) as i64;
+        let rows = Tensor::<B, 1, Int>::arange(before..before + q_len as i64, device).reshape([1, 1, q_len, 1]);
+        let columns = Tensor::<B, 1, Int>::arange(0..k_len as i64, device).reshape([1, 1, 1, k_len]);
+        also(columns.expand(shape).greater(rows.expand(shape)));
     }
     hidden
-}
-
-fn hidden_device<B: Backend>(mask: &MaskPrimitive<B>, default: &B::Device) -> B::Device {
-    mask.key_segments.as_ref().map_or_else(|| default.clone(), |keys| int::<B, 2>(keys.clone()).device())
 }
 
 /// Scores of masked pairs: the most negative finite f32, so that a query which sees nothing attends to all keys alike.
@@ -92,7 +89,8 @@ fn weights<B: Backend>(
     let q = q.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
     let k = repeated(k, num_heads).swap_dims(2, 3); // [batch, num_heads, head_dim, k_len]
     let mut scores = q.matmul(k) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
-    let hidden = hidden_pairs(mask, q_len, k_len).map(|h| h.expand([batch, num_heads, q_len, k_len]));
+    let hidden = hidden_pairs(mask, [batch, q_len, k_len], &scores.device());
+    let hidden = hidden.map(|h| h.expand([batch, num_heads, q_len, k_len]));
     if let Some(hidden) = &hidden {
         scores = scores.mask_fill(hidden.clone(), MASKED);
     }
