@@ -112,11 +112,6 @@ impl Batch {
     pub fn num_tokens(&self) -> usize {
         self.enc_segments.iter().chain(&self.dec_segments).filter(|&&s| s != 0).count()
     }
-
-    /// Positions in all, padding included.
-    pub fn num_positions(&self) -> usize {
-        self.enc_segments.len() + self.dec_segments.len()
-    }
 }
 
 impl RetrievalBatch {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use needle_data::names::NameMap;
 use needle_data::{Encoder, Tokenizer};
 use needle_model::fake_quant::at_precision;
-use needle_model::generate::{StepHook, Stop, generate};
+use needle_model::generate::{NoHook, StepHook, Stop, generate};
 
 use super::{Global, PrecisionArg, limits, load, print, print_json, read_tools};
 use crate::eval::predict::Prediction;
@@ -46,10 +46,6 @@ impl StepHook for Stream<'_> {
     }
 }
 
-struct Silent;
-
-impl StepHook for Silent {}
-
 impl RunArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
@@ -71,7 +67,7 @@ impl RunArgs {
         let answer = if streams {
             generate(&model, &[prompt], most, &mut Stream(&checkpoint.tokenizer)).remove(0)
         } else {
-            generate(&model, &[prompt], most, &mut Silent).remove(0)
+            generate(&model, &[prompt], most, &mut NoHook).remove(0)
         };
         let seconds = start.elapsed().as_secs_f64();
         let answer = Prediction::new(answer, &encoder, &NameMap::of(&tools), cut);
