@@ -1,19 +1,6 @@
-//! Rows of ids as plain arrays, and the order in which an epoch meets the examples.
-//!
-//! A batch is a pure function of `(seed, epoch, index)`: that pair of numbers is all that a resumed run needs to go on
-//! with the very next batch.
+//! Rows of ids as plain arrays.
 
-use rand::RngExt;
-use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
-
-use crate::augment::{stream, with_fewer_tools};
-use crate::encode::{EncodedExample, Encoder};
-use crate::error::Problem;
-use crate::example::Example;
-use crate::pack::{RowSize, pack};
-use crate::source::Skipped;
-use crate::tool::Tool;
+use crate::encode::{EncodedExample, RetrievalPair};
 
 /// What one training step reads. All arrays are row-major; 0 is padding in ids and segments alike.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,16 +51,23 @@ impl Batch {
         let enc_len = rows.iter().map(|r| total(r, |e| e.enc_ids.len())).max().unwrap_or(0);
         let dec_len = rows.iter().map(|r| total(r, |e| e.dec_target.len())).max().unwrap_or(0);
         let mut batch = Self { rows: rows.len(), enc_len, dec_len, ..Self::default() };
-        for row in rows {
-            let enc = |f: &dyn Fn(usize, &EncodedExample) -> Vec<i32>| flatten(row, f);
-            batch.enc_ids.extend(padded(enc(&|_, e| signed(&e.enc_ids)), enc_len));
-            batch.enc_segments.extend(padded(enc(&|s, e| vec![s as i32; e.enc_ids.len()]), enc_len));
-            batch.dec_input.extend(padded(enc(&|_, e| signed(&e.dec_input)), dec_len));
-            batch.dec_target.extend(padded(enc(&|_, e| signed(&e.dec_target)), dec_len));
-            batch.dec_segments.extend(padded(enc(&|s, e| vec![s as i32; e.dec_target.len()]), dec_len));
-            let classes = row.iter().flat_map(|e| e.dec_classes.iter().map(|&c| c as u8)).collect();
-            batch.dec_classes.extend(padded(classes, dec_len));
+        for (index, row) in rows.iter().enumerate() {
+            for (segment, example) in (1..).zip(row) {
+                batch.enc_ids.extend(signed(&example.enc_ids));
+                batch.enc_segments.extend(std::iter::repeat_n(segment, example.enc_ids.len()));
+                batch.dec_input.extend(example.dec_input().map(|id| id as i32));
+                batch.dec_target.extend(signed(&example.dec_target));
+                batch.dec_segments.extend(std::iter::repeat_n(segment, example.dec_target.len()));
+                batch.dec_classes.extend(example.dec_classes.iter().map(|&class| class as u8));
+            }
             batch.num_examples += row.len();
+            // Zeros up to the end of the row.
+            batch.enc_ids.resize((index + 1) * enc_len, 0);
+            batch.enc_segments.resize((index + 1) * enc_len, 0);
+            batch.dec_input.resize((index + 1) * dec_len, 0);
+            batch.dec_target.resize((index + 1) * dec_len, 0);
+            batch.dec_segments.resize((index + 1) * dec_len, 0);
+            batch.dec_classes.resize((index + 1) * dec_len, 0);
         }
         batch.retrieval = RetrievalBatch::of(rows.iter().flatten().copied(), max_pairs);
         batch
@@ -116,18 +110,21 @@ impl Batch {
 
 impl RetrievalBatch {
     fn of<'a>(examples: impl Iterator<Item = &'a EncodedExample>, max_pairs: usize) -> Option<Self> {
-        let mut pairs: Vec<&crate::encode::RetrievalPair> = Vec::new();
-        for pair in examples.filter_map(|e| e.retrieval.as_ref()) {
-            let is_same = |other: &Tool| other.name == pair.tool.name || other.is_same_but_for_name(&pair.tool);
-            if pairs.len() < max_pairs && !pairs.iter().any(|p| is_same(&p.tool)) {
-                pairs.push(pair);
+        let mut pairs: Vec<(&[u32], &RetrievalPair)> = Vec::new();
+        for example in examples {
+            let Some(pair) = &example.retrieval else { continue };
+            let is_same = |other: &RetrievalPair| {
+                other.name_key == pair.name_key || other.content_key.is_some() && other.content_key == pair.content_key
+            };
+            if pairs.len() < max_pairs && !pairs.iter().any(|(_, other)| is_same(other)) {
+                pairs.push((&example.enc_ids[..pair.query_len], pair));
             }
         }
         if pairs.len() < 2 {
             return None;
         }
-        let (query_ids, query_len) = pad_rows(pairs.iter().map(|p| p.query_ids.as_slice()));
-        let (tool_ids, tool_len) = pad_rows(pairs.iter().map(|p| p.tool_ids.as_slice()));
+        let (query_ids, query_len) = pad_rows(pairs.iter().map(|(query, _)| *query));
+        let (tool_ids, tool_len) = pad_rows(pairs.iter().map(|(_, pair)| pair.tool_ids.as_slice()));
         Some(Self { pairs: pairs.len(), query_len, query_ids, tool_len, tool_ids })
     }
 }
@@ -135,150 +132,23 @@ impl RetrievalBatch {
 /// Rows of different lengths as one array, `[rows, longest]`, and the longest length.
 pub fn pad_rows<'a>(rows: impl Iterator<Item = &'a [u32]> + Clone) -> (Vec<i32>, usize) {
     let longest = rows.clone().map(<[u32]>::len).max().unwrap_or(0);
-    (rows.flat_map(|row| padded(signed(row), longest)).collect(), longest)
-}
-
-fn signed(ids: &[u32]) -> Vec<i32> {
-    ids.iter().map(|&id| id as i32).collect()
-}
-
-fn flatten(row: &[&EncodedExample], f: &dyn Fn(usize, &EncodedExample) -> Vec<i32>) -> Vec<i32> {
-    row.iter().enumerate().flat_map(|(i, e)| f(i + 1, e)).collect()
-}
-
-fn padded<T: Default + Clone>(mut row: Vec<T>, len: usize) -> Vec<T> {
-    row.resize(len, T::default());
-    row
-}
-
-/// How batches are made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BatchConfig {
-    /// Rows of a batch.
-    pub rows: usize,
-    /// Encoder tokens of a row.
-    pub row_enc_tokens: usize,
-    /// Decoder tokens of a row.
-    pub row_dec_tokens: usize,
-    /// Examples among which rows are packed; more packs tighter, fewer mixes better.
-    pub pack_window: usize,
-    /// Most retrieval pairs of a batch.
-    pub max_retrieval_pairs: usize,
-    /// Whether tools, parameters and keys are shuffled anew each epoch.
-    pub shuffle_tools: bool,
-    /// Most tools that an example offers, see [`with_fewer_tools`]; all, if not given.
-    pub max_offered_tools: Option<usize>,
-}
-
-/// Where in the data a run stands: enough to go on with the very next batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Epoch, from 0.
-    pub epoch: u64,
-    /// Window of the epoch, from 0.
-    pub window: usize,
-    /// Batch of the window, from 0.
-    pub batch: usize,
-}
-
-/// A batch, and where the data stands after it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Loaded {
-    /// The batch.
-    pub batch: Batch,
-    /// Where the next one stands.
-    pub cursor: Cursor,
-    /// Examples left out since the loader was made, by reason.
-    pub skipped: Skipped,
-}
-
-/// The batches of examples held in memory, epoch after epoch.
-pub struct Loader<'a> {
-    encoder: &'a Encoder<'a>,
-    examples: &'a [Example],
-    config: BatchConfig,
-    seed: u64,
-    cursor: Cursor,
-    current: Vec<Batch>,
-    skipped: Skipped,
-}
-
-impl<'a> Loader<'a> {
-    /// Batches of `examples` from `cursor` on.
-    ///
-    /// # Errors
-    /// The first example that cannot be encoded, if none can.
-    pub fn new(
-        encoder: &'a Encoder<'a>,
-        examples: &'a [Example],
-        config: BatchConfig,
-        seed: u64,
-        cursor: Cursor,
-    ) -> Result<Self, Problem> {
-        let mut first_problem = None;
-        if !examples.iter().any(|e| encoder.encode(e, None).map_err(|p| first_problem.get_or_insert(p).clone()).is_ok())
-        {
-            let nothing = || Problem::new("line", crate::error::ProblemCode::BadField, "there are no examples");
-            return Err(first_problem.unwrap_or_else(nothing));
-        }
-        let mut loader = Self { encoder, examples, config, seed, cursor, current: Vec::new(), skipped: Skipped::new() };
-        loader.current = loader.window(cursor.epoch, cursor.window);
-        Ok(loader)
+    let mut padded = Vec::new();
+    for (index, row) in rows.enumerate() {
+        padded.extend(signed(row));
+        padded.resize((index + 1) * longest, 0);
     }
-
-    fn window(&mut self, epoch: u64, window: usize) -> Vec<Batch> {
-        let config = &self.config;
-        let mut order: Vec<usize> = (0..self.examples.len()).collect();
-        order.shuffle(&mut stream(self.seed, &[0, epoch]));
-        let members = order.chunks(config.pack_window.max(1)).nth(window).unwrap_or(&[]);
-        let mut encoded: Vec<EncodedExample> = Vec::with_capacity(members.len());
-        for &index in members {
-            // A stream of its own for each example and epoch, whatever the order of loading.
-            let mut rng = stream(self.seed, &[1, epoch, index as u64]);
-            let example = match config.max_offered_tools {
-                Some(most) => std::borrow::Cow::Owned(with_fewer_tools(&self.examples[index], most, &mut rng)),
-                None => std::borrow::Cow::Borrowed(&self.examples[index]),
-            };
-            let shuffle_seed = config.shuffle_tools.then(|| rng.random());
-            match self.encoder.encode(&example, shuffle_seed) {
-                Ok(example) => encoded.push(example),
-                Err(problem) => *self.skipped.entry(problem.code).or_default() += 1,
-            }
-        }
-        let lengths: Vec<RowSize> =
-            encoded.iter().map(|e| RowSize { enc: e.enc_ids.len(), dec: e.dec_target.len() }).collect();
-        let mut rows = pack(&lengths, RowSize { enc: config.row_enc_tokens, dec: config.row_dec_tokens });
-        // Packing sorts by length; the order of rows must not.
-        rows.shuffle(&mut stream(self.seed, &[2, epoch, window as u64]));
-        let rows: Vec<Vec<&EncodedExample>> = rows.iter().map(|r| r.iter().map(|&i| &encoded[i]).collect()).collect();
-        rows.chunks(config.rows.max(1)).map(|rows| Batch::from_rows(rows, config.max_retrieval_pairs)).collect()
-    }
+    (padded, longest)
 }
 
-impl Iterator for Loader<'_> {
-    type Item = Loaded;
-
-    /// The next batch; there is always one, since epochs follow each other without end.
-    fn next(&mut self) -> Option<Loaded> {
-        let windows = self.examples.len().div_ceil(self.config.pack_window.max(1));
-        while self.cursor.batch >= self.current.len() {
-            self.cursor = Cursor { window: self.cursor.window + 1, batch: 0, ..self.cursor };
-            if self.cursor.window >= windows {
-                self.cursor = Cursor { epoch: self.cursor.epoch + 1, window: 0, batch: 0 };
-            }
-            self.current = self.window(self.cursor.epoch, self.cursor.window);
-        }
-        let batch = std::mem::take(&mut self.current[self.cursor.batch]);
-        self.cursor.batch += 1;
-        Some(Loaded { batch, cursor: self.cursor, skipped: self.skipped.clone() })
-    }
+fn signed(ids: &[u32]) -> impl Iterator<Item = i32> {
+    ids.iter().map(|&id| id as i32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::EncodeConfig;
+    use crate::encode::{EncodeConfig, Encoder};
+    use crate::example::Example;
     use crate::synth::{Generator, SynthConfig};
     use crate::tokenizer::{PAD_ID, Tokenizer, TokenizerConfig};
 
@@ -294,54 +164,7 @@ mod tests {
         Tokenizer::train(&TokenizerConfig { vocab_size: 600, isolate_spaces: true }, texts.iter()).unwrap()
     }
 
-    fn config() -> BatchConfig {
-        BatchConfig {
-            max_offered_tools: None,
-            rows: 4,
-            row_enc_tokens: 512,
-            row_dec_tokens: 256,
-            pack_window: 40,
-            max_retrieval_pairs: 8,
-            shuffle_tools: true,
-        }
-    }
-
     const LIMITS: EncodeConfig = EncodeConfig { max_enc_tokens: 512, max_dec_tokens: 256, max_tool_tokens: 128 };
-
-    #[test]
-    fn an_epoch_holds_every_example_once() {
-        let examples = examples(100);
-        let tokenizer = tokenizer(&examples);
-        let encoder = Encoder::new(&tokenizer, LIMITS).unwrap();
-        let loader = Loader::new(&encoder, &examples, config(), 5, Cursor::default()).unwrap();
-        let mut seen = 0;
-        let mut tokens = 0;
-        for Loaded { batch, .. } in loader {
-            seen += batch.num_examples;
-            tokens += batch.dec_segments.iter().filter(|&&s| s != 0).count();
-            if seen >= 100 {
-                break;
-            }
-        }
-        let expected: usize = examples.iter().map(|e| encoder.encode(e, None).unwrap().dec_target.len()).sum();
-        assert_eq!(seen, 100);
-        assert_eq!(tokens, expected);
-    }
-
-    #[test]
-    fn a_resumed_loader_goes_on_with_the_very_next_batch() {
-        let examples = examples(90);
-        let tokenizer = tokenizer(&examples);
-        let encoder = Encoder::new(&tokenizer, LIMITS).unwrap();
-        let loader = |cursor| Loader::new(&encoder, &examples, config(), 5, cursor).unwrap();
-        let whole: Vec<Loaded> = loader(Cursor::default()).take(30).collect();
-        for stop in [0, 1, 7, 13, 29] {
-            let cursor = if stop == 0 { Cursor::default() } else { whole[stop - 1].cursor };
-            let tail: Vec<Loaded> = loader(cursor).take(30 - stop).collect();
-            assert_eq!(tail, whole[stop..], "stopped after {stop}");
-        }
-        assert_ne!(whole[0], Loader::new(&encoder, &examples, config(), 6, Cursor::default()).unwrap().next().unwrap());
-    }
 
     #[test]
     fn segments_mark_tokens_and_zero_marks_padding() {

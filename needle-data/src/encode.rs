@@ -6,15 +6,20 @@
 //! decoder target: <tool_call> a n s w e r s </s>
 //! ```
 //!
-//! Too long a query or tools text is cut, as in the original; too long an answer is a [`Problem`], never cut.
+//! Too long a query or tools text is cut, as in the original; too long an answer is a [`Problem`], never cut. Text to pretrain
+//! on has a question or a beginning where a call has its query, and an answer or a continuation where it has its calls.
+
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::augment::{shuffle_tools, stream};
 use crate::error::{DataError, Problem, ProblemCode};
 use crate::example::Example;
 use crate::names::NameMap;
+use crate::pack::RowSize;
 use crate::span_json::SpanJson;
 use crate::tokenizer::{EOS_ID, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
 use crate::tool::Tool;
@@ -33,6 +38,13 @@ pub enum TokenClass {
     Key = 2,
     /// An argument's value.
     Value = 3,
+}
+
+impl TokenClass {
+    /// The class that is stored as `number`.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Structure, Self::Name, Self::Key, Self::Value].get(usize::from(number)).copied()
+    }
 }
 
 /// Number of token classes.
@@ -71,9 +83,7 @@ impl EncodeConfig {
 pub struct EncodedExample {
     /// What the encoder reads.
     pub enc_ids: Vec<u32>,
-    /// What the decoder reads.
-    pub dec_input: Vec<u32>,
-    /// What it predicts, position by position.
+    /// What the decoder predicts, position by position. It reads the same one position later, behind [`EOS_ID`].
     pub dec_target: Vec<u32>,
     /// Class of each target token.
     pub dec_classes: Vec<TokenClass>,
@@ -83,13 +93,27 @@ pub struct EncodedExample {
     pub cut_tokens: usize,
 }
 
-/// A query and the tool that it calls, each alone.
-#[derive(Debug, Clone, PartialEq)]
+impl EncodedExample {
+    /// Tokens on the encoder's and on the decoder's side.
+    pub fn size(&self) -> RowSize {
+        RowSize { enc: self.enc_ids.len(), dec: self.dec_target.len() }
+    }
+
+    /// What the decoder reads: the target one position later, behind [`EOS_ID`].
+    pub fn dec_input(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(EOS_ID).chain(self.dec_target.iter().copied()).take(self.dec_target.len())
+    }
+}
+
+/// A query and the tool that it calls, each alone. Pairs that share a key are never each other's negatives.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrievalPair {
-    /// The called tool: pairs of one tool, under whatever name, are never each other's negatives.
-    pub tool: Tool,
-    /// The query.
-    pub query_ids: Vec<u32>,
+    /// Hash of the called tool's name.
+    pub name_key: u64,
+    /// Hash of what the tool does and takes, under whatever name; none if it does not say what it does.
+    pub content_key: Option<NonZeroU64>,
+    /// The query is so many first ids of the encoder's.
+    pub query_len: usize,
     /// The called tool's compact JSON.
     pub tool_ids: Vec<u32>,
 }
@@ -120,29 +144,59 @@ impl<'a> Encoder<'a> {
     /// [`ProblemCode::AnswerTooLong`] if the answer does not fit into the decoder.
     pub fn encode(&self, example: &Example, shuffle_seed: Option<u64>) -> Result<EncodedExample, Problem> {
         let names = NameMap::of(&example.tools);
+        let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
+        let (dec_target, dec_classes) = self.decoder_side(&answers)?;
         let mut tools: Vec<Value> =
             example.tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect();
         if let Some(seed) = shuffle_seed {
             shuffle_tools(&mut tools, &mut stream(seed, &[]));
         }
-        let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
-        let (dec_input, dec_target, dec_classes) = self.decoder_side(&answers)?;
+        let query = self.tokenizer.encode(&example.query);
+        let query_len = query.len().min(self.config.max_enc_tokens - 2);
 
         let called = example.answers.first().and_then(|call| example.tools.iter().find(|t| t.name == call.name));
         let inner = called.and_then(|tool| names.to_inner(&tool.name));
         let json = inner.and_then(|name| tools.iter().find(|tool| tool["name"] == name));
         let retrieval = called.zip(json).map(|(tool, json)| RetrievalPair {
-            tool: tool.clone(),
-            query_ids: self.query_ids(&example.query),
+            name_key: key(&tool.name).get(),
+            content_key: (!tool.description.is_empty()).then(|| key(&tool.to_json_named("").to_string())),
+            query_len,
             tool_ids: self.tool_ids(&json.to_string()),
         });
-        let (enc_ids, cut_tokens) = self.encoder_side(&example.query, &Value::from(tools).to_string());
-        Ok(EncodedExample { enc_ids, dec_input, dec_target, dec_classes, retrieval, cut_tokens })
+        let (enc_ids, cut_tokens) = self.encoder_side(query, &Value::from(tools).to_string());
+        Ok(EncodedExample { enc_ids, dec_target, dec_classes, retrieval, cut_tokens })
+    }
+
+    /// Encodes a question about a text. Too long an answer is cut, which costs a language model nothing but the rest.
+    pub fn encode_question(&self, query: &str, seed_text: &str, answer: &str) -> EncodedExample {
+        let (enc_ids, cut_tokens) = self.encoder_side(self.tokenizer.encode(query), seed_text);
+        let answer = self.tokenizer.encode(answer);
+        let whole = answer.len() + 1;
+        let dec_target = cut([answer, vec![EOS_ID]].concat(), self.config.max_dec_tokens);
+        EncodedExample { cut_tokens: cut_tokens + whole - dec_target.len(), ..plain(enc_ids, dec_target) }
+    }
+
+    /// Encodes plain text: parts as long as a row, each a beginning to read and a continuation to write. Nothing is cut, and
+    /// only the last part ends with the end of the answer.
+    pub fn encode_text(&self, text: &str) -> Vec<EncodedExample> {
+        let mut ids = self.tokenizer.encode(text);
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        ids.push(EOS_ID);
+        // `<tools>` ends what is read, as it ends a query.
+        let (most_read, most_written) = (self.config.max_enc_tokens - 1, self.config.max_dec_tokens);
+        let parts = ids.chunks(most_read + most_written).map(|part| {
+            // The last part is divided in the proportion of the whole ones, so that rows fill evenly on both sides.
+            let read = (part.len() * most_read / (most_read + most_written)).max(1).min(part.len() - 1);
+            plain([&part[..read], &[TOOLS_ID]].concat(), part[read..].to_vec())
+        });
+        parts.collect()
     }
 
     /// What the encoder reads for a query and offered tools, in their own order, and how many tokens were cut.
     pub fn prompt(&self, query: &str, tools: &[Tool]) -> (Vec<u32>, usize) {
-        self.encoder_side(query, &tools_text(tools, &NameMap::of(tools)))
+        self.encoder_side(self.tokenizer.encode(query), &tools_text(tools, &NameMap::of(tools)))
     }
 
     /// The texts of an example as the model meets them, for training a tokenizer.
@@ -162,8 +216,7 @@ impl<'a> Encoder<'a> {
         cut(self.tokenizer.encode(tool), self.config.max_tool_tokens)
     }
 
-    fn encoder_side(&self, query: &str, tools: &str) -> (Vec<u32>, usize) {
-        let query = self.tokenizer.encode(query);
+    fn encoder_side(&self, query: Vec<u32>, tools: &str) -> (Vec<u32>, usize) {
         let tools = self.tokenizer.encode(tools);
         let whole = query.len() + 1 + tools.len();
         let mut ids = cut(query, self.config.max_enc_tokens - 2);
@@ -174,8 +227,7 @@ impl<'a> Encoder<'a> {
         (ids, cut_tokens)
     }
 
-    #[expect(clippy::type_complexity, reason = "input, target and classes of one answer")]
-    fn decoder_side(&self, answers: &SpanJson) -> Result<(Vec<u32>, Vec<u32>, Vec<TokenClass>), Problem> {
+    fn decoder_side(&self, answers: &SpanJson) -> Result<(Vec<u32>, Vec<TokenClass>), Problem> {
         let (ids, spans) = self.tokenizer.encode_with_spans(&answers.text);
         let length = ids.len() + 2;
         if length > self.config.max_dec_tokens {
@@ -185,15 +237,26 @@ impl<'a> Encoder<'a> {
                 format!("{length} tokens, the decoder reads {}", self.config.max_dec_tokens),
             ));
         }
-        let dec_input = [&[EOS_ID, TOOL_CALL_ID], ids.as_slice()].concat();
         let dec_target = [&[TOOL_CALL_ID], ids.as_slice(), &[EOS_ID]].concat();
         // A token that straddles classes counts as the one that matters most.
         let class_of = |span: &std::ops::Range<usize>| answers.classes[span.clone()].iter().max().copied();
         let mut classes = vec![TokenClass::Structure];
         classes.extend(spans.iter().map(|span| class_of(span).unwrap_or(TokenClass::Structure)));
         classes.push(TokenClass::Structure);
-        Ok((dec_input, dec_target, classes))
+        Ok((dec_target, classes))
     }
+}
+
+/// An example that calls no tool: every target is structure.
+fn plain(enc_ids: Vec<u32>, dec_target: Vec<u32>) -> EncodedExample {
+    let dec_classes = vec![TokenClass::Structure; dec_target.len()];
+    EncodedExample { enc_ids, dec_target, dec_classes, retrieval: None, cut_tokens: 0 }
+}
+
+/// A hash that stays the same between versions and machines; never 0.
+fn key(text: &str) -> NonZeroU64 {
+    let hash = Sha256::digest(text);
+    NonZeroU64::new(hash.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))).unwrap_or(NonZeroU64::MIN)
 }
 
 /// Compact JSON of the offered tools under their inner names.
@@ -233,8 +296,8 @@ mod tests {
     fn the_decoder_predicts_its_own_input_one_step_ahead() {
         let tokenizer = tokenizer();
         let encoded = Encoder::new(&tokenizer, config()).unwrap().encode(&example(), None).unwrap();
-        assert_eq!(encoded.dec_input[..2], [EOS_ID, TOOL_CALL_ID]);
-        assert_eq!(encoded.dec_input[1..], encoded.dec_target[..encoded.dec_target.len() - 1]);
+        assert_eq!(encoded.dec_input().collect::<Vec<_>>()[..2], [EOS_ID, TOOL_CALL_ID]);
+        assert!(encoded.dec_input().skip(1).eq(encoded.dec_target[..encoded.dec_target.len() - 1].iter().copied()));
         assert_eq!(encoded.dec_target.last(), Some(&EOS_ID));
         assert!(
             tokenizer
@@ -273,6 +336,39 @@ mod tests {
         assert!(shuffled.iter().all(|s| s.dec_target == plain.dec_target));
         assert_eq!(encoder.encode(&example(), Some(3)).unwrap(), shuffled[3]);
         assert_eq!(encoder.prompt(&example().query, &example().tools).0, plain.enc_ids);
+    }
+
+    #[test]
+    fn text_is_cut_into_parts_that_together_are_the_text() {
+        let tokenizer = tokenizer();
+        let config = EncodeConfig { max_enc_tokens: 9, max_dec_tokens: 4, max_tool_tokens: 64 };
+        let encoder = Encoder::new(&tokenizer, config).unwrap();
+        for text in ["x".repeat(100), "call Bob, then call Zoë again and again".into(), "y".into()] {
+            let ids = tokenizer.encode(&text);
+            let parts = encoder.encode_text(&text);
+            let mut joined = Vec::new();
+            for part in &parts {
+                assert!(part.enc_ids.len() <= 9 && (1..=4).contains(&part.dec_target.len()));
+                joined.extend(&part.enc_ids[..part.enc_ids.len() - 1]);
+                joined.extend(&part.dec_target);
+            }
+            assert_eq!(joined.pop(), Some(EOS_ID));
+            assert_eq!(joined, ids, "{text}");
+            assert!(parts[..parts.len() - 1].iter().all(|p| p.dec_target.last() != Some(&EOS_ID)));
+        }
+        assert!(encoder.encode_text("").is_empty());
+    }
+
+    #[test]
+    fn a_question_is_read_with_its_text_and_answered() {
+        let tokenizer = tokenizer();
+        let encoder = Encoder::new(&tokenizer, config()).unwrap();
+        let encoded = encoder.encode_question("who", "call Bob", "Bob");
+        assert_eq!(encoded.enc_ids, [tokenizer.encode("who"), vec![TOOLS_ID], tokenizer.encode("call Bob")].concat());
+        assert_eq!(encoded.dec_target, [tokenizer.encode("Bob"), vec![EOS_ID]].concat());
+        let long = encoder.encode_question("who", "", &"Bob ".repeat(300));
+        assert_eq!(long.dec_target.len(), 100);
+        assert!(long.cut_tokens > 100 && long.dec_target.last() != Some(&EOS_ID));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Problem {
 }
 
 /// The kinds of unusable rows. The snake_case names are the keys of every count that we print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
     /// The line or an embedded string is not JSON.
@@ -59,6 +59,10 @@ pub enum ProblemCode {
     MissingArgument,
     /// An argument has another type than declared.
     WrongType,
+    /// A text to pretrain on is missing, empty or blank.
+    EmptyText,
+    /// The row is longer than is read into memory at once.
+    RowTooLong,
     /// The answer has more tokens than the decoder reads; it is skipped, never cut.
     AnswerTooLong,
 }
@@ -75,6 +79,8 @@ impl fmt::Display for ProblemCode {
             Self::UnknownArgument => "unknown_argument",
             Self::MissingArgument => "missing_argument",
             Self::WrongType => "wrong_type",
+            Self::EmptyText => "empty_text",
+            Self::RowTooLong => "row_too_long",
             Self::AnswerTooLong => "answer_too_long",
         };
         f.write_str(name)
@@ -100,6 +106,32 @@ pub enum DataError {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// A packed shard is damaged, or was made with another tokenizer or version.
+    #[error("{}: {reason}", path.display())]
+    Packed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Too many rows cannot be used for this to be the data that was meant.
+    #[error("{skipped} of {read} rows cannot be used, more than max_bad_fraction = {most}; the first: {first}")]
+    TooManyBadRows {
+        /// Rows left out.
+        skipped: u64,
+        /// Rows read.
+        read: u64,
+        /// The limit.
+        most: f64,
+        /// The first bad row, with its place.
+        first: String,
+    },
+    /// A whole epoch gave no example.
+    #[error("no usable example: {0}")]
+    NoExamples(String),
+    /// A position in the data cannot be gone on from.
+    #[error("cannot go on where the data was left: {0}")]
+    Cursor(String),
     /// A file holds no row at all.
     #[error("{}: no rows", .0.display())]
     Empty(PathBuf),

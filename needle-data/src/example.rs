@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Problem, ProblemCode};
+use crate::json;
 use crate::tool::{Tool, kind};
 
 /// One tool call.
@@ -31,7 +32,12 @@ impl Call {
         };
         let arguments = match object.get("arguments") {
             Some(Value::Object(arguments)) => arguments.clone(),
-            Some(Value::String(text)) => serde_json::from_str(text)
+            Some(Value::String(text)) => json::parse(text)
+                .map_err(|e| e.to_string())
+                .and_then(|value| match value {
+                    Value::Object(arguments) => Ok(arguments),
+                    other => Err(format!("{} is no object", kind(&other))),
+                })
                 .map_err(|e| bad(".arguments", format!("a string that does not hold a JSON object: {e}")))?,
             None | Some(Value::Null) => Map::new(),
             Some(other) => return Err(bad(".arguments", format!("expected an object, got {}", kind(other)))),
@@ -57,11 +63,19 @@ impl Example {
     /// # Errors
     /// The first problem of the line.
     pub fn parse(line: &str) -> Result<Self, Problem> {
-        let value: Value = serde_json::from_str(line)
+        let value = json::parse(line)
             .map_err(|e| Problem::new("line", ProblemCode::NotJson, format!("not JSON: {e}")))?;
         let object = value.as_object().ok_or_else(|| {
             Problem::new("line", ProblemCode::BadField, format!("expected an object, got {}", kind(&value)))
         })?;
+        Self::from_object(object)
+    }
+
+    /// Reads and validates an object with `query`, `tools` and `answers`.
+    ///
+    /// # Errors
+    /// The first problem.
+    pub fn from_object(object: &Map<String, Value>) -> Result<Self, Problem> {
         let query = match object.get("query") {
             Some(Value::String(query)) if !query.trim().is_empty() => query.clone(),
             Some(Value::String(_)) => return Err(Problem::new("query", ProblemCode::EmptyQuery, "empty")),
@@ -152,7 +166,7 @@ pub fn parse_answers(value: Option<&Value>) -> Result<Vec<Call>, Problem> {
             ));
         }
         Some(Value::String(text)) => {
-            parsed = serde_json::from_str(text)
+            parsed = json::parse(text)
                 .map_err(|e| Problem::new("answers", ProblemCode::NotJson, format!("not JSON: {e}")))?;
             &parsed
         }

@@ -5,18 +5,24 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
+//! | [`file`] | files unpacked as they are read, and written whole or not at all |
+//! | [`json`] | JSON read strictly |
 //! | [`tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`example`] | one `(query, tools, answers)` line, validated |
+//! | [`record`] | what a row can be: an example, a question about a text, text |
 //! | [`span_json`] | compact JSON of the answers together with the class of each byte |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys |
-//! | [`encode`] | example -> token ids and token classes |
-//! | [`source`] | lines of plain, gzip and zstd files, with their place |
-//! | [`split`] | per-tool train, validation and test parts |
 //! | [`pack`] | several examples in one row |
-//! | [`batch`] | rows of ids as plain arrays, and the seeded order of an epoch |
+//! | [`encode`] | example or text -> token ids and token classes |
+//! | [`packed`] | shards of tokenized, packed rows, memory-mapped |
+//! | [`source`] | rows of JSONL, parquet and packed shards, with their place |
+//! | [`stream`] | the order in which rows are met, divided among ranks, resumable |
+//! | [`batch`] | rows of ids as plain arrays |
+//! | [`loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`prefetch`] | the next batches, made ready on another thread |
+//! | [`split`] | per-tool train, validation and test parts |
 //! | [`stats`] | what is in a file |
 //! | [`synth`] | the built-in generator of tool-call examples |
 //!
@@ -27,13 +33,19 @@ pub mod batch;
 pub mod encode;
 pub mod error;
 pub mod example;
+pub mod file;
+pub mod json;
+pub mod loader;
 pub mod names;
 pub mod pack;
+pub mod packed;
 pub mod prefetch;
+pub mod record;
 pub mod source;
 pub mod span_json;
 pub mod split;
 pub mod stats;
+pub mod stream;
 pub mod synth;
 pub mod tokenizer;
 pub mod tool;

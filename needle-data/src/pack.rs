@@ -2,11 +2,14 @@
 //!
 //! An example takes space on the encoder's side and on the decoder's; a row has room for both or the example goes into
 //! another. Best-fit decreasing: the longest first, each into the fullest row that still has room (Johnson et al. 1974
-//! bound it at 11/9 of the optimum in one dimension). Which examples share a row has no meaning: attention keeps to each
-//! example's own segment.
+//! bound it at 11/9 of the optimum in one dimension). Where none has, a new row is begun: of the shortest size that holds
+//! [`LIKE_IT`] examples like it, so that short examples fill short rows, else of the longest. Which examples share a row has
+//! no meaning: attention keeps to each example's own segment.
+
+use serde::{Deserialize, Serialize};
 
 /// Room of one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowSize {
     /// Encoder tokens.
     pub enc: usize,
@@ -14,37 +17,73 @@ pub struct RowSize {
     pub dec: usize,
 }
 
-/// Packs examples of `lengths` (encoder and decoder tokens) into rows of `row`; gives the indices of each row.
+impl RowSize {
+    /// Whether an example of `need` tokens fits into so much room.
+    pub fn holds(&self, need: RowSize) -> bool {
+        self.enc >= need.enc && self.dec >= need.dec
+    }
+
+    fn minus(self, used: RowSize) -> Self {
+        Self { enc: self.enc.saturating_sub(used.enc), dec: self.dec.saturating_sub(used.dec) }
+    }
+
+    fn plus(self, more: RowSize) -> Self {
+        Self { enc: self.enc + more.enc, dec: self.dec + more.dec }
+    }
+}
+
+/// A new row is as short as may be while it still holds so many examples like its first: fewer, and the room that is left
+/// over is too small for the next.
+const LIKE_IT: usize = 4;
+
+/// One row: its size as an index, and which examples stand in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Index into the given sizes.
+    pub size: usize,
+    /// Indices of the examples.
+    pub members: Vec<usize>,
+}
+
+/// Packs examples of `lengths` (encoder and decoder tokens) into rows of `sizes`, which are in ascending order.
 ///
-/// An example longer than a row gets one of its own.
-pub fn pack(lengths: &[RowSize], row: RowSize) -> Vec<Vec<usize>> {
+/// An example longer than the longest row gets one of its own.
+pub fn pack(lengths: &[RowSize], sizes: &[RowSize]) -> Vec<Packed> {
+    let Some(longest) = sizes.last().copied() else { return Vec::new() };
+    // How much of a row an example takes, on the side where it takes more.
+    let share = |need: RowSize| need.enc.max(need.dec * longest.enc / longest.dec.max(1));
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     // Stable, so equal lengths keep their order and the result is the same everywhere.
-    order.sort_by_key(|&i| {
-        std::cmp::Reverse((lengths[i].enc.max(lengths[i].dec * row.enc / row.dec.max(1)), lengths[i].enc))
-    });
-    let mut rows: Vec<(RowSize, Vec<usize>)> = Vec::new();
+    order.sort_by_key(|&i| std::cmp::Reverse((share(lengths[i]), lengths[i].enc)));
+    let mut rows: Vec<(RowSize, Packed)> = Vec::new();
     for index in order {
         let need = lengths[index];
+        // The longer side decides what fits, so the row with least room on that side is the fullest.
         let fullest = rows
             .iter()
             .enumerate()
-            .filter(|(_, (left, _))| left.enc >= need.enc && left.dec >= need.dec)
+            .filter(|(_, (left, _))| left.holds(need))
             .min_by_key(|(_, (left, _))| left.enc + left.dec)
             .map(|(i, _)| i);
         match fullest {
             Some(i) => {
-                let (left, members) = &mut rows[i];
-                *left = RowSize { enc: left.enc - need.enc, dec: left.dec - need.dec };
-                members.push(index);
+                let (left, row) = &mut rows[i];
+                *left = left.minus(need);
+                row.members.push(index);
             }
             None => {
-                let left = RowSize { enc: row.enc.saturating_sub(need.enc), dec: row.dec.saturating_sub(need.dec) };
-                rows.push((left, vec![index]));
+                let several = RowSize { enc: LIKE_IT * need.enc, dec: LIKE_IT * need.dec };
+                let size = sizes.iter().position(|size| size.holds(several)).unwrap_or(sizes.len() - 1);
+                rows.push((sizes[size].minus(need), Packed { size, members: vec![index] }));
             }
         }
     }
-    rows.into_iter().map(|(_, members)| members).collect()
+    // Rows that stayed half empty become as short as their contents allow.
+    for (_, row) in &mut rows {
+        let used = row.members.iter().fold(RowSize { enc: 0, dec: 0 }, |sum, &i| sum.plus(lengths[i]));
+        row.size = sizes.iter().position(|size| size.holds(used)).unwrap_or(row.size);
+    }
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 #[cfg(test)]
@@ -53,28 +92,39 @@ mod tests {
     use proptest::prelude::*;
 
     const ROW: RowSize = RowSize { enc: 64, dec: 32 };
+    const ROWS: [RowSize; 3] = [RowSize { enc: 16, dec: 8 }, RowSize { enc: 32, dec: 16 }, ROW];
 
     #[test]
     fn short_examples_share_a_row_and_long_ones_stand_alone() {
         let lengths = [(60, 10), (2, 2), (32, 16), (32, 16), (100, 5)].map(|(enc, dec)| RowSize { enc, dec });
-        let mut rows = pack(&lengths, ROW);
+        let mut rows: Vec<Vec<usize>> = pack(&lengths, &[ROW]).into_iter().map(|row| row.members).collect();
         rows.iter_mut().for_each(|r| r.sort_unstable());
         rows.sort();
         assert_eq!(rows, [vec![0, 1], vec![2, 3], vec![4]]);
-        assert!(pack(&[], ROW).is_empty());
+        assert!(pack(&[], &[ROW]).is_empty());
+    }
+
+    #[test]
+    fn short_examples_go_into_short_rows_and_fill_the_holes_of_long_ones() {
+        let lengths = [(62, 8), (4, 2), (4, 2), (4, 2), (4, 2), (2, 1)].map(|(enc, dec)| RowSize { enc, dec });
+        let rows = pack(&lengths, &ROWS);
+        assert_eq!(rows[0], Packed { size: 2, members: vec![0, 5] });
+        assert_eq!(rows[1], Packed { size: 0, members: vec![1, 2, 3, 4] });
     }
 
     proptest! {
         #[test]
         fn every_example_is_in_one_row_and_no_row_overflows(lengths in prop::collection::vec((1usize..=64, 1usize..=32), 0..200)) {
             let lengths: Vec<RowSize> = lengths.into_iter().map(|(enc, dec)| RowSize { enc, dec }).collect();
-            let rows = pack(&lengths, ROW);
-            let mut all: Vec<usize> = rows.concat();
-            all.sort_unstable();
-            prop_assert_eq!(all, (0..lengths.len()).collect::<Vec<_>>());
-            for row in rows {
-                prop_assert!(row.iter().map(|&i| lengths[i].enc).sum::<usize>() <= ROW.enc);
-                prop_assert!(row.iter().map(|&i| lengths[i].dec).sum::<usize>() <= ROW.dec);
+            for sizes in [&ROWS[..], &ROWS[2..]] {
+                let rows = pack(&lengths, sizes);
+                let mut all: Vec<usize> = rows.iter().flat_map(|row| row.members.clone()).collect();
+                all.sort_unstable();
+                prop_assert_eq!(all, (0..lengths.len()).collect::<Vec<_>>());
+                for row in rows {
+                    prop_assert!(row.members.iter().map(|&i| lengths[i].enc).sum::<usize>() <= sizes[row.size].enc);
+                    prop_assert!(row.members.iter().map(|&i| lengths[i].dec).sum::<usize>() <= sizes[row.size].dec);
+                }
             }
         }
     }

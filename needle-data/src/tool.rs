@@ -8,6 +8,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Problem, ProblemCode};
+use crate::json;
 
 /// One tool: what it is called, what it does, which arguments it takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,7 +153,7 @@ impl Tool {
         let parsed;
         let value = match value {
             Value::String(text) => {
-                parsed = serde_json::from_str(text)
+                parsed = json::parse(text)
                     .map_err(|e| Problem::new("tools", ProblemCode::NotJson, format!("not JSON: {e}")))?;
                 &parsed
             }

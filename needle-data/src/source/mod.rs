@@ -1,87 +1,309 @@
-//! Lines of plain, gzip and zstd files, each with its place, and files written whole or not at all.
+//! Where rows come from: files of JSONL (plain, `.gz`, `.zst`), parquet and packed rows, or examples held in memory.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+mod lines;
+mod parquet;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::{DataError, Place, Problem, ProblemCode};
 use crate::example::Example;
+use crate::packed::{self, PackedShard};
+use crate::record::Record;
+use crate::tokenizer::Tokenizer;
 
-/// Opens a file for reading, unpacking by its extension: `.gz`, `.zst`, anything else as it is.
-///
-/// # Errors
-/// If the file cannot be opened.
-pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
-    let file = File::open(path).map_err(|e| DataError::io(path, e))?;
-    let reader: Box<dyn Read + Send> = match path.extension().and_then(|e| e.to_str()) {
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Some("zst") => Box::new(zstd::Decoder::new(file).map_err(|e| DataError::io(path, e))?),
-        _ => Box::new(file),
-    };
-    Ok(Box::new(BufReader::with_capacity(1 << 16, reader)))
+pub use lines::Lines;
+pub use parquet::ParquetRows;
+
+/// Longer rows are left out (or end the run) unread: memory stays bounded whatever a file holds.
+pub const MAX_ROW_BYTES: usize = 16 << 20;
+
+/// Stands for a file's name in messages about examples in memory.
+const MEMORY: &str = "(examples in memory)";
+
+/// Extensions of the files that a directory is searched for.
+const EXTENSIONS: [&str; 7] =
+    ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json.gz", "parquet", packed::EXTENSION];
+
+/// One row before it is looked into.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Where it stands.
+    pub place: Place,
+    /// What stands there.
+    pub content: Content,
 }
 
-/// The non-blank lines of a file, with their places.
-///
-/// A line that is not UTF-8 is an item of its own: the caller decides whether that ends the run.
-pub struct Lines {
-    path: PathBuf,
-    reader: Box<dyn BufRead + Send>,
-    line: usize,
+/// The contents of a row.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A line of JSONL.
+    Line(Vec<u8>),
+    /// Columns of a parquet row that are not null.
+    Columns(Vec<(&'static str, Vec<u8>)>),
+    /// A row of more than [`MAX_ROW_BYTES`], of which only the length was kept.
+    TooLong(usize),
+    /// An example held in memory.
+    Example(Arc<Vec<Example>>, usize),
+    /// A row of a packed shard.
+    Packed(Arc<PackedShard>, usize),
 }
 
-impl Lines {
-    /// Opens `path`.
+impl Row {
+    /// Bytes of its text, roughly.
+    pub fn num_bytes(&self) -> usize {
+        match &self.content {
+            Content::Line(line) => line.len(),
+            Content::Columns(columns) => columns.iter().map(|(_, value)| value.len()).sum(),
+            Content::TooLong(_) => 0,
+            // Already in memory: only the reference is new.
+            Content::Example(..) => 64,
+            Content::Packed(shard, row) => shard.row_bytes(*row),
+        }
+    }
+
+    /// Parses and validates the row.
     ///
     /// # Errors
-    /// If the file cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        Ok(Self { path: path.to_owned(), reader: open(path)?, line: 0 })
-    }
-}
-
-impl Iterator for Lines {
-    type Item = Result<(Place, Result<String, Problem>), DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let mut bytes = Vec::new();
-            match self.reader.read_until(b'\n', &mut bytes) {
-                Ok(0) => return None,
-                Ok(_) => {}
-                Err(e) => return Some(Err(DataError::io(format!("{}:{}", self.path.display(), self.line + 1), e))),
+    /// What is wrong with it.
+    pub fn record(&self) -> Result<Record, Problem> {
+        match &self.content {
+            Content::Line(line) => Record::from_line(line),
+            Content::Columns(columns) => {
+                let mut object = Map::new();
+                for (name, value) in columns {
+                    let text = std::str::from_utf8(value)
+                        .map_err(|e| Problem::new(*name, ProblemCode::NotJson, format!("not UTF-8: {e}")))?;
+                    object.insert((*name).to_owned(), Value::from(text));
+                }
+                Record::from_object(&object)
             }
-            self.line += 1;
-            // Windows editors put a byte-order mark in front of the file and a carriage return at each line's end.
-            let bytes = if self.line == 1 { bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes) } else { &bytes };
-            let bytes = bytes.trim_ascii();
-            if bytes.is_empty() {
-                continue;
+            Content::TooLong(length) => Err(Problem::new(
+                "line",
+                ProblemCode::RowTooLong,
+                format!("{length} bytes; rows of up to {MAX_ROW_BYTES} are read"),
+            )),
+            Content::Example(examples, index) => Ok(Record::ToolCall(examples[*index].clone())),
+            Content::Packed(..) => {
+                Err(Problem::new("line", ProblemCode::BadField, "a packed row, which holds ids and no text"))
             }
-            let place = Place { file: self.path.clone(), line: self.line };
-            let text = String::from_utf8(bytes.to_vec())
-                .map_err(|e| Problem::new("line", ProblemCode::NotJson, format!("not UTF-8: {e}")));
-            return Some(Ok((place, text)));
         }
     }
 }
 
-/// A row's place, and its example or what is wrong with it.
-pub type Row = (Place, Result<Example, Problem>);
+/// A place in a shard that reading can go on from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Rows (lines, for text) before it.
+    pub row: u64,
+    /// Bytes of unpacked text before it; 0 where rows are found by number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub byte: u64,
+}
 
-/// The examples of a file, good and bad, each with its place.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_zero(byte: &u64) -> bool {
+    *byte == 0
+}
+
+/// A part of a source that is read from its beginning to its end.
+#[derive(Debug, Clone)]
+pub enum Shard {
+    /// A file, of the kind that its extension says; JSONL if it says nothing.
+    File(PathBuf),
+    /// Examples in memory.
+    Memory(Arc<Vec<Example>>),
+}
+
+impl Shard {
+    /// What tells it from another: the file's name and length, or the number of examples.
+    ///
+    /// # Errors
+    /// If the file is not there.
+    pub fn identity(&self) -> Result<String, DataError> {
+        match self {
+            Self::File(path) => {
+                let length = std::fs::metadata(path).map_err(|e| DataError::io(path, e))?.len();
+                Ok(format!("{} {length}", path.file_name().unwrap_or_default().to_string_lossy()))
+            }
+            Self::Memory(examples) => Ok(format!("memory {}", examples.len())),
+        }
+    }
+
+    fn is_packed(&self) -> bool {
+        matches!(self, Self::File(path) if path.extension().is_some_and(|e| e == packed::EXTENSION))
+    }
+}
+
+/// The rows of one shard, from some place on.
+pub enum Reader {
+    /// Of a text file.
+    Lines(Box<Lines>),
+    /// Of a parquet file.
+    Parquet(Box<ParquetRows>),
+    /// Of a packed shard.
+    Packed(Arc<PackedShard>, PathBuf, usize),
+    /// Of memory.
+    Memory(Arc<Vec<Example>>, usize),
+}
+
+impl Reader {
+    /// Opens `shard` at `position`; a packed shard only with the tokenizer that packed it.
+    ///
+    /// # Errors
+    /// If the shard cannot be read, or ends before `position`.
+    pub fn open(shard: &Shard, position: Position, tokenizer: Option<&Tokenizer>) -> Result<Self, DataError> {
+        let row = position.row as usize;
+        match shard {
+            Shard::Memory(examples) => Ok(Self::Memory(examples.clone(), row)),
+            Shard::File(path) if shard.is_packed() => {
+                let shard = match tokenizer {
+                    Some(tokenizer) => PackedShard::open(path, tokenizer)?,
+                    None => PackedShard::open_any(path)?,
+                };
+                Ok(Self::Packed(Arc::new(shard), path.clone(), row))
+            }
+            Shard::File(path) if path.extension().is_some_and(|e| e == "parquet") => {
+                Ok(Self::Parquet(Box::new(ParquetRows::open(path, position)?)))
+            }
+            Shard::File(path) => Ok(Self::Lines(Box::new(Lines::open(path, position)?))),
+        }
+    }
+
+    /// Where the next row stands.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Lines(lines) => lines.position(),
+            Self::Parquet(rows) => rows.position(),
+            Self::Packed(_, _, row) | Self::Memory(_, row) => Position { row: *row as u64, byte: 0 },
+        }
+    }
+
+    /// The next row.
+    ///
+    /// # Errors
+    /// If the shard cannot be read on, or has no row at all.
+    pub fn next_row(&mut self) -> Result<Option<Row>, DataError> {
+        match self {
+            Self::Lines(lines) => lines.next_row(),
+            Self::Parquet(rows) => rows.next_row(),
+            Self::Packed(shard, path, _) if shard.num_rows() == 0 => Err(DataError::Empty(path.clone())),
+            Self::Memory(examples, _) if examples.is_empty() => Err(DataError::Empty(MEMORY.into())),
+            Self::Packed(shard, path, next) => Ok((*next < shard.num_rows()).then(|| {
+                *next += 1;
+                let place = Place { file: path.clone(), line: *next };
+                Row { place, content: Content::Packed(shard.clone(), *next - 1) }
+            })),
+            Self::Memory(examples, next) => Ok((*next < examples.len()).then(|| {
+                *next += 1;
+                let place = Place { file: MEMORY.into(), line: *next };
+                Row { place, content: Content::Example(examples.clone(), *next - 1) }
+            })),
+        }
+    }
+}
+
+/// The files that `patterns` name: files, directories (searched through for [`EXTENSIONS`]) and globs; sorted within each.
 ///
 /// # Errors
-/// If the file cannot be opened.
-pub fn examples(path: &Path) -> Result<impl Iterator<Item = Result<Row, DataError>>, DataError> {
-    Ok(Lines::open(path)?.map(|line| {
-        let (place, text) = line?;
-        Ok((place, text.and_then(|text| Example::parse(&text))))
+/// If a pattern names nothing, or a file is named twice or is empty.
+pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        let pattern = pattern.as_ref();
+        let nothing = |reason: &str| DataError::io(pattern, std::io::Error::new(std::io::ErrorKind::NotFound, reason));
+        let before = files.len();
+        if pattern.is_dir() {
+            search(pattern, &mut files)?;
+            if files.len() == before {
+                return Err(nothing(&format!("holds no file that ends in {}", EXTENSIONS.join(", "))));
+            }
+        } else if pattern.exists() {
+            files.push(pattern.to_owned());
+        } else {
+            let text = pattern.to_string_lossy();
+            let found = glob::glob(&text).map_err(|e| nothing(&format!("not a path and not a glob: {e}")))?;
+            for path in found {
+                let path = path.map_err(|e| DataError::io(e.path().to_owned(), e.into()))?;
+                if path.is_file() {
+                    files.push(path);
+                }
+            }
+            if files.len() == before {
+                return Err(nothing(if text.contains(['*', '?', '[']) { "matches no file" } else { "no such file" }));
+            }
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    for file in &files {
+        if std::fs::metadata(file).map_err(|e| DataError::io(file, e))?.len() == 0 {
+            return Err(DataError::Empty(file.clone()));
+        }
+        if !seen.insert(file.canonicalize().map_err(|e| DataError::io(file, e))?) {
+            return Err(DataError::io(file, std::io::Error::other("named twice: its rows would count double")));
+        }
+    }
+    Ok(files)
+}
+
+fn search(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let entries = std::fs::read_dir(dir).map_err(|e| DataError::io(dir, e))?;
+    let mut paths =
+        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().map_err(|e| DataError::io(dir, e))?;
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            search(&path, files)?;
+        } else if EXTENSIONS.iter().any(|e| name.strip_suffix(e).is_some_and(|stem| stem.ends_with('.'))) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// All rows of all files that `patterns` name, in order.
+///
+/// # Errors
+/// If a pattern names nothing.
+pub fn rows<P: AsRef<Path>>(patterns: &[P]) -> Result<impl Iterator<Item = Result<Row, DataError>>, DataError> {
+    let mut files = expand(patterns)?.into_iter();
+    let mut open: Option<Reader> = None;
+    let mut failed = false;
+    Ok(std::iter::from_fn(move || {
+        loop {
+            if failed {
+                return None;
+            }
+            let Some(reader) = &mut open else {
+                let path = files.next()?;
+                match Reader::open(&Shard::File(path), Position::default(), None) {
+                    Ok(reader) => open = Some(reader),
+                    Err(error) => {
+                        failed = true;
+                        return Some(Err(error));
+                    }
+                }
+                continue;
+            };
+            match reader.next_row() {
+                Ok(None) => open = None,
+                Ok(Some(row)) => return Some(Ok(row)),
+                Err(error) => {
+                    failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
     }))
 }
 
 /// What to do with a row that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
     /// Stop with its place and reason.
@@ -92,55 +314,83 @@ pub enum OnBadRow {
 }
 
 /// Rows left out, by reason.
-pub type Skipped = std::collections::BTreeMap<ProblemCode, usize>;
+pub type Skipped = BTreeMap<ProblemCode, u64>;
 
-/// Reads all examples of all files.
+/// Where all rows went: `read = used + skipped`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows read.
+    pub read: u64,
+    /// Rows made into examples.
+    pub used: u64,
+    /// Rows left out, by reason.
+    pub skipped: Skipped,
+    /// Tokens of used rows that did not fit.
+    pub cut_tokens: u64,
+}
+
+impl Counts {
+    /// Rows left out, whatever the reason.
+    pub fn num_skipped(&self) -> u64 {
+        self.skipped.values().sum()
+    }
+
+    /// Counts one row.
+    pub fn add<T>(&mut self, row: &Result<T, Problem>) {
+        self.read += 1;
+        match row {
+            Ok(_) => self.used += 1,
+            Err(problem) => *self.skipped.entry(problem.code).or_default() += 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} rows read, {} used, {} left out", self.read, self.used, self.num_skipped())?;
+        if !self.skipped.is_empty() {
+            let reasons: Vec<String> = self.skipped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            write!(f, " ({})", reasons.join(", "))?;
+        }
+        if self.cut_tokens > 0 {
+            write!(f, "; {} tokens did not fit", self.cut_tokens)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads all tool-call examples of all files into memory.
 ///
 /// # Errors
 /// A file that cannot be read or has no row at all; the first bad row unless `on_bad_row` is [`OnBadRow::Skip`].
-pub fn load_examples(paths: &[PathBuf], on_bad_row: OnBadRow) -> Result<(Vec<Example>, Skipped), DataError> {
+pub fn load_examples<P: AsRef<Path>>(
+    patterns: &[P],
+    on_bad_row: OnBadRow,
+) -> Result<(Vec<Example>, Counts), DataError> {
     let mut loaded = Vec::new();
-    let mut skipped = Skipped::new();
-    for path in paths {
-        let mut rows = 0;
-        for row in examples(path)? {
-            rows += 1;
-            match row? {
-                (_, Ok(example)) => loaded.push(example),
-                (place, Err(problem)) if on_bad_row == OnBadRow::Fail => return Err(DataError::Row { place, problem }),
-                (_, Err(problem)) => *skipped.entry(problem.code).or_default() += 1,
+    let mut counts = Counts::default();
+    for row in rows(patterns)? {
+        let row = row?;
+        let example = row.record().and_then(|record| match record {
+            Record::ToolCall(example) => Ok(example),
+            _ => Err(Problem::new("line", ProblemCode::BadField, "text to pretrain on, expected a tool-call example")),
+        });
+        counts.add(&example);
+        match example {
+            Ok(example) => loaded.push(example),
+            Err(problem) if on_bad_row == OnBadRow::Fail => {
+                return Err(DataError::Row { place: row.place, problem });
             }
-        }
-        if rows == 0 {
-            return Err(DataError::Empty(path.clone()));
+            Err(_) => {}
         }
     }
-    Ok((loaded, skipped))
-}
-
-/// Writes a file whole or not at all: into a temporary file beside it, flushed to disk, then renamed.
-///
-/// # Errors
-/// If the directory cannot be created or the file cannot be written.
-pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), DataError> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        file.write_all(contents)?;
-        file.as_file().sync_all()?;
-        // The temporary file is readable by its owner only; the result is an ordinary file.
-        #[cfg(unix)]
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|e| DataError::io(path, e))
+    Ok((loaded, counts))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     const GOOD: &str = r#"{"query":"q","tools":[{"name":"a"}],"answers":[]}"#;
 
@@ -151,9 +401,9 @@ mod tests {
         (dir, path)
     }
 
-    fn gzip(text: &str) -> Vec<u8> {
+    fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.write_all(text).unwrap();
         encoder.finish().unwrap()
     }
 
@@ -162,12 +412,12 @@ mod tests {
         let text = format!("\u{feff}{GOOD}\r\n\n{GOOD}");
         for (name, bytes) in [
             ("a.jsonl", text.clone().into_bytes()),
-            ("a.jsonl.gz", gzip(&text)),
+            ("a.jsonl.gz", gzip(text.as_bytes())),
             ("a.jsonl.zst", zstd::encode_all(text.as_bytes(), 1).unwrap()),
         ] {
             let (_dir, path) = file(name, &bytes);
-            let (loaded, skipped) = load_examples(&[path], OnBadRow::Fail).unwrap();
-            assert_eq!((loaded.len(), skipped.len()), (2, 0), "{name}");
+            let (loaded, counts) = load_examples(&[path], OnBadRow::Fail).unwrap();
+            assert_eq!((loaded.len(), counts.num_skipped()), (2, 0), "{name}");
         }
     }
 
@@ -176,18 +426,55 @@ mod tests {
         let (_dir, path) = file("a.jsonl", format!("{GOOD}\n\n{{\n{GOOD}\n\"\\\u{1}\"\n").as_bytes());
         let error = load_examples(std::slice::from_ref(&path), OnBadRow::Fail).unwrap_err();
         assert!(error.to_string().contains("a.jsonl:3: line: not JSON"), "{error}");
-        let (loaded, skipped) = load_examples(&[path], OnBadRow::Skip).unwrap();
-        assert_eq!((loaded.len(), skipped[&ProblemCode::NotJson]), (2, 2));
+        let (loaded, counts) = load_examples(&[path], OnBadRow::Skip).unwrap();
+        assert_eq!((loaded.len(), counts.skipped[&ProblemCode::NotJson]), (2, 2));
+        assert_eq!(counts.to_string(), "4 rows read, 2 used, 2 left out (not_json 2)");
     }
 
     #[test]
-    fn truncated_missing_and_empty_files_are_errors() {
-        let whole = gzip(&GOOD.repeat(50));
-        let (_dir, path) = file("a.jsonl.gz", &whole[..whole.len() / 2]);
-        assert!(matches!(load_examples(&[path], OnBadRow::Skip), Err(DataError::Io { .. })));
-        let (_dir, path) = file("a.jsonl", b"\n\n");
-        assert!(matches!(load_examples(&[path], OnBadRow::Skip), Err(DataError::Empty(_))));
-        assert!(matches!(load_examples(&["/nowhere/a.jsonl".into()], OnBadRow::Skip), Err(DataError::Io { .. })));
+    fn truncated_packed_files_are_errors_and_keep_what_came_before() {
+        let text = (0..40_000u64).map(|i| format!("{{\"text\":\"{}\"}}\n", i.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect::<String>();
+        for (name, whole) in
+            [("a.jsonl.gz", gzip(text.as_bytes())), ("a.jsonl.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())]
+        {
+            let (_dir, path) = file(name, &whole[..whole.len() / 2]);
+            let rows: Vec<_> = rows(&[&path]).unwrap().collect();
+            let (last, before) = rows.split_last().unwrap();
+            assert!(matches!(last, Err(DataError::Io { .. })), "{name}");
+            assert!(!before.is_empty() && before.iter().all(Result::is_ok), "{name}");
+            assert!(last.as_ref().unwrap_err().to_string().contains(&format!("{name}:")), "with the line");
+        }
+    }
+
+    #[test]
+    fn missing_empty_and_repeated_files_and_directories_are_errors() {
+        let (dir, path) = file("a.jsonl", b"\n\n");
+        assert!(matches!(load_examples(&[&path], OnBadRow::Skip), Err(DataError::Empty(_))));
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(load_examples(&[&path], OnBadRow::Skip), Err(DataError::Empty(_))));
+        std::fs::write(&path, GOOD).unwrap();
+        let twice = expand(&[path.as_path(), dir.path()]).unwrap_err().to_string();
+        assert!(twice.contains("named twice"), "{twice}");
+        let nothing = expand(&[dir.path().join("*.parquet")]).unwrap_err().to_string();
+        assert!(nothing.contains("matches no file"), "{nothing}");
+        let empty = tempfile::tempdir().unwrap();
+        assert!(expand(&[empty.path()]).unwrap_err().to_string().contains("holds no file"));
+        assert!(expand(&["/nowhere/a.jsonl"]).unwrap_err().to_string().contains("no such file"));
+        assert!(Lines::open(dir.path(), Position::default()).is_err());
+    }
+
+    #[test]
+    fn directories_are_searched_and_globs_matched_in_order() {
+        let (dir, _) = file("b.jsonl", GOOD.as_bytes());
+        std::fs::create_dir(dir.path().join("more")).unwrap();
+        for name in ["a.jsonl.gz", "more/c.parquet", "notes.txt", "more/readme.md"] {
+            std::fs::write(dir.path().join(name), b"x").unwrap();
+        }
+        let names = |files: Vec<PathBuf>| -> Vec<String> {
+            files.iter().map(|f| f.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(expand(&[dir.path()]).unwrap()), ["a.jsonl.gz", "b.jsonl", "more/c.parquet"]);
+        assert_eq!(names(expand(&[dir.path().join("*.jsonl*")]).unwrap()), ["a.jsonl.gz", "b.jsonl"]);
     }
 
     #[test]
@@ -195,5 +482,38 @@ mod tests {
         let (_dir, path) = file("a.jsonl", &[GOOD.as_bytes(), b"\n\"\xff\"\n"].concat());
         let error = load_examples(&[path], OnBadRow::Fail).unwrap_err();
         assert!(error.to_string().contains(":2: line: not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn a_line_of_fifty_megabytes_is_counted_and_not_kept() {
+        let long = format!("{{\"text\":\"{}\"}}", "x".repeat(50 << 20));
+        let (_dir, path) = file("a.jsonl", format!("{GOOD}\n{long}\n{GOOD}\n").as_bytes());
+        let (loaded, counts) = load_examples(&[path], OnBadRow::Skip).unwrap();
+        assert_eq!((loaded.len(), counts.skipped[&ProblemCode::RowTooLong]), (2, 1));
+    }
+
+    #[test]
+    fn reading_goes_on_from_every_position() {
+        let text = format!("\u{feff}{GOOD}\r\n\n{GOOD}\n  {GOOD}\n{GOOD}");
+        for (name, bytes) in [("a.jsonl", text.clone().into_bytes()), ("a.jsonl.gz", gzip(text.as_bytes()))] {
+            let (_dir, path) = file(name, &bytes);
+            let mut lines = Lines::open(&path, Position::default()).unwrap();
+            let mut left = 4;
+            loop {
+                let mut again = Lines::open(&path, lines.position()).unwrap();
+                let mut rest = 0;
+                while let Some(row) = again.next_row().unwrap() {
+                    assert!(row.record().is_ok(), "{name}: {:?}", row);
+                    rest += 1;
+                }
+                assert_eq!(rest, left, "{name}");
+                if lines.next_row().unwrap().is_none() {
+                    break;
+                }
+                left -= 1;
+            }
+            let shortened = Lines::open(&path, Position { row: 9, byte: 9999 }).err().unwrap().to_string();
+            assert!(shortened.contains("ends before byte 9999"), "{shortened}");
+        }
     }
 }

@@ -168,7 +168,7 @@ impl Tokenizer {
     /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
         let path = path.as_ref();
-        crate::source::write_atomically(path, self.to_json().as_bytes())
+        crate::file::write_atomically(path, self.to_json().as_bytes())
     }
 
     /// SHA-256 over the pieces in order: equal for tokenizers that give equal ids.

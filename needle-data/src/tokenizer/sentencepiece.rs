@@ -7,7 +7,7 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::{FIRST_BYTE_ID, FIRST_MERGED_ID, NUM_SPECIAL, SPECIAL_PIECES, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
+use super::{FIRST_BYTE_ID, FIRST_MERGED_ID, SPECIAL_PIECES, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
 use crate::error::DataError;
 
 #[derive(Clone, PartialEq, Message)]
@@ -190,6 +190,7 @@ impl Tokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::NUM_SPECIAL;
     use crate::tokenizer::TokenizerConfig;
 
     fn fixture(name: &str) -> std::path::PathBuf {
