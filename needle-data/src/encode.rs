@@ -20,6 +20,7 @@ use crate::error::{DataError, Problem, ProblemCode};
 use crate::example::Example;
 use crate::names::NameMap;
 use crate::pack::RowSize;
+use crate::record::Record;
 use crate::span_json::SpanJson;
 use crate::tokenizer::{EOS_ID, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
 use crate::tool::Tool;
@@ -204,6 +205,15 @@ impl<'a> Encoder<'a> {
         let names = NameMap::of(&example.tools);
         let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
         [example.query.clone(), tools_text(&example.tools, &names), answers.text]
+    }
+
+    /// The texts of a row, whatever it is, for training a tokenizer.
+    pub fn texts_of(record: Record) -> Vec<String> {
+        match record {
+            Record::ToolCall(example) => Self::texts(&example).into(),
+            Record::Question { query, seed_text, answer } => vec![query, seed_text, answer],
+            Record::Text(text) => vec![text],
+        }
     }
 
     /// The ids of a query alone, for retrieval.

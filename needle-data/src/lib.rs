@@ -24,12 +24,14 @@
 //! | [`prefetch`] | the next batches, made ready on another thread |
 //! | [`split`] | per-tool train, validation and test parts |
 //! | [`stats`] | what is in a file |
+//! | [`convert`] | other people's datasets as ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
 //!
 //! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
 
 pub mod augment;
 pub mod batch;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod example;

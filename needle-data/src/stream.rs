@@ -117,6 +117,11 @@ impl Sources {
         })
     }
 
+    /// Whether any shard holds packed rows, which have no text.
+    pub fn is_packed(&self) -> bool {
+        self.0.iter().flat_map(|source| &source.shards).any(Shard::is_packed)
+    }
+
     /// Number of shards.
     pub fn num_shards(&self) -> usize {
         self.0.iter().map(|source| source.shards.len()).sum()

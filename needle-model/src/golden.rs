@@ -130,6 +130,6 @@ pub fn write_outputs<B: Backend>(path: &Path, outputs: Outputs<B>) -> Result<(),
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(bad)?)))
         .collect::<Result<Vec<_>, ModelError>>()?;
     let bytes = safetensors::serialize(views, None).map_err(bad)?;
-    needle_data::source::write_atomically(path, &bytes)?;
+    needle_data::file::write_atomically(path, &bytes)?;
     Ok(())
 }

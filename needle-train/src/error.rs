@@ -37,9 +37,6 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// No example can be used.
-    #[error("no usable example: {0}")]
-    NoExamples(needle_data::Problem),
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] needle_model::ModelError),

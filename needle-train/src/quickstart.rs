@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use needle_data::stream::Sources;
 use needle_data::synth::{Generator, Part, SynthConfig};
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
@@ -105,7 +106,7 @@ pub struct Report {
 pub fn run(
     out: &Path,
     recipe: &Recipe,
-    data: &Data,
+    data: Data,
     device: &Device,
     options: RunOptions,
 ) -> Result<Report, TrainError> {
@@ -115,7 +116,7 @@ pub fn run(
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
     let model = San::<Training>::new(&config, recipe.seed, device)?;
     let start = Start { config, model, tokenizer };
-    let outcome = trainer::train(start, recipe, &data.train, &data.held_out, &run, options)?;
+    let outcome = trainer::train(start, recipe, &Sources::memory(data.train), &data.held_out, &run, options)?;
 
     let trained = Checkpoint::<Inference>::load(&run.last(), device)?;
     let artifact = out.join("int4");

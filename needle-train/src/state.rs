@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use needle_data::batch::Cursor;
+use needle_data::stream::Cursor;
 use needle_model::ModelError;
 use needle_model::checkpoint::f32_values;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -29,8 +29,8 @@ pub struct Progress {
     pub version: String,
     /// Steps done.
     pub step: usize,
-    /// Where the next batch stands.
-    pub cursor: Cursor,
+    /// Where the next batch stands; none before the first.
+    pub cursor: Option<Cursor>,
     /// Best validation result so far.
     pub best: Option<f64>,
     /// The run's recipe.
@@ -41,7 +41,7 @@ impl Progress {
     /// Before the first step.
     pub fn new(recipe: &Recipe) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { version, step: 0, cursor: Cursor::default(), best: None, recipe: recipe.clone() }
+        Self { version, step: 0, cursor: None, best: None, recipe: recipe.clone() }
     }
 }
 

@@ -112,7 +112,7 @@ impl Tracker {
             Ok(text) if done > 0 => keep_up_to(&text, done),
             _ => String::new(),
         };
-        needle_data::source::write_atomically(path, kept.as_bytes())?;
+        needle_data::file::write_atomically(path, kept.as_bytes())?;
         let metrics = File::options().append(true).open(path).map_err(|e| DataError::io(path, e))?;
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(4) };
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
-use needle_data::batch::{Loaded, Loader};
+use needle_data::loader::{Loaded, Loader};
 use needle_data::prefetch::prefetch;
-use needle_data::source::Skipped;
+use needle_data::source::Counts;
+use needle_data::stream::{Sources, Windows};
 use needle_data::{EncodeConfig, Encoder, Example, Tokenizer};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
@@ -75,9 +76,9 @@ impl RunDir {
 /// The limits at which a recipe cuts text.
 pub fn encode_config(recipe: &Recipe) -> EncodeConfig {
     EncodeConfig {
-        max_enc_tokens: recipe.data.row_enc_tokens,
-        max_dec_tokens: recipe.data.row_dec_tokens,
-        max_tool_tokens: recipe.data.max_tool_tokens.min(recipe.data.row_enc_tokens),
+        max_enc_tokens: recipe.data.row_enc_tokens.longest(),
+        max_dec_tokens: recipe.data.row_dec_tokens.longest(),
+        max_tool_tokens: recipe.data.max_tool_tokens.min(recipe.data.row_enc_tokens.longest()),
     }
 }
 
@@ -97,6 +98,8 @@ pub struct Outcome {
     pub validation: Vec<Evaluation>,
     /// Seconds of training, validation left out.
     pub train_seconds: f64,
+    /// Where the rows went.
+    pub counts: Counts,
 }
 
 /// Batches made ready ahead of the trainer.
@@ -109,7 +112,7 @@ const PREFETCHED_BATCHES: usize = 4;
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
-    examples: &[Example],
+    data: &Sources,
     validation: &[Example],
     run: &RunDir,
     options: RunOptions,
@@ -121,13 +124,15 @@ where
     let tokenizer = start.tokenizer.clone();
     let encoder = Encoder::new(&tokenizer, encode_config(recipe))?;
     let mut trainer = Trainer::new(start, recipe, &encoder, validation, run, options)?;
-    let cursor = trainer.progress.cursor;
-    let loader = Loader::new(&encoder, examples, recipe.data.batches(), recipe.seed, cursor);
-    let loader = loader.map_err(TrainError::NoExamples)?;
+    let stream = recipe.data.stream(recipe.seed);
+    let windows = Windows::new(data, &tokenizer, stream, trainer.progress.cursor.clone())?;
     std::thread::scope(|scope| {
+        // One thread reads and unpacks the next window, another encodes this one, while the trainer computes.
+        let windows = prefetch(scope, 0, windows);
+        let loader = Loader::new(&encoder, windows.into_iter(), recipe.data.loader(), recipe.seed)?;
         let batches = prefetch(scope, PREFETCHED_BATCHES, loader);
         for loaded in batches.iter().take(recipe.steps - trainer.progress.step) {
-            trainer.step(&loaded)?;
+            trainer.step(&loaded?)?;
             if trainer.is_time_to_validate() {
                 trainer.validate_and_save()?;
             }
@@ -148,7 +153,7 @@ struct Trainer<'a, AB: AutodiffBackend> {
     optimizer: Optimizer<AB::InnerBackend>,
     progress: Progress,
     tracker: Tracker,
-    skipped: Skipped,
+    counts: Counts,
     began: Instant,
     validating: Duration,
 }
@@ -172,7 +177,7 @@ where
             progress = resume(run, recipe, &mut optimizer, &model.device())?;
             model = Checkpoint::<AB>::load(&run.last(), &model.device())?.model;
         }
-        needle_data::source::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
+        needle_data::file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
         Ok(Self {
             recipe,
             encoder,
@@ -183,7 +188,7 @@ where
             optimizer,
             tracker: Tracker::new(&run.metrics(), progress.step, recipe.steps, options.quiet)?,
             progress,
-            skipped: Skipped::new(),
+            counts: Counts::default(),
             began: Instant::now(),
             validating: Duration::ZERO,
         })
@@ -201,10 +206,9 @@ where
         self.model = self.optimizer.step(self.model.clone(), gradients, rates);
 
         self.progress.step = step;
-        self.progress.cursor = loaded.cursor;
-        self.skipped.clone_from(&loaded.skipped);
-        let epoch = loaded.cursor.epoch;
-        self.tracker.report(&Event::step(step, epoch, losses, norm, rates, &loaded.batch, self.began))
+        self.progress.cursor = Some(loaded.cursor.clone());
+        self.counts.clone_from(&loaded.counts);
+        self.tracker.report(&Event::step(step, loaded.epoch, losses, norm, rates, &loaded.batch, self.began))
     }
 
     fn is_time_to_validate(&self) -> bool {
@@ -255,10 +259,8 @@ where
         for evaluation in &validation {
             self.tracker.report(&Event::Validation { step: self.progress.step, evaluation: evaluation.clone() })?;
         }
-        for (reason, count) in &self.skipped {
-            self.tracker.message(&format!("training left out examples {count} times: {reason}"));
-        }
-        Ok(Outcome { validation, train_seconds })
+        self.tracker.message(&format!("data: {}", self.counts));
+        Ok(Outcome { validation, train_seconds, counts: self.counts })
     }
 }
 

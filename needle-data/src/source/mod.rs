@@ -66,6 +66,19 @@ impl Row {
         }
     }
 
+    /// The line of a file of plain text.
+    ///
+    /// # Errors
+    /// If it is not UTF-8, too long, or no line of text.
+    pub fn text(&self) -> Result<String, Problem> {
+        match &self.content {
+            Content::Line(line) => String::from_utf8(line.clone())
+                .map_err(|e| Problem::new("line", ProblemCode::NotJson, format!("not UTF-8: {e}"))),
+            Content::TooLong(length) => Err(too_long(*length)),
+            _ => Err(Problem::new("line", ProblemCode::BadField, "expected a line of text")),
+        }
+    }
+
     /// Parses and validates the row.
     ///
     /// # Errors
@@ -82,17 +95,17 @@ impl Row {
                 }
                 Record::from_object(&object)
             }
-            Content::TooLong(length) => Err(Problem::new(
-                "line",
-                ProblemCode::RowTooLong,
-                format!("{length} bytes; rows of up to {MAX_ROW_BYTES} are read"),
-            )),
+            Content::TooLong(length) => Err(too_long(*length)),
             Content::Example(examples, index) => Ok(Record::ToolCall(examples[*index].clone())),
             Content::Packed(..) => {
                 Err(Problem::new("line", ProblemCode::BadField, "a packed row, which holds ids and no text"))
             }
         }
     }
+}
+
+fn too_long(length: usize) -> Problem {
+    Problem::new("line", ProblemCode::RowTooLong, format!("{length} bytes; rows of up to {MAX_ROW_BYTES} are read"))
 }
 
 /// A place in a shard that reading can go on from.
@@ -134,7 +147,8 @@ impl Shard {
         }
     }
 
-    fn is_packed(&self) -> bool {
+    /// Whether it holds packed rows, which have no text.
+    pub fn is_packed(&self) -> bool {
         matches!(self, Self::File(path) if path.extension().is_some_and(|e| e == packed::EXTENSION))
     }
 }

@@ -234,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_those_of_sentencepiece_on_two_thousand_hard_strings() {
+        use std::io::Read;
+        let tokenizer = parity_model();
+        let mut lines = String::new();
+        crate::file::open(&fixture("hard_strings.jsonl.gz")).unwrap().read_to_string(&mut lines).unwrap();
+        assert_eq!(lines.lines().count(), 2000);
+        for line in lines.lines() {
+            let case: Case = serde_json::from_str(line).unwrap();
+            assert_eq!(tokenizer.encode(&case.text), case.ids, "{:?}", case.text);
+            // Asked again, chunks come from the cache.
+            assert_eq!(tokenizer.encode(&case.text), case.ids, "{:?}", case.text);
+        }
+    }
+
+    #[test]
     fn text_comes_back_as_sentencepiece_gives_it_but_for_special_ids() {
         let tokenizer = parity_model();
         let is_special = |id: &u32| (*id as usize) < NUM_SPECIAL;

@@ -58,7 +58,7 @@ impl EvalArgs {
                 });
                 format!("{line}\n")
             });
-            needle_data::source::write_atomically(path, lines.collect::<String>().as_bytes())?;
+            needle_data::file::write_atomically(path, lines.collect::<String>().as_bytes())?;
         }
         let cut = predictions.iter().filter(|p| p.cut_tokens > 0).count();
         if cut > 0 {

@@ -1,5 +1,6 @@
 //! The `needle` command: one file a subcommand. Results go to stdout, progress and logs to stderr.
 
+pub mod bench;
 pub mod data;
 pub mod eval;
 pub mod export;
@@ -83,6 +84,8 @@ enum Command {
     Data(data::DataCommand),
     #[command(subcommand)]
     Tokenizer(tokenizer::TokenizerCommand),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 impl Cli {
@@ -110,7 +113,8 @@ impl Cli {
             Command::Golden(args) => args.run(global),
             Command::Export(args) => args.run(global),
             Command::Data(command) => command.run(global),
-            Command::Tokenizer(command) => command.run(),
+            Command::Tokenizer(command) => command.run(global),
+            Command::Bench(command) => command.run(global),
         }
         .map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

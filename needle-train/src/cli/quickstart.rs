@@ -38,7 +38,7 @@ impl QuickstartArgs {
         }
         tracing::info!("2/4  training tokenizer and model ({} steps)", recipe.steps);
         let options = RunOptions { resume: false, quiet: global.quiet };
-        let report = quickstart::run(&self.out, &recipe, &data, &device, options)?;
+        let report = quickstart::run(&self.out, &recipe, data, &device, options)?;
 
         tracing::info!("3/4  evaluated on held-out examples, exported");
         print(format_args!("trained in {:.0} s", report.train_seconds))?;

@@ -1,28 +1,34 @@
 //! `needle tokenizer`.
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use needle_data::source::{Lines, OnBadRow, load_examples};
+use indicatif::{HumanBytes, ProgressBar};
+use needle_data::source::{Lines, OnBadRow, Position, Row, expand, rows};
 use needle_data::tokenizer::TokenizerConfig;
-use needle_data::{Encoder, Tokenizer};
+use needle_data::{DataError, Encoder, Tokenizer};
 use needle_model::checkpoint::files;
 
-use super::{print, print_json};
+use super::{Global, print};
 
-/// Train a tokenizer, and see what it makes of a text
+/// Train, import and export tokenizers, and see what they make of a text
 #[derive(clap::Subcommand)]
 #[expect(missing_docs, reason = "the structs carry the help texts")]
 pub enum TokenizerCommand {
     Train(TrainArgs),
+    Import(ImportArgs),
+    Export(ExportArgs),
     Encode(EncodeArgs),
 }
 
-/// Train byte-pair encoding on examples (.jsonl, also packed) or on lines of text (anything else)
+/// Train byte-pair encoding on rows of examples or text (.jsonl, .parquet, also packed) or on lines of text (.txt, .txt.gz)
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  needle tokenizer train mine.jsonl --vocab-size 4096 --out tokenizer.json")]
+#[command(
+    after_help = "Examples:\n  needle tokenizer train mine.jsonl --vocab-size 4096 --out tokenizer.json\n  needle tokenizer \
+                        train 'shards/*.parquet' --glue-spaces --out tokenizer.json"
+)]
 pub struct TrainArgs {
-    /// Files to train on
+    /// Files, directories or globs
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Number of ids
@@ -31,8 +37,33 @@ pub struct TrainArgs {
     /// Let a space join the word after it, as SentencePiece does
     #[arg(long)]
     glue_spaces: bool,
-    /// Where to write
+    /// Leave out rows that cannot be used
+    #[arg(long)]
+    skip_invalid: bool,
+    /// Where to write: a tokenizer.json, or a SentencePiece model if it ends in .model
     #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Turn a SentencePiece BPE model into a tokenizer.json with the same ids
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  needle tokenizer import tokenizer.model --out tokenizer.json")]
+pub struct ImportArgs {
+    /// The .model file
+    model: PathBuf,
+    /// Where to write
+    #[arg(long, value_name = "FILE", default_value = "tokenizer.json")]
+    out: PathBuf,
+}
+
+/// Write a SentencePiece model with the same ids
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  needle tokenizer export quickstart/run/last --out tokenizer.model")]
+pub struct ExportArgs {
+    /// A tokenizer.json, or a checkpoint
+    tokenizer: PathBuf,
+    /// Where to write
+    #[arg(long, value_name = "FILE", default_value = "tokenizer.model")]
     out: PathBuf,
 }
 
@@ -43,73 +74,163 @@ pub struct TrainArgs {
                         encode quickstart/run/last --json"
 )]
 pub struct EncodeArgs {
-    /// A tokenizer.json, or a checkpoint
+    /// A tokenizer.json, a SentencePiece .model, or a checkpoint
     tokenizer: PathBuf,
     /// The text; without it, each line of stdin
     text: Option<String>,
+    /// Each line of stdin is a JSON string, so that texts may hold line breaks
+    #[arg(long)]
+    strings: bool,
     /// Print a JSON object with ids and pieces for each text
     #[arg(long)]
     json: bool,
 }
 
 impl TokenizerCommand {
-    pub(super) fn run(self) -> anyhow::Result<bool> {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         match self {
-            Self::Train(args) => args.run(),
+            Self::Train(args) => args.run(global),
+            Self::Import(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Encode(args) => args.run(),
         }
     }
 }
 
 impl TrainArgs {
-    fn run(self) -> anyhow::Result<bool> {
-        let mut texts = Vec::new();
-        for file in &self.files {
-            if is_jsonl(file) {
-                let (examples, _) = load_examples(std::slice::from_ref(file), OnBadRow::Fail)?;
-                texts.extend(examples.iter().flat_map(Encoder::texts));
-            } else {
-                for line in Lines::open(file)? {
-                    let (place, text) = line?;
-                    texts.push(text.map_err(|problem| anyhow::anyhow!("{place}: {problem}"))?);
-                }
-            }
-        }
+    fn run(self, global: &Global) -> anyhow::Result<bool> {
+        let (text, data): (Vec<PathBuf>, Vec<PathBuf>) = expand(&self.files)?.into_iter().partition(|path| is_text(path));
+        let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
+        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let texts = lines(text).chain(texts(rows(&data)?, on_bad_row)).inspect(|_| bar.tick());
         let config = TokenizerConfig { vocab_size: self.vocab_size, isolate_spaces: !self.glue_spaces };
-        let tokenizer = Tokenizer::train(&config, texts.iter())?;
-        tokenizer.save(&self.out)?;
-        print(format_args!("{} ids from {} texts: {}", tokenizer.vocab_size(), texts.len(), self.out.display()))?;
+        let (tokenizer, met) = Tokenizer::train_from(&config, texts)?;
+        bar.finish_and_clear();
+        save(&tokenizer, &self.out)?;
+        print(format_args!(
+            "{} ids from {} texts, {}, {} different words: {}",
+            tokenizer.vocab_size(),
+            met.texts,
+            HumanBytes(met.bytes as u64),
+            met.words,
+            self.out.display()
+        ))?;
+        if met.dropped_occurrences > 0 {
+            tracing::warn!("too many different words: the rarest, {} occurrences, were not counted", met.dropped_occurrences);
+        }
         Ok(true)
     }
 }
 
-fn is_jsonl(path: &Path) -> bool {
+impl ImportArgs {
+    fn run(self) -> anyhow::Result<bool> {
+        let tokenizer = Tokenizer::import_sentencepiece(&self.model)?;
+        tokenizer.save(&self.out)?;
+        print(format_args!("{} ids: {}", tokenizer.vocab_size(), self.out.display()))?;
+        Ok(true)
+    }
+}
+
+impl ExportArgs {
+    fn run(self) -> anyhow::Result<bool> {
+        let tokenizer = load_tokenizer(&self.tokenizer)?;
+        needle_data::file::write_atomically(&self.out, &tokenizer.to_sentencepiece())?;
+        print(format_args!("{} ids: {}", tokenizer.vocab_size(), self.out.display()))?;
+        Ok(true)
+    }
+}
+
+/// The texts of rows, read as they are asked for.
+pub(super) fn texts(
+    rows: impl Iterator<Item = Result<Row, DataError>>,
+    on_bad_row: OnBadRow,
+) -> impl Iterator<Item = Result<String, DataError>> {
+    rows.flat_map(move |row| {
+        let record = row.and_then(|row| row.record().map_err(|problem| DataError::Row { place: row.place, problem }));
+        match record {
+            Ok(record) => Encoder::texts_of(record).into_iter().map(Ok).collect(),
+            Err(DataError::Row { .. }) if on_bad_row == OnBadRow::Skip => Vec::new(),
+            Err(error) => vec![Err(error)],
+        }
+    })
+}
+
+/// The lines of files of plain text.
+fn lines(files: Vec<PathBuf>) -> impl Iterator<Item = Result<String, DataError>> {
+    files.into_iter().flat_map(|path| {
+        let (mut open, mut failed) = match Lines::open(&path, Position::default()) {
+            Ok(open) => (Some(open), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        std::iter::from_fn(move || match &mut open {
+            None => failed.take(),
+            Some(lines) => {
+                let row = lines.next_row().transpose()?;
+                if row.is_err() {
+                    open = None;
+                }
+                Some(row.and_then(|row| row.text().map_err(|problem| DataError::Row { place: row.place, problem })))
+            }
+        })
+    })
+}
+
+/// The tokenizer of a checkpoint, of a `tokenizer.json` or of a SentencePiece `.model`.
+pub(super) fn load_tokenizer(path: &Path) -> Result<Tokenizer, DataError> {
+    if path.is_dir() {
+        Tokenizer::load(path.join(files::TOKENIZER))
+    } else if path.extension().is_some_and(|e| e == "model") {
+        Tokenizer::import_sentencepiece(path)
+    } else {
+        Tokenizer::load(path)
+    }
+}
+
+fn save(tokenizer: &Tokenizer, path: &Path) -> Result<(), DataError> {
+    if path.extension().is_some_and(|e| e == "model") {
+        needle_data::file::write_atomically(path, &tokenizer.to_sentencepiece())
+    } else {
+        tokenizer.save(path)
+    }
+}
+
+/// Whether the lines of a file are plain text.
+fn is_text(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    name.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".jsonl")
+    name.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".txt")
 }
 
 impl EncodeArgs {
     fn run(self) -> anyhow::Result<bool> {
-        let path = if self.tokenizer.is_dir() { self.tokenizer.join(files::TOKENIZER) } else { self.tokenizer.clone() };
-        let tokenizer = Tokenizer::load(path)?;
-        let show = |text: &str| -> anyhow::Result<()> {
+        let tokenizer = load_tokenizer(&self.tokenizer)?;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut show = |text: &str| -> anyhow::Result<()> {
             let ids = tokenizer.encode(text);
             let pieces: Vec<&str> = ids.iter().filter_map(|&id| tokenizer.piece(id)).collect();
             if self.json {
-                print_json(&serde_json::json!({"ids": ids, "pieces": pieces}))
+                writeln!(out, "{}", serde_json::json!({"ids": ids, "pieces": pieces}))?;
             } else {
                 let row = ids.iter().zip(pieces).map(|(id, piece)| format!("{id}:{piece}"));
-                print(row.collect::<Vec<_>>().join(" "))
+                writeln!(out, "{}", row.collect::<Vec<_>>().join(" "))?;
             }
+            Ok(())
         };
         match &self.text {
             Some(text) => show(text)?,
             None => {
-                for line in std::io::stdin().lock().lines() {
-                    show(&line?)?;
+                for (line, number) in std::io::stdin().lock().lines().zip(1..) {
+                    let line = line?;
+                    if self.strings {
+                        let text: String = serde_json::from_str(&line)
+                            .map_err(|e| anyhow::anyhow!("stdin:{number}: not a JSON string: {e}"))?;
+                        show(&text)?;
+                    } else {
+                        show(&line)?;
+                    }
                 }
             }
         }
+        out.flush()?;
         Ok(true)
     }
 }

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use needle_data::source::{OnBadRow, Skipped, load_examples};
+use needle_data::source::load_examples;
 use needle_data::split::split_by_tool;
-use needle_data::{Encoder, Example, Tokenizer};
+use needle_data::stream::Sources;
+use needle_data::{DataError, Example, Tokenizer};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{San, SanConfig};
 
 use super::quickstart::table;
+use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
-use crate::device::Training;
+use crate::device::{Device, Training};
 use crate::recipe::Recipe;
 use crate::trainer::{self, RunDir, RunOptions, Start};
 
@@ -26,10 +28,10 @@ pub struct TrainArgs {
     /// Recipe (TOML)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Examples: .jsonl, .jsonl.gz or .jsonl.zst
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; without it, the recipe's data.sources
+    #[arg(long, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Examples to validate on; without it, a twelfth of each tool's examples is held out
+    /// Examples to validate on; without it, a twelfth of each tool's examples in --data is held out
     #[arg(long, value_name = "FILE")]
     val: Option<PathBuf>,
     /// Directory of the run
@@ -38,6 +40,9 @@ pub struct TrainArgs {
     /// Checkpoint to start from; its sizes and tokenizer replace the recipe's
     #[arg(long, value_name = "CHECKPOINT")]
     base: Option<PathBuf>,
+    /// Tokenizer to use: a tokenizer.json or SentencePiece .model; without it, one is trained on the data
+    #[arg(long, value_name = "FILE", conflicts_with = "base")]
+    tokenizer: Option<PathBuf>,
     /// Go on with the run in --out
     #[arg(long)]
     resume: bool,
@@ -51,57 +56,19 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let recipe = Recipe::load(Some(&self.config), &global.overrides(&self.set))?;
-        let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { recipe.data.on_bad_row };
-        let read = |paths: &[PathBuf]| {
-            load_examples(paths, on_bad_row).map_err(|e| {
-                let hint = if matches!(e, needle_data::DataError::Row { .. }) {
-                    "; `needle data check` lists all such rows, --skip-invalid leaves them out"
-                } else {
-                    ""
-                };
-                anyhow::anyhow!("{e}{hint}")
-            })
-        };
-        let (mut train, skipped) = read(&self.data)?;
-        report_skipped("training", train.len(), &skipped);
-        let validation: Vec<Example> = match &self.val {
-            Some(path) => {
-                let (examples, skipped) = read(std::slice::from_ref(path))?;
-                report_skipped("validation", examples.len(), &skipped);
-                examples
-            }
-            None => {
-                let split = split_by_tool(&train, recipe.seed);
-                let pick = |part: &[usize]| part.iter().map(|&i| train[i].clone()).collect::<Vec<_>>();
-                let (held_out, rest) = (pick(&split.validation), pick(&[split.train, split.test].concat()));
-                tracing::info!("no --val: {} of {} examples held out to validate on", held_out.len(), train.len());
-                train = rest;
-                held_out
-            }
-        };
-
+        let mut overrides = global.overrides(&self.set);
+        if self.skip_invalid {
+            overrides.push("data.on_bad_row=skip".into());
+        }
+        let recipe = Recipe::load(Some(&self.config), &overrides)?;
+        let (train, validation) = self.data(&recipe).map_err(with_hint)?;
         let device = global.device();
         let run = RunDir::new(&self.out);
-        let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
-        let start = match existing.or(self.base) {
-            Some(base) => {
-                let Checkpoint { config, model, tokenizer } = Checkpoint::<Training>::load(&base, &device)?;
-                tracing::info!("starting from {}", base.display());
-                Start { config, model, tokenizer }
-            }
-            None => {
-                let texts: Vec<String> = train.iter().flat_map(Encoder::texts).collect();
-                tracing::info!("training a tokenizer of {} ids on {} texts", recipe.tokenizer.vocab_size, texts.len());
-                let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
-                let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
-                let model = San::new(&config, recipe.seed, &device)?;
-                Start { config, model, tokenizer }
-            }
-        };
-        tracing::info!("{} parameters, {} training examples", start.config.num_params_with_head(), train.len());
+        let start = self.start(&recipe, &train, &run, &device)?;
+        tracing::info!("{} parameters", start.config.num_params_with_head());
         let options = RunOptions { resume: self.resume, quiet: global.quiet };
-        let outcome = trainer::train(start, &recipe, &train, &validation, &run, options)?;
+        let outcome =
+            trainer::train(start, &recipe, &train, &validation, &run, options).map_err(|e| with_hint(e.into()))?;
         print(format_args!(
             "trained in {:.0} s; best checkpoint in {}",
             outcome.train_seconds,
@@ -112,12 +79,69 @@ impl TrainArgs {
         }
         Ok(true)
     }
+
+    /// What to train on and what to validate on.
+    fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Example>)> {
+        let on_bad_row = recipe.data.on_bad_row;
+        let sources = match (self.data.as_slice(), recipe.data.sources.as_slice()) {
+            ([], []) => anyhow::bail!("nothing to train on: name files by --data, or [[data.sources]] in the recipe"),
+            ([], mixture) => Sources::mixture(mixture)?,
+            (paths, _) => Sources::files(paths)?,
+        };
+        if let Some(path) = &self.val {
+            let (validation, counts) = load_examples(&[path], on_bad_row)?;
+            tracing::info!("validation: {counts}");
+            return Ok((sources, validation));
+        }
+        let first = sources.rows().next().transpose()?.and_then(|row| row.record().ok());
+        let is_text = !matches!(first, None | Some(needle_data::record::Record::ToolCall(_)));
+        if self.data.is_empty() || is_text || sources.is_packed() {
+            tracing::warn!("no --val: the run is not validated while it trains");
+            return Ok((sources, Vec::new()));
+        }
+        let (train, counts) = load_examples(&self.data, on_bad_row)?;
+        tracing::info!("data: {counts}");
+        let split = split_by_tool(&train, recipe.seed);
+        let pick = |part: &[usize]| part.iter().map(|&i| train[i].clone()).collect::<Vec<_>>();
+        let (held_out, rest) = (pick(&split.validation), pick(&[split.train, split.test].concat()));
+        tracing::info!("no --val: {} of {} examples held out to validate on", held_out.len(), train.len());
+        Ok((Sources::memory(rest), held_out))
+    }
+
+    /// The model to begin with: the run's own, the base, or a new one.
+    fn start(
+        &self,
+        recipe: &Recipe,
+        data: &Sources,
+        run: &RunDir,
+        device: &Device,
+    ) -> anyhow::Result<Start<Training>> {
+        let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
+        if let Some(base) = existing.or(self.base.clone()) {
+            let Checkpoint { config, model, tokenizer } = Checkpoint::<Training>::load(&base, device)?;
+            tracing::info!("starting from {}", base.display());
+            return Ok(Start { config, model, tokenizer });
+        }
+        let tokenizer: Tokenizer = match &self.tokenizer {
+            Some(path) => load_tokenizer(path)?,
+            None if data.is_packed() => anyhow::bail!("packed shards hold no text: name their --tokenizer or a --base"),
+            None => {
+                tracing::info!("training a tokenizer of {} ids", recipe.tokenizer.vocab_size);
+                Tokenizer::train_from(&recipe.tokenizer, texts(data.rows(), recipe.data.on_bad_row))?.0
+            }
+        };
+        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
+        let model = San::new(&config, recipe.seed, device)?;
+        Ok(Start { config, model, tokenizer })
+    }
 }
 
-fn report_skipped(what: &str, used: usize, skipped: &Skipped) {
-    let total: usize = skipped.values().sum();
-    if total > 0 {
-        let reasons: Vec<String> = skipped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-        tracing::warn!("{what}: {} rows read, {used} used, {total} left out ({})", used + total, reasons.join(", "));
+/// Tells what to do about a bad row.
+fn with_hint(error: anyhow::Error) -> anyhow::Error {
+    let is_row = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DataError::Row { .. })));
+    if is_row {
+        anyhow::anyhow!("{error}; `needle data check` lists all such rows, --skip-invalid leaves them out")
+    } else {
+        error
     }
 }

@@ -1,0 +1,68 @@
+//! The Berkeley Function Calling Leaderboard's questions, with their possible answers.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::{bad, call, example, list, text};
+use crate::error::Problem;
+
+/// `{"id", "question": [[{"role", "content"}]], "function": [..]}`. Each argument has a list of acceptable values, of which
+/// the first is taken; `""` among them means that it may be left out.
+pub(super) fn row(
+    row: &Map<String, Value>,
+    possible: Option<&HashMap<String, Value>>,
+) -> Result<Map<String, Value>, Problem> {
+    let id = text(row, "id")?;
+    let turns = list(row, "question")?;
+    if turns.len() > 1 && turns[0].is_array() {
+        return Err(bad("question", "several turns; a single-shot model answers one"));
+    }
+    let messages = turns.first().and_then(Value::as_array).unwrap_or(&turns);
+    let user = messages.iter().find(|m| m["role"] == "user").and_then(|m| m["content"].as_str());
+    let query = user.ok_or_else(|| bad("question", "no user message"))?;
+    let tools = match row.get("function") {
+        Some(Value::Object(one)) => vec![Value::from(one.clone())],
+        _ => list(row, "function")?,
+    };
+    let answers = match possible {
+        _ if id.contains("irrelevance") => Vec::new(),
+        Some(possible) => {
+            let truth = possible.get(id).and_then(Value::as_array);
+            calls(truth.ok_or_else(|| bad("id", format!("{id:?} is not among the possible answers")))?)?
+        }
+        None => return Err(bad("id", "needs the file of possible answers")),
+    };
+    Ok(example(query, tools, answers))
+}
+
+fn calls(truth: &[Value]) -> Result<Vec<Value>, Problem> {
+    let malformed = || bad("ground_truth", "expected [{name: {argument: [values]}}]");
+    truth
+        .iter()
+        .map(|entry| {
+            let (name, arguments) = entry.as_object().and_then(|e| e.iter().next()).ok_or_else(malformed)?;
+            let mut chosen = Map::new();
+            for (argument, acceptable) in arguments.as_object().ok_or_else(malformed)? {
+                let acceptable = acceptable.as_array().ok_or_else(malformed)?;
+                if let Some(value) = acceptable.first().filter(|value| *value != "") {
+                    chosen.insert(argument.clone(), first_of_each(value));
+                }
+            }
+            Ok(call(name, chosen))
+        })
+        .collect()
+}
+
+/// Inside an object, too, each member has a list of acceptable values.
+fn first_of_each(value: &Value) -> Value {
+    let Value::Object(members) = value else { return value.clone() };
+    let members = members.iter().filter_map(|(key, acceptable)| {
+        let value = match acceptable {
+            Value::Array(values) => values.first().filter(|value| *value != "")?,
+            other => other,
+        };
+        Some((key.clone(), first_of_each(value)))
+    });
+    members.collect::<Map<_, _>>().into()
+}

@@ -1,0 +1,54 @@
+//! One spelling for the definitions of many datasets: JSON's names of types, and which parameters are required.
+
+use serde_json::{Map, Value};
+
+/// Python's and other names of types become JSON's; xLAM's `"str, optional"` and `default` say what is not required.
+pub(super) fn tidy(tool: &mut Value) {
+    let Some(tool) = tool.as_object_mut() else { return };
+    if let Some(function) = tool.get_mut("function").filter(|f| f.is_object()) {
+        return tidy(function);
+    }
+    let Some(Value::Object(parameters)) = tool.get_mut("parameters") else { return };
+    let is_schema = parameters.get("properties").is_some_and(Value::is_object);
+    if is_schema {
+        tidy_spec(parameters);
+        return;
+    }
+    for spec in parameters.values_mut().filter_map(Value::as_object_mut) {
+        let says_optional = spec.get("type").and_then(Value::as_str).is_some_and(|t| t.contains("optional"));
+        let is_required = !says_optional && !spec.contains_key("default");
+        tidy_spec(spec);
+        if !spec.contains_key("required") {
+            spec.insert("required".into(), is_required.into());
+        }
+    }
+}
+
+fn tidy_spec(spec: &mut Map<String, Value>) {
+    if let Some(Value::String(name)) = spec.get_mut("type") {
+        *name = json_type(name);
+    }
+    if let Some(Value::Object(items)) = spec.get_mut("items") {
+        tidy_spec(items);
+    }
+    if let Some(Value::Object(properties)) = spec.get_mut("properties") {
+        properties.values_mut().filter_map(Value::as_object_mut).for_each(tidy_spec);
+    }
+}
+
+fn json_type(name: &str) -> String {
+    let plain = name.split(',').next().unwrap_or(name).trim();
+    let plain = plain.strip_prefix("Optional[").and_then(|inner| inner.strip_suffix(']')).unwrap_or(plain);
+    let outer = plain.split(['[', '(']).next().unwrap_or(plain).trim().to_ascii_lowercase();
+    match outer.as_str() {
+        "str" | "string" => "string",
+        "int" | "integer" | "long" => "integer",
+        "float" | "number" | "double" => "number",
+        "bool" | "boolean" => "boolean",
+        "list" | "array" | "tuple" | "set" | "arraylist" => "array",
+        "dict" | "object" | "hashmap" => "object",
+        // `Any`, unions and what else there is: anything goes, so nothing is said.
+        _ => return name.to_owned(),
+    }
+    .to_owned()
+}
