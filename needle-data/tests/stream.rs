@@ -329,8 +329,12 @@ fn bad_rows_end_the_run_or_are_counted_and_the_counts_add_up() {
 fn batches_have_one_row_length_and_like_numbers_of_positions() {
     let tokenizer = tokenizer();
     let encoder = encoder(&tokenizer);
-    let sources = Sources::memory(examples(400));
-    let config = LoaderConfig { rows: 4, pack_window: 200, ..loader_config() };
+    let dir = tempfile::tempdir().unwrap();
+    let text = |i: usize| format!("{{\"text\":\"short {i}\"}}\n");
+    std::fs::write(dir.path().join("short.jsonl"), (0..2000).map(text).collect::<String>()).unwrap();
+    std::fs::write(dir.path().join("long.jsonl"), jsonl(&examples(300))).unwrap();
+    let sources = Sources::files(&[dir.path()]).unwrap();
+    let config = LoaderConfig { rows: 4, pack_window: 600, ..loader_config() };
     let batches = batches(&sources, &encoder, StreamConfig::new(1), config, None).map(Result::unwrap);
     let batches: Vec<_> = batches.take_while(|l| l.epoch == 0).map(|l| l.batch).collect();
     let short: Vec<_> = batches.iter().filter(|b| b.enc_len <= SIZES[0].enc && b.rows > 4).collect();

@@ -250,6 +250,79 @@ fn bad_rows_are_listed_refused_and_on_request_skipped() {
 }
 
 #[test]
+fn data_are_packed_once_trained_on_and_refused_with_another_tokenizer() {
+    let place = Workplace::with_model();
+    let pack = |out: &str, tokenizer: &str| {
+        let pack = ["data", "pack", "data.jsonl", "--config", "recipe.toml", "--tokenizer", tokenizer, "--out", out];
+        place.json(&[&pack[..], &["--json", "-q"]].concat())
+    };
+    let packed = pack("packed", "run/last");
+    assert_eq!((packed["counts"]["read"].as_u64(), packed["totals"]["examples"].as_u64()), (Some(60), Some(60)));
+    assert!(place.ok(&["data", "check", "packed"]).contains("0 not"));
+    let train = ["train", "--config", "recipe.toml", "--data", "packed", "--out", "packed-run", "-q"];
+    let nothing = place.fails(1, &train);
+    assert!(nothing.contains("--tokenizer"), "{nothing}");
+    place.ok(&[&train[..], &["--tokenizer", "run/last/tokenizer.json"]].concat());
+
+    place.ok(&["tokenizer", "train", "data.jsonl", "--vocab-size", "400", "--out", "other.model"]);
+    let other = place.fails(1, &[&train[..], &["--tokenizer", "other.model", "--set", "seed=2"]].concat());
+    assert!(other.contains("another tokenizer") && other.contains("needle data pack"), "{other}");
+    let twice = ["data", "pack", "data.jsonl", "--config", "recipe.toml", "--tokenizer", "run/last", "--out", "packed"];
+    assert!(place.fails(1, &twice).contains("holds packed shards already"));
+
+    // One damaged byte in the tokens.
+    let shard = place.path("packed/00000.packed");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let middle = bytes.len() - 2000;
+    bytes[middle] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    assert!(place.fails(1, &["data", "check", "packed"]).contains("have changed"));
+}
+
+#[test]
+fn a_tokenizer_goes_out_as_sentencepiece_and_comes_back() {
+    let place = Workplace::with_model();
+    place.ok(&["tokenizer", "export", "run/last", "--out", "t.model"]);
+    place.ok(&["tokenizer", "import", "t.model", "--out", "t.json"]);
+    let encode = |tokenizer: &str| place.ok(&["tokenizer", "encode", tokenizer, "wake me at  7", "--json"]);
+    assert_eq!(encode("run/last"), encode("t.json"));
+    assert_eq!(encode("run/last"), encode("t.model"));
+    place.write("not.model", "plain text");
+    assert!(place.fails(1, &["tokenizer", "import", "not.model"]).contains("not a SentencePiece model"));
+}
+
+#[test]
+fn a_mixture_of_text_and_calls_trains_by_recipe() {
+    let place = Workplace::with_model();
+    let text: String = (0..50).map(|i| format!("{{\"text\":\"the {i}th line of a text\"}}\n")).collect();
+    place.write("text.jsonl", &text);
+    let sources = "[[data.sources]]\npaths = [\"data.jsonl\"]\nweight = 3.0\n[[data.sources]]\npaths = [\"text.*\"]\nweight = 1.0\n";
+    let lengths = "[data]\nrows = 2\nrow_enc_tokens = [64, 256]\nrow_dec_tokens = [32, 128]\npack_window = 32\n";
+    place.write("mixture.toml", &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\n{lengths}{sources}"));
+    let output = place.needle(&["train", "--config", "mixture.toml", "--val", "data.jsonl", "--out", "mixed"]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && log.contains("0 left out"), "{log}");
+    let nothing = place.fails(1, &["train", "--config", "recipe.toml", "--out", "x"]);
+    assert!(nothing.contains("--data") && nothing.contains("data.sources"), "{nothing}");
+}
+
+#[test]
+fn other_datasets_are_converted_and_what_cannot_be_is_counted() {
+    let place = Workplace::new();
+    let tools = TOOLS.replace('"', "\\\"");
+    let good = format!(r#"{{"query":"ten","tools":"{tools}","answers":"[{{\"name\":\"setTimer\",\"arguments\":{{\"minutes\":10}}}}]"}}"#);
+    let bad = good.replace("setTimer\\\",\\\"arg", "nonsense\\\",\\\"arg");
+    place.write("xlam.json", &format!("[{good},\n{bad}]"));
+    let output = place.needle(&["data", "convert", "xlam.json", "--out", "ours.jsonl"]);
+    let (out, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(out.contains("2 rows read, 1 used, 1 left out (unknown_tool 1)"), "{out}");
+    assert!(log.contains("xlam.json:2: answers[0].name"), "{log}");
+    assert!(place.ok(&["data", "check", "ours.jsonl"]).contains("1 rows, 1 usable"));
+    place.fails(1, &["data", "convert", "xlam.json", "--strict", "--out", "strict.jsonl"]);
+    assert!(!place.path("strict.jsonl").exists(), "written whole or not at all");
+}
+
+#[test]
 fn mistakes_are_one_clear_sentence() {
     let place = Workplace::with_model();
     place.write("broken.json", "[\n  {\"name\": }\n]");
@@ -286,7 +359,12 @@ fn every_command_explains_itself() {
         &["data", "check"],
         &["data", "stats"],
         &["data", "synth"],
+        &["data", "pack"],
+        &["data", "convert"],
+        &["bench", "data"],
         &["tokenizer", "train"],
+        &["tokenizer", "import"],
+        &["tokenizer", "export"],
         &["tokenizer", "encode"],
     ] {
         let help = place.ok(&[command, &["--help"]].concat());

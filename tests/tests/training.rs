@@ -4,7 +4,8 @@
 
 use burn::module::AutodiffModule;
 use burn_flex::Flex;
-use needle_data::batch::{Cursor, Loader};
+use needle_data::loader::Loader;
+use needle_data::stream::{Sources, Windows};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::{Batch, EncodedExample, Encoder, Example, Tokenizer};
 use needle_model::checkpoint::weights_to_bytes;
@@ -69,14 +70,22 @@ fn assert_same_gradients(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) {
     }
 }
 
+fn memory(examples: &[Example]) -> Sources {
+    Sources::memory(examples.to_vec())
+}
+
+fn first_batch(encoder: &Encoder<'_>, examples: &[Example], recipe: &Recipe) -> Batch {
+    let windows = Windows::new(&memory(examples), encoder.tokenizer(), recipe.data.stream(1), None).unwrap();
+    Loader::new(encoder, windows, recipe.data.loader(), 1).unwrap().next().unwrap().unwrap().batch
+}
+
 #[test]
 fn a_new_model_is_as_unsure_as_a_guess() {
     let (examples, recipe) =
         (examples(40), recipe(&["loss.value_weight=1", "loss.key_weight=1", "loss.name_weight=1"]));
     let start = start(&examples, &recipe);
     let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
-    let batch =
-        Loader::new(&encoder, &examples, recipe.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let batch = first_batch(&encoder, &examples, &recipe);
     let (losses, _) = forward_backward(&start.model, &batch, &recipe, 1);
     let guess = (start.config.vocab_size as f64).ln();
     assert!((losses.cross_entropy - guess).abs() < 0.25, "{} and ln(vocab) = {guess}", losses.cross_entropy);
@@ -87,8 +96,7 @@ fn one_batch_can_be_learned_by_heart() {
     let (examples, recipe) = (examples(4), recipe(&["qat.every_steps=1000000", "qat.final_fraction=0"]));
     let Start { model, tokenizer, .. } = start(&examples, &recipe);
     let encoder = Encoder::new(&tokenizer, encode_config(&recipe)).unwrap();
-    let batch =
-        Loader::new(&encoder, &examples, recipe.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let batch = first_batch(&encoder, &examples, &recipe);
     let mut optimizer = Optimizer::<Flex>::new(&recipe.optim);
     let (mut model, mut loss) = (model, f64::INFINITY);
     for _ in 0..400 {
@@ -122,8 +130,7 @@ fn micro_batches_have_the_gradient_of_the_whole_batch() {
     let (examples, whole) = (examples(40), recipe(&["data.rows=5"]));
     let start = start(&examples, &whole);
     let encoder = Encoder::new(&start.tokenizer, encode_config(&whole)).unwrap();
-    let batch =
-        Loader::new(&encoder, &examples, whole.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let batch = first_batch(&encoder, &examples, &whole);
     let parts = recipe(&["data.rows=5", "data.micro_batches=3"]);
     assert_same_gradients(&gradients(&start.model, &batch, &whole), &gradients(&start.model, &batch, &parts));
 }
@@ -134,7 +141,7 @@ fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, recipe: &Recipe, options| {
         let run = RunDir::new(dir.path().join(name));
-        train(start(&examples, recipe), recipe, &examples, &examples[..4], &run, options).unwrap();
+        train(start(&examples, recipe), recipe, &memory(&examples), &examples[..4], &run, options).unwrap();
         (std::fs::read(run.last().join("model.safetensors")).unwrap(), std::fs::read_to_string(run.metrics()).unwrap())
     };
     let whole_recipe = recipe(&["dropout=0.1"]);
@@ -152,11 +159,11 @@ fn a_changed_recipe_is_not_resumed() {
     let run = RunDir::new(dir.path().join("run"));
     let options = RunOptions { resume: true, quiet: true };
     let first = recipe(&[]);
-    let error = train(start(&examples, &first), &first, &examples, &[], &run, options).unwrap_err().to_string();
+    let error = train(start(&examples, &first), &first, &memory(&examples), &[], &run, options).unwrap_err().to_string();
     assert!(error.contains("no run to resume"), "{error}");
-    train(start(&examples, &first), &first, &examples, &[], &run, QUIET).unwrap();
+    train(start(&examples, &first), &first, &memory(&examples), &[], &run, QUIET).unwrap();
     let changed = recipe(&["optim.muon_lr=0.01"]);
-    let error = train(start(&examples, &changed), &changed, &examples, &[], &run, options).unwrap_err().to_string();
+    let error = train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options).unwrap_err().to_string();
     assert!(error.contains("muon_lr = 0.01"), "{error}");
 }
 
@@ -166,7 +173,7 @@ fn a_rate_that_breaks_the_model_ends_the_run_with_the_step_and_the_rate() {
     let dir = tempfile::tempdir().unwrap();
     let wild = recipe(&["optim.muon_lr=1e30", "optim.adamw_lr=1e30", "steps=20"]);
     let run = RunDir::new(dir.path().join("run"));
-    let error = train(start(&examples, &wild), &wild, &examples, &[], &run, QUIET).unwrap_err().to_string();
+    let error = train(start(&examples, &wild), &wild, &memory(&examples), &[], &run, QUIET).unwrap_err().to_string();
     assert!(error.starts_with("step ") && error.contains("muon 1.00e30"), "{error}");
 }
 
@@ -176,11 +183,11 @@ fn answers_too_long_for_the_decoder_are_counted_and_an_empty_set_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let short = recipe(&["data.row_dec_tokens=4"]);
     let run = RunDir::new(dir.path().join("run"));
-    let error = train(start(&examples, &short), &short, &examples, &[], &run, QUIET).unwrap_err().to_string();
+    let error = train(start(&examples, &short), &short, &memory(&examples), &[], &run, QUIET).unwrap_err().to_string();
     assert!(error.contains("the decoder reads 4"), "{error}");
     let whole = recipe(&[]);
-    let error = train(start(&examples, &whole), &whole, &[], &[], &run, QUIET).unwrap_err().to_string();
-    assert!(error.contains("no usable example"), "{error}");
+    let error = train(start(&examples, &whole), &whole, &memory(&[]), &[], &run, QUIET).unwrap_err().to_string();
+    assert!(error.contains("no rows"), "{error}");
 }
 
 #[test]
@@ -188,8 +195,7 @@ fn weights_survive_a_step_with_no_learning_rate() {
     let (examples, recipe) = (examples(20), recipe(&[]));
     let start = start(&examples, &recipe);
     let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
-    let batch =
-        Loader::new(&encoder, &examples, recipe.data.batches(), 1, Cursor::default()).unwrap().next().unwrap().batch;
+    let batch = first_batch(&encoder, &examples, &recipe);
     let before = weights(&start.model);
     let (_, gradients) = forward_backward(&start.model, &batch, &recipe, 2);
     let after =

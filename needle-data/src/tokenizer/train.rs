@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use compact_str::CompactString;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ const CHUNK_BYTES: usize = 8 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
-    /// Number of ids in all; the smallest that works is 262 plus the characters of the text.
+    /// Number of ids in all: 262 special pieces and bytes, and the rest learned, at most half of it single characters.
     pub vocab_size: usize,
     /// Whether `▁` is always a piece of its own. A word then has the same ids after a space in the query as after a quote
     /// in the answer, so that copying it is copying ids; prose costs about one id a word more. SentencePiece glues (false).
@@ -61,7 +61,7 @@ impl Tokenizer {
     /// ids whatever stands around it.
     ///
     /// # Errors
-    /// If there is no text, or `vocab_size` leaves no room for its characters.
+    /// If there is no text, or `vocab_size` leaves no room for pieces.
     pub fn train<S: AsRef<str>>(
         config: &TokenizerConfig,
         texts: impl Iterator<Item = S>,
@@ -78,9 +78,15 @@ impl Tokenizer {
         texts: impl Iterator<Item = Result<S, DataError>>,
     ) -> Result<(Self, TrainingText), DataError> {
         let error = |reason: String| DataError::Tokenizer { path: None, reason };
+        let room = config.vocab_size.saturating_sub(FIRST_MERGED_ID);
+        if room < 2 {
+            let reason = format!("vocab_size {} is too small: {FIRST_MERGED_ID} ids are special pieces and bytes", config.vocab_size);
+            return Err(error(reason));
+        }
         let (words, met) = count_words(config.isolate_spaces, texts)?;
+        let words = without_rare_characters(words, room / 2);
         let trainer = BpeTrainer::builder()
-            .vocab_size(config.vocab_size.saturating_sub(FIRST_MERGED_ID))
+            .vocab_size(room)
             // A pair seen once teaches nothing.
             .min_frequency(2)
             .max_token_length(Some(MAX_PIECE_CHARS))
@@ -96,15 +102,6 @@ impl Tokenizer {
             return Err(error("no text to train on".into()));
         }
         characters.insert(SPACE.to_string());
-        let room = config.vocab_size.saturating_sub(FIRST_MERGED_ID);
-        if room < characters.len() {
-            return Err(error(format!(
-                "vocab_size {} is too small: {FIRST_MERGED_ID} special and byte pieces and {} characters need {}",
-                config.vocab_size,
-                characters.len(),
-                FIRST_MERGED_ID + characters.len()
-            )));
-        }
         let merged: Vec<String> = by_id.into_values().filter(|p| p.chars().count() > 1).collect();
         let merged = merged.into_iter().take(room - characters.len());
         Ok((Self::from_learned(merged.chain(characters).collect()), met))
@@ -159,6 +156,29 @@ fn count_words<S: AsRef<str>>(
     Ok((all, met))
 }
 
+/// The words cut at all but the `most` commonest characters (and `▁`), which fall back to their bytes: a vocabulary of
+/// thousands of rare characters would have no room for words. SentencePiece leaves out the rarest 0.05 % of occurrences.
+fn without_rare_characters(words: Counts, most: usize) -> Counts {
+    let mut counts: BTreeMap<char, u64> = BTreeMap::new();
+    for (word, count) in &words {
+        word.chars().for_each(|c| *counts.entry(c).or_default() += count);
+    }
+    if counts.len() <= most {
+        return words;
+    }
+    let mut by_count: Vec<(char, u64)> = counts.into_iter().collect();
+    // Stable, so that of equally common characters the first in Unicode stay.
+    by_count.sort_by_key(|(c, count)| (*c != SPACE, std::cmp::Reverse(*count)));
+    let kept: AHashSet<char> = by_count.into_iter().take(most.max(1)).map(|(c, _)| c).collect();
+    let mut cut = Counts::new();
+    for (word, count) in words {
+        for part in word.split(|c| !kept.contains(&c)).filter(|part| !part.is_empty()) {
+            *cut.entry(part.into()).or_default() += count;
+        }
+    }
+    cut
+}
+
 /// Which characters may share a piece.
 #[derive(PartialEq, Clone, Copy)]
 enum Script {
@@ -200,5 +220,31 @@ fn for_each_word(text: &str, isolate_spaces: bool, mut each: impl FnMut(CompactS
     }
     if !word.is_empty() {
         each(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_characters_fall_back_to_bytes_and_leave_room_for_words() {
+        let common = "set a timer for ten minutes ".repeat(50);
+        let rare: String = ('\u{4e00}'..'\u{4e80}').collect();
+        let config = TokenizerConfig { vocab_size: 262 + 60, isolate_spaces: false };
+        let train = |texts: [&str; 2]| Tokenizer::train(&config, texts.iter()).unwrap();
+        let tokenizer = train([&common, &rare]);
+        assert_eq!(tokenizer.to_json(), train([&rare, &common]).to_json(), "whatever the order");
+        assert_eq!(tokenizer.encode("timer").len(), 1);
+        assert_eq!(tokenizer.decode(&tokenizer.encode("a 一 b")), "a 一 b");
+        assert!(tokenizer.encode(&rare).len() > 2 * 128, "most of them by bytes");
+    }
+
+    #[test]
+    fn endless_words_cost_no_more_than_their_length() {
+        let endless = "x".repeat(3 << 20);
+        let config = TokenizerConfig { vocab_size: 300, isolate_spaces: false };
+        let (tokenizer, met) = Tokenizer::train_from(&config, [Ok(endless.as_str())].into_iter()).unwrap();
+        assert!(met.words < 5 && tokenizer.encode(&endless).len() < endless.len() / 4);
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use needle_data::loader::{Loader, LoaderConfig};
 use needle_data::prefetch::prefetch;
-use needle_data::record::Record;
 use needle_data::source::{OnBadRow, Row};
 use needle_data::stream::{Sources, Windows};
 use needle_data::{DataError, Encoder, Tokenizer};
@@ -179,8 +178,8 @@ impl DataArgs {
     }
 
     fn tokenize(&self, sources: &Sources, tokenizer: &Tokenizer) -> Result<Stage, DataError> {
-        let records: Vec<Record> = self.some_rows(sources)?.iter().filter_map(|row| row.record().ok()).collect();
-        let texts: Vec<Vec<String>> = records.into_iter().map(Encoder::texts_of).collect();
+        let records = self.some_rows(sources)?.into_iter().filter_map(|row| row.record().ok());
+        let texts: Vec<Vec<String>> = records.map(Encoder::texts_of).collect();
         let mut meter = Meter::new(self.seconds);
         for text in texts.iter().flatten() {
             meter.tokens += std::hint::black_box(tokenizer.encode(text)).len() as u64;
