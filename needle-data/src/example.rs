@@ -63,8 +63,8 @@ impl Example {
     /// # Errors
     /// The first problem of the line.
     pub fn parse(line: &str) -> Result<Self, Problem> {
-        let value = json::parse(line)
-            .map_err(|e| Problem::new("line", ProblemCode::NotJson, format!("not JSON: {e}")))?;
+        let value =
+            json::parse(line).map_err(|e| Problem::new("line", ProblemCode::NotJson, format!("not JSON: {e}")))?;
         let object = value.as_object().ok_or_else(|| {
             Problem::new("line", ProblemCode::BadField, format!("expected an object, got {}", kind(&value)))
         })?;

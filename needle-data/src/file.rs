@@ -55,10 +55,7 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), DataError> {
 ///
 /// # Errors
 /// Also those of `write`.
-pub fn write_with(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<(), DataError> {
+pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), DataError> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(parent)?;

@@ -5,7 +5,7 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
-//! | [`file`] | files unpacked as they are read, and written whole or not at all |
+//! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
 //! | [`json`] | JSON read strictly |
 //! | [`tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`names`] | snake_case tool names inside the model, the user's names outside |

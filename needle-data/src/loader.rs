@@ -140,7 +140,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
     /// Encodes `items` in parallel, and counts them in order.
     fn encode(&mut self, items: &[Item], is_last: bool, used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config) = (self.encoder, &self.config);
-        let encoded: Vec<_> = self.pool.install(|| items.par_iter().map(|item| encode(encoder, config, item)).collect());
+        let encoded: Vec<_> =
+            self.pool.install(|| items.par_iter().map(|item| encode(encoder, config, item)).collect());
         let mut used = Vec::with_capacity(items.len());
         let mut fatal: Option<(Place, Problem)> = None;
         for (item, encoded) in items.iter().zip(encoded) {
@@ -157,9 +158,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     // Too long an answer is no mistake in the data: it is left out and counted, always.
                     let is_fatal = config.on_bad_row == OnBadRow::Fail && problem.code != ProblemCode::AnswerTooLong;
                     // Of several, the one that a reader of the file meets first.
-                    let comes_first = |(before, _): &(Place, Problem)| {
-                        (&place.file, place.line) < (&before.file, before.line)
-                    };
+                    let comes_first =
+                        |(before, _): &(Place, Problem)| (&place.file, place.line) < (&before.file, before.line);
                     if is_fatal && fatal.as_ref().is_none_or(comes_first) {
                         fatal = Some((place.clone(), problem));
                     }
@@ -317,7 +317,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> Loader<'a, W> {
             }
         }
         let Some(next) = packed.next else { return };
-        let left: Vec<EncodedExample> = self.waiting.iter_mut().flat_map(std::mem::take).flat_map(|r| r.examples).collect();
+        let left: Vec<EncodedExample> =
+            self.waiting.iter_mut().flat_map(std::mem::take).flat_map(|r| r.examples).collect();
         let longest = sizes.len() - 1;
         for rows in pack_examples(left, &sizes[longest..]).chunks(self.rows_of_batch(longest)) {
             self.push(rows, &packed.start, &packed.counts);

@@ -3,7 +3,7 @@
 //! An example takes space on the encoder's side and on the decoder's; a row has room for both or the example goes into
 //! another. Best-fit decreasing: the longest first, each into the fullest row that still has room (Johnson et al. 1974
 //! bound it at 11/9 of the optimum in one dimension). Where none has, a new row is begun: of the shortest size that holds
-//! [`LIKE_IT`] examples like it, so that short examples fill short rows, else of the longest. Which examples share a row has
+//! four examples like it, so that short examples fill short rows, else of the longest. Which examples share a row has
 //! no meaning: attention keeps to each example's own segment.
 
 use serde::{Deserialize, Serialize};

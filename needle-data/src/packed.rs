@@ -165,11 +165,16 @@ impl PackedShard {
             return Err(bad(format!("format version {version}; this program reads {VERSION}; pack the text anew")));
         }
         let header_len = u32_at(&bytes, 12) as usize;
-        let header = bytes.get(16..header_len.saturating_add(16)).ok_or_else(|| bad("truncated in its header".into()))?;
+        let header =
+            bytes.get(16..header_len.saturating_add(16)).ok_or_else(|| bad("truncated in its header".into()))?;
         let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("unreadable header: {e}")))?;
         let layout = Layout::new(header_len, &header).ok_or_else(|| bad("impossible sizes in its header".into()))?;
         if layout.end != bytes.len() {
-            return Err(bad(format!("{} bytes long, its header says {}: truncated or damaged", bytes.len(), layout.end)));
+            return Err(bad(format!(
+                "{} bytes long, its header says {}: truncated or damaged",
+                bytes.len(),
+                layout.end
+            )));
         }
         let shard = Self { path: path.to_owned(), bytes, header, layout };
         shard.check_index().map_err(bad)?;
@@ -198,8 +203,7 @@ impl PackedShard {
                     return Err(format!("example {example} is empty"));
                 }
                 // In order and without gaps: so nothing overlaps and nothing points outside.
-                if entry.tokens_at != tokens_at || entry.classes_at != classes_at || entry.query_len > entry.enc_len
-                {
+                if entry.tokens_at != tokens_at || entry.classes_at != classes_at || entry.query_len > entry.enc_len {
                     return Err(format!("example {example} has impossible places"));
                 }
                 tokens_at += (entry.enc_len + entry.dec_len + entry.tool_len) as u64;
@@ -212,7 +216,10 @@ impl PackedShard {
             }
         }
         let last = self.first_example(header.num_rows);
-        if last != header.num_examples || tokens_at != header.num_tokens as u64 || classes_at != header.num_targets as u64 {
+        if last != header.num_examples
+            || tokens_at != header.num_tokens as u64
+            || classes_at != header.num_targets as u64
+        {
             return Err("its index does not cover its contents".into());
         }
         Ok(())

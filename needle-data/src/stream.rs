@@ -423,13 +423,13 @@ impl SourceReader {
         loop {
             while self.open.len() < self.shards_at_once && self.opened < self.order.len() {
                 let shard = self.order[self.opened];
-                self.open.push_back((shard, Reader::open(&self.shards[shard], Position::default(), Some(&self.tokenizer))?));
+                self.open
+                    .push_back((shard, Reader::open(&self.shards[shard], Position::default(), Some(&self.tokenizer))?));
                 self.opened += 1;
             }
             let Some((shard, mut reader)) = self.open.pop_front() else { return Ok(None) };
-            let is_mine = |number: u64| {
-                self.divides_shards() || number % self.rank.world_size as u64 == self.rank.rank as u64
-            };
+            let is_mine =
+                |number: u64| self.divides_shards() || number % self.rank.world_size as u64 == self.rank.rank as u64;
             loop {
                 // A number that holds for every rank: of the row or line in its shard.
                 let Some(row) = reader.next_row()? else { break };
@@ -448,7 +448,8 @@ impl SourceReader {
     fn next_epoch(&mut self) -> Result<(), DataError> {
         if !self.has_rows {
             let Rank { rank, world_size } = self.rank;
-            let reason = format!("rank {rank} of {world_size} gets no row of source {}: there are too few", self.index + 1);
+            let reason =
+                format!("rank {rank} of {world_size} gets no row of source {}: there are too few", self.index + 1);
             return Err(DataError::NoExamples(reason));
         }
         self.epoch += 1;

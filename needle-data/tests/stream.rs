@@ -63,7 +63,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// A parquet file of string columns, the last row of each group null where `nulls`.
 fn parquet(path: &Path, columns: &[(&str, Vec<String>)], rows_per_group: usize) {
     let fields: String = columns.iter().map(|(name, _)| format!("optional binary {name} (utf8);\n")).collect();
-    let schema = parquet::schema::parser::parse_message_type(&format!("message rows {{ required int32 id; {fields} }}"));
+    let schema =
+        parquet::schema::parser::parse_message_type(&format!("message rows {{ required int32 id; {fields} }}"));
     let file = std::fs::File::create(path).unwrap();
     let mut writer =
         parquet::file::writer::SerializedFileWriter::new(file, Arc::new(schema.unwrap()), Default::default()).unwrap();
@@ -171,7 +172,8 @@ fn every_rank_reads_its_own_rows_and_together_they_read_all_every_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let encoder = encoder(&tokenizer);
-    let all: Vec<String> = sorted(examples(100).into_iter().map(|e| tokenizer.decode(&tokenizer.encode(&e.query))).collect());
+    let all: Vec<String> =
+        sorted(examples(100).into_iter().map(|e| tokenizer.decode(&tokenizer.encode(&e.query))).collect());
     for (name, num_shards) in [("one", 1), ("several", 6)] {
         let dir = dir.path().join(name);
         std::fs::create_dir(&dir).unwrap();
@@ -257,7 +259,8 @@ fn a_cursor_of_another_rank_world_or_listing_is_refused() {
     let tokenizer = tokenizer();
     let encoder = encoder(&tokenizer);
     let sources = Sources::files(&[dir.path()]).unwrap();
-    let cursor = batches(&sources, &encoder, StreamConfig::new(1), loader_config(), None).next().unwrap().unwrap().cursor;
+    let cursor =
+        batches(&sources, &encoder, StreamConfig::new(1), loader_config(), None).next().unwrap().unwrap().cursor;
     let refused = |sources: &Sources, rank| {
         let stream = StreamConfig { rank, ..StreamConfig::new(1) };
         Windows::new(sources, &tokenizer, stream, Some(cursor.clone())).err().unwrap().to_string()
@@ -273,13 +276,15 @@ fn a_cursor_of_another_rank_world_or_listing_is_refused() {
 fn a_mixture_keeps_its_weights_and_resumes() {
     let dir = tempfile::tempdir().unwrap();
     let text: String = (0..300).map(|i| format!("{{\"text\":\"plain {i}\"}}\n")).collect();
-    let question = |i| format!("{{\"query\":\"ask {i}\",\"query_seed_text\":\"seed\",\"synthetic_answer\":\"say {i}\"}}\n");
+    let question =
+        |i| format!("{{\"query\":\"ask {i}\",\"query_seed_text\":\"seed\",\"synthetic_answer\":\"say {i}\"}}\n");
     std::fs::write(dir.path().join("text.jsonl"), text).unwrap();
     std::fs::write(dir.path().join("questions.jsonl"), (0..50).map(question).collect::<String>()).unwrap();
     std::fs::write(dir.path().join("calls.jsonl"), jsonl(&examples(40))).unwrap();
     let source = |name: &str, weight| SourceConfig { paths: vec![dir.path().join(name)], weight };
     let sources =
-        Sources::mixture(&[source("text.jsonl", 2.0), source("questions.jsonl", 1.0), source("calls.jsonl", 1.0)]).unwrap();
+        Sources::mixture(&[source("text.jsonl", 2.0), source("questions.jsonl", 1.0), source("calls.jsonl", 1.0)])
+            .unwrap();
     let tokenizer = tokenizer();
     let encoder = encoder(&tokenizer);
     let stream = StreamConfig { shuffle_buffer_mb: 1, ..StreamConfig::new(4) };
@@ -429,4 +434,3 @@ fn tokenizer_once() -> Tokenizer {
     static ONCE: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
     ONCE.get_or_init(tokenizer).clone()
 }
-

@@ -185,7 +185,9 @@ impl DataRecipe {
         let (enc, dec) = (self.row_enc_tokens.all(), self.row_dec_tokens.all());
         if enc.is_empty() || enc.len() != dec.len() {
             let (enc, dec) = (enc.len(), dec.len());
-            return Err(format!("data.row_enc_tokens has {enc} lengths and data.row_dec_tokens {dec}; expected as many"));
+            return Err(format!(
+                "data.row_enc_tokens has {enc} lengths and data.row_dec_tokens {dec}; expected as many"
+            ));
         }
         for (key, lengths) in [("data.row_enc_tokens", enc), ("data.row_dec_tokens", dec)] {
             if !lengths.is_sorted() {

@@ -259,7 +259,7 @@ where
         for evaluation in &validation {
             self.tracker.report(&Event::Validation { step: self.progress.step, evaluation: evaluation.clone() })?;
         }
-        self.tracker.message(&format!("data: {}", self.counts));
+        self.tracker.message(&format!("while training: {}", self.counts));
         Ok(Outcome { validation, train_seconds, counts: self.counts })
     }
 }

@@ -298,7 +298,10 @@ fn a_mixture_of_text_and_calls_trains_by_recipe() {
     place.write("text.jsonl", &text);
     let sources = "[[data.sources]]\npaths = [\"data.jsonl\"]\nweight = 3.0\n[[data.sources]]\npaths = [\"text.*\"]\nweight = 1.0\n";
     let lengths = "[data]\nrows = 2\nrow_enc_tokens = [64, 256]\nrow_dec_tokens = [32, 128]\npack_window = 32\n";
-    place.write("mixture.toml", &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\n{lengths}{sources}"));
+    place.write(
+        "mixture.toml",
+        &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\n{lengths}{sources}"),
+    );
     let output = place.needle(&["train", "--config", "mixture.toml", "--val", "data.jsonl", "--out", "mixed"]);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && log.contains("0 left out"), "{log}");
@@ -310,7 +313,9 @@ fn a_mixture_of_text_and_calls_trains_by_recipe() {
 fn other_datasets_are_converted_and_what_cannot_be_is_counted() {
     let place = Workplace::new();
     let tools = TOOLS.replace('"', "\\\"");
-    let good = format!(r#"{{"query":"ten","tools":"{tools}","answers":"[{{\"name\":\"setTimer\",\"arguments\":{{\"minutes\":10}}}}]"}}"#);
+    let good = format!(
+        r#"{{"query":"ten","tools":"{tools}","answers":"[{{\"name\":\"setTimer\",\"arguments\":{{\"minutes\":10}}}}]"}}"#
+    );
     let bad = good.replace("setTimer\\\",\\\"arg", "nonsense\\\",\\\"arg");
     place.write("xlam.json", &format!("[{good},\n{bad}]"));
     let output = place.needle(&["data", "convert", "xlam.json", "--out", "ours.jsonl"]);

@@ -159,11 +159,13 @@ fn a_changed_recipe_is_not_resumed() {
     let run = RunDir::new(dir.path().join("run"));
     let options = RunOptions { resume: true, quiet: true };
     let first = recipe(&[]);
-    let error = train(start(&examples, &first), &first, &memory(&examples), &[], &run, options).unwrap_err().to_string();
+    let error =
+        train(start(&examples, &first), &first, &memory(&examples), &[], &run, options).unwrap_err().to_string();
     assert!(error.contains("no run to resume"), "{error}");
     train(start(&examples, &first), &first, &memory(&examples), &[], &run, QUIET).unwrap();
     let changed = recipe(&["optim.muon_lr=0.01"]);
-    let error = train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options).unwrap_err().to_string();
+    let error =
+        train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options).unwrap_err().to_string();
     assert!(error.contains("muon_lr = 0.01"), "{error}");
 }
 

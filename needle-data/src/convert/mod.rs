@@ -29,6 +29,8 @@ use crate::json;
 use crate::source::{Lines, Position};
 use crate::tool::kind;
 
+type Object = Map<String, Value>;
+
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -116,8 +118,9 @@ fn bad(field: &str, reason: impl Into<String>) -> Problem {
 /// A list that may come as a string of JSON.
 fn list(row: &Map<String, Value>, field: &str) -> Result<Vec<Value>, Problem> {
     let value = match row.get(field) {
-        Some(Value::String(text)) => json::parse(text)
-            .map_err(|e| Problem::new(field, ProblemCode::NotJson, format!("not JSON: {e}")))?,
+        Some(Value::String(text)) => {
+            json::parse(text).map_err(|e| Problem::new(field, ProblemCode::NotJson, format!("not JSON: {e}")))?
+        }
         Some(value) => value.clone(),
         None => return Err(bad(field, "missing")),
     };
@@ -135,7 +138,7 @@ fn text<'a>(row: &'a Map<String, Value>, field: &str) -> Result<&'a str, Problem
 /// The objects of a file: one a line, or all in one JSON list.
 fn for_each_object(
     path: &Path,
-    each: &mut dyn FnMut(Place, Result<Map<String, Value>, Problem>) -> Result<(), DataError>,
+    each: &mut dyn FnMut(Place, Result<Object, Problem>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let object = |value: Value| match value {
         Value::Object(object) => Ok(object),
@@ -236,7 +239,10 @@ mod tests {
             {"role": "assistant", "content": null, "tool_calls": [{"id": "x", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 7}"}}]},
             {"role": "tool", "content": "done"}]);
         let example = row(json!({"messages": messages, "tools": tools})).unwrap();
-        assert_eq!((example.query.as_str(), calls(&example).as_str()), ("do 7", r#"[{"name":"f","arguments":{"a":7}}]"#));
+        assert_eq!(
+            (example.query.as_str(), calls(&example).as_str()),
+            ("do 7", r#"[{"name":"f","arguments":{"a":7}}]"#)
+        );
         let words = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello!"}]);
         assert!(row(json!({"messages": words, "tools": tools})).unwrap().answers.is_empty());
         let unfinished = json!([{"role": "user", "content": "hi"}]);

@@ -162,7 +162,9 @@ impl<'a> Reader<'a> {
             "None" | "null" => Value::Null,
             number => match (number.parse::<i64>(), number.parse::<f64>()) {
                 (Ok(integer), _) => integer.into(),
-                (_, Ok(float)) => Number::from_f64(float).map(Value::from).ok_or_else(|| format!("{number} is no number"))?,
+                (_, Ok(float)) => {
+                    Number::from_f64(float).map(Value::from).ok_or_else(|| format!("{number} is no number"))?
+                }
                 _ => return Err(format!("{number:?} is no value")),
             },
         })
@@ -176,7 +178,9 @@ mod tests {
 
     #[test]
     fn malformed_calls_are_errors() {
-        for text in ["[f(", "[f(a=)]", "[f(a=1]", "[f(a='x)]", "[f(a=b)]", "[f(a=1, a=2)]", "[f()] and", "f()", "[f(a={1:2})]"] {
+        for text in
+            ["[f(", "[f(a=)]", "[f(a=1]", "[f(a='x)]", "[f(a=b)]", "[f(a=1, a=2)]", "[f()] and", "f()", "[f(a={1:2})]"]
+        {
             assert!(calls(text).is_err(), "{text}");
         }
         assert!(calls(&format!("[f(a={})]", "[".repeat(100_000))).is_err());

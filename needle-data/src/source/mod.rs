@@ -26,8 +26,7 @@ pub const MAX_ROW_BYTES: usize = 16 << 20;
 const MEMORY: &str = "(examples in memory)";
 
 /// Extensions of the files that a directory is searched for.
-const EXTENSIONS: [&str; 7] =
-    ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json.gz", "parquet", packed::EXTENSION];
+const EXTENSIONS: [&str; 7] = ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json.gz", "parquet", packed::EXTENSION];
 
 /// One row before it is looked into.
 #[derive(Debug, Clone)]
@@ -221,7 +220,7 @@ impl Reader {
     }
 }
 
-/// The files that `patterns` name: files, directories (searched through for [`EXTENSIONS`]) and globs; sorted within each.
+/// The files that `patterns` name: files, directories (searched through for JSONL, parquet and packed shards) and globs; sorted within each.
 ///
 /// # Errors
 /// If a pattern names nothing, or a file is named twice or is empty.
@@ -266,8 +265,10 @@ pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError>
 
 fn search(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let entries = std::fs::read_dir(dir).map_err(|e| DataError::io(dir, e))?;
-    let mut paths =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().map_err(|e| DataError::io(dir, e))?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(|e| DataError::io(dir, e))?;
     paths.sort();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -447,7 +448,9 @@ mod tests {
 
     #[test]
     fn truncated_packed_files_are_errors_and_keep_what_came_before() {
-        let text = (0..40_000u64).map(|i| format!("{{\"text\":\"{}\"}}\n", i.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect::<String>();
+        let text = (0..40_000u64)
+            .map(|i| format!("{{\"text\":\"{}\"}}\n", i.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+            .collect::<String>();
         for (name, whole) in
             [("a.jsonl.gz", gzip(text.as_bytes())), ("a.jsonl.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())]
         {

@@ -39,9 +39,9 @@ impl ParquetRows {
         let reader = SerializedFileReader::new(file).map_err(|e| bad(path, e))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let find = |name: &str| (0..schema.num_columns()).find(|&i| schema.column(i).path().string() == name);
-        let columns = COLUMNS.iter().find_map(|names| {
-            names.iter().map(|name| Some((find(name)?, *name))).collect::<Option<Vec<_>>>()
-        });
+        let columns = COLUMNS
+            .iter()
+            .find_map(|names| names.iter().map(|name| Some((find(name)?, *name))).collect::<Option<Vec<_>>>());
         let Some(columns) = columns else {
             let there: Vec<String> = (0..schema.num_columns()).map(|i| schema.column(i).path().string()).collect();
             let wanted: Vec<String> = COLUMNS.iter().map(|names| names.join(", ")).collect();
@@ -50,7 +50,9 @@ impl ParquetRows {
         };
         for (index, name) in &columns {
             let column = schema.column(*index);
-            if column.physical_type() != PhysicalType::BYTE_ARRAY || column.max_rep_level() > 0 || column.max_def_level() > 1
+            if column.physical_type() != PhysicalType::BYTE_ARRAY
+                || column.max_rep_level() > 0
+                || column.max_def_level() > 1
             {
                 return Err(bad(path, format!("column {name} does not hold strings")));
             }

@@ -141,7 +141,9 @@ impl Tokenizer {
         let file: File = serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
         if file.model.r#type != "BPE" || file.normalizer != normalizer() || file.pre_tokenizer != pre_tokenizer() {
             let hint = "a SentencePiece model comes in by `needle tokenizer import`";
-            return Err(format!("not one that Needle wrote: it has another model, normalizer or pre-tokenizer; {hint}"));
+            return Err(format!(
+                "not one that Needle wrote: it has another model, normalizer or pre-tokenizer; {hint}"
+            ));
         }
         let mut pieces = vec![String::new(); file.model.vocab.len()];
         let size = pieces.len();
@@ -181,7 +183,7 @@ impl Tokenizer {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-/// Number of ids.
+    /// Number of ids.
     pub fn vocab_size(&self) -> usize {
         self.pieces.len()
     }
@@ -351,7 +353,9 @@ mod tests {
     fn hugging_face_reads_the_file_to_the_same_ids() {
         let tokenizer = small(false);
         let reference: tokenizers::Tokenizer = tokenizer.to_json().parse().unwrap();
-        for text in ["set a timer for  10 minutes ", "[{\"name\":\"set_timer\"}] <tools> x<tool_call>", "Zoë ☃ 漢字", "", " "] {
+        for text in
+            ["set a timer for  10 minutes ", "[{\"name\":\"set_timer\"}] <tools> x<tool_call>", "Zoë ☃ 漢字", "", " "]
+        {
             assert_eq!(tokenizer.encode(text), reference.encode(text, false).unwrap().get_ids(), "{text:?}");
         }
     }

@@ -107,8 +107,7 @@ impl Tokenizer {
     pub fn import_sentencepiece(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
-        Self::from_sentencepiece(&bytes)
-            .map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
+        Self::from_sentencepiece(&bytes).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
     }
 
     /// As [`Tokenizer::import_sentencepiece`], from the file's bytes.
@@ -280,7 +279,9 @@ mod tests {
             Tokenizer::from_sentencepiece(&model.encode_to_vec()).unwrap_err()
         };
         let trainer = |m: &mut ModelProto| m.trainer_spec.clone().unwrap();
-        assert!(refused(&|m| m.trainer_spec = Some(TrainerSpec { model_type: Some(1), ..trainer(m) })).contains("Unigram"));
+        assert!(
+            refused(&|m| m.trainer_spec = Some(TrainerSpec { model_type: Some(1), ..trainer(m) })).contains("Unigram")
+        );
         assert!(
             refused(&|m| m.trainer_spec = Some(TrainerSpec { byte_fallback: None, ..trainer(m) }))
                 .contains("byte_fallback")

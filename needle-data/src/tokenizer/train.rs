@@ -62,10 +62,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If there is no text, or `vocab_size` leaves no room for pieces.
-    pub fn train<S: AsRef<str>>(
-        config: &TokenizerConfig,
-        texts: impl Iterator<Item = S>,
-    ) -> Result<Self, DataError> {
+    pub fn train<S: AsRef<str>>(config: &TokenizerConfig, texts: impl Iterator<Item = S>) -> Result<Self, DataError> {
         Ok(Self::train_from(config, texts.map(Ok))?.0)
     }
 
@@ -80,7 +77,10 @@ impl Tokenizer {
         let error = |reason: String| DataError::Tokenizer { path: None, reason };
         let room = config.vocab_size.saturating_sub(FIRST_MERGED_ID);
         if room < 2 {
-            let reason = format!("vocab_size {} is too small: {FIRST_MERGED_ID} ids are special pieces and bytes", config.vocab_size);
+            let reason = format!(
+                "vocab_size {} is too small: {FIRST_MERGED_ID} ids are special pieces and bytes",
+                config.vocab_size
+            );
             return Err(error(reason));
         }
         let (words, met) = count_words(config.isolate_spaces, texts)?;
@@ -123,7 +123,9 @@ fn count_words<S: AsRef<str>>(
             .par_chunks(chunk.len().div_ceil(4 * rayon::current_num_threads()).max(1))
             .map(|texts| {
                 let mut counts = Counts::new();
-                texts.iter().for_each(|text| for_each_word(text, isolate_spaces, |w| *counts.entry(w).or_default() += 1));
+                texts
+                    .iter()
+                    .for_each(|text| for_each_word(text, isolate_spaces, |w| *counts.entry(w).or_default() += 1));
                 counts
             })
             .collect();

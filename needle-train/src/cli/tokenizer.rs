@@ -99,7 +99,8 @@ impl TokenizerCommand {
 
 impl TrainArgs {
     fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let (text, data): (Vec<PathBuf>, Vec<PathBuf>) = expand(&self.files)?.into_iter().partition(|path| is_text(path));
+        let (text, data): (Vec<PathBuf>, Vec<PathBuf>) =
+            expand(&self.files)?.into_iter().partition(|path| is_text(path));
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         let texts = lines(text).chain(texts(rows(&data)?, on_bad_row)).inspect(|_| bar.tick());
@@ -116,7 +117,10 @@ impl TrainArgs {
             self.out.display()
         ))?;
         if met.dropped_occurrences > 0 {
-            tracing::warn!("too many different words: the rarest, {} occurrences, were not counted", met.dropped_occurrences);
+            tracing::warn!(
+                "too many different words: the rarest, {} occurrences, were not counted",
+                met.dropped_occurrences
+            );
         }
         Ok(true)
     }

@@ -109,13 +109,7 @@ impl TrainArgs {
     }
 
     /// The model to begin with: the run's own, the base, or a new one.
-    fn start(
-        &self,
-        recipe: &Recipe,
-        data: &Sources,
-        run: &RunDir,
-        device: &Device,
-    ) -> anyhow::Result<Start<Training>> {
+    fn start(&self, recipe: &Recipe, data: &Sources, run: &RunDir, device: &Device) -> anyhow::Result<Start<Training>> {
         let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
         if let Some(base) = existing.or(self.base.clone()) {
             let Checkpoint { config, model, tokenizer } = Checkpoint::<Training>::load(&base, device)?;
