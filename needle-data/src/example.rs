@@ -39,7 +39,18 @@ impl Call {
                     other => Err(format!("{} is no object", kind(&other))),
                 })
                 .map_err(|e| bad(".arguments", format!("a string that does not hold a JSON object: {e}")))?,
-            None | Some(Value::Null) => Map::new(),
+            None | Some(Value::Null) => {
+                // A call may have none; but a misspelt key must not lose them.
+                if let Some(other) =
+                    object.keys().find(|key| !["name", "arguments", "id", "type"].contains(&key.as_str()))
+                {
+                    return Err(bad(
+                        &format!(".{other}"),
+                        "unknown key in a call without arguments; expected arguments".into(),
+                    ));
+                }
+                Map::new()
+            }
             Some(other) => return Err(bad(".arguments", format!("expected an object, got {}", kind(other)))),
         };
         Ok(Self { name, arguments })
@@ -212,6 +223,7 @@ mod tests {
             (line("\"q\"", TOOLS, "\"nope\""), "answers", NotJson),
             (line("\"q\"", TOOLS, "{}"), "answers", BadField),
             (line("\"q\"", TOOLS, r#"[{"name":"other"}]"#), "answers[0].name", UnknownTool),
+            (line("\"q\"", TOOLS, r#"[{"name":"set_timer","args":{}}]"#), "answers[0].args", BadField),
             (line("\"q\"", TOOLS, &call(r#"{"minutes":1,"x":2}"#)), "answers[0].arguments.x", UnknownArgument),
             (line("\"q\"", TOOLS, &call("{}")), "answers[0].arguments.minutes", MissingArgument),
             (line("\"q\"", TOOLS, &call(r#"{"minutes":"5"}"#)), "answers[0].arguments.minutes", WrongType),

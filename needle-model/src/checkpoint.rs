@@ -1,5 +1,5 @@
 //! The directory that holds a model, as Hugging Face's libraries read it: `config.json`, `model.safetensors` (linear weights
-//! as `[out, in]`), `tokenizer.json`, and whatever else its writer adds.
+//! as `[out, in]`), `tokenizer.json`, `tokenizer.model`, and whatever else its writer adds.
 //!
 //! Written into a temporary directory beside its place and renamed, so that no reader ever meets half of one. Read strictly:
 //! missing, extra or misshapen tensors are an error that names them.
@@ -15,6 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SanConfig;
+use crate::directory;
 use crate::error::ModelError;
 use crate::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use crate::san::San;
@@ -27,6 +28,8 @@ pub mod files {
     pub const WEIGHTS: &str = "model.safetensors";
     /// The tokenizer.
     pub const TOKENIZER: &str = "tokenizer.json";
+    /// The same tokenizer for SentencePiece.
+    pub const SENTENCEPIECE: &str = "tokenizer.model";
 }
 
 /// `config.json`: [`SanConfig`] and what `transformers` wants to know. Unknown keys of other writers are kept out of the
@@ -165,56 +168,25 @@ impl<B: Backend> Checkpoint<B> {
     /// # Errors
     /// If the directory cannot be written; then what was there before is still there.
     pub fn save(&self, dir: &Path, extra: &BTreeMap<String, Vec<u8>>) -> Result<(), ModelError> {
+        directory::write(dir, self.to_files(extra)?, None)
+    }
+
+    /// The files of the checkpoint by name, `extra` ones included.
+    ///
+    /// # Errors
+    /// If the tensors cannot be laid out, which does not happen for a valid model.
+    pub fn to_files(&self, extra: &BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
         let config = serde_json::to_vec_pretty(&ConfigFile::new(&self.config))
-            .map_err(|e| ModelError::bad_file(dir, e.to_string()))?;
+            .map_err(|e| ModelError::bad_file(files::CONFIG, e.to_string()))?;
         let weights = weights_to_bytes(&self.model)?;
         let own = [
             (files::CONFIG.to_owned(), config),
             (files::WEIGHTS.to_owned(), weights),
             (files::TOKENIZER.to_owned(), self.tokenizer.to_json().into_bytes()),
+            (files::SENTENCEPIECE.to_owned(), self.tokenizer.to_sentencepiece()),
         ];
-        write_directory(dir, own.into_iter().chain(extra.clone()))
+        Ok(own.into_iter().chain(extra.clone()).collect())
     }
-}
-
-/// Writes the files of a directory, all or none: into a temporary directory beside it, flushed, then renamed into place.
-///
-/// # Errors
-/// If something cannot be written; the directory is then as it was.
-pub fn write_directory(dir: &Path, contents: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<(), ModelError> {
-    let write = || -> std::io::Result<()> {
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent)?;
-        let new = tempfile::Builder::new().prefix(".needle-writing-").tempdir_in(parent)?;
-        for (name, bytes) in contents {
-            let path = new.path().join(name);
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            let mut file = std::fs::File::create(&path)?;
-            std::io::Write::write_all(&mut file, &bytes)?;
-            file.sync_all()?;
-        }
-        #[cfg(unix)]
-        std::fs::set_permissions(new.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        if dir.exists() {
-            // A directory cannot be renamed over another: the old one steps aside, and comes back if the new one cannot
-            // take its place.
-            let old = tempfile::Builder::new().prefix(".needle-replaced-").tempdir_in(parent)?;
-            let aside = old.path().join("old");
-            std::fs::rename(dir, &aside)?;
-            if let Err(error) = std::fs::rename(new.path(), dir) {
-                std::fs::rename(&aside, dir)?;
-                return Err(error);
-            }
-        } else {
-            std::fs::rename(new.path(), dir)?;
-        }
-        // Renamed away: nothing is left to clean up.
-        let _ = new.keep();
-        Ok(())
-    };
-    write().map_err(|e| ModelError::io(dir, e))
 }
 
 struct Collect(Vec<(String, Vec<usize>, Vec<u8>)>);

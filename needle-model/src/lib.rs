@@ -19,6 +19,7 @@
 //! | [`int4`] | codes and scales of group quantization: the one copy |
 //! | [`fake_quant`] | a model that computes as its quantized form will |
 //! | [`generate`] | batched greedy decoding with caches |
+//! | [`directory`] | directories written whole or not at all |
 //! | [`checkpoint`] | the directory that holds a model |
 //! | [`golden`] | vectors for authors of runtimes |
 //! | [`export`] | deployable artifacts |
@@ -33,6 +34,7 @@ pub mod attention;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
+pub mod directory;
 pub mod dropout;
 pub mod encoder;
 pub mod error;

@@ -7,7 +7,7 @@ use needle_data::synth::{Generator, Part, SynthConfig};
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::export::needle_rs;
-use needle_model::{San, SanConfig, checkpoint};
+use needle_model::{San, SanConfig, directory};
 
 use crate::device::{Device, Inference, Training};
 use crate::error::TrainError;
@@ -120,6 +120,7 @@ pub fn run(
 
     let trained = Checkpoint::<Inference>::load(&run.last(), device)?;
     let artifact = out.join("int4");
-    checkpoint::write_directory(&artifact, needle_rs::artifact(&trained.model, &trained.config, &trained.tokenizer)?)?;
+    let files = needle_rs::artifact(&trained.model, &trained.config, &trained.tokenizer)?;
+    directory::write(&artifact, files, None)?;
     Ok(Report { run, artifact, evaluations: outcome.validation, train_seconds: outcome.train_seconds })
 }

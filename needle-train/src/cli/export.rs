@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use needle_model::checkpoint::write_directory;
+use needle_model::directory;
 use needle_model::export::needle_rs;
 
 use super::{Global, load, print};
@@ -35,7 +35,7 @@ impl ExportArgs {
             Format::NeedleRs => needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer)?,
         };
         let sizes: Vec<(String, usize)> = files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
-        write_directory(&self.out, files)?;
+        directory::write(&self.out, files, None)?;
         for (name, bytes) in sizes {
             print(format_args!("{:<20} {:.2} MB", self.out.join(name).display(), bytes as f64 / 1e6))?;
         }
