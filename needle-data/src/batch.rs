@@ -1,9 +1,12 @@
 //! Rows of ids as plain arrays.
 
+use serde::Serialize;
+
 use crate::encode::{EncodedExample, RetrievalPair};
+use crate::tokenizer::Tokenizer;
 
 /// What one training step reads. All arrays are row-major; 0 is padding in ids and segments alike.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Batch {
     /// Number of rows.
     pub rows: usize,
@@ -30,7 +33,7 @@ pub struct Batch {
 }
 
 /// Query `i` belongs to tool `i` and to no other: all tools of a batch are different.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RetrievalBatch {
     /// Number of pairs.
     pub pairs: usize,
@@ -97,6 +100,12 @@ impl Batch {
         (0..self.rows).step_by(rows).map(part).collect()
     }
 
+    /// What the encoder reads of each row, as text, for people.
+    pub fn rows_as_text(&self, tokenizer: &Tokenizer) -> Vec<String> {
+        let text = |row: &[i32]| tokenizer.decode(&row.iter().map(|&id| id as u32).collect::<Vec<_>>());
+        self.enc_ids.chunks(self.enc_len.max(1)).map(text).collect()
+    }
+
     /// Positions that hold a target.
     pub fn num_targets(&self) -> usize {
         self.dec_segments.iter().filter(|&&s| s != 0).count()
@@ -150,7 +159,7 @@ mod tests {
     use crate::encode::{EncodeConfig, Encoder};
     use crate::example::Example;
     use crate::synth::{Generator, SynthConfig};
-    use crate::tokenizer::{PAD_ID, Tokenizer, TokenizerConfig};
+    use crate::tokenizer::{PAD_ID, TokenizerConfig};
 
     fn examples(count: usize) -> Vec<Example> {
         Generator::new(SynthConfig { num_tools: (1, 3), brief: true, ..Default::default() })

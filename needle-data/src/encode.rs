@@ -195,6 +195,18 @@ impl<'a> Encoder<'a> {
         parts.collect()
     }
 
+    /// Encodes a row of any kind, in its own order.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_record(&self, record: &Record) -> Result<Vec<EncodedExample>, Problem> {
+        Ok(match record {
+            Record::ToolCall(example) => vec![self.encode(example, None)?],
+            Record::Question { query, seed_text, answer } => vec![self.encode_question(query, seed_text, answer)],
+            Record::Text(text) => self.encode_text(text),
+        })
+    }
+
     /// What the encoder reads for a query and offered tools, in their own order, and how many tokens were cut.
     pub fn prompt(&self, query: &str, tools: &[Tool]) -> (Vec<u32>, usize) {
         self.encoder_side(self.tokenizer.encode(query), &tools_text(tools, &NameMap::of(tools)))

@@ -242,8 +242,6 @@ fn encode(encoder: &Encoder<'_>, config: &LoaderConfig, item: &Item) -> Result<R
         Err(problem) => return Ok(Err(problem)),
     };
     Ok(match record {
-        Record::Text(text) => Ok(encoder.encode_text(&text)),
-        Record::Question { query, seed_text, answer } => Ok(vec![encoder.encode_question(&query, &seed_text, &answer)]),
         Record::ToolCall(mut example) => {
             let mut rng = stream(item.seed, &[]);
             if let Some(most) = config.max_offered_tools {
@@ -252,11 +250,13 @@ fn encode(encoder: &Encoder<'_>, config: &LoaderConfig, item: &Item) -> Result<R
             let shuffle_seed = config.shuffle_tools.then(|| rng.random());
             encoder.encode(&example, shuffle_seed).map(|example| vec![example])
         }
+        text => encoder.encode_record(&text),
     }
     .map(Encoded::Examples))
 }
 
-fn pack_examples(examples: Vec<EncodedExample>, sizes: &[RowSize]) -> Vec<PackedRow> {
+/// Packs examples into rows of `sizes`.
+pub fn pack_examples(examples: Vec<EncodedExample>, sizes: &[RowSize]) -> Vec<PackedRow> {
     let lengths: Vec<RowSize> = examples.iter().map(EncodedExample::size).collect();
     let mut examples: Vec<Option<EncodedExample>> = examples.into_iter().map(Some).collect();
     pack(&lengths, sizes)

@@ -13,21 +13,25 @@ pub enum TrainError {
         /// What is wrong, with the key.
         reason: String,
     },
-    /// The loss or a gradient is not a number.
+    /// The loss or a gradient was not a number, several steps in a row.
     #[error(
-        "step {step}: {what} is {value}; the learning rate may be too high (muon {muon_lr:.2e}, adamw {adamw_lr:.2e})"
+        "step {step}: {what}, {skipped} steps in a row; the learning rate may be too high (muon {muon_lr:.2e}, adamw \
+         {adamw_lr:.2e}); the batch is in {}",
+        batch.display()
     )]
     NonFinite {
-        /// The step.
+        /// The last of the steps.
         step: usize,
-        /// Loss or gradient norm.
-        what: &'static str,
-        /// NaN or an infinity.
-        value: f64,
+        /// What was not finite, and its value.
+        what: String,
+        /// Steps skipped in a row.
+        skipped: usize,
         /// Muon's rate at that step.
         muon_lr: f64,
         /// AdamW's rate at that step.
         adamw_lr: f64,
+        /// The last batch, for inspection.
+        batch: PathBuf,
     },
     /// A run's directory is not what the command needs.
     #[error("{}: {reason}", path.display())]

@@ -12,8 +12,12 @@
 //! | [`loss`] | weighted cross-entropy, z-loss, contrastive loss |
 //! | [`step`] | one step: batch to gradients |
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
+//! | [`memory`] | how much memory the process holds |
 //! | [`state`] | what must survive a restart |
-//! | [`track`] | what a run reports: progress bar and `metrics.jsonl` |
+//! | [`run_dir`] | where a run puts what it makes |
+//! | [`validation`] | what a run is measured by while it trains |
+//! | [`track`] | what a run reports: progress bar, `metrics.jsonl`, TensorBoard |
+//! | [`report`] | a run, or several, as one page to look at |
 //! | [`trainer`] | the loop |
 //! | [`quickstart`] | data to answered query in minutes |
 //! | [`cli`] | the `needle` command, one file a subcommand |
@@ -23,14 +27,18 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod loss;
+pub mod memory;
 pub mod optim;
 pub mod quickstart;
 pub mod recipe;
+pub mod report;
+pub mod run_dir;
 pub mod schedule;
 pub mod state;
 pub mod step;
 pub mod track;
 pub mod trainer;
+pub mod validation;
 
 pub use error::TrainError;
 pub use recipe::Recipe;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use needle_data::record::Record;
 use needle_data::stream::Sources;
 use needle_data::synth::{Generator, Part, SynthConfig};
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
@@ -13,7 +14,8 @@ use crate::device::{Device, Inference, Training};
 use crate::error::TrainError;
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
-use crate::trainer::{self, RunDir, RunOptions, Start};
+use crate::run_dir::RunDir;
+use crate::trainer::{self, RunOptions, Start};
 
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
@@ -116,7 +118,8 @@ pub fn run(
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
     let model = San::<Training>::new(&config, recipe.seed, device)?;
     let start = Start { config, model, tokenizer };
-    let outcome = trainer::train(start, recipe, &Sources::memory(data.train), &data.held_out, &run, options)?;
+    let held_out: Vec<Record> = data.held_out.into_iter().map(Record::ToolCall).collect();
+    let outcome = trainer::train(start, recipe, &Sources::memory(data.train), &held_out, &run, options)?;
 
     let trained = Checkpoint::<Inference>::load(&run.last(), device)?;
     let artifact = out.join("int4");

@@ -26,6 +26,8 @@ pub struct Recipe {
     pub steps: usize,
     /// Probability of dropping an element of an attention's output.
     pub dropout: f64,
+    /// Steps in a row that may be skipped because a loss or gradient is not finite, before the run ends.
+    pub max_skipped_steps: usize,
     /// The tokenizer to train, where no base checkpoint brings one.
     pub tokenizer: TokenizerConfig,
     /// Reading, cutting and packing.
@@ -40,6 +42,8 @@ pub struct Recipe {
     pub qat: QatConfig,
     /// Validation while training.
     pub eval: EvalConfig,
+    /// When the run is saved.
+    pub checkpoint: CheckpointConfig,
 }
 
 impl Default for Recipe {
@@ -50,6 +54,8 @@ impl Default for Recipe {
             steps: 1000,
             // The original's post-training; its pretraining has none.
             dropout: 0.1,
+            // One bad batch is bad luck; several in a row are a broken run.
+            max_skipped_steps: 3,
             tokenizer: TokenizerConfig::default(),
             data: DataRecipe::default(),
             optim: OptimConfig::default(),
@@ -57,6 +63,7 @@ impl Default for Recipe {
             loss: LossConfig::default(),
             qat: QatConfig::default(),
             eval: EvalConfig::default(),
+            checkpoint: CheckpointConfig::default(),
         }
     }
 }
@@ -284,6 +291,22 @@ impl Default for EvalConfig {
     }
 }
 
+/// When the run is saved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between saves, beside those at each validation, at the end and on a signal.
+    pub every_steps: Option<usize>,
+    /// Checkpoints kept: the newest is `last/`, those before it `step-N/`. The best is kept besides.
+    pub keep_last: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every_steps: Some(500), keep_last: 1 }
+    }
+}
+
 impl Recipe {
     /// Reads a recipe and applies overrides of the form `section.key=value`, value in TOML (a bare word is a string).
     ///
@@ -332,6 +355,7 @@ impl Recipe {
             ("data.files_at_once", self.data.files_at_once),
             ("data.threads", self.data.threads.unwrap_or(1)),
             ("loss.contrastive_every_steps", self.loss.contrastive_every_steps),
+            ("checkpoint.keep_last", self.checkpoint.keep_last),
             ("eval.batch_size", self.eval.batch_size),
             ("eval.max_tokens", self.eval.max_tokens),
         ];
@@ -362,6 +386,35 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+
+    /// The keys that differ from `other`, each with this recipe's value and the other's.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        fn flatten(value: &toml::Value, key: String, out: &mut std::collections::BTreeMap<String, String>) {
+            match value {
+                toml::Value::Table(table) => {
+                    for (name, value) in table {
+                        flatten(value, if key.is_empty() { name.clone() } else { format!("{key}.{name}") }, out);
+                    }
+                }
+                value => _ = out.insert(key, value.to_string()),
+            }
+        }
+        let flat = |recipe: &Self| {
+            let mut out = std::collections::BTreeMap::new();
+            if let Ok(value) = toml::Value::try_from(recipe) {
+                flatten(&value, String::new(), &mut out);
+            }
+            out
+        };
+        let (ours, theirs) = (flat(self), flat(other));
+        let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        let not_given = "not given".to_owned();
+        keys.into_iter()
+            .map(|key| (key, ours.get(key).unwrap_or(&not_given), theirs.get(key).unwrap_or(&not_given)))
+            .filter(|(_, ours, theirs)| ours != theirs)
+            .map(|(key, ours, theirs)| format!("{key} is {ours}, was {theirs}"))
+            .collect()
     }
 
     /// The recipe as a TOML file.

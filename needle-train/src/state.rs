@@ -33,6 +33,12 @@ pub struct Progress {
     pub cursor: Option<Cursor>,
     /// Best validation result so far.
     pub best: Option<f64>,
+    /// Steps skipped because a loss or gradient was not finite.
+    pub skipped_steps: usize,
+    /// Those of them that came last, in a row.
+    pub skipped_in_a_row: usize,
+    /// Updates that the optimizer made: steps less those skipped.
+    pub updates: usize,
     /// The run's recipe.
     pub recipe: Recipe,
 }
@@ -41,7 +47,16 @@ impl Progress {
     /// Before the first step.
     pub fn new(recipe: &Recipe) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { version, step: 0, cursor: None, best: None, recipe: recipe.clone() }
+        Self {
+            version,
+            step: 0,
+            cursor: None,
+            best: None,
+            skipped_steps: 0,
+            skipped_in_a_row: 0,
+            updates: 0,
+            recipe: recipe.clone(),
+        }
     }
 }
 
@@ -89,6 +104,6 @@ pub fn load<B: Backend>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::De
         let length = values.len();
         tensors.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
     }
-    optimizer.load_state(tensors, progress.step);
+    optimizer.load_state(tensors, progress.updates);
     Ok(progress)
 }

@@ -1,26 +1,33 @@
 //! The loop: batch -> losses and gradients -> clip -> update -> report; validation and saving now and then.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use needle_data::loader::{Loaded, Loader};
 use needle_data::prefetch::prefetch;
+use needle_data::record::Record;
 use needle_data::source::Counts;
 use needle_data::stream::{Sources, Windows};
-use needle_data::{EncodeConfig, Encoder, Example, Tokenizer};
+use needle_data::{Batch, DataError, EncodeConfig, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
-use needle_model::{FusedOps, San, SanConfig};
+use needle_model::{FusedOps, San, SanConfig, directory};
 
 use crate::error::TrainError;
+use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, evaluate};
 use crate::optim::{LearningRates, Optimizer, clip_global_norm};
 use crate::recipe::Recipe;
+use crate::report;
+use crate::run_dir::RunDir;
 use crate::state::{self, Progress};
 use crate::step::forward_backward;
 use crate::track::{Event, Tracker};
+use crate::validation::{Answered, Validation};
 
 /// What a run starts from.
 pub struct Start<AB: AutodiffBackend> {
@@ -32,47 +39,6 @@ pub struct Start<AB: AutodiffBackend> {
     pub tokenizer: Tokenizer,
 }
 
-/// Where a run puts what it makes: `last/` and `best/` checkpoints, `metrics.jsonl`, `recipe.toml`.
-#[derive(Debug, Clone)]
-pub struct RunDir(PathBuf);
-
-impl RunDir {
-    /// The run in `path`.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
-    }
-
-    /// The directory itself.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// The newest checkpoint, with the trainer's state.
-    pub fn last(&self) -> PathBuf {
-        self.0.join("last")
-    }
-
-    /// The checkpoint with the best validation result.
-    pub fn best(&self) -> PathBuf {
-        self.0.join("best")
-    }
-
-    /// One JSON object for each event.
-    pub fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.jsonl")
-    }
-
-    /// The recipe as it was used.
-    pub fn recipe(&self) -> PathBuf {
-        self.0.join("recipe.toml")
-    }
-
-    /// The best checkpoint, or the last where no validation chose one.
-    pub fn result(&self) -> PathBuf {
-        if self.best().exists() { self.best() } else { self.last() }
-    }
-}
-
 /// The limits at which a recipe cuts text.
 pub fn encode_config(recipe: &Recipe) -> EncodeConfig {
     EncodeConfig {
@@ -82,13 +48,15 @@ pub fn encode_config(recipe: &Recipe) -> EncodeConfig {
     }
 }
 
-/// How a run is watched and continued.
-#[derive(Debug, Clone, Copy, Default)]
+/// How a run is watched, continued and ended.
+#[derive(Debug, Clone, Default)]
 pub struct RunOptions {
     /// Goes on from `last/`.
     pub resume: bool,
     /// No bar and no lines.
     pub quiet: bool,
+    /// Once true, the run finishes its step, saves and ends.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What a run came to.
@@ -100,20 +68,24 @@ pub struct Outcome {
     pub train_seconds: f64,
     /// Where the rows went.
     pub counts: Counts,
+    /// The step after which it was asked to stop, if it did not get to its end.
+    pub stopped_at: Option<usize>,
 }
 
 /// Batches made ready ahead of the trainer.
 const PREFETCHED_BATCHES: usize = 4;
+/// Answers kept for the report.
+const SAMPLE_PREDICTIONS: usize = 100;
 
 /// Trains from `start` by `recipe` and writes the run to `run`.
 ///
 /// # Errors
-/// If no example can be used, a loss or gradient is not finite, or something cannot be written.
+/// If no example can be used, losses or gradients stay not finite, or something cannot be written.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
     data: &Sources,
-    validation: &[Example],
+    validation: &[Record],
     run: &RunDir,
     options: RunOptions,
 ) -> Result<Outcome, TrainError>
@@ -133,8 +105,13 @@ where
         let batches = prefetch(scope, PREFETCHED_BATCHES, loader);
         for loaded in batches.iter().take(recipe.steps - trainer.progress.step) {
             trainer.step(&loaded?)?;
-            if trainer.is_time_to_validate() {
-                trainer.validate_and_save()?;
+            if trainer.is_time(recipe.eval.every_steps) {
+                trainer.validate()?;
+            } else if trainer.is_time(recipe.checkpoint.every_steps) {
+                trainer.save(false)?;
+            }
+            if trainer.options.stop.load(Ordering::Relaxed) {
+                break;
             }
         }
         Ok::<(), TrainError>(())
@@ -146,12 +123,15 @@ where
 struct Trainer<'a, AB: AutodiffBackend> {
     recipe: &'a Recipe,
     encoder: &'a Encoder<'a>,
-    validation: &'a [Example],
+    validation: Validation,
     run: &'a RunDir,
+    options: RunOptions,
     config: SanConfig,
     model: San<AB>,
     optimizer: Optimizer<AB::InnerBackend>,
     progress: Progress,
+    /// Step of the checkpoint in `last/`.
+    saved_step: Option<usize>,
     tracker: Tracker,
     counts: Counts,
     began: Instant,
@@ -166,7 +146,7 @@ where
         start: Start<AB>,
         recipe: &'a Recipe,
         encoder: &'a Encoder<'a>,
-        validation: &'a [Example],
+        validation: &[Record],
         run: &'a RunDir,
         options: RunOptions,
     ) -> Result<Self, TrainError> {
@@ -177,18 +157,22 @@ where
             progress = resume(run, recipe, &mut optimizer, &model.device())?;
             model = Checkpoint::<AB>::load(&run.last(), &model.device())?.model;
         }
-        needle_data::file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
+        directory::clean_up(run.path())?;
+        file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
+        let tracker = Tracker::new(&run.metrics(), &run.tensorboard(), progress.step, recipe.steps, options.quiet)?;
         Ok(Self {
             recipe,
             encoder,
-            validation,
+            validation: Validation::new(validation, encoder, recipe),
             run,
             config: start.config,
             model,
             optimizer,
-            tracker: Tracker::new(&run.metrics(), progress.step, recipe.steps, options.quiet)?,
+            saved_step: options.resume.then_some(progress.step),
+            counts: progress.cursor.as_ref().map(|cursor| cursor.counts.clone()).unwrap_or_default(),
+            options,
             progress,
-            counts: Counts::default(),
+            tracker,
             began: Instant::now(),
             validating: Duration::ZERO,
         })
@@ -202,75 +186,132 @@ where
 
         let (losses, gradients) = forward_backward(&self.model, &loaded.batch, recipe, step);
         let (gradients, norm) = clip_global_norm(gradients, recipe.optim.clip_global_norm);
-        check_finite(step, losses.total, norm, rates)?;
-        self.model = self.optimizer.step(self.model.clone(), gradients, rates);
-
         self.progress.step = step;
         self.progress.cursor = Some(loaded.cursor.clone());
         self.counts.clone_from(&loaded.counts);
+        if let Some(what) = not_finite(losses.total, norm) {
+            return self.skip(what, rates, &loaded.batch);
+        }
+        self.model = self.optimizer.step(self.model.clone(), gradients, rates);
+        self.progress.updates += 1;
+        self.progress.skipped_in_a_row = 0;
         self.tracker.report(&Event::step(step, loaded.epoch, losses, norm, rates, &loaded.batch, self.began))
     }
 
-    fn is_time_to_validate(&self) -> bool {
-        let step = self.progress.step;
-        step < self.recipe.steps && self.recipe.eval.every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)))
-    }
-
-    fn evaluate(&self, precision: Precision, examples: &[Example]) -> Evaluation {
-        evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, &mut |_| {}).0
-    }
-
-    /// Saves `last/`, and `best/` if INT4 call F1 on the first validation examples is the best so far.
-    fn validate_and_save(&mut self) -> Result<(), TrainError> {
-        let pause = Instant::now();
-        let sample = &self.validation[..self.validation.len().min(self.recipe.eval.max_examples)];
-        let mut improved = false;
-        if !sample.is_empty() {
-            let evaluation = self.evaluate(Precision::Int4, sample);
-            let call_f1 = evaluation.score.call_f1;
-            improved = self.progress.best.is_none_or(|best| call_f1 >= best);
-            if improved {
-                self.progress.best = Some(call_f1);
-            }
-            self.tracker.report(&Event::Validation { step: self.progress.step, evaluation })?;
+    /// Leaves a step out: weights and moments stay as they are. Several in a row end the run.
+    fn skip(&mut self, what: String, rates: LearningRates, batch: &Batch) -> Result<(), TrainError> {
+        self.progress.skipped_steps += 1;
+        self.progress.skipped_in_a_row += 1;
+        let (step, skipped) = (self.progress.step, self.progress.skipped_in_a_row);
+        self.tracker.report(&Event::Skipped { step, what: what.clone() })?;
+        if skipped <= self.recipe.max_skipped_steps {
+            return Ok(());
         }
+        let path = self.run.path().join("not_finite.json");
+        let text = serde_json::to_vec(&serde_json::json!({
+            "step": step, "what": what, "cursor": self.progress.cursor, "batch": batch,
+            "texts": batch.rows_as_text(self.encoder.tokenizer()),
+        }));
+        file::write_atomically(&path, &text.map_err(|e| DataError::io(&path, e.into()))?)?;
+        Err(TrainError::NonFinite { step, what, skipped, muon_lr: rates.muon, adamw_lr: rates.adamw, batch: path })
+    }
+
+    fn is_time(&self, every_steps: Option<usize>) -> bool {
+        let step = self.progress.step;
+        step < self.recipe.steps && every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)))
+    }
+
+    fn evaluate(&self, precision: Precision, examples: &[Example]) -> (Evaluation, Vec<Prediction>) {
+        evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, &mut |_| {})
+    }
+
+    /// Measures, and saves `last/`, and `best/` if the result is the best so far: INT4 call F1 on the first validation
+    /// examples, or where there are none the loss at INT4.
+    fn validate(&mut self) -> Result<(), TrainError> {
+        let pause = Instant::now();
+        let step = self.progress.step;
+        let mut result = None;
+        let loss = |precision| self.validation.loss(&self.model.valid(), precision, self.recipe);
+        if let (Some(f32), Some(int4)) = (loss(Precision::F32), loss(Precision::Int4)) {
+            result = Some(-int4);
+            let event = Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 };
+            self.tracker.report(&event)?;
+        }
+        let sample = &self.validation.examples[..self.validation.examples.len().min(self.recipe.eval.max_examples)];
+        if !sample.is_empty() {
+            let (evaluation, predictions) = self.evaluate(Precision::Int4, sample);
+            result = Some(evaluation.score.call_f1);
+            self.write_predictions(sample, &predictions)?;
+            self.tracker.report(&Event::Validation { step, evaluation })?;
+        }
+        let improved = result.is_some_and(|result| self.progress.best.is_none_or(|best| result >= best));
+        if improved {
+            self.progress.best = result;
+        }
+        self.save(improved)?;
+        report::write(std::slice::from_ref(self.run), &self.run.report())?;
+        self.validating += pause.elapsed();
+        Ok(())
+    }
+
+    fn write_predictions(&self, examples: &[Example], predictions: &[Prediction]) -> Result<(), TrainError> {
+        let path = self.run.predictions();
+        let mut lines = String::new();
+        for (example, prediction) in examples.iter().zip(predictions).take(SAMPLE_PREDICTIONS) {
+            let line = serde_json::to_string(&Answered::new(example, prediction));
+            lines.push_str(&line.map_err(|e| DataError::io(&path, e.into()))?);
+            lines.push('\n');
+        }
+        Ok(file::write_atomically(&path, lines.as_bytes())?)
+    }
+
+    /// Saves weights and state as one unit to `last/`, and to `best/` too if it is.
+    fn save(&mut self, is_best: bool) -> Result<(), TrainError> {
         let checkpoint = Checkpoint {
             config: self.config.clone(),
             model: self.model.valid(),
             tokenizer: self.encoder.tokenizer().clone(),
         };
-        let state = state::to_files(&self.progress, &self.optimizer)?;
-        checkpoint.save(&self.run.last(), &state)?;
-        if improved {
-            checkpoint.save(&self.run.best(), &state)?;
+        let files = checkpoint.to_files(&state::to_files(&self.progress, &self.optimizer)?)?;
+        if is_best {
+            directory::write(&self.run.best(), files.clone(), None)?;
         }
-        self.validating += pause.elapsed();
+        self.run.save_last(files, self.saved_step, self.recipe.checkpoint.keep_last)?;
+        self.saved_step = Some(self.progress.step);
         Ok(())
     }
 
     fn finish(mut self) -> Result<Outcome, TrainError> {
         let train_seconds = (self.began.elapsed() - self.validating).as_secs_f64();
-        self.validate_and_save()?;
-        self.tracker.finish();
-        let validation = match self.validation {
-            [] => Vec::new(),
-            all => [Precision::F32, Precision::Int4].map(|precision| self.evaluate(precision, all)).to_vec(),
-        };
-        for evaluation in &validation {
-            self.tracker.report(&Event::Validation { step: self.progress.step, evaluation: evaluation.clone() })?;
+        let step = self.progress.step;
+        let stopped_at = (step < self.recipe.steps).then_some(step);
+        let mut validation = Vec::new();
+        if stopped_at.is_some() {
+            // Whoever asks a run to stop does not wait for its validation.
+            self.save(false)?;
+        } else {
+            self.validate()?;
+            if !self.validation.examples.is_empty() {
+                for precision in [Precision::F32, Precision::Int4] {
+                    let (evaluation, _) = self.evaluate(precision, &self.validation.examples);
+                    self.tracker.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
+                    validation.push(evaluation);
+                }
+            }
+            report::write(std::slice::from_ref(self.run), &self.run.report())?;
         }
+        self.tracker.finish();
         self.tracker.message(&format!("while training: {}", self.counts));
-        Ok(Outcome { validation, train_seconds, counts: self.counts })
+        if self.progress.skipped_steps > 0 {
+            self.tracker.message(&format!("{} steps left out: not finite", self.progress.skipped_steps));
+        }
+        Ok(Outcome { validation, train_seconds, counts: self.counts, stopped_at })
     }
 }
 
-fn check_finite(step: usize, loss: f64, norm: f64, rates: LearningRates) -> Result<(), TrainError> {
-    for (what, value) in [("the loss", loss), ("the gradient's length", norm)] {
-        if !value.is_finite() {
-            return Err(TrainError::NonFinite { step, what, value, muon_lr: rates.muon, adamw_lr: rates.adamw });
-        }
-    }
-    Ok(())
+fn not_finite(loss: f64, norm: f64) -> Option<String> {
+    let found = [("the loss", loss), ("the gradient's length", norm)].into_iter().find(|(_, value)| !value.is_finite());
+    found.map(|(what, value)| format!("{what} is {value}"))
 }
 
 fn resume<B: burn::tensor::backend::Backend>(
@@ -279,16 +320,21 @@ fn resume<B: burn::tensor::backend::Backend>(
     optimizer: &mut Optimizer<B>,
     device: &B::Device,
 ) -> Result<Progress, TrainError> {
-    let error = |reason: String| TrainError::Run { path: run.path().to_owned(), reason };
+    let error = |reason: String| TrainError::Run { path: PathBuf::from(run.path()), reason };
     if !run.last().exists() {
         return Err(error("there is no run to resume here (no last/); leave out --resume to start one".into()));
     }
     let progress = state::load(&run.last(), optimizer, device)?;
-    if progress.recipe != *recipe {
-        let lines = |recipe: &Recipe| recipe.to_toml().lines().map(str::to_owned).collect::<Vec<_>>();
-        let (before, now) = (lines(&progress.recipe), lines(recipe));
-        let changed: Vec<&str> = now.iter().filter(|line| !before.contains(line)).map(String::as_str).collect();
-        return Err(error(format!("the recipe is not that of the run; different: {}", changed.join(", "))));
+    let changed = recipe.differences(&progress.recipe);
+    if !changed.is_empty() {
+        return Err(error(format!("the recipe is not that of the run; different: {}", changed.join("; "))));
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    if progress.version != version {
+        tracing::warn!(
+            "the run was begun by needle {}, this is {version}: it may not go on to the same bits",
+            progress.version
+        );
     }
     Ok(progress)
 }

@@ -172,29 +172,130 @@ fn golden_vectors_have_the_documented_shapes_and_bad_inputs_are_named() {
     assert!(place.fails(1, &["golden", "run/last", "--inputs", &half, "--out", "x"]).contains("tgt"));
 }
 
-#[test]
-fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
-    let place = Workplace::with_model();
-    let train =
-        ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "killed", "-q", "--set", "steps=60"];
-    place.ok(&[&train[..5], &["--out", "whole", "-q", "--set", "steps=60"]].concat());
+/// A run that saves often, on streamed data, with everything on that has a state.
+const LONG_RUN: [&str; 14] = [
+    "train",
+    "--config",
+    "recipe.toml",
+    "--data",
+    "data.jsonl.gz",
+    "--val",
+    "data.jsonl",
+    "-q",
+    "--set",
+    "steps=60",
+    "--set",
+    "checkpoint.every_steps=3",
+    "--set",
+    "checkpoint.keep_last=2",
+];
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_needle"));
-    let mut child = child.args(train).current_dir(place.0.path()).spawn().unwrap();
-    while !place.path("killed/last").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first save");
-        std::thread::sleep(std::time::Duration::from_millis(2));
+impl Workplace {
+    fn with_long_run(&self) {
+        let bytes = std::fs::read(self.path("data.jsonl")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &bytes).unwrap();
+        std::fs::write(self.path("data.jsonl.gz"), packed.finish().unwrap()).unwrap();
+        self.ok(&[&LONG_RUN[..], &["--out", "whole"]].concat());
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let stopped_at = place.json(&["info", "killed/last", "--json"])["trainer"]["step"].as_u64().unwrap();
-    assert!(stopped_at < 60);
 
-    place.ok(&[&train[..], &["--resume"]].concat());
-    assert!(weights(&place.path("killed/last")) == weights(&place.path("whole/last")), "stopped at {stopped_at}");
-    let steps =
-        |run: &str| std::fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap().matches("\"step\"").count();
-    assert_eq!(steps("killed"), steps("whole"), "one line a step");
+    fn start(&self, args: &[&str]) -> std::process::Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_needle"));
+        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn steps(&self, run: &str) -> usize {
+        let metrics = std::fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
+        metrics.matches("\"event\":\"step\"").count()
+    }
+}
+
+#[test]
+fn a_run_killed_again_and_again_ends_with_the_weights_of_an_uninterrupted_one() {
+    let place = Workplace::with_model();
+    place.with_long_run();
+    let (mut kills, mut stopped_at) = (0, Vec::new());
+    for round in 0u64.. {
+        let resume = if place.path("killed/last").exists() { &["--resume"][..] } else { &[] };
+        let mut child = place.start(&[&LONG_RUN[..], &["--out", "killed"], resume].concat());
+        // Other moments each time: while it starts, steps, validates and saves.
+        std::thread::sleep(std::time::Duration::from_millis(40 + 97 * round % 400));
+        if kills < 8 && child.try_wait().unwrap().is_none() {
+            child.kill().unwrap();
+            kills += 1;
+        }
+        let status = child.wait().unwrap();
+        for checkpoint in ["last", "best"] {
+            if place.path(&format!("killed/{checkpoint}")).exists() {
+                let step = &place.json(&["info", &format!("killed/{checkpoint}"), "--json"])["trainer"]["step"];
+                stopped_at.push(step.as_u64().expect("every checkpoint is readable"));
+            }
+        }
+        if status.success() {
+            break;
+        }
+        assert!(round < 40, "{stopped_at:?}");
+    }
+    assert!(kills > 0);
+    assert!(weights(&place.path("killed/last")) == weights(&place.path("whole/last")), "{kills} kills, {stopped_at:?}");
+    assert_eq!(place.steps("killed"), place.steps("whole"), "one line a step");
+    let left: Vec<_> = std::fs::read_dir(place.path("killed")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
+    assert!(left.iter().any(|name| name.to_string_lossy().starts_with("step-")), "{left:?}");
+}
+
+#[test]
+fn a_signal_finishes_the_step_saves_and_says_how_to_go_on() {
+    let place = Workplace::with_model();
+    place.with_long_run();
+    let args = [&LONG_RUN[..], &["--out", "stopped", "--set", "checkpoint.every_steps=1000"]].concat();
+    let child = place.start(&args);
+    while !place.path("stopped/metrics.jsonl").exists() || place.steps("stopped") < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("stopped and saved after step") && text.contains("--resume"), "{text}");
+    place.ok(&[&args[..], &["--resume"]].concat());
+    assert!(weights(&place.path("stopped/last")) == weights(&place.path("whole/last")), "{text}");
+
+    let changed = place.fails(1, &[&args[..], &["--resume", "--set", "optim.muon_lr=0.5", "--seed", "9"]].concat());
+    assert!(changed.contains("optim.muon_lr is 0.5, was 0.02; seed is 9, was 0"), "{changed}");
+}
+
+#[test]
+fn text_is_pretrained_on_and_the_result_is_a_base_for_calls() {
+    let place = Workplace::with_model();
+    let text = |i: usize| format!("{{\"text\":\"line {i} of a text that goes on for a while and then ends\"}}\n");
+    place.write("text.jsonl", &(0..80).map(text).collect::<String>());
+    let pretrain =
+        ["pretrain", "--config", "recipe.toml", "--data", "text.jsonl", "--val", "text.jsonl", "--out", "pre"];
+    let output = place.needle(&[&pretrain[..], &["--tokenizer", "run/last"]].concat());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && log.contains("validation loss") && log.contains("at int4"), "{log}");
+    let train = ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--base", "pre/best", "--out", "post"];
+    let output = place.needle(&train);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && log.contains("retrieval head: the one of pre/best"), "{log}");
+
+    let page = place.ok(&["report", "pre", "post", "--out", "both.html"]);
+    assert_eq!(page.trim(), "both.html");
+    let page = std::fs::read_to_string(place.path("both.html")).unwrap();
+    assert!(page.contains("pre f32") && page.contains("post") && page.contains("<svg"));
+    assert!(std::fs::read_to_string(place.path("post/report.html")).unwrap().contains("what is wrong"));
+    assert!(place.path("post/tensorboard").read_dir().unwrap().count() > 0);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_that_names_it() {
+    let place = Workplace::with_model();
+    place.write("file", "");
+    let train = ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "file/run"];
+    let error = place.fails(1, &train);
+    assert!(error.contains("file/run"), "{error}");
 }
 
 #[test]
@@ -354,7 +455,9 @@ fn every_command_explains_itself() {
     let place = Workplace::new();
     for command in [
         &["quickstart"][..],
+        &["pretrain"],
         &["train"],
+        &["report"],
         &["eval"],
         &["run"],
         &["retrieve"],

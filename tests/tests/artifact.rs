@@ -89,7 +89,7 @@ fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
     data.train.truncate(2000);
     data.held_out.truncate(EXAMPLES);
     let held_out = data.held_out.clone();
-    let options = RunOptions { resume: false, quiet: true };
+    let options = RunOptions { quiet: true, ..RunOptions::default() };
     let report = quickstart::run(dir.path(), &recipe, data, &Default::default(), options).unwrap();
     assert_same_answers(&report.run.last(), &report.artifact, &held_out);
 }

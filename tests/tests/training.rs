@@ -5,6 +5,7 @@
 use burn::module::AutodiffModule;
 use burn_flex::Flex;
 use needle_data::loader::Loader;
+use needle_data::record::Record;
 use needle_data::stream::{Sources, Windows};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::{Batch, EncodedExample, Encoder, Example, Tokenizer};
@@ -13,10 +14,13 @@ use needle_model::{San, SanConfig};
 use needle_train::device::Training;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
 use needle_train::recipe::Recipe;
+use needle_train::run_dir::RunDir;
 use needle_train::step::forward_backward;
-use needle_train::trainer::{RunDir, RunOptions, Start, encode_config, train};
+use needle_train::trainer::{RunOptions, Start, encode_config, train};
 
-const QUIET: RunOptions = RunOptions { resume: false, quiet: true };
+fn quiet() -> RunOptions {
+    RunOptions { quiet: true, ..RunOptions::default() }
+}
 
 fn recipe(overrides: &[&str]) -> Recipe {
     let text = r#"
@@ -72,6 +76,10 @@ fn assert_same_gradients(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) {
 
 fn memory(examples: &[Example]) -> Sources {
     Sources::memory(examples.to_vec())
+}
+
+fn records(examples: &[Example]) -> Vec<Record> {
+    examples.iter().cloned().map(Record::ToolCall).collect()
 }
 
 fn first_batch(encoder: &Encoder<'_>, examples: &[Example], recipe: &Recipe) -> Batch {
@@ -141,13 +149,13 @@ fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, recipe: &Recipe, options| {
         let run = RunDir::new(dir.path().join(name));
-        train(start(&examples, recipe), recipe, &memory(&examples), &examples[..4], &run, options).unwrap();
+        train(start(&examples, recipe), recipe, &memory(&examples), &records(&examples[..4]), &run, options).unwrap();
         (std::fs::read(run.last().join("model.safetensors")).unwrap(), std::fs::read_to_string(run.metrics()).unwrap())
     };
     let whole_recipe = recipe(&["dropout=0.1"]);
-    let (whole, metrics) = run("whole", &whole_recipe, QUIET);
-    assert_eq!(whole, run("again", &whole_recipe, QUIET).0);
-    assert_ne!(whole, run("other", &recipe(&["dropout=0.1", "seed=9"]), QUIET).0);
+    let (whole, metrics) = run("whole", &whole_recipe, quiet());
+    assert_eq!(whole, run("again", &whole_recipe, quiet()).0);
+    assert_ne!(whole, run("other", &recipe(&["dropout=0.1", "seed=9"]), quiet()).0);
 
     assert_eq!(metrics.lines().filter(|l| l.contains("\"event\":\"step\"")).count(), 6);
 }
@@ -157,16 +165,16 @@ fn a_changed_recipe_is_not_resumed() {
     let examples = examples(30);
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::new(dir.path().join("run"));
-    let options = RunOptions { resume: true, quiet: true };
+    let options = || RunOptions { resume: true, ..quiet() };
     let first = recipe(&[]);
     let error =
-        train(start(&examples, &first), &first, &memory(&examples), &[], &run, options).unwrap_err().to_string();
+        train(start(&examples, &first), &first, &memory(&examples), &[], &run, options()).unwrap_err().to_string();
     assert!(error.contains("no run to resume"), "{error}");
-    train(start(&examples, &first), &first, &memory(&examples), &[], &run, QUIET).unwrap();
+    train(start(&examples, &first), &first, &memory(&examples), &[], &run, quiet()).unwrap();
     let changed = recipe(&["optim.muon_lr=0.01"]);
     let error =
-        train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options).unwrap_err().to_string();
-    assert!(error.contains("muon_lr = 0.01"), "{error}");
+        train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options()).unwrap_err().to_string();
+    assert!(error.contains("optim.muon_lr is 0.01, was 0.02"), "{error}");
 }
 
 #[test]
@@ -175,8 +183,14 @@ fn a_rate_that_breaks_the_model_ends_the_run_with_the_step_and_the_rate() {
     let dir = tempfile::tempdir().unwrap();
     let wild = recipe(&["optim.muon_lr=1e30", "optim.adamw_lr=1e30", "steps=20"]);
     let run = RunDir::new(dir.path().join("run"));
-    let error = train(start(&examples, &wild), &wild, &memory(&examples), &[], &run, QUIET).unwrap_err().to_string();
-    assert!(error.starts_with("step ") && error.contains("muon 1.00e30"), "{error}");
+    let error = train(start(&examples, &wild), &wild, &memory(&examples), &[], &run, quiet()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("step ") && error.contains("muon 1.00e30") && error.contains("4 steps in a row"),
+        "{error}"
+    );
+    let batch: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(run.path().join("not_finite.json")).unwrap()).unwrap();
+    assert!(batch["batch"]["enc_ids"].is_array() && batch["texts"][0].is_string() && batch["cursor"].is_object());
 }
 
 #[test]
@@ -185,10 +199,11 @@ fn answers_too_long_for_the_decoder_are_counted_and_an_empty_set_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let short = recipe(&["data.row_dec_tokens=4"]);
     let run = RunDir::new(dir.path().join("run"));
-    let error = train(start(&examples, &short), &short, &memory(&examples), &[], &run, QUIET).unwrap_err().to_string();
+    let error =
+        train(start(&examples, &short), &short, &memory(&examples), &[], &run, quiet()).unwrap_err().to_string();
     assert!(error.contains("the decoder reads 4"), "{error}");
     let whole = recipe(&[]);
-    let error = train(start(&examples, &whole), &whole, &memory(&[]), &[], &run, QUIET).unwrap_err().to_string();
+    let error = train(start(&examples, &whole), &whole, &memory(&[]), &[], &run, quiet()).unwrap_err().to_string();
     assert!(error.contains("no rows"), "{error}");
 }
 

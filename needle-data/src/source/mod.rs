@@ -374,25 +374,41 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// Reads all tool-call examples of all files into memory.
+/// Reads all rows of all files into memory.
 ///
 /// # Errors
 /// A file that cannot be read or has no row at all; the first bad row unless `on_bad_row` is [`OnBadRow::Skip`].
+pub fn load_records<P: AsRef<Path>>(patterns: &[P], on_bad_row: OnBadRow) -> Result<(Vec<Record>, Counts), DataError> {
+    load(patterns, on_bad_row, Ok)
+}
+
+/// Reads all tool-call examples of all files into memory.
+///
+/// # Errors
+/// As [`load_records`]; text to pretrain on is a bad row.
 pub fn load_examples<P: AsRef<Path>>(
     patterns: &[P],
     on_bad_row: OnBadRow,
 ) -> Result<(Vec<Example>, Counts), DataError> {
+    load(patterns, on_bad_row, |record| match record {
+        Record::ToolCall(example) => Ok(example),
+        _ => Err(Problem::new("line", ProblemCode::BadField, "text to pretrain on, expected a tool-call example")),
+    })
+}
+
+fn load<P: AsRef<Path>, T>(
+    patterns: &[P],
+    on_bad_row: OnBadRow,
+    convert: impl Fn(Record) -> Result<T, Problem>,
+) -> Result<(Vec<T>, Counts), DataError> {
     let mut loaded = Vec::new();
     let mut counts = Counts::default();
     for row in rows(patterns)? {
         let row = row?;
-        let example = row.record().and_then(|record| match record {
-            Record::ToolCall(example) => Ok(example),
-            _ => Err(Problem::new("line", ProblemCode::BadField, "text to pretrain on, expected a tool-call example")),
-        });
-        counts.add(&example);
-        match example {
-            Ok(example) => loaded.push(example),
+        let converted = row.record().and_then(&convert);
+        counts.add(&converted);
+        match converted {
+            Ok(converted) => loaded.push(converted),
             Err(problem) if on_bad_row == OnBadRow::Fail => {
                 return Err(DataError::Row { place: row.place, problem });
             }

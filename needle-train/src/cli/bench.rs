@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::tokenizer::load_tokenizer;
 use super::{Global, print, print_json};
+use crate::memory::peak_rss_mb;
 use crate::recipe::Recipe;
 use crate::trainer::encode_config;
 
@@ -248,11 +249,4 @@ impl DataArgs {
         let fill = meter.tokens as f64 / positions.max(1) as f64;
         Ok((meter.stage("files to batches", threads), fill))
     }
-}
-
-/// The most memory that this process has held, where the system tells.
-fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kb| kb / 1e3)
 }

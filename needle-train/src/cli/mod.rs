@@ -6,7 +6,9 @@ pub mod eval;
 pub mod export;
 pub mod golden;
 pub mod info;
+pub mod pretrain;
 pub mod quickstart;
+pub mod report;
 pub mod retrieve;
 pub mod run;
 pub mod tokenizer;
@@ -73,10 +75,12 @@ impl Global {
 #[derive(Subcommand)]
 enum Command {
     Quickstart(quickstart::QuickstartArgs),
+    Pretrain(pretrain::PretrainArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Run(run::RunArgs),
     Retrieve(retrieve::RetrieveArgs),
+    Report(report::ReportArgs),
     Info(info::InfoArgs),
     Golden(golden::GoldenArgs),
     Export(export::ExportArgs),
@@ -105,10 +109,12 @@ impl Cli {
         let global = &self.global;
         match self.command {
             Command::Quickstart(args) => args.run(global),
+            Command::Pretrain(args) => args.run(global),
             Command::Train(args) => args.run(global),
             Command::Eval(args) => args.run(global),
             Command::Run(args) => args.run(global),
             Command::Retrieve(args) => args.run(global),
+            Command::Report(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Golden(args) => args.run(global),
             Command::Export(args) => args.run(global),

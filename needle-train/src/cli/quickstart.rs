@@ -37,7 +37,7 @@ impl QuickstartArgs {
             tracing::info!("     {:?} -> {}", example.query, serde_json::to_string(&example.answers)?);
         }
         tracing::info!("2/4  training tokenizer and model ({} steps)", recipe.steps);
-        let options = RunOptions { resume: false, quiet: global.quiet };
+        let options = RunOptions { quiet: global.quiet, ..RunOptions::default() };
         let report = quickstart::run(&self.out, &recipe, data, &device, options)?;
 
         tracing::info!("3/4  evaluated on held-out examples, exported");
@@ -58,14 +58,14 @@ impl QuickstartArgs {
         }
         let run = report.run.last();
         print(format_args!(
-            "\ncheckpoint      {}\nINT4 artifact   {}\nmetrics         {}\n\nTry next:\n  needle run {} --query \"remind me to water \
+            "\ncheckpoint      {}\nINT4 artifact   {}\nreport          {}\n\nTry next:\n  needle run {} --query \"remind me to water \
              the plants at 8 pm\" --tools '[{{\"name\":\"set_reminder\",\"description\":\"Remind the user of something\",\
              \"parameters\":{{\"text\":{{\"type\":\"string\",\"required\":true}},\"time\":{{\"type\":\"string\",\"required\":\
              true}}}}}}]'\n  needle data synth --count 5\n  needle train --config configs/finetune.toml --data YOURS.jsonl --base {} \
              --out runs/yours",
             run.display(),
             report.artifact.display(),
-            report.run.metrics().display(),
+            report.run.report().display(),
             run.display(),
             run.display(),
         ))?;

@@ -1,11 +1,14 @@
 //! `needle train`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use needle_data::source::load_examples;
+use needle_data::record::Record;
+use needle_data::source::{load_examples, load_records};
 use needle_data::split::split_by_tool;
 use needle_data::stream::Sources;
-use needle_data::{DataError, Example, Tokenizer};
+use needle_data::{DataError, Tokenizer};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{San, SanConfig};
 
@@ -14,7 +17,8 @@ use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
 use crate::device::{Device, Training};
 use crate::recipe::Recipe;
-use crate::trainer::{self, RunDir, RunOptions, Start};
+use crate::run_dir::RunDir;
+use crate::trainer::{self, RunOptions, Start};
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]
@@ -27,31 +31,31 @@ use crate::trainer::{self, RunDir, RunOptions, Start};
 pub struct TrainArgs {
     /// Recipe (TOML)
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; without it, the recipe's data.sources
     #[arg(long, num_args = 1.., value_name = "PATH")]
-    data: Vec<PathBuf>,
+    pub(super) data: Vec<PathBuf>,
     /// Examples to validate on; without it, a twelfth of each tool's examples in --data is held out
     #[arg(long, value_name = "FILE")]
-    val: Option<PathBuf>,
+    pub(super) val: Option<PathBuf>,
     /// Directory of the run
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Checkpoint to start from; its sizes and tokenizer replace the recipe's
     #[arg(long, value_name = "CHECKPOINT")]
-    base: Option<PathBuf>,
+    pub(super) base: Option<PathBuf>,
     /// Tokenizer to use: a tokenizer.json or SentencePiece .model; without it, one is trained on the data
     #[arg(long, value_name = "FILE", conflicts_with = "base")]
-    tokenizer: Option<PathBuf>,
+    pub(super) tokenizer: Option<PathBuf>,
     /// Go on with the run in --out
     #[arg(long)]
-    resume: bool,
+    pub(super) resume: bool,
     /// Leave out bad rows, and say how many and why
     #[arg(long)]
-    skip_invalid: bool,
+    pub(super) skip_invalid: bool,
     /// Override a setting of the recipe, as key=value
     #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub(super) set: Vec<String>,
 }
 
 impl TrainArgs {
@@ -66,13 +70,21 @@ impl TrainArgs {
         let run = RunDir::new(&self.out);
         let start = self.start(&recipe, &train, &run, &device)?;
         tracing::info!("{} parameters", start.config.num_params_with_head());
-        let options = RunOptions { resume: self.resume, quiet: global.quiet };
+        let options = RunOptions { resume: self.resume, quiet: global.quiet, stop: stop_on_signal()? };
         let outcome =
             trainer::train(start, &recipe, &train, &validation, &run, options).map_err(|e| with_hint(e.into()))?;
+        if let Some(step) = outcome.stopped_at {
+            print(format_args!(
+                "stopped and saved after step {step} of {}; the same command with --resume goes on",
+                recipe.steps
+            ))?;
+            return Ok(true);
+        }
         print(format_args!(
-            "trained in {:.0} s; best checkpoint in {}",
+            "trained in {:.0} s; best checkpoint in {}, curves and answers in {}",
             outcome.train_seconds,
-            run.result().display()
+            run.result().display(),
+            run.report().display()
         ))?;
         if !outcome.validation.is_empty() {
             print(table(&outcome.validation))?;
@@ -81,7 +93,7 @@ impl TrainArgs {
     }
 
     /// What to train on and what to validate on.
-    fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Example>)> {
+    fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Record>)> {
         let on_bad_row = recipe.data.on_bad_row;
         let sources = match (self.data.as_slice(), recipe.data.sources.as_slice()) {
             ([], []) => anyhow::bail!("nothing to train on: name files by --data, or [[data.sources]] in the recipe"),
@@ -89,12 +101,12 @@ impl TrainArgs {
             (paths, _) => Sources::files(paths)?,
         };
         if let Some(path) = &self.val {
-            let (validation, counts) = load_examples(&[path], on_bad_row)?;
+            let (validation, counts) = load_records(&[path], on_bad_row)?;
             tracing::info!("validation: {counts}");
             return Ok((sources, validation));
         }
         let first = sources.rows().next().transpose()?.and_then(|row| row.record().ok());
-        let is_text = !matches!(first, None | Some(needle_data::record::Record::ToolCall(_)));
+        let is_text = !matches!(first, None | Some(Record::ToolCall(_)));
         if self.data.is_empty() || is_text || sources.is_packed() {
             tracing::warn!("no --val: the run is not validated while it trains");
             return Ok((sources, Vec::new()));
@@ -105,15 +117,23 @@ impl TrainArgs {
         let pick = |part: &[usize]| part.iter().map(|&i| train[i].clone()).collect::<Vec<_>>();
         let (held_out, rest) = (pick(&split.validation), pick(&[split.train, split.test].concat()));
         tracing::info!("no --val: {} of {} examples held out to validate on", held_out.len(), train.len());
-        Ok((Sources::memory(rest), held_out))
+        Ok((Sources::memory(rest), held_out.into_iter().map(Record::ToolCall).collect()))
     }
 
     /// The model to begin with: the run's own, the base, or a new one.
     fn start(&self, recipe: &Recipe, data: &Sources, run: &RunDir, device: &Device) -> anyhow::Result<Start<Training>> {
         let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
         if let Some(base) = existing.or(self.base.clone()) {
-            let Checkpoint { config, model, tokenizer } = Checkpoint::<Training>::load(&base, device)?;
+            let Checkpoint { mut config, mut model, tokenizer } = Checkpoint::<Training>::load(&base, device)?;
             tracing::info!("starting from {}", base.display());
+            if model.retrieval_head.is_some() {
+                tracing::info!("retrieval head: the one of {}", base.display());
+            } else if recipe.loss.contrastive_weight > 0.0 {
+                // The preset's width; the base has none of its own.
+                config.contrastive_dim = SanConfig::preset(&recipe.model)?.contrastive_dim;
+                model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
+                tracing::info!("retrieval head: a new one, {} has none", base.display());
+            }
             return Ok(Start { config, model, tokenizer });
         }
         let tokenizer: Tokenizer = match &self.tokenizer {
@@ -128,6 +148,20 @@ impl TrainArgs {
         let model = San::new(&config, recipe.seed, device)?;
         Ok(Start { config, model, tokenizer })
     }
+}
+
+/// A flag that Ctrl-C and SIGTERM set; a second signal ends the process at once.
+pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            // As a shell counts an interrupt.
+            std::process::exit(130);
+        }
+        eprintln!("\nfinishing the step and saving; once more to end at once");
+    })?;
+    Ok(stop)
 }
 
 /// Tells what to do about a bad row.

@@ -1,5 +1,6 @@
 //! How good a model is: predictions, the one scorer, retrieval metrics.
 
+pub mod mistake;
 pub mod predict;
 pub mod retrieval;
 pub mod score;

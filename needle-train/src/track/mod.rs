@@ -1,4 +1,6 @@
-//! What a run reports, as events: a bar on the terminal and lines in `metrics.jsonl`.
+//! What a run reports, as events: a bar on the terminal, lines in `metrics.jsonl`, and files for TensorBoard.
+
+mod tensorboard;
 
 use std::fs::File;
 use std::io::Write;
@@ -11,8 +13,10 @@ use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::eval::Evaluation;
+use crate::memory::rss_mb;
 use crate::optim::LearningRates;
 use crate::step::StepLosses;
+use tensorboard::EventFile;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize)]
@@ -40,7 +44,23 @@ pub enum Event {
         /// Seconds since the run (or its resumption) began.
         seconds: f64,
     },
-    /// A validation was made.
+    /// A step was left out: its loss or gradient was not finite.
+    Skipped {
+        /// Steps done.
+        step: usize,
+        /// What was not finite, and its value.
+        what: String,
+    },
+    /// The loss on validation examples was computed.
+    ValidationLoss {
+        /// Steps done.
+        step: usize,
+        /// Weighted cross-entropy at f32.
+        validation_loss_f32: f64,
+        /// The same with the weights that ship.
+        validation_loss_int4: f64,
+    },
+    /// Validation examples were answered.
     Validation {
         /// Steps done.
         step: usize,
@@ -80,6 +100,7 @@ pub struct Tracker {
     bar: ProgressBar,
     metrics: File,
     path: PathBuf,
+    tensorboard: EventFile,
     /// Exponential means of what jumps from step to step.
     loss: Smoothed,
     tokens_per_second: Smoothed,
@@ -103,11 +124,12 @@ impl Smoothed {
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 impl Tracker {
-    /// Writes metrics to `path`; those up to `done` steps stay, so that a resumed run has one line a step.
+    /// Writes metrics to `path` and event files to `tensorboard`; metrics up to `done` steps stay, so that a resumed run has
+    /// one line a step.
     ///
     /// # Errors
-    /// If the file cannot be written.
-    pub fn new(path: &Path, done: usize, steps: usize, quiet: bool) -> Result<Self, TrainError> {
+    /// If the files cannot be written.
+    pub fn new(path: &Path, tensorboard: &Path, done: usize, steps: usize, quiet: bool) -> Result<Self, TrainError> {
         let kept = match std::fs::read_to_string(path) {
             Ok(text) if done > 0 => keep_up_to(&text, done),
             _ => String::new(),
@@ -125,6 +147,7 @@ impl Tracker {
             bar,
             metrics,
             path: path.to_owned(),
+            tensorboard: EventFile::create(tensorboard).map_err(|e| DataError::io(tensorboard, e))?,
             loss: Smoothed::default(),
             tokens_per_second: Smoothed::default(),
             last: now,
@@ -140,13 +163,15 @@ impl Tracker {
     pub fn report(&mut self, event: &Event) -> Result<(), TrainError> {
         let line = serde_json::to_string(event).map_err(|e| DataError::io(&self.path, e.into()))?;
         writeln!(self.metrics, "{line}").map_err(|e| DataError::io(&self.path, e))?;
+        self.to_tensorboard(event).map_err(|e| DataError::io(&self.path, e))?;
         match event {
             Event::Step { step, losses, tokens, .. } => {
                 let now = Instant::now();
                 let rate = *tokens as f64 / (now - self.last).as_secs_f64().max(1e-9);
                 self.last = now;
                 let (loss, rate) = (self.loss.add(losses.cross_entropy), self.tokens_per_second.add(rate));
-                let message = format!("loss {loss:.3}  {rate:.0} tokens/s{}", self.validation);
+                let memory = rss_mb().map(|mb| format!("  {mb:.0} MB")).unwrap_or_default();
+                let message = format!("loss {loss:.3}{}  {rate:.0} tokens/s{memory}", self.validation);
                 self.bar.set_position(*step as u64);
                 self.bar.set_message(message.clone());
                 if self.bar.is_hidden() && now >= self.next_line {
@@ -155,9 +180,16 @@ impl Tracker {
                     self.next_line = now + LINE_EVERY;
                 }
             }
+            Event::Skipped { step, what } => self.message(&format!("step {step}: left out, {what}")),
+            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
+                self.validation = format!("  val {validation_loss_int4:.3}");
+                self.message(&format!(
+                    "step {step}: validation loss {validation_loss_f32:.4} at f32, {validation_loss_int4:.4} at int4"
+                ));
+                self.last = Instant::now();
+            }
             Event::Validation { step, evaluation } => {
                 let score = &evaluation.score;
-                self.validation = format!("  val exact {:.3}", score.exact_match);
                 self.message(&format!(
                     "step {step}: validation at {}: exact match {:.3}, call F1 {:.3}, value accuracy {:.3} ({} examples)",
                     evaluation.precision, score.exact_match, score.call_f1, score.value_accuracy, evaluation.n
@@ -166,6 +198,38 @@ impl Tracker {
             }
         }
         Ok(())
+    }
+
+    fn to_tensorboard(&mut self, event: &Event) -> std::io::Result<()> {
+        match event {
+            Event::Step { step, losses, gradient_norm, muon_lr, adamw_lr, .. } => {
+                let mut scalars = vec![
+                    ("train/cross_entropy", losses.cross_entropy),
+                    ("train/z_loss", losses.z),
+                    ("train/gradient_norm", *gradient_norm),
+                    ("learning_rate/muon", *muon_lr),
+                    ("learning_rate/adamw", *adamw_lr),
+                ];
+                scalars.extend(losses.contrastive.map(|loss| ("train/contrastive", loss)));
+                scalars.extend(self.tokens_per_second.0.map(|rate| ("speed/tokens_per_second", rate)));
+                self.tensorboard.add(*step, &scalars)
+            }
+            Event::Skipped { .. } => Ok(()),
+            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
+                let scalars =
+                    [("validation/loss_f32", *validation_loss_f32), ("validation/loss_int4", *validation_loss_int4)];
+                self.tensorboard.add(*step, &scalars)?;
+                self.tensorboard.flush()
+            }
+            Event::Validation { step, evaluation } => {
+                let score = &evaluation.score;
+                let scalars = [("exact_match", score.exact_match), ("call_f1", score.call_f1)];
+                let scalars =
+                    scalars.map(|(name, value)| (format!("validation/{name}_{}", evaluation.precision), value));
+                self.tensorboard.add(*step, &scalars.each_ref().map(|(name, value)| (name.as_str(), *value)))?;
+                self.tensorboard.flush()
+            }
+        }
     }
 
     /// Prints a line above the bar.

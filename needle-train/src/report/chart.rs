@@ -1,0 +1,175 @@
+//! Line charts as SVG.
+
+use std::fmt::Write;
+
+use super::escape;
+
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 260.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 30.0;
+const COLORS: [&str; 8] = ["#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4b5563"];
+/// Points of a curve that are drawn; more cannot be seen.
+const MAX_POINTS: usize = 400;
+
+/// One line of a chart.
+pub(super) struct Curve {
+    pub(super) name: String,
+    /// Step and value.
+    pub(super) points: Vec<(f64, f64)>,
+    /// Whether it jumps from step to step: then its running mean is drawn over it.
+    pub(super) is_noisy: bool,
+}
+
+/// A chart with its curves.
+pub(super) struct Chart {
+    title: &'static str,
+    curves: Vec<Curve>,
+}
+
+impl Chart {
+    pub(super) fn new(title: &'static str) -> Self {
+        Self { title, curves: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, mut curve: Curve) {
+        curve.points.retain(|(x, y)| x.is_finite() && y.is_finite());
+        if !curve.points.is_empty() {
+            self.curves.push(curve);
+        }
+    }
+
+    /// The chart, or nothing if it has no curve.
+    pub(super) fn to_svg(&self) -> String {
+        if self.curves.is_empty() {
+            return String::new();
+        }
+        let all = || self.curves.iter().flat_map(|c| &c.points);
+        let most_x = all().map(|p| p.0).fold(1.0, f64::max);
+        // A few wild values must not flatten the rest: the axis holds 99 of 100.
+        let mut ys: Vec<f64> = all().map(|p| p.1).collect();
+        ys.sort_by(f64::total_cmp);
+        let (low, high) = (ys[0], ys[((ys.len() - 1) as f64 * 0.99).ceil() as usize]);
+        let low = if low > 0.0 && low < 0.5 * high { 0.0 } else { low };
+        let high = if high > low { high } else { low + low.abs().max(1e-9) };
+        let x = |value: f64| LEFT + value / most_x * (WIDTH - LEFT - RIGHT);
+        let y = |value: f64| {
+            let share = ((value - low) / (high - low)).clamp(0.0, 1.05);
+            HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        };
+
+        let mut out = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\"><text x=\"{LEFT}\" y=\"16\" \
+             font-size=\"13\" font-weight=\"600\">{title}</text>\n",
+            title = escape(self.title)
+        );
+        for i in 0..=4 {
+            let value = low + (high - low) * f64::from(i) / 4.0;
+            let _ = write!(
+                out,
+                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e3e6eb\"/><text x=\"{}\" y=\"{:.1}\" \
+                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{}</text>\n",
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                y(value) + 3.5,
+                short(value),
+                at = y(value)
+            );
+            let step = most_x * f64::from(i) / 4.0;
+            let _ = write!(
+                out,
+                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{}</text>\n",
+                x(step),
+                HEIGHT - BOTTOM + 15.0,
+                short(step)
+            );
+        }
+        let line = |points: &[(f64, f64)], color: &str, opacity: f64| {
+            let path: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
+            let dot = match points {
+                [(a, b)] => format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{color}\"/>", x(*a), y(*b)),
+                _ => String::new(),
+            };
+            format!(
+                "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" stroke-opacity=\"{opacity}\" points=\"{}\"/>{dot}\n",
+                path.join(" ")
+            )
+        };
+        for (curve, color) in self.curves.iter().zip(COLORS.iter().cycle()) {
+            let points = thinned(&curve.points);
+            if curve.is_noisy && points.len() > 20 {
+                out.push_str(&line(&points, color, 0.25));
+                out.push_str(&line(&smoothed(&points), color, 1.0));
+            } else {
+                out.push_str(&line(&points, color, 1.0));
+            }
+        }
+        let names: Vec<(&str, &str)> = self.curves.iter().map(|c| c.name.as_str()).zip(COLORS).collect();
+        let mut at = LEFT;
+        for (name, color) in names.into_iter().filter(|(name, _)| !name.is_empty()) {
+            let _ = write!(
+                out,
+                "<rect x=\"{at:.0}\" y=\"22\" width=\"10\" height=\"3\" fill=\"{color}\"/><text x=\"{:.0}\" y=\"27\" \
+                 font-size=\"10\">{}</text>\n",
+                at + 14.0,
+                escape(name)
+            );
+            at += 26.0 + 6.0 * name.chars().count() as f64;
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+}
+
+/// At most [`MAX_POINTS`], each the mean of its neighbours.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let size = points.len().div_ceil(MAX_POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let n = chunk.len() as f64;
+        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(size).map(mean).collect()
+}
+
+fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut mean = points[0].1;
+    let mut smooth = |(x, y): &(f64, f64)| {
+        mean = 0.9 * mean + 0.1 * y;
+        (*x, mean)
+    };
+    points.iter().map(&mut smooth).collect()
+}
+
+/// A number in few characters.
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        v if v >= 1e6 => format!("{:.1}M", value / 1e6),
+        v if v >= 1e4 => format!("{:.0}k", value / 1e3),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        v if v >= 0.001 => format!("{value:.3}"),
+        _ => format!("{value:.0e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_of_nothing_one_point_and_what_is_not_finite_are_drawn() {
+        let svg = |points: Vec<(f64, f64)>| {
+            let mut chart = Chart::new("t");
+            chart.add(Curve { name: "c".into(), points, is_noisy: true });
+            chart.to_svg()
+        };
+        assert_eq!(svg(vec![(1.0, f64::NAN)]), "");
+        assert!(svg(vec![(1.0, 2.0)]).contains("circle"));
+        let many: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), f64::from(i % 7) - 3.0)).collect();
+        let drawn = svg(many);
+        assert!(drawn.matches("polyline").count() == 2 && drawn.len() < 40_000 && !drawn.contains("NaN"));
+    }
+}
