@@ -187,3 +187,14 @@ fn plain_backward_formulas_agree_with_the_gradients_of_the_plain_graph() {
     assert_close("hidden", dhidden, hidden.grad(&grads).unwrap());
     assert_close("embedding", dembedding, embedding.grad(&grads).unwrap());
 }
+
+#[test]
+fn newton_schulz_is_the_plain_iteration_for_wide_tall_and_large_matrices() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for shape in [[3, 40, 72], [2, 200, 130], [1, 300, 300], [2, 1, 5], [1, 128, 256], [1, 512, 257]] {
+        let x: Tensor<Flex, 3> = random(shape, &mut rng).inner();
+        let fused = Flex::newton_schulz(x.clone().into_primitive().tensor(), 5);
+        let fused = Tensor::<Flex, 3>::from_primitive(TensorPrimitive::Float(fused));
+        assert_close(&format!("{shape:?}"), fused, reference::newton_schulz(x, 5));
+    }
+}

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use needle_data::stream::Cursor;
-use needle_model::ModelError;
+use needle_model::{FusedOps, ModelError};
 use needle_model::checkpoint::f32_values;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -64,7 +63,7 @@ impl Progress {
 ///
 /// # Errors
 /// If it cannot be laid out, which does not happen for a valid state.
-pub fn to_files<B: Backend>(
+pub fn to_files<B: FusedOps>(
     progress: &Progress,
     optimizer: &Optimizer<B>,
 ) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
@@ -91,7 +90,7 @@ pub fn to_files<B: Backend>(
 ///
 /// # Errors
 /// If there is none, or it is malformed.
-pub fn load<B: Backend>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
+pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
     let read =
         |name: &str| std::fs::read(dir.join(name)).map_err(|e| TrainError::Model(ModelError::io(dir.join(name), e)));
     let bad = |name: &str, reason: String| TrainError::Model(ModelError::bad_file(dir.join(name), reason));

@@ -314,7 +314,7 @@ fn not_finite(loss: f64, norm: f64) -> Option<String> {
     found.map(|(what, value)| format!("{what} is {value}"))
 }
 
-fn resume<B: burn::tensor::backend::Backend>(
+fn resume<B: FusedOps>(
     run: &RunDir,
     recipe: &Recipe,
     optimizer: &mut Optimizer<B>,

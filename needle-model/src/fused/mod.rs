@@ -111,6 +111,12 @@ pub trait FusedOps: Backend {
             reference::tied_cross_entropy_backward::<Self>(float(hidden), float(embedding), int(targets), float(grad));
         (primitive(dhidden), primitive(dembedding))
     }
+
+    /// Muon's orthogonalization: the nearest semi-orthogonal matrix, roughly, of each of `x [batch, rows, columns]`. Used on
+    /// values outside of any graph: it has no backward pass.
+    fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
+        primitive(reference::newton_schulz::<Self>(float(x), steps))
+    }
 }
 
 /// A primitive as a tensor of rank `D`.

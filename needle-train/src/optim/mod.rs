@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use needle_model::San;
+use needle_model::{FusedOps, San};
 use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use serde::{Deserialize, Serialize};
 
@@ -163,7 +163,7 @@ pub struct Optimizer<B: Backend> {
     adamw: AdamW<B>,
 }
 
-impl<B: Backend> Optimizer<B> {
+impl<B: FusedOps> Optimizer<B> {
     /// An optimizer without memory.
     pub fn new(config: &OptimConfig) -> Self {
         Self { muon: Muon::new(config.muon()), adamw: AdamW::new(config.adamw()) }

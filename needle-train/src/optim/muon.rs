@@ -12,8 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorPrimitive};
+use needle_model::FusedOps;
 
 use super::Named;
 
@@ -28,28 +29,10 @@ pub struct MuonConfig {
     pub ns_steps: usize,
 }
 
-/// Coefficients of the quintic iteration, chosen for speed: singular values end between about 0.7 and 1.2.
-const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
-/// Added to the Frobenius norm.
-const NORM_EPSILON: f64 = 1e-7;
-
 /// The nearest semi-orthogonal matrix, roughly, of each of `x [batch, rows, columns]`.
-///
-/// `X <- a X + (b A + c A^2) X` with `A = X X^T`, from `X / (|X| + 1e-7)`; tall matrices are turned, so that `A` is small.
-pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
-    let [_, rows, columns] = x.dims();
-    if rows > columns {
-        return newton_schulz(x.swap_dims(1, 2), steps).swap_dims(1, 2);
-    }
-    let (a, b, c) = COEFFICIENTS;
-    let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt(); // [batch, 1, 1]
-    let mut x = x / (norm + NORM_EPSILON);
-    for _ in 0..steps {
-        let gram = x.clone().matmul(x.clone().swap_dims(1, 2)); // [batch, rows, rows]
-        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
-        x = x.clone() * a + polynomial.matmul(x);
-    }
-    x
+pub fn newton_schulz<B: FusedOps>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
+    let x = x.into_primitive().tensor();
+    Tensor::from_primitive(TensorPrimitive::Float(B::newton_schulz(x, steps)))
 }
 
 /// Parameters and the directions to orthogonalize, by shape.
@@ -62,7 +45,7 @@ pub struct Muon<B: Backend> {
     momenta: BTreeMap<String, Tensor<B, 1>>,
 }
 
-impl<B: Backend> Muon<B> {
+impl<B: FusedOps> Muon<B> {
     /// Without memory.
     pub fn new(config: MuonConfig) -> Self {
         Self { config, momenta: BTreeMap::new() }

@@ -19,6 +19,11 @@ impl<'a> View<'a> {
         Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
+    /// The rows from `row` on.
+    pub(super) fn from_row(self, row: usize) -> Self {
+        Self { values: &self.values[row * self.row_stride..], ..self }
+    }
+
     fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0

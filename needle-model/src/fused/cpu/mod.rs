@@ -9,6 +9,7 @@ mod attention;
 mod cross_entropy;
 mod gemm;
 mod math;
+mod newton_schulz;
 mod rows;
 
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -174,5 +175,18 @@ impl FusedOps for Flex {
         let (dhidden, dembedding) =
             cross_entropy::backward(hidden.get(), embedding.get(), &integers(&targets), grad.get(), d_model);
         (tensor(dhidden, hidden.dims::<2>()), tensor(dembedding, embedding.dims::<2>()))
+    }
+
+    fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
+        if !all_f32(&[&x]) {
+            return primitive(reference::newton_schulz::<Self>(float(x), steps));
+        }
+        let x = Values::new(&x);
+        let [batch, rows, columns] = x.dims();
+        let (a, b, c) = reference::NEWTON_SCHULZ_COEFFICIENTS;
+        let coefficients = (a as f32, b as f32, c as f32);
+        let epsilon = reference::NEWTON_SCHULZ_EPSILON as f32;
+        let values = newton_schulz::newton_schulz(x.get(), [rows, columns], coefficients, epsilon, steps);
+        tensor(values, [batch, rows, columns])
     }
 }

@@ -1,4 +1,4 @@
-//! `needle bench`.
+//! `needle bench data`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,18 +10,11 @@ use needle_data::stream::{Sources, Windows};
 use needle_data::{DataError, Encoder, Tokenizer};
 use serde::Serialize;
 
-use super::tokenizer::load_tokenizer;
-use super::{Global, print, print_json};
+use crate::cli::tokenizer::load_tokenizer;
+use crate::cli::{Global, print, print_json};
 use crate::memory::peak_rss_mb;
 use crate::recipe::Recipe;
 use crate::trainer::encode_config;
-
-/// Measure throughput and memory
-#[derive(clap::Subcommand)]
-#[expect(missing_docs, reason = "the structs carry the help texts")]
-pub enum BenchCommand {
-    Data(DataArgs),
-}
 
 /// Measure how fast data become batches: each stage alone on one core, then all of them together
 #[derive(clap::Args)]
@@ -48,14 +41,6 @@ pub struct DataArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-impl BenchCommand {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        match self {
-            Self::Data(args) => args.run(global),
-        }
-    }
 }
 
 /// What one stage did.
@@ -117,7 +102,7 @@ struct DataBench {
 }
 
 impl DataArgs {
-    fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let recipe = Recipe::load(self.config.as_deref(), &global.overrides(&self.set))?;
         let tokenizer = load_tokenizer(&self.tokenizer)?;
         let encoder = Encoder::new(&tokenizer, encode_config(&recipe))?;

@@ -3,7 +3,7 @@
 
     pip install sentencepiece
     needle tokenizer export CHECKPOINT --out tokenizer.model
-    scripts/bench/tokenize.py tokenizer.model train.jsonl
+    scripts/bench/sentencepiece_encode.py tokenizer.model train.jsonl
 
 Both on one core, one after the other, three times; the best of each counts. Ours reads, parses, validates, shuffles tools,
 encodes (tools once more for retrieval), packs and lays out; sentencepiece gets its strings from memory.
