@@ -36,7 +36,7 @@ while true; do
     pid=$!
     if [ "$killed" -lt "$kills" ]; then
         # Anywhere from its first milliseconds on; on average often enough for all kills to fall into the run.
-        sleep "$(awk -v seed="$RANDOM" -v most="$whole_seconds" -v n="$kills" 'BEGIN { srand(seed); print 0.05 + rand() * 2 * (most / n + 0.3) }')"
+        sleep "$(awk -v seed="$RANDOM" -v most="$whole_seconds" -v n="$kills" 'BEGIN { srand(seed); print 0.05 + rand() * (most / n + 0.2) }')"
         if kill -KILL "$pid" 2> /dev/null; then killed=$((killed + 1)); fi
     fi
     status=0

@@ -69,6 +69,19 @@ pub struct DecoderMasks<B: Backend> {
 }
 
 impl<B: FusedOps> DecoderLayer<B> {
+    /// The layer by itself, over whole rows: `x [batch, dec_len, d_model]`, `memory [batch, enc_len, d_model]`.
+    pub fn forward_alone(
+        &self,
+        x: Tensor<B, 3>,
+        memory: Tensor<B, 3>,
+        rope: &Rope<B>,
+        masks: &DecoderMasks<B>,
+        dropout: &mut Dropout,
+    ) -> Tensor<B, 3> {
+        let mut cache = LayerCache { self_attn: None, cross_attn: self.encoder_attn.keys_values(memory, None) };
+        self.forward(x, &mut cache, (rope, 0), masks, dropout)
+    }
+
     fn forward(
         &self,
         x: Tensor<B, 3>,

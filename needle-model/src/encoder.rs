@@ -23,7 +23,14 @@ pub struct EncoderLayer<B: Backend> {
 }
 
 impl<B: FusedOps> EncoderLayer<B> {
-    fn forward(&self, x: Tensor<B, 3>, rope: &Rope<B>, mask: &AttentionMask<B>, dropout: &mut Dropout) -> Tensor<B, 3> {
+    /// `[batch, enc_len, d_model] -> [batch, enc_len, d_model]`.
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        rope: &Rope<B>,
+        mask: &AttentionMask<B>,
+        dropout: &mut Dropout,
+    ) -> Tensor<B, 3> {
         let normed = self.input_layernorm.forward(x.clone());
         let queries = self.self_attn.queries(normed.clone(), Some((rope, 0)));
         let keys_values = self.self_attn.keys_values(normed, Some((rope, 0)));

@@ -163,6 +163,29 @@ impl<B: FusedOps> San<B> {
         self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout)
     }
 
+    /// One layer of the encoder by itself: `[batch, enc_len, d_model] -> [batch, enc_len, d_model]`.
+    pub fn encoder_layer(
+        &self,
+        index: usize,
+        x: Tensor<B, 3>,
+        mask: &AttentionMask<B>,
+        dropout: &mut Dropout,
+    ) -> Tensor<B, 3> {
+        self.encoder.layers[index].forward(x, &self.rope, mask, dropout)
+    }
+
+    /// One layer of the decoder by itself: `x [batch, dec_len, d_model]`, `memory [batch, enc_len, d_model]` -> as `x`.
+    pub fn decoder_layer(
+        &self,
+        index: usize,
+        x: Tensor<B, 3>,
+        memory: Tensor<B, 3>,
+        masks: &DecoderMasks<B>,
+        dropout: &mut Dropout,
+    ) -> Tensor<B, 3> {
+        self.decoder.layers[index].forward_alone(x, memory, &self.rope, masks, dropout)
+    }
+
     /// Logits over the vocabulary, unscaled: `hidden [batch, seq, d_model] -> [batch, seq, vocab]`.
     pub fn logits(&self, hidden: Tensor<B, 3>) -> Tensor<B, 3> {
         let [batch, seq, d_model] = hidden.dims();

@@ -10,6 +10,7 @@
 //! | [`schedule`] | warmup, constant, decay: learning rates as functions of the step |
 //! | [`optim`] | parameter groups, Muon, AdamW, the global clip |
 //! | [`loss`] | weighted cross-entropy, z-loss, contrastive loss |
+//! | [`checkpointing`] | gradients that keep only the input of each layer |
 //! | [`step`] | one step: batch to gradients |
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
 //! | [`memory`] | how much memory the process holds |
@@ -22,6 +23,7 @@
 //! | [`quickstart`] | data to answered query in minutes |
 //! | [`cli`] | the `needle` command, one file a subcommand |
 
+pub mod checkpointing;
 pub mod cli;
 pub mod device;
 pub mod error;

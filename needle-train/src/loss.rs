@@ -77,6 +77,18 @@ pub struct TextLoss<B: Backend> {
     pub z: Tensor<B, 1>,
 }
 
+impl<B: Backend> DeviceBatch<B> {
+    /// Who may attend to whom: in the encoder, and in the decoder's two attentions.
+    pub fn masks(&self) -> (AttentionMask<B>, DecoderMasks<B>) {
+        let (enc, dec) = (&self.enc_segments, &self.dec_segments);
+        let masks = DecoderMasks {
+            self_attn: AttentionMask::packed(dec.clone(), dec.clone()).causal(),
+            cross_attn: AttentionMask::packed(dec.clone(), enc.clone()),
+        };
+        (AttentionMask::packed(enc.clone(), enc.clone()), masks)
+    }
+}
+
 /// Cross-entropy and z-loss of the answers in `batch`.
 pub fn text_loss<B: FusedOps>(
     model: &San<B>,
@@ -84,13 +96,19 @@ pub fn text_loss<B: FusedOps>(
     z_coefficient: f64,
     dropout: &mut Dropout,
 ) -> TextLoss<B> {
-    let enc_mask = AttentionMask::packed(batch.enc_segments.clone(), batch.enc_segments.clone());
-    let masks = DecoderMasks {
-        self_attn: AttentionMask::packed(batch.dec_segments.clone(), batch.dec_segments.clone()).causal(),
-        cross_attn: AttentionMask::packed(batch.dec_segments, batch.enc_segments),
-    };
-    let memory = model.encode(batch.enc_ids, &enc_mask, dropout); // [rows, enc_len, d_model]
-    let hidden = model.decode(batch.dec_input, &mut model.decoder.cache(&memory), &masks, dropout); // [rows, dec_len, d_model]
+    let (enc_mask, masks) = batch.masks();
+    let memory = model.encode(batch.enc_ids.clone(), &enc_mask, dropout); // [rows, enc_len, d_model]
+    let hidden = model.decode(batch.dec_input.clone(), &mut model.decoder.cache(&memory), &masks, dropout); // [rows, dec_len, d_model]
+    output_loss(model, hidden, batch, z_coefficient)
+}
+
+/// The losses of the decoder's output `hidden [rows, dec_len, d_model]`.
+pub fn output_loss<B: FusedOps>(
+    model: &San<B>,
+    hidden: Tensor<B, 3>,
+    batch: DeviceBatch<B>,
+    z_coefficient: f64,
+) -> TextLoss<B> {
     let [nll, log_sum_exp] = model.cross_entropy(hidden, batch.dec_target); // [rows, dec_len] each
     let counts = (batch.num_targets, batch.num_z);
     weighted(nll, log_sum_exp, batch.target_weights, batch.z_mask, counts, z_coefficient)

@@ -28,6 +28,8 @@ pub struct Recipe {
     pub dropout: f64,
     /// Steps in a row that may be skipped because a loss or gradient is not finite, before the run ends.
     pub max_skipped_steps: usize,
+    /// Keeps only the input of each layer for the backward pass, which computes the layer once more: less memory, slower.
+    pub activation_checkpointing: bool,
     /// The tokenizer to train, where no base checkpoint brings one.
     pub tokenizer: TokenizerConfig,
     /// Reading, cutting and packing.
@@ -56,6 +58,7 @@ impl Default for Recipe {
             dropout: 0.1,
             // One bad batch is bad luck; several in a row are a broken run.
             max_skipped_steps: 3,
+            activation_checkpointing: false,
             tokenizer: TokenizerConfig::default(),
             data: DataRecipe::default(),
             optim: OptimConfig::default(),

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use needle_data::stream::Cursor;
-use needle_model::{FusedOps, ModelError};
 use needle_model::checkpoint::f32_values;
+use needle_model::{FusedOps, ModelError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 

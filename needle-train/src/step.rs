@@ -15,7 +15,9 @@ use needle_model::fake_quant::fake_quantize;
 use needle_model::int4::Bits;
 use needle_model::params::{EMBEDDING, ParamInfo, with_gradients};
 use needle_model::{FusedOps, San};
+use rand::RngExt;
 
+use crate::checkpointing::text_loss_and_gradients;
 use crate::loss::{DeviceBatch, TextLoss, contrastive_loss, text_loss};
 use crate::optim::{Gradients, collect};
 use crate::recipe::Recipe;
@@ -44,6 +46,7 @@ pub fn forward_backward<AB>(
 ) -> (StepLosses, Gradients<AB::InnerBackend>)
 where
     AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
 {
     let quantized = recipe.qat.applies(step, recipe.steps);
     let has_contrastive =
@@ -58,23 +61,39 @@ where
         let model = with_gradients(model.clone());
         let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
         // The stream depends on the step alone, so a resumed step drops what it dropped the first time.
-        let dropout = &mut Dropout::new(recipe.dropout, stream(recipe.seed, &[3, step as u64, i as u64]));
-        let on_device = DeviceBatch::new(part, num_targets, recipe.loss.class_weights(), &model.device());
-        let text = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
+        let seed = stream(recipe.seed, &[3, step as u64, i as u64]).random();
+        let dropout = &mut Dropout::new(recipe.dropout, seed);
         // The pairs of the whole batch ride with its first part.
-        let contrastive = pairs.take().and_then(|pairs| contrastive_loss(&seen, pairs, dropout));
-        let more_losses = StepLosses::new(&text, contrastive.as_ref(), recipe.loss.contrastive_weight);
-        let mut total = text.cross_entropy + text.z;
-        if let Some(contrastive) = contrastive {
-            total = total + contrastive * recipe.loss.contrastive_weight;
-        }
-        let more = collect(&model, &total.backward());
+        let pairs = pairs.take();
+        let (more_losses, more) = if recipe.activation_checkpointing {
+            // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
+            let (cross_entropy, z, gradients) =
+                text_loss_and_gradients(&seen, part, num_targets, &recipe.loss, dropout);
+            let mut losses = StepLosses { cross_entropy, z, total: cross_entropy + z, ..StepLosses::default() };
+            let mut all = vec![gradients];
+            if let Some(contrastive) = pairs.and_then(|pairs| contrastive_loss(&seen, pairs, dropout)) {
+                losses.contrastive = Some(contrastive.clone().into_scalar().elem::<f64>());
+                losses.total += losses.contrastive.unwrap_or(0.0) * recipe.loss.contrastive_weight;
+                all.push(collect(&model, &(contrastive * recipe.loss.contrastive_weight).backward()));
+            }
+            (losses, all)
+        } else {
+            let on_device = DeviceBatch::new(part, num_targets, recipe.loss.class_weights(), &model.device());
+            let text = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
+            let contrastive = pairs.and_then(|pairs| contrastive_loss(&seen, pairs, dropout));
+            let losses = StepLosses::new(&text, contrastive.as_ref(), recipe.loss.contrastive_weight);
+            let mut total = text.cross_entropy + text.z;
+            if let Some(contrastive) = contrastive {
+                total = total + contrastive * recipe.loss.contrastive_weight;
+            }
+            (losses, vec![collect(&model, &total.backward())])
+        };
 
         losses.cross_entropy += more_losses.cross_entropy;
         losses.z += more_losses.z;
         losses.contrastive = losses.contrastive.or(more_losses.contrastive);
         losses.total += more_losses.total;
-        for (name, gradient) in more {
+        for (name, gradient) in more.into_iter().flatten() {
             let sum = match gradients.remove(&name) {
                 Some(before) => before + gradient,
                 None => gradient,

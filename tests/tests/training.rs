@@ -144,6 +144,21 @@ fn micro_batches_have_the_gradient_of_the_whole_batch() {
 }
 
 #[test]
+fn layers_computed_once_more_have_the_gradient_of_the_whole_graph() {
+    let examples = examples(40);
+    for settings in [&["dropout=0.0"][..], &["dropout=0.2", "qat.every_steps=1", "loss.contrastive_every_steps=1"]] {
+        let whole = recipe(settings);
+        let parts = recipe(&[settings, &["activation_checkpointing=true"]].concat());
+        let start = start(&examples, &whole);
+        let encoder = Encoder::new(&start.tokenizer, encode_config(&whole)).unwrap();
+        let batch = first_batch(&encoder, &examples, &whole);
+        assert_same_gradients(&gradients(&start.model, &batch, &whole), &gradients(&start.model, &batch, &parts));
+        let losses = |recipe| forward_backward(&start.model, &batch, recipe, 1).0;
+        assert!((losses(&whole).total - losses(&parts).total).abs() < 1e-5);
+    }
+}
+
+#[test]
 fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
     let examples = examples(60);
     let dir = tempfile::tempdir().unwrap();

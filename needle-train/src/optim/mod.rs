@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use needle_model::{FusedOps, San};
 use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
+use needle_model::{FusedOps, San};
 use serde::{Deserialize, Serialize};
 
 pub use adamw::{AdamW, AdamWConfig};
@@ -19,6 +19,8 @@ pub use muon::{Muon, MuonConfig, newton_schulz};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimConfig {
+    /// What trains the Q, K, V and O matrices.
+    pub matrices: Group,
     /// Peak rate of Muon.
     pub muon_lr: f64,
     /// Muon's momentum, in Nesterov's form.
@@ -43,6 +45,7 @@ impl Default for OptimConfig {
     fn default() -> Self {
         // The original's (needle/training/optim.py); 3e-5 is its AdamW rate after pretraining.
         Self {
+            matrices: Group::Muon,
             muon_lr: 0.02,
             muon_momentum: 0.95,
             muon_weight_decay: 0.01,
@@ -95,17 +98,18 @@ impl OptimConfig {
 }
 
 /// Which optimizer trains a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Group {
-    /// Q, K, V and O.
+    /// Q, K, V and O, unless the recipe says otherwise.
     Muon,
     /// Embedding, norms, gates, retrieval head.
     AdamW,
 }
 
 /// The group of a parameter: each is in exactly one.
-pub fn group(info: &ParamInfo) -> Group {
-    if info.is_attention_matrix() { Group::Muon } else { Group::AdamW }
+pub fn group(info: &ParamInfo, matrices: Group) -> Group {
+    if info.is_attention_matrix() { matrices } else { Group::AdamW }
 }
 
 /// Gradients by parameter name, flat.
@@ -159,6 +163,7 @@ pub struct LearningRates {
 /// Both optimizers and their state, on the inner backend.
 #[derive(Debug, Clone)]
 pub struct Optimizer<B: Backend> {
+    matrices: Group,
     muon: Muon<B>,
     adamw: AdamW<B>,
 }
@@ -166,7 +171,7 @@ pub struct Optimizer<B: Backend> {
 impl<B: FusedOps> Optimizer<B> {
     /// An optimizer without memory.
     pub fn new(config: &OptimConfig) -> Self {
-        Self { muon: Muon::new(config.muon()), adamw: AdamW::new(config.adamw()) }
+        Self { matrices: config.matrices, muon: Muon::new(config.muon()), adamw: AdamW::new(config.adamw()) }
     }
 
     /// `model` after one update.
@@ -176,7 +181,7 @@ impl<B: FusedOps> Optimizer<B> {
         mut gradients: Gradients<B>,
         rates: LearningRates,
     ) -> San<AB> {
-        let mut current = Current::<B> { muon: Vec::new(), adamw: Vec::new() };
+        let mut current = Current::<B> { matrices: self.matrices, muon: Vec::new(), adamw: Vec::new() };
         params::visit(&model.valid(), &mut current);
         let mut with_gradient = |list: Vec<Named<B>>| -> Vec<(Named<B>, Tensor<B, 1>)> {
             list.into_iter().filter_map(|p| gradients.remove(&p.name).map(|g| (p, g))).collect()
@@ -221,13 +226,14 @@ pub struct Named<B: Backend> {
 }
 
 struct Current<B: Backend> {
+    matrices: Group,
     muon: Vec<Named<B>>,
     adamw: Vec<Named<B>>,
 }
 
 impl<B: Backend> ParamVisitor<B> for Current<B> {
     fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
-        let list = match group(&info) {
+        let list = match group(&info, self.matrices) {
             Group::Muon => &mut self.muon,
             Group::AdamW => &mut self.adamw,
         };
@@ -265,11 +271,14 @@ mod tests {
         let config = SanConfig::preset("tiny").unwrap();
         let model = San::<Flex>::new(&config, 0, &Default::default()).unwrap();
         let all = params::list(&model);
-        let in_muon: Vec<&str> = all.iter().filter(|p| group(p) == Group::Muon).map(|p| p.name.as_str()).collect();
+        let in_muon: Vec<&str> =
+            all.iter().filter(|p| group(p, Group::Muon) == Group::Muon).map(|p| p.name.as_str()).collect();
         let attentions = config.num_encoder_layers + 2 * config.num_decoder_layers;
         assert_eq!(in_muon.len(), 4 * attentions);
         assert!(in_muon.iter().all(|n| n.contains("attn.") && n.ends_with("_proj.weight")));
-        let sizes = |g| all.iter().filter(|p| group(p) == g).map(|p| p.shape.iter().product::<usize>()).sum::<usize>();
+        let sizes = |g| {
+            all.iter().filter(|p| group(p, Group::Muon) == g).map(|p| p.shape.iter().product::<usize>()).sum::<usize>()
+        };
         assert_eq!(sizes(Group::Muon) + sizes(Group::AdamW), config.num_params_with_head());
     }
 

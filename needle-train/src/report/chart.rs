@@ -8,7 +8,7 @@ const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 12.0;
-const TOP: f64 = 34.0;
+const TOP: f64 = 40.0;
 const BOTTOM: f64 = 30.0;
 const COLORS: [&str; 8] = ["#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4b5563"];
 /// Points of a curve that are drawn; more cannot be seen.
@@ -36,6 +36,8 @@ impl Chart {
 
     pub(super) fn add(&mut self, mut curve: Curve) {
         curve.points.retain(|(x, y)| x.is_finite() && y.is_finite());
+        // The final evaluation is over more examples than those on the way: at one step, the first counts.
+        curve.points.dedup_by_key(|(x, _)| *x);
         if !curve.points.is_empty() {
             self.curves.push(curve);
         }
@@ -136,7 +138,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut mean = points[0].1;
     let mut smooth = |(x, y): &(f64, f64)| {
-        mean = 0.9 * mean + 0.1 * y;
+        mean = 0.8 * mean + 0.2 * y;
         (*x, mean)
     };
     points.iter().map(&mut smooth).collect()

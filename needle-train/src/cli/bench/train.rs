@@ -153,7 +153,8 @@ impl TrainArgs {
         let backward = began.elapsed().as_secs_f64() - forward;
         let (gradients, _) = clip_global_norm(gradients, 1.0);
         let is_muon = |name: &str| name.ends_with("_proj.weight");
-        let (of_muon, of_adamw): (Gradients<_>, Gradients<_>) = gradients.into_iter().partition(|(name, _)| is_muon(name));
+        let (of_muon, of_adamw): (Gradients<_>, Gradients<_>) =
+            gradients.into_iter().partition(|(name, _)| is_muon(name));
         let clip = began.elapsed().as_secs_f64() - forward - backward;
         let model = optimizer.step(model, of_muon, rates);
         <Training as Backend>::sync(&device)?;
