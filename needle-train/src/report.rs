@@ -115,10 +115,10 @@ const CHARTS: [ChartSpec; 7] = [
 fn page(runs: &[Run]) -> String {
     let title = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut out = String::new();
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n",
+         content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>",
         title = escape(&title)
     );
     out.push_str(&results(runs));
@@ -143,14 +143,14 @@ fn page(runs: &[Run]) -> String {
         out.push_str(&answers(run));
     }
     for run in runs {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<details><summary>Recipe of {}</summary><pre>{}</pre></details>\n",
+            "<details><summary>Recipe of {}</summary><pre>{}</pre></details>",
             escape(&run.name),
             escape(&run.recipe)
         );
     }
-    let _ = write!(out, "<p class=\"quiet\">{}</p>\n</body></html>\n", escape(&machine()));
+    let _ = writeln!(out, "<p class=\"quiet\">{}</p>\n</body></html>", escape(&machine()));
     out
 }
 
@@ -189,7 +189,7 @@ fn results(runs: &[Run]) -> String {
     }
     out.push_str("</table>\n");
     for run in runs.iter().filter(|run| run.skipped > 0) {
-        let _ = write!(out, "<p>{}: {} steps left out, not finite.</p>\n", escape(&run.name), run.skipped);
+        let _ = writeln!(out, "<p>{}: {} steps left out, not finite.</p>", escape(&run.name), run.skipped);
     }
     out
 }
@@ -217,9 +217,9 @@ fn answers(run: &Run) -> String {
     let right = run.predictions.iter().filter(|p| !is_wrong(p)).take(10);
     for prediction in run.predictions.iter().filter(is_wrong).take(40).chain(right) {
         let class = if is_wrong(&prediction) { "wrong" } else { "right" };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<tr class=\"{class}\"><td>{}</td><td><code>{}</code></td><td><code>{}</code></td><td>{}</td></tr>\n",
+            "<tr class=\"{class}\"><td>{}</td><td><code>{}</code></td><td><code>{}</code></td><td>{}</td></tr>",
             escape(prediction["query"].as_str().unwrap_or_default()),
             escape(&prediction["expected"].to_string()),
             escape(prediction["predicted"].as_str().unwrap_or_default()),

@@ -69,10 +69,10 @@ impl Chart {
         );
         for i in 0..=4 {
             let value = low + (high - low) * f64::from(i) / 4.0;
-            let _ = write!(
+            let _ = writeln!(
                 out,
                 "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e3e6eb\"/><text x=\"{}\" y=\"{:.1}\" \
-                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{}</text>\n",
+                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{}</text>",
                 WIDTH - RIGHT,
                 LEFT - 6.0,
                 y(value) + 3.5,
@@ -80,9 +80,9 @@ impl Chart {
                 at = y(value)
             );
             let step = most_x * f64::from(i) / 4.0;
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{}</text>\n",
+                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{}</text>",
                 x(step),
                 HEIGHT - BOTTOM + 15.0,
                 short(step)
@@ -111,10 +111,10 @@ impl Chart {
         let names: Vec<(&str, &str)> = self.curves.iter().map(|c| c.name.as_str()).zip(COLORS).collect();
         let mut at = LEFT;
         for (name, color) in names.into_iter().filter(|(name, _)| !name.is_empty()) {
-            let _ = write!(
+            let _ = writeln!(
                 out,
                 "<rect x=\"{at:.0}\" y=\"22\" width=\"10\" height=\"3\" fill=\"{color}\"/><text x=\"{:.0}\" y=\"27\" \
-                 font-size=\"10\">{}</text>\n",
+                 font-size=\"10\">{}</text>",
                 at + 14.0,
                 escape(name)
             );

@@ -163,7 +163,7 @@ impl Tracker {
     pub fn report(&mut self, event: &Event) -> Result<(), TrainError> {
         let line = serde_json::to_string(event).map_err(|e| DataError::io(&self.path, e.into()))?;
         writeln!(self.metrics, "{line}").map_err(|e| DataError::io(&self.path, e))?;
-        self.to_tensorboard(event).map_err(|e| DataError::io(&self.path, e))?;
+        self.add_to_tensorboard(event).map_err(|e| DataError::io(&self.path, e))?;
         match event {
             Event::Step { step, losses, tokens, .. } => {
                 let now = Instant::now();
@@ -200,7 +200,7 @@ impl Tracker {
         Ok(())
     }
 
-    fn to_tensorboard(&mut self, event: &Event) -> std::io::Result<()> {
+    fn add_to_tensorboard(&mut self, event: &Event) -> std::io::Result<()> {
         match event {
             Event::Step { step, losses, gradient_norm, muon_lr, adamw_lr, .. } => {
                 let mut scalars = vec![

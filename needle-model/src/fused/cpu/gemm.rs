@@ -20,7 +20,7 @@ impl<'a> View<'a> {
     }
 
     /// The rows from `row` on.
-    pub(super) fn from_row(self, row: usize) -> Self {
+    pub(super) fn rows_from(self, row: usize) -> Self {
         Self { values: &self.values[row * self.row_stride..], ..self }
     }
 

@@ -60,7 +60,7 @@ fn symmetric_product(out: &mut [f32], m: View<'_>, side: usize, inner: usize) {
         // SAFETY: the block lies inside `out [side, side]`.
         unsafe {
             let block = out.as_mut_ptr().add(top * side + top);
-            let (first, second) = (m.from_row(top), m.from_row(top).transposed());
+            let (first, second) = (m.rows_from(top), m.rows_from(top).transposed());
             product([height, width, inner], block, side, 0.0, 1.0, first, second, Parallelism::None);
         }
     }

@@ -12,11 +12,13 @@ use needle_model::{San, SanConfig};
 use rand::RngExt;
 use serde::Serialize;
 
+use crate::checkpointing::text_loss_and_gradients;
 use crate::cli::{Global, print, print_json};
-use crate::device::Training;
+use crate::device::{Inference, Training};
 use crate::loss::{DeviceBatch, text_loss};
-use crate::memory::peak_rss_mb;
+use crate::memory::{peak_rss_mb, rss_mb};
 use crate::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect};
+use crate::recipe::LossConfig;
 
 /// Measure a training step on random tokens, part by part
 #[derive(clap::Args)]
@@ -37,6 +39,9 @@ pub struct TrainArgs {
     /// Decoder tokens of a row
     #[arg(long, default_value_t = 64)]
     dec: usize,
+    /// Compute each layer once more in the backward pass, which keeps less in memory
+    #[arg(long)]
+    activation_checkpointing: bool,
     /// Steps that are measured, after one that is not
     #[arg(long, default_value_t = 5)]
     steps: usize,
@@ -70,6 +75,8 @@ struct TrainBench {
     gflop_per_second: f64,
     loss: f64,
     peak_rss_mb: Option<f64>,
+    /// What a step takes beside the weights: activations, gradients and moments.
+    kb_per_token: Option<f64>,
 }
 
 impl TrainArgs {
@@ -85,6 +92,7 @@ impl TrainArgs {
         let rates = LearningRates { muon: 1e-3, adamw: 1e-4 };
         let mut all = Vec::new();
         let mut loss = 0.0;
+        let before_mb = rss_mb();
         for step in 0..=self.steps {
             let seconds;
             (model, loss, seconds) = self.step(model, &batch, &mut optimizer, rates)?;
@@ -108,6 +116,7 @@ impl TrainArgs {
             gflop_per_second: flop / (seconds.forward + seconds.backward) / 1e9,
             loss,
             peak_rss_mb: peak_rss_mb(),
+            kb_per_token: peak_rss_mb().zip(before_mb).map(|(peak, before)| 1e3 * (peak - before) / tokens as f64),
         };
         if self.json {
             print_json(&bench)?;
@@ -128,7 +137,8 @@ impl TrainArgs {
             bench.tokens_per_second, bench.tokens_per_second_without_optimizer, bench.gflop_per_second
         ))?;
         if let Some(mb) = bench.peak_rss_mb {
-            print(format_args!("peak memory {mb:.0} MB"))?;
+            let per_token = bench.kb_per_token.unwrap_or(0.0);
+            print(format_args!("peak memory {mb:.0} MB, {per_token:.0} KB a token beside the weights"))?;
         }
         Ok(true)
     }
@@ -137,18 +147,20 @@ impl TrainArgs {
         &self,
         model: San<Training>,
         batch: &Batch,
-        optimizer: &mut Optimizer<crate::device::Inference>,
+        optimizer: &mut Optimizer<Inference>,
         rates: LearningRates,
     ) -> anyhow::Result<(San<Training>, f64, StepSeconds)> {
         let device = model.device();
         let began = Instant::now();
-        let graph = with_gradients(model.clone());
-        let on_device = DeviceBatch::new(batch, batch.num_targets(), [1.0; 4], &device);
-        let loss = text_loss(&graph, on_device, 1e-4, &mut Dropout::none());
-        let total: Tensor<Training, 1> = loss.cross_entropy + loss.z;
-        let value = total.clone().into_scalar().elem::<f64>();
-        let forward = began.elapsed().as_secs_f64();
-        let gradients = collect(&graph, &total.backward());
+        let (value, forward, gradients) = if self.activation_checkpointing {
+            let config = LossConfig { structure_weight: 1.0, ..LossConfig::default() };
+            let dropout = &mut Dropout::none();
+            let (ce, z, gradients) = text_loss_and_gradients(&model, batch, batch.num_targets(), &config, dropout);
+            // Forward and backward passes take turns: one time for both.
+            (ce + z, 0.0, gradients)
+        } else {
+            whole_graph(&model, batch, began)
+        };
         <Training as Backend>::sync(&device)?;
         let backward = began.elapsed().as_secs_f64() - forward;
         let (gradients, _) = clip_global_norm(gradients, 1.0);
@@ -165,6 +177,18 @@ impl TrainArgs {
         let adamw_and_clip = whole - forward - backward - muon;
         Ok((model, value, StepSeconds { forward, backward, muon, adamw_and_clip, whole }))
     }
+}
+
+/// Loss, seconds of the forward pass, and gradients.
+fn whole_graph(model: &San<Training>, batch: &Batch, began: Instant) -> (f64, f64, Gradients<Inference>) {
+    let graph = with_gradients(model.clone());
+    let on_device = DeviceBatch::new(batch, batch.num_targets(), [1.0; 4], &model.device());
+    let loss = text_loss(&graph, on_device, 1e-4, &mut Dropout::none());
+    let total: Tensor<Training, 1> = loss.cross_entropy + loss.z;
+    let value = total.clone().into_scalar().elem::<f64>();
+    let forward = began.elapsed().as_secs_f64();
+    let gradients = collect(&graph, &total.backward());
+    (value, forward, gradients)
 }
 
 fn random_batch(config: &SanConfig, rows: usize, enc_len: usize, dec_len: usize) -> Batch {
