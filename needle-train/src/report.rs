@@ -202,7 +202,7 @@ fn answers(run: &Run) -> String {
     let is_wrong = |p: &&Value| p["wrong"].is_string();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for prediction in run.predictions.iter().filter(is_wrong) {
-        *kinds.entry(prediction["kind"].as_str().unwrap_or("other")).or_default() += 1;
+        *kinds.entry(prediction["mistake"]["kind"].as_str().unwrap_or("other")).or_default() += 1;
     }
     let wrong: usize = kinds.values().sum();
     let mut out = format!(
@@ -273,13 +273,21 @@ mod tests {
         let validation = "{\"event\":\"validation\",\"step\":9,\"precision\":\"int4\",\"n\":3,\"exact_match\":0.5}\n";
         let metrics: String = (1..10).map(step).chain([validation.to_owned()]).collect();
         std::fs::write(run.metrics(), metrics).unwrap();
-        let answer =
-            r#"{"query":"<script>","expected":[],"predicted":"[","kind":"not_calls","wrong":"not a list of calls"}"#;
+        let answer = r#"{"query":"<script>","expected":[],"predicted":"[","mistake":{"kind":"not_calls"},"wrong":"not a list of calls"}"#;
         std::fs::write(run.predictions(), answer).unwrap();
         std::fs::write(run.recipe(), "steps = 9").unwrap();
         write(&[run.clone(), run.clone()], &run.report()).unwrap();
         let page = std::fs::read_to_string(run.report()).unwrap();
-        for part in ["<svg", "Training loss", "not a list of calls", "steps = 9", "0.500", "&lt;script&gt;", "a&lt;b"] {
+        for part in [
+            "<svg",
+            "Training loss",
+            "1 of 1 wrong: not calls 1",
+            "not a list of calls",
+            "steps = 9",
+            "0.500",
+            "&lt;script&gt;",
+            "a&lt;b",
+        ] {
             assert!(page.contains(part), "{part}");
         }
         assert!(!page.contains("<script") && !page.contains("http://") && !page.contains("NaN"));

@@ -29,7 +29,6 @@ pub struct Answered {
     tools: Vec<String>,
     expected: Vec<needle_data::Call>,
     predicted: String,
-    #[serde(flatten)]
     mistake: Option<Mistake>,
     wrong: Option<String>,
 }

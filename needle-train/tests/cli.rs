@@ -287,6 +287,15 @@ fn text_is_pretrained_on_and_the_result_is_a_base_for_calls() {
     assert!(page.contains("pre f32") && page.contains("post") && page.contains("<svg"));
     assert!(std::fs::read_to_string(place.path("post/report.html")).unwrap().contains("what is wrong"));
     assert!(place.path("post/tensorboard").read_dir().unwrap().count() > 0);
+    let answers = std::fs::read_to_string(place.path("post/predictions.jsonl")).unwrap();
+    for line in answers.lines() {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            answer["expected"].is_array() && answer["predicted"].is_string() && answer["query"].is_string(),
+            "{line}"
+        );
+        assert_eq!(answer["wrong"].is_string(), answer["mistake"]["kind"].is_string(), "{line}");
+    }
 }
 
 #[test]
