@@ -11,7 +11,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use needle_data::Tokenizer;
 use needle_data::tokenizer::{BOS_ID, EOS_ID, PAD_ID, UNK_ID};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SanConfig;
@@ -19,6 +19,7 @@ use crate::directory;
 use crate::error::ModelError;
 use crate::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use crate::san::San;
+use crate::tensor_file::{self, Entry, f32_values};
 
 /// File names inside a checkpoint.
 pub mod files {
@@ -189,14 +190,12 @@ impl<B: Backend> Checkpoint<B> {
     }
 }
 
-struct Collect(Vec<(String, Vec<usize>, Vec<u8>)>);
+struct Collect(Vec<Entry>);
 
 impl<B: Backend> ParamVisitor<B> for Collect {
     fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
         let tensor = if info.is_linear_weight() { tensor.swap_dims(0, 1) } else { tensor };
-        let shape = tensor.dims().to_vec();
-        let bytes = tensor.into_data().convert::<f32>().iter::<f32>().flat_map(f32::to_le_bytes).collect();
-        self.0.push((info.name, shape, bytes));
+        self.0.push(Entry::f32(info.name, tensor));
     }
 }
 
@@ -207,31 +206,8 @@ impl<B: Backend> ParamVisitor<B> for Collect {
 pub fn weights_to_bytes<B: Backend>(model: &San<B>) -> Result<Vec<u8>, ModelError> {
     let mut tensors = Collect(Vec::new());
     params::visit(model, &mut tensors);
-    let bad = |e: safetensors::SafeTensorError| ModelError::bad_file(files::WEIGHTS, e.to_string());
-    let views = tensors
-        .0
-        .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(bad)?))
-        })
-        .collect::<Result<Vec<_>, ModelError>>()?;
     let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(about)).map_err(bad)
-}
-
-/// A safetensors file's tensor as f32 values.
-///
-/// # Errors
-/// If its type is not a float.
-pub fn f32_values(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
-    let data = view.data();
-    Ok(match view.dtype() {
-        Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(std::array::from_fn(|i| b[i])) as f32).collect(),
-        Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        other => return Err(format!("expected floats, got {other:?}")),
-    })
+    tensor_file::to_bytes(&tensors.0, Some(about), files::WEIGHTS)
 }
 
 /// Reads weights for `config` from the bytes of a safetensors file.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::decoder::DecoderMasks;
 use crate::dropout::Dropout;
@@ -12,6 +12,7 @@ use crate::error::ModelError;
 use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
 use crate::san::San;
+use crate::tensor_file::{self, Entry};
 
 /// Token ids to compute with, each `[batch, len]`.
 pub struct Inputs<B: Backend> {
@@ -115,21 +116,9 @@ pub fn read_inputs<B: Backend>(path: &Path, vocab_size: usize, device: &B::Devic
 /// # Errors
 /// If the file cannot be written.
 pub fn write_outputs<B: Backend>(path: &Path, outputs: Outputs<B>) -> Result<(), ModelError> {
-    fn entry<B: Backend, const D: usize>(
-        name: &'static str,
-        tensor: Tensor<B, D>,
-    ) -> (&'static str, Vec<usize>, Vec<u8>) {
-        let shape = tensor.dims().to_vec();
-        (name, shape, tensor.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect())
-    }
-    let mut tensors = vec![entry("encoder_out", outputs.encoder_out), entry("logits", outputs.logits)];
-    tensors.extend(outputs.embedding.map(|e| entry("embedding", e)));
-    let bad = |e: safetensors::SafeTensorError| ModelError::bad_file(path, e.to_string());
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(bad)?)))
-        .collect::<Result<Vec<_>, ModelError>>()?;
-    let bytes = safetensors::serialize(views, None).map_err(bad)?;
+    let mut entries = vec![Entry::f32("encoder_out", outputs.encoder_out), Entry::f32("logits", outputs.logits)];
+    entries.extend(outputs.embedding.map(|embedding| Entry::f32("embedding", embedding)));
+    let bytes = tensor_file::to_bytes(&entries, None, &path.to_string_lossy())?;
     needle_data::file::write_atomically(path, &bytes)?;
     Ok(())
 }

@@ -19,6 +19,7 @@
 //! | [`int4`] | codes and scales of group quantization: the one copy |
 //! | [`fake_quant`] | a model that computes as its quantized form will |
 //! | [`generate`] | batched greedy decoding with caches |
+//! | [`tensor_file`] | tensors as a safetensors file, and back |
 //! | [`directory`] | directories written whole or not at all |
 //! | [`checkpoint`] | the directory that holds a model |
 //! | [`golden`] | vectors for authors of runtimes |
@@ -50,6 +51,7 @@ pub mod params;
 pub mod retrieval;
 pub mod rope;
 pub mod san;
+pub mod tensor_file;
 
 pub use config::SanConfig;
 pub use error::ModelError;

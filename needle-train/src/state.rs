@@ -8,9 +8,9 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use needle_data::stream::Cursor;
-use needle_model::checkpoint::f32_values;
+use needle_model::tensor_file::{self, Entry, f32_values};
 use needle_model::{FusedOps, ModelError};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -67,21 +67,8 @@ pub fn to_files<B: FusedOps>(
     progress: &Progress,
     optimizer: &Optimizer<B>,
 ) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
-    let bad = |e: String| ModelError::bad_file(OPTIMIZER, e);
-    let tensors: Vec<(String, usize, Vec<u8>)> = optimizer
-        .state()
-        .into_iter()
-        .map(|(name, tensor)| {
-            (name, tensor.dims()[0], tensor.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect())
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, len, bytes)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, vec![*len], bytes).map_err(|e| bad(e.to_string()))?))
-        })
-        .collect::<Result<Vec<_>, TrainError>>()?;
-    let tensors = safetensors::serialize(views, None).map_err(|e| bad(e.to_string()))?;
+    let entries: Vec<Entry> = optimizer.state().into_iter().map(|(name, tensor)| Entry::f32(name, tensor)).collect();
+    let tensors = tensor_file::to_bytes(&entries, None, OPTIMIZER)?;
     let state = serde_json::to_vec_pretty(progress).map_err(|e| ModelError::bad_file(STATE, e.to_string()))?;
     Ok(BTreeMap::from([(STATE.to_owned(), state), (OPTIMIZER.to_owned(), tensors)]))
 }

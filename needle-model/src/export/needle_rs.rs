@@ -11,25 +11,19 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use half::bf16;
 use needle_data::Tokenizer;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 
 use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::int4::{Bits, group_size, quantize};
 use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use crate::san::San;
+use crate::tensor_file::{self, Entry};
 
 /// Name of the weights inside the artifact.
 pub const WEIGHTS: &str = "needle.safetensors";
 /// Name of the vocabulary inside the artifact.
 pub const VOCAB: &str = "vocab.txt";
-
-struct Entry {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
 
 /// The artifact's files, by name.
 ///
@@ -42,13 +36,7 @@ pub fn artifact<B: Backend>(
 ) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
     let mut entries = Entries(Vec::new());
     params::visit(model, &mut entries);
-    let bad = |e: safetensors::SafeTensorError| ModelError::bad_file(WEIGHTS, e.to_string());
-    let views = entries
-        .0
-        .iter()
-        .map(|e| Ok((e.name.as_str(), TensorView::new(e.dtype, e.shape.clone(), &e.bytes).map_err(bad)?)))
-        .collect::<Result<Vec<_>, ModelError>>()?;
-    let weights = safetensors::serialize(views, Some(metadata(config))).map_err(bad)?;
+    let weights = tensor_file::to_bytes(&entries.0, Some(metadata(config)), WEIGHTS)?;
     Ok(vec![(WEIGHTS.to_owned(), weights), (VOCAB.to_owned(), vocab(tokenizer)?.into_bytes())])
 }
 

@@ -6,9 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::Encoder;
 use needle_data::source::{OnBadRow, load_examples};
 
-use super::quickstart::table;
 use super::{Global, PrecisionArg, limits, load, print, print_json};
-use crate::eval::evaluate;
+use crate::eval::{evaluate, table};
 use crate::recipe::EvalConfig;
 
 /// Measure a checkpoint on examples: every metric of the one scorer

@@ -12,10 +12,10 @@ use needle_data::{DataError, Tokenizer};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{San, SanConfig};
 
-use super::quickstart::table;
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
 use crate::device::{Device, Training};
+use crate::eval::table;
 use crate::recipe::Recipe;
 use crate::run_dir::RunDir;
 use crate::trainer::{self, RunOptions, Start};

@@ -67,3 +67,36 @@ pub fn evaluate<B: FusedOps>(
     };
     (evaluation, predictions)
 }
+
+/// Evaluations side by side.
+pub fn table(evaluations: &[Evaluation]) -> String {
+    let mut lines = vec![format!("{:<22}", format!("on {} examples", evaluations.first().map_or(0, |e| e.n)))];
+    for evaluation in evaluations {
+        lines[0].push_str(&format!("{:>8}", evaluation.precision.to_string()));
+    }
+    let mut row = |name: &str, value: &dyn Fn(&Evaluation) -> Option<f64>| {
+        if evaluations.iter().any(|e| value(e).is_some()) {
+            let cells = evaluations.iter().map(|e| value(e).map_or("       -".into(), |v| format!("{v:>8.3}")));
+            lines.push(format!("{name:<22}{}", cells.collect::<String>()));
+        }
+    };
+    row("exact match", &|e| Some(e.score.exact_match));
+    row("call F1", &|e| Some(e.score.call_f1));
+    row("name F1", &|e| Some(e.score.name_f1));
+    row("JSON parse rate", &|e| Some(e.score.parse_rate));
+    row("argument accuracy", &|e| Some(e.score.args_accuracy));
+    row("value accuracy", &|e| Some(e.score.value_accuracy));
+    row("hallucinated params", &|e| Some(e.score.hallucinated_params));
+    row("missing params", &|e| Some(e.score.missing_params));
+    row("no-tool precision", &|e| Some(e.score.no_tool_precision));
+    row("no-tool recall", &|e| Some(e.score.no_tool_recall));
+    row("retrieval recall@1", &|e| e.retrieval.map(|r| r.recall_at_1));
+    row("retrieval recall@5", &|e| e.retrieval.map(|r| r.recall_at_5));
+    row("retrieval MRR", &|e| e.retrieval.map(|r| r.mrr));
+    let offered: std::collections::BTreeSet<usize> =
+        evaluations.iter().flat_map(|e| e.exact_match_by_offered_tools.keys().copied()).collect();
+    for count in offered {
+        row(&format!("exact, {count} offered"), &|e| e.exact_match_by_offered_tools.get(&count).copied());
+    }
+    lines.join("\n")
+}
