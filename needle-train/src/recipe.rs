@@ -1,14 +1,14 @@
 //! A run's settings: one typed TOML file. Unknown keys are errors; each default stands here and nowhere else.
 
+mod data;
+
 use std::path::Path;
 
-use needle_data::loader::LoaderConfig;
-use needle_data::pack::RowSize;
-use needle_data::source::OnBadRow;
-use needle_data::stream::{Rank, SourceConfig, StreamConfig};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_model::SanConfig;
 use serde::{Deserialize, Serialize};
+
+pub use data::{DataRecipe, OneOrMore};
 
 use crate::error::TrainError;
 use crate::optim::OptimConfig;
@@ -68,146 +68,6 @@ impl Default for Recipe {
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
         }
-    }
-}
-
-/// One number or several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMore {
-    /// One.
-    One(usize),
-    /// Several, in ascending order.
-    Several(Vec<usize>),
-}
-
-impl OneOrMore {
-    /// All of them.
-    pub fn all(&self) -> &[usize] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Several(several) => several,
-        }
-    }
-
-    /// The largest.
-    pub fn longest(&self) -> usize {
-        self.all().last().copied().unwrap_or(0)
-    }
-}
-
-/// Reading, cutting and packing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataRecipe {
-    /// Whether a bad row ends the run or is left out and counted.
-    pub on_bad_row: OnBadRow,
-    /// Largest share of rows that may be left out before it ends the run after all.
-    pub max_bad_fraction: f64,
-    /// Rows of a batch of the longest length; with packing each holds several examples. Batches of shorter rows have as many
-    /// more as keep the number of positions.
-    pub rows: usize,
-    /// Parts that a batch's rows are computed in, one after the other: less memory, the same gradient to rounding.
-    pub micro_batches: usize,
-    /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the limit of one example.
-    pub row_enc_tokens: OneOrMore,
-    /// Decoder tokens of a row, one number for each of `row_enc_tokens`.
-    pub row_dec_tokens: OneOrMore,
-    /// Tokens of one tool alone, for retrieval.
-    pub max_tool_tokens: usize,
-    /// Examples among which rows are packed.
-    pub pack_window: usize,
-    /// Megabytes of rows that are shuffled together.
-    pub shuffle_buffer_mb: usize,
-    /// Files of a source that are read in turn.
-    pub files_at_once: usize,
-    /// Threads that parse and encode; all cores, if not given.
-    pub threads: Option<usize>,
-    /// Most retrieval pairs of a batch.
-    pub max_retrieval_pairs: usize,
-    /// Whether tools, parameters and keys are shuffled anew each epoch.
-    pub shuffle_tools: bool,
-    /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
-    /// if not given.
-    pub max_offered_tools: Option<usize>,
-    /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<SourceConfig>,
-}
-
-impl Default for DataRecipe {
-    fn default() -> Self {
-        Self {
-            on_bad_row: OnBadRow::Fail,
-            // More than that is the wrong file rather than a few bad rows.
-            max_bad_fraction: 0.2,
-            rows: 8,
-            micro_batches: 1,
-            row_enc_tokens: OneOrMore::One(1024),
-            row_dec_tokens: OneOrMore::One(512),
-            // The original's limit.
-            max_tool_tokens: 256,
-            pack_window: 1024,
-            shuffle_buffer_mb: 64,
-            files_at_once: 4,
-            threads: None,
-            max_retrieval_pairs: 32,
-            shuffle_tools: true,
-            max_offered_tools: None,
-            sources: Vec::new(),
-        }
-    }
-}
-
-impl DataRecipe {
-    /// The sizes of rows, ascending.
-    pub fn row_sizes(&self) -> Vec<RowSize> {
-        let (enc, dec) = (self.row_enc_tokens.all(), self.row_dec_tokens.all());
-        enc.iter().zip(dec).map(|(&enc, &dec)| RowSize { enc, dec }).collect()
-    }
-
-    /// The part that batches are made by.
-    pub fn loader(&self) -> LoaderConfig {
-        LoaderConfig {
-            row_sizes: self.row_sizes(),
-            rows: self.rows,
-            pack_window: self.pack_window,
-            max_retrieval_pairs: self.max_retrieval_pairs,
-            shuffle_tools: self.shuffle_tools,
-            max_offered_tools: self.max_offered_tools,
-            on_bad_row: self.on_bad_row,
-            max_bad_fraction: self.max_bad_fraction,
-            threads: self.threads,
-        }
-    }
-
-    /// The part that rows are ordered by, for one process.
-    pub fn stream(&self, seed: u64) -> StreamConfig {
-        StreamConfig {
-            seed,
-            shuffle_buffer_mb: self.shuffle_buffer_mb,
-            shards_at_once: self.files_at_once,
-            rank: Rank::default(),
-        }
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        let (enc, dec) = (self.row_enc_tokens.all(), self.row_dec_tokens.all());
-        if enc.is_empty() || enc.len() != dec.len() {
-            let (enc, dec) = (enc.len(), dec.len());
-            return Err(format!(
-                "data.row_enc_tokens has {enc} lengths and data.row_dec_tokens {dec}; expected as many"
-            ));
-        }
-        for (key, lengths) in [("data.row_enc_tokens", enc), ("data.row_dec_tokens", dec)] {
-            if !lengths.is_sorted() {
-                return Err(format!("{key} must ascend, is {lengths:?}"));
-            }
-        }
-        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
-            return Err(format!("data.max_bad_fraction must be between 0 and 1, is {}", self.max_bad_fraction));
-        }
-        Ok(())
     }
 }
 
