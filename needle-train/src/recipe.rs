@@ -121,8 +121,8 @@ pub struct QatConfig {
 
 impl Default for QatConfig {
     fn default() -> Self {
-        // Every 100 as the original; the tail lets a short run meet the precision that it ships at.
-        Self { every_steps: Some(100), final_fraction: 0.1, embedding: false }
+        // The original has every 100th step and no tail; see docs/LOG.md, "Training for INT4".
+        Self { every_steps: None, final_fraction: 0.1, embedding: false }
     }
 }
 

@@ -35,7 +35,7 @@ pub const EXTENSION: &str = "packed";
 /// What a shard says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// [`Tokenizer::sha256`].
+    /// [`crate::Tokenizer::sha256`].
     pub tokenizer_sha256: String,
     /// Number of ids.
     pub vocab_size: usize,
