@@ -43,6 +43,9 @@ pub fn packing(path: &Path) -> Packing {
     }
 }
 
+/// How the names begin of files and directories that are being written; a killed process leaves them.
+pub const UNFINISHED: &str = ".needle-writing-";
+
 /// Writes a file whole or not at all: into a temporary file beside it, flushed to disk, then renamed.
 ///
 /// # Errors
@@ -59,7 +62,7 @@ pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Re
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(parent)?;
-        let file = tempfile::NamedTempFile::new_in(parent)?;
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(parent)?;
         let mut buffered = std::io::BufWriter::with_capacity(1 << 20, file);
         write(&mut buffered)?;
         let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;

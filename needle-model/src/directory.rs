@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::error::ModelError;
+use needle_data::file::UNFINISHED;
 
-const PREFIX: &str = ".needle-writing-";
+use crate::error::ModelError;
 
 /// Writes the files of `dir`, all or none. What was there before goes to `keep`, or away.
 ///
@@ -24,7 +24,7 @@ pub fn write(
     let write = || -> io::Result<()> {
         std::fs::create_dir_all(parent)?;
         // Taken away again, should anything fail from here on.
-        let new = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        let new = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?;
         for (name, bytes) in contents {
             let path = new.path().join(name);
             if let Some(folder) = path.parent() {
@@ -62,8 +62,13 @@ pub fn clean_up(parent: &Path) -> Result<(), ModelError> {
     let clean = || -> io::Result<()> {
         for entry in std::fs::read_dir(parent)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
                 std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
             }
         }
         Ok(())
@@ -137,6 +142,7 @@ mod tests {
     fn leftovers_of_a_killed_process_are_removed() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join(".needle-writing-abc/sub")).unwrap();
+        std::fs::write(root.path().join(".needle-writing-def"), b"").unwrap();
         std::fs::create_dir(root.path().join("last")).unwrap();
         clean_up(root.path()).unwrap();
         assert!(root.path().join("last").exists());
