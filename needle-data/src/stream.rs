@@ -25,8 +25,8 @@ use sha2::{Digest, Sha256};
 use crate::augment::stream;
 use crate::error::DataError;
 use crate::example::Example;
-use crate::source::{Counts, Position, Reader, Row, Shard, expand};
-use crate::tokenizer::Tokenizer;
+use crate::source::{Counts, Position, Reader, Row, Shard, expand, rows_of};
+use crate::tokenizer::{Tokenizer, hex};
 
 /// Purposes of random streams; each draws from its own.
 mod purpose {
@@ -97,34 +97,17 @@ impl Sources {
                 hash.update(format!("{}\n", shard.identity()?));
             }
         }
-        Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hash.finalize()[..8]))
     }
 
     /// Every row of every source once, in order.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, DataError>> + '_ {
-        self.0.iter().flat_map(|source| &source.shards).flat_map(|shard| {
-            let mut reader = Some(Reader::open(shard, Position::default(), None));
-            std::iter::from_fn(move || match reader.take()? {
-                Err(error) => Some(Err(error)),
-                Ok(mut open) => match open.next_row().transpose()? {
-                    Ok(row) => {
-                        reader = Some(Ok(open));
-                        Some(Ok(row))
-                    }
-                    Err(error) => Some(Err(error)),
-                },
-            })
-        })
+        rows_of(self.0.iter().flat_map(|source| &source.shards).cloned())
     }
 
     /// Whether any shard holds packed rows, which have no text.
     pub fn is_packed(&self) -> bool {
         self.0.iter().flat_map(|source| &source.shards).any(Shard::is_packed)
-    }
-
-    /// Number of shards.
-    pub fn num_shards(&self) -> usize {
-        self.0.iter().map(|source| source.shards.len()).sum()
     }
 }
 
@@ -291,11 +274,6 @@ impl Windows {
         let readers = readers.collect::<Result<_, _>>()?;
         let weights = sources.0.iter().map(|source| source.weight).collect();
         Ok(Self { readers, weights, config, cursor, failed: false })
-    }
-
-    /// Where the next window starts.
-    pub fn cursor(&self) -> &Cursor {
-        &self.cursor
     }
 
     fn read(&mut self) -> Result<Window, DataError> {

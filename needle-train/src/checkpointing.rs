@@ -14,7 +14,7 @@ use needle_model::params::with_gradients;
 use needle_model::{FusedOps, San};
 
 use crate::loss::{DeviceBatch, output_loss};
-use crate::optim::{Gradients, collect};
+use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::LossConfig;
 
 /// Cross-entropy, z-loss and gradients of a batch (or a part of one with `num_targets` targets in all), as the whole graph
@@ -109,13 +109,7 @@ struct Sums<B: burn::tensor::backend::Backend>(Gradients<B>);
 
 impl<B: FusedOps> Sums<B> {
     fn add<AB: AutodiffBackend<InnerBackend = B>>(&mut self, graph: &San<AB>, raw: &AB::Gradients) {
-        for (name, gradient) in collect(graph, raw) {
-            let sum = match self.0.remove(&name) {
-                Some(before) => before + gradient,
-                None => gradient,
-            };
-            self.0.insert(name, sum);
-        }
+        add_gradients(&mut self.0, collect(graph, raw));
     }
 
     fn add_embedding<AB: AutodiffBackend<InnerBackend = B> + FusedOps>(

@@ -19,7 +19,7 @@ use rand::RngExt;
 
 use crate::checkpointing::text_loss_and_gradients;
 use crate::loss::{DeviceBatch, TextLoss, contrastive_loss, text_loss};
-use crate::optim::{Gradients, collect};
+use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::Recipe;
 
 /// The losses of one step.
@@ -67,16 +67,16 @@ where
         let pairs = pairs.take();
         let (more_losses, more) = if recipe.activation_checkpointing {
             // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
-            let (cross_entropy, z, gradients) =
+            let (cross_entropy, z, mut gradients) =
                 text_loss_and_gradients(&seen, part, num_targets, &recipe.loss, dropout);
             let mut losses = StepLosses { cross_entropy, z, total: cross_entropy + z, ..StepLosses::default() };
-            let mut all = vec![gradients];
             if let Some(contrastive) = pairs.and_then(|pairs| contrastive_loss(&seen, pairs, dropout)) {
                 losses.contrastive = Some(contrastive.clone().into_scalar().elem::<f64>());
                 losses.total += losses.contrastive.unwrap_or(0.0) * recipe.loss.contrastive_weight;
-                all.push(collect(&model, &(contrastive * recipe.loss.contrastive_weight).backward()));
+                let of_pairs = collect(&model, &(contrastive * recipe.loss.contrastive_weight).backward());
+                add_gradients(&mut gradients, of_pairs);
             }
-            (losses, all)
+            (losses, gradients)
         } else {
             let on_device = DeviceBatch::new(part, num_targets, recipe.loss.class_weights(), &model.device());
             let text = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
@@ -86,20 +86,14 @@ where
             if let Some(contrastive) = contrastive {
                 total = total + contrastive * recipe.loss.contrastive_weight;
             }
-            (losses, vec![collect(&model, &total.backward())])
+            (losses, collect(&model, &total.backward()))
         };
 
         losses.cross_entropy += more_losses.cross_entropy;
         losses.z += more_losses.z;
         losses.contrastive = losses.contrastive.or(more_losses.contrastive);
         losses.total += more_losses.total;
-        for (name, gradient) in more.into_iter().flatten() {
-            let sum = match gradients.remove(&name) {
-                Some(before) => before + gradient,
-                None => gradient,
-            };
-            gradients.insert(name, sum);
-        }
+        add_gradients(&mut gradients, more);
     }
     (losses, gradients)
 }

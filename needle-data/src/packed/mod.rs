@@ -86,10 +86,6 @@ pub struct PackedRow {
     pub examples: Vec<EncodedExample>,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU64;

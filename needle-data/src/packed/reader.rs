@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{EXAMPLE_BYTES, Header, Layout, MAGIC, PackedRow, VERSION, hex};
+use super::{EXAMPLE_BYTES, Header, Layout, MAGIC, PackedRow, VERSION};
 use crate::encode::{EncodedExample, RetrievalPair, TokenClass};
 use crate::error::DataError;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, hex};
 
 /// A shard, open for reading.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{ALIGNMENT, EXAMPLE_BYTES, EXTENSION, Header, MAGIC, PackedRow, VERSION, hex};
+use super::{ALIGNMENT, EXAMPLE_BYTES, EXTENSION, Header, MAGIC, PackedRow, VERSION};
 use crate::error::DataError;
 use crate::file;
 use crate::pack::RowSize;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, hex};
 
 /// Tokens of a shard, after which a writer begins the next: about 80 MB.
 const TOKENS_PER_SHARD: usize = 32 << 20;

@@ -1,6 +1,7 @@
 //! Where rows come from: files of JSONL (plain, `.gz`, `.zst`), parquet and packed rows, or examples held in memory.
 
 mod lines;
+mod listing;
 mod parquet;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::record::Record;
 use crate::tokenizer::Tokenizer;
 
 pub use lines::Lines;
+pub use listing::expand;
 pub use parquet::ParquetRows;
 
 /// Longer rows are left out (or end the run) unread: memory stays bounded whatever a file holds.
@@ -24,9 +26,6 @@ pub const MAX_ROW_BYTES: usize = 16 << 20;
 
 /// Stands for a file's name in messages about examples in memory.
 const MEMORY: &str = "(examples in memory)";
-
-/// Extensions of the files that a directory is searched for.
-const EXTENSIONS: [&str; 7] = ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json.gz", "parquet", packed::EXTENSION];
 
 /// One row before it is looked into.
 #[derive(Debug, Clone)]
@@ -220,83 +219,22 @@ impl Reader {
     }
 }
 
-/// The files that `patterns` name: files, directories (searched through for JSONL, parquet and packed shards) and globs; sorted within each.
-///
-/// # Errors
-/// If a pattern names nothing, or a file is named twice or is empty.
-pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError> {
-    let mut files = Vec::new();
-    for pattern in patterns {
-        let pattern = pattern.as_ref();
-        let nothing = |reason: &str| DataError::io(pattern, std::io::Error::new(std::io::ErrorKind::NotFound, reason));
-        let before = files.len();
-        if pattern.is_dir() {
-            search(pattern, &mut files)?;
-            if files.len() == before {
-                return Err(nothing(&format!("holds no file that ends in {}", EXTENSIONS.join(", "))));
-            }
-        } else if pattern.exists() {
-            files.push(pattern.to_owned());
-        } else {
-            let text = pattern.to_string_lossy();
-            let found = glob::glob(&text).map_err(|e| nothing(&format!("not a path and not a glob: {e}")))?;
-            for path in found {
-                let path = path.map_err(|e| DataError::io(e.path().to_owned(), e.into()))?;
-                if path.is_file() {
-                    files.push(path);
-                }
-            }
-            if files.len() == before {
-                return Err(nothing(if text.contains(['*', '?', '[']) { "matches no file" } else { "no such file" }));
-            }
-        }
-    }
-    let mut seen = std::collections::HashSet::new();
-    for file in &files {
-        if std::fs::metadata(file).map_err(|e| DataError::io(file, e))?.len() == 0 {
-            return Err(DataError::Empty(file.clone()));
-        }
-        if !seen.insert(file.canonicalize().map_err(|e| DataError::io(file, e))?) {
-            return Err(DataError::io(file, std::io::Error::other("named twice: its rows would count double")));
-        }
-    }
-    Ok(files)
-}
-
-fn search(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
-    let entries = std::fs::read_dir(dir).map_err(|e| DataError::io(dir, e))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(|e| DataError::io(dir, e))?;
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() {
-            search(&path, files)?;
-        } else if EXTENSIONS.iter().any(|e| name.strip_suffix(e).is_some_and(|stem| stem.ends_with('.'))) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
 /// All rows of all files that `patterns` name, in order.
 ///
 /// # Errors
 /// If a pattern names nothing.
 pub fn rows<P: AsRef<Path>>(patterns: &[P]) -> Result<impl Iterator<Item = Result<Row, DataError>>, DataError> {
-    let mut files = expand(patterns)?.into_iter();
+    Ok(rows_of(expand(patterns)?.into_iter().map(Shard::File)))
+}
+
+/// All rows of all `shards`, in order, up to the first that cannot be read.
+pub fn rows_of(mut shards: impl Iterator<Item = Shard>) -> impl Iterator<Item = Result<Row, DataError>> {
     let mut open: Option<Reader> = None;
     let mut failed = false;
-    Ok(std::iter::from_fn(move || {
-        loop {
-            if failed {
-                return None;
-            }
+    std::iter::from_fn(move || {
+        while !failed {
             let Some(reader) = &mut open else {
-                let path = files.next()?;
-                match Reader::open(&Shard::File(path), Position::default(), None) {
+                match Reader::open(&shards.next()?, Position::default(), None) {
                     Ok(reader) => open = Some(reader),
                     Err(error) => {
                         failed = true;
@@ -305,16 +243,16 @@ pub fn rows<P: AsRef<Path>>(patterns: &[P]) -> Result<impl Iterator<Item = Resul
                 }
                 continue;
             };
-            match reader.next_row() {
-                Ok(None) => open = None,
-                Ok(Some(row)) => return Some(Ok(row)),
-                Err(error) => {
-                    failed = true;
-                    return Some(Err(error));
+            match reader.next_row().transpose() {
+                None => open = None,
+                Some(row) => {
+                    failed = row.is_err();
+                    return Some(row);
                 }
             }
         }
-    }))
+        None
+    })
 }
 
 /// What to do with a row that cannot be used.
@@ -350,6 +288,12 @@ impl Counts {
         self.skipped.values().sum()
     }
 
+    /// The reasons and their numbers, in parentheses; nothing where no row was left out.
+    pub fn reasons(&self) -> String {
+        let reasons: Vec<String> = self.skipped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+        if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
+    }
+
     /// Counts one row.
     pub fn add<T>(&mut self, row: &Result<T, Problem>) {
         self.read += 1;
@@ -362,11 +306,8 @@ impl Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} rows read, {} used, {} left out", self.read, self.used, self.num_skipped())?;
-        if !self.skipped.is_empty() {
-            let reasons: Vec<String> = self.skipped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-            write!(f, " ({})", reasons.join(", "))?;
-        }
+        let (read, used, skipped) = (self.read, self.used, self.num_skipped());
+        write!(f, "{read} rows read, {used} used, {skipped} left out{}", self.reasons())?;
         if self.cut_tokens > 0 {
             write!(f, "; {} tokens did not fit", self.cut_tokens)?;
         }

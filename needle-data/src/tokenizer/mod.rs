@@ -180,7 +180,7 @@ impl Tokenizer {
             hash.update((piece.len() as u64).to_le_bytes());
             hash.update(piece);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 
     /// Number of ids.
@@ -258,6 +258,11 @@ impl Tokenizer {
         push_bytes(&mut text, &mut bytes);
         text
     }
+}
+
+/// A hash as it is written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Appends `bytes` as far as they are UTF-8, and U+FFFD for each byte that is not, as SentencePiece does.

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::{HumanBytes, ProgressBar};
-use needle_data::source::{Lines, OnBadRow, Position, Row, expand, rows};
+use needle_data::source::{OnBadRow, Row, expand, rows};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, Encoder, Tokenizer};
 use needle_model::checkpoint::files;
@@ -103,7 +103,7 @@ impl TrainArgs {
             expand(&self.files)?.into_iter().partition(|path| is_text(path));
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        let texts = lines(text).chain(texts(rows(&data)?, on_bad_row)).inspect(|_| bar.tick());
+        let texts = rows(&text)?.map(line).chain(texts(rows(&data)?, on_bad_row)).inspect(|_| bar.tick());
         let config = TokenizerConfig { vocab_size: self.vocab_size, isolate_spaces: !self.glue_spaces };
         let (tokenizer, met) = Tokenizer::train_from(&config, texts)?;
         bar.finish_and_clear();
@@ -159,24 +159,10 @@ pub(super) fn texts(
     })
 }
 
-/// The lines of files of plain text.
-fn lines(files: Vec<PathBuf>) -> impl Iterator<Item = Result<String, DataError>> {
-    files.into_iter().flat_map(|path| {
-        let (mut open, mut failed) = match Lines::open(&path, Position::default()) {
-            Ok(open) => (Some(open), None),
-            Err(error) => (None, Some(Err(error))),
-        };
-        std::iter::from_fn(move || match &mut open {
-            None => failed.take(),
-            Some(lines) => {
-                let row = lines.next_row().transpose()?;
-                if row.is_err() {
-                    open = None;
-                }
-                Some(row.and_then(|row| row.text().map_err(|problem| DataError::Row { place: row.place, problem })))
-            }
-        })
-    })
+/// The line of a file of plain text.
+fn line(row: Result<Row, DataError>) -> Result<String, DataError> {
+    let row = row?;
+    row.text().map_err(|problem| DataError::Row { place: row.place, problem })
 }
 
 /// The tokenizer of a checkpoint, of a `tokenizer.json` or of a SentencePiece `.model`.

@@ -133,6 +133,17 @@ pub fn collect<AB: AutodiffBackend>(model: &San<AB>, raw: &AB::Gradients) -> Gra
     collect.found
 }
 
+/// Adds `more` to `sum`, name by name.
+pub fn add_gradients<B: Backend>(sum: &mut Gradients<B>, more: Gradients<B>) {
+    for (name, gradient) in more {
+        let gradient = match sum.remove(&name) {
+            Some(before) => before + gradient,
+            None => gradient,
+        };
+        sum.insert(name, gradient);
+    }
+}
+
 /// Scales `gradients` so that their common length is at most `most`, and gives the length before.
 ///
 /// (burn's clipping is per tensor; the recipe's is global: Pascanu et al., arXiv:1211.5063.)

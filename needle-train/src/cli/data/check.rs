@@ -51,8 +51,7 @@ impl CheckArgs {
                 "rows": counts.read, "used": counts.used, "skipped": counts.skipped, "problems": problems,
             }))?;
         } else {
-            let reasons: Vec<String> = counts.skipped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-            let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+            let reasons = counts.reasons();
             print(format_args!("{} rows, {} usable, {} not{reasons}", counts.read, counts.used, counts.num_skipped()))?;
         }
         Ok(counts.num_skipped() == 0)
