@@ -1,10 +1,13 @@
-//! Seeded shuffling of what has no order: the offered tools, the parameters of a tool, the keys of a definition.
+//! Seeded changes to training examples, drawn anew each epoch: the order of what has none (the offered tools, the parameters
+//! of a tool, the keys of a definition), which tools are on offer, and the values that the query asks for.
 //!
-//! Without it a model learns positions instead of names. The seed comes from the example's place in the epoch, so that a
+//! Without them a model learns positions instead of names, tools by heart, and values instead of where they stand. The seed comes from the example's place in the epoch, so that a
 //! resumed run shuffles as the uninterrupted one would have.
 
+use std::collections::{BTreeSet, HashMap};
+
 use rand::rngs::ChaCha8Rng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value};
 
@@ -51,6 +54,76 @@ pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) ->
     Example { tools: example.tools.iter().enumerate().filter_map(keep).collect(), ..example.clone() }
 }
 
+/// `example` without the tools that it calls, and with nothing called; none where no tool would be left.
+///
+/// Right as long as the other tools on offer cannot do the same.
+pub fn without_called_tools(example: &Example) -> Option<Example> {
+    let is_called = |tool: &&Tool| example.answers.iter().any(|call| call.name == tool.name);
+    let tools: Vec<Tool> = example.tools.iter().filter(|tool| !is_called(tool)).cloned().collect();
+    let has_call = !example.answers.is_empty();
+    (has_call && !tools.is_empty()).then(|| Example { query: example.query.clone(), tools, answers: Vec::new() })
+}
+
+/// The different string values that examples give each parameter of each tool.
+#[derive(Debug, Clone, Default)]
+pub struct ValuePool(HashMap<(String, String), Vec<String>>);
+
+impl ValuePool {
+    /// The values in `examples`.
+    pub fn new<'a>(examples: impl Iterator<Item = &'a Example>) -> Self {
+        let mut pool: HashMap<(String, String), BTreeSet<String>> = HashMap::new();
+        for call in examples.flat_map(|example| &example.answers) {
+            for (parameter, value) in &call.arguments {
+                if let Value::String(value) = value {
+                    pool.entry((call.name.clone(), parameter.clone())).or_default().insert(value.clone());
+                }
+            }
+        }
+        // Sets, so that the order does not depend on the examples' and a seed draws the same again.
+        Self(pool.into_iter().map(|(key, values)| (key, values.into_iter().collect())).collect())
+    }
+}
+
+/// `example` asking for other values: each string argument that stands word for word in the query, and only there, is
+/// replaced in both by one that another example of `pool` gives the same parameter, with probability `fraction`.
+pub fn with_other_values(example: &Example, pool: &ValuePool, fraction: f64, rng: &mut ChaCha8Rng) -> Example {
+    let mut changed = example.clone();
+    for (c, call) in example.answers.iter().enumerate() {
+        let Some(tool) = example.tools.iter().find(|tool| tool.name == call.name) else { continue };
+        for (parameter, value) in &call.arguments {
+            let (Value::String(value), Some(declared)) = (value, tool.parameter(parameter)) else { continue };
+            let others = pool.0.get(&(call.name.clone(), parameter.clone()));
+            let other = others.filter(|_| rng.random_bool(fraction)).and_then(|others| others.choose(rng));
+            let Some(other) = other.filter(|other| declared.mismatch(&Value::from(other.as_str())).is_none()) else {
+                continue;
+            };
+            let is_free = changed.answers.iter().flat_map(|call| call.arguments.values()).filter(|v| overlaps(v, value)).count() == 1;
+            let Some(at) = only_place(&changed.query, value).filter(|_| is_free) else { continue };
+            changed.query.replace_range(at..at + value.len(), other);
+            changed.answers[c].arguments.insert(parameter.clone(), other.as_str().into());
+        }
+    }
+    changed
+}
+
+/// Whether replacing `value` in the query could touch the place of `other`.
+fn overlaps(other: &Value, value: &str) -> bool {
+    let other = match other {
+        Value::String(other) => other.clone(),
+        other => other.to_string(),
+    };
+    other.contains(value) || value.contains(&other)
+}
+
+/// Where `value` stands in `query` as whole words, if that is in one place.
+fn only_place(query: &str, value: &str) -> Option<usize> {
+    let mut places = query.match_indices(value).map(|(at, _)| at);
+    let at = places.next().filter(|_| !value.is_empty() && places.next().is_none())?;
+    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let (before, after) = (query[..at].chars().next_back(), query[at + value.len()..].chars().next());
+    (!is_word(before) && !is_word(after)).then_some(at)
+}
+
 fn shuffle_keys(object: &mut Map<String, Value>, rng: &mut ChaCha8Rng) {
     let mut members: Vec<(String, Value)> = std::mem::take(object).into_iter().collect();
     members.shuffle(rng);
@@ -92,6 +165,52 @@ mod tests {
             counts.insert(fewer.tools.len());
         }
         assert_eq!(counts.into_iter().collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn withholding_the_called_tool_leaves_nothing_to_call() {
+        let line = |tools: Value| json!({"query": "q", "tools": tools, "answers": [{"name": "a"}]}).to_string();
+        let two = Example::parse(&line(json!([{"name": "a"}, {"name": "b"}]))).unwrap();
+        let without = without_called_tools(&two).unwrap();
+        assert_eq!((without.tools.len(), without.tools[0].name.as_str(), without.answers.len()), (1, "b", 0));
+        assert!(without_called_tools(&without).is_none(), "nothing is called");
+        assert!(without_called_tools(&Example::parse(&line(json!([{"name": "a"}]))).unwrap()).is_none());
+    }
+
+    #[test]
+    fn other_values_go_into_the_query_and_the_answer_alike_or_nowhere() {
+        let example = |query: &str, arguments: Value| {
+            let parameters = json!({"city": {"type": "string"}, "day": {"type": "string", "enum": ["today", "Monday"]}, "n": {}});
+            let tools = json!([{"name": "t", "parameters": parameters}]);
+            let line = json!({"query": query, "tools": tools, "answers": [{"name": "t", "arguments": arguments}]});
+            Example::parse(&line.to_string()).unwrap()
+        };
+        let seen = [
+            example("rain in Rome on Monday", json!({"city": "Rome", "day": "Monday"})),
+            example("rain in New York today", json!({"city": "New York", "day": "today"})),
+            example("Åre", json!({"city": "Åre"})),
+        ];
+        let pool = ValuePool::new(seen.iter());
+        let mut queries = BTreeSet::new();
+        for seed in 0..100 {
+            let other = with_other_values(&seen[1], &pool, 1.0, &mut stream(seed, &[]));
+            other.validate().unwrap();
+            let text = |key: &str| other.answers[0].arguments[key].as_str().unwrap().to_owned();
+            assert_eq!(other.query, format!("rain in {} {}", text("city"), text("day")));
+            queries.insert(other.query);
+        }
+        assert_eq!(queries.len(), 6, "three cities on two days: {queries:?}");
+        for (query, arguments) in [
+            ("Rome to Rome", json!({"city": "Rome"})),
+            ("Romeo", json!({"city": "Rome"})),
+            ("Paris", json!({"city": "Rome"})),
+            ("in 5 New York", json!({"city": "New York", "n": "York"})),
+        ] {
+            let example = example(query, arguments);
+            let same = with_other_values(&example, &pool, 1.0, &mut stream(1, &[]));
+            assert_eq!(same, example, "a value that has not a place of its own stays");
+        }
+        assert_eq!(with_other_values(&seen[0], &pool, 0.0, &mut stream(1, &[])), seen[0]);
     }
 
     #[test]

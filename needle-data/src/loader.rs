@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::augment::{stream, with_fewer_tools};
+use crate::augment::{ValuePool, stream, with_fewer_tools, with_other_values, without_called_tools};
 use crate::batch::Batch;
 use crate::encode::{EncodedExample, Encoder};
 use crate::error::{DataError, Place, Problem, ProblemCode};
@@ -39,6 +39,11 @@ pub struct LoaderConfig {
     pub shuffle_tools: bool,
     /// Most tools that an example offers, see [`with_fewer_tools`]; all, if not given.
     pub max_offered_tools: Option<usize>,
+    /// Share of the examples with a call whose called tools are withheld, see [`without_called_tools`].
+    pub withheld_fraction: f64,
+    /// Share of the string arguments that get another value, see [`with_other_values`]; the others come from the same
+    /// pack window.
+    pub other_values_fraction: f64,
     /// What to do with a row that cannot be used.
     pub on_bad_row: OnBadRow,
     /// Largest share of rows that may be left out.
@@ -140,8 +145,10 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
     /// Encodes `items` in parallel, and counts them in order.
     fn encode(&mut self, items: &[Item], is_last: bool, used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config) = (self.encoder, &self.config);
-        let encoded: Vec<_> =
-            self.pool.install(|| items.par_iter().map(|item| encode(encoder, config, item)).collect());
+        let encoded: Vec<_> = self.pool.install(|| {
+            let pool = (config.other_values_fraction > 0.0).then(|| values_of(items));
+            items.par_iter().map(|item| encode(encoder, config, pool.as_ref(), item)).collect()
+        });
         let mut used = Vec::with_capacity(items.len());
         let mut fatal: Option<(Place, Problem)> = None;
         for (item, encoded) in items.iter().zip(encoded) {
@@ -222,8 +229,22 @@ impl Encoded {
     }
 }
 
-/// One row of a source as examples. A pure function of the row and its seed.
-fn encode(encoder: &Encoder<'_>, config: &LoaderConfig, item: &Item) -> Result<Result<Encoded, Problem>, DataError> {
+/// The values of all tool calls among `items`.
+fn values_of(items: &[Item]) -> ValuePool {
+    let records: Vec<Record> = items.par_iter().filter_map(|item| item.row.record().ok()).collect();
+    ValuePool::new(records.iter().filter_map(|record| match record {
+        Record::ToolCall(example) => Some(example),
+        _ => None,
+    }))
+}
+
+/// One row of a source as examples. A pure function of the row, its seed and the values of its pack window.
+fn encode(
+    encoder: &Encoder<'_>,
+    config: &LoaderConfig,
+    pool: Option<&ValuePool>,
+    item: &Item,
+) -> Result<Result<Encoded, Problem>, DataError> {
     if let Content::Packed(shard, index) = &item.row.content {
         let mut row = shard.row(*index)?;
         let Some(size) = config.row_sizes.iter().find(|size| size.holds(row.size)) else {
@@ -244,6 +265,12 @@ fn encode(encoder: &Encoder<'_>, config: &LoaderConfig, item: &Item) -> Result<R
     Ok(match record {
         Record::ToolCall(mut example) => {
             let mut rng = stream(item.seed, &[]);
+            if let Some(pool) = pool {
+                example = with_other_values(&example, pool, config.other_values_fraction, &mut rng);
+            }
+            if config.withheld_fraction > 0.0 && rng.random_bool(config.withheld_fraction) {
+                example = without_called_tools(&example).unwrap_or(example);
+            }
             if let Some(most) = config.max_offered_tools {
                 example = with_fewer_tools(&example, most, &mut rng);
             }

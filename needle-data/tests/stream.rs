@@ -29,7 +29,7 @@ fn examples(count: usize) -> Vec<Example> {
 
 fn tokenizer() -> Tokenizer {
     let texts: Vec<String> = examples(60).iter().flat_map(Encoder::texts).collect();
-    Tokenizer::train(&TokenizerConfig { vocab_size: 700, isolate_spaces: true }, texts.iter()).unwrap()
+    Tokenizer::train(&TokenizerConfig { vocab_size: 700, isolate_spaces: true, join_structure: false }, texts.iter()).unwrap()
 }
 
 fn encoder(tokenizer: &Tokenizer) -> Encoder<'_> {

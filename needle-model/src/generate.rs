@@ -29,11 +29,23 @@ pub enum Stop {
 pub struct Generated {
     /// The tokens, `<tool_call>` first, without the end.
     pub ids: Vec<u32>,
-    /// Log-probability of each token among those allowed.
-    pub log_probs: Vec<f32>,
+    /// How sure the model was of each token, and last of the end if it ended.
+    pub certainties: Vec<Certainty>,
     /// Why it ended.
     pub stop: Stop,
 }
+
+/// How sure a model is of a token that it chose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Certainty {
+    /// The token's log-probability among all tokens, those included that a constraint forbids.
+    pub log_prob: f32,
+    /// Its logit less that of the best other token that was allowed; at most [`MAX_MARGIN`], also where there was no other.
+    pub margin: f32,
+}
+
+/// Beyond it the choice is certain.
+pub const MAX_MARGIN: f32 = 20.0;
 
 /// Sees every step of a row before and after its token is chosen: the place where constraints and streaming go in.
 pub trait StepHook {
@@ -73,7 +85,7 @@ pub fn generate<B: FusedOps>(
     // One token at a time sees everything before it, so self-attention needs no mask.
     let masks = DecoderMasks { self_attn: AttentionMask::none(), cross_attn: AttentionMask::padding(prompt_ids) };
 
-    let mut answers = vec![Generated { ids: Vec::new(), log_probs: Vec::new(), stop: Stop::Length }; prompts.len()];
+    let mut answers = vec![Generated { ids: Vec::new(), certainties: Vec::new(), stop: Stop::Length }; prompts.len()];
     let mut running = vec![true; prompts.len()];
     let mut next = vec![EOS_ID; prompts.len()];
     for _ in 0..max_tokens {
@@ -86,15 +98,16 @@ pub fn generate<B: FusedOps>(
             if !running[row] {
                 continue;
             }
+            let log_sum_exp = log_sum_exp(logits);
             hook.mask(row, logits);
             let token = argmax(logits);
+            answers[row].certainties.push(certainty(logits, token, log_sum_exp));
             if token == EOS_ID {
                 answers[row].stop = Stop::Eos;
                 running[row] = false;
                 continue;
             }
             answers[row].ids.push(token);
-            answers[row].log_probs.push(log_prob(logits, token));
             hook.chosen(row, token);
             next[row] = token;
         }
@@ -121,8 +134,14 @@ fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-fn log_prob(logits: &[f32], token: u32) -> f32 {
-    let chosen = logits[token as usize];
-    // The chosen logit is the largest.
-    -logits.iter().map(|l| (l - chosen).exp()).sum::<f32>().ln()
+fn log_sum_exp(logits: &[f32]) -> f32 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    largest + logits.iter().map(|l| (l - largest).exp()).sum::<f32>().ln()
+}
+
+fn certainty(allowed: &[f32], token: u32, log_sum_exp: f32) -> Certainty {
+    let chosen = allowed[token as usize];
+    let others = allowed.iter().enumerate().filter(|(id, _)| *id != token as usize);
+    let next = others.map(|(_, logit)| *logit).fold(f32::NEG_INFINITY, f32::max);
+    Certainty { log_prob: chosen - log_sum_exp, margin: (chosen - next).min(MAX_MARGIN) }
 }

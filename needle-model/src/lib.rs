@@ -19,6 +19,7 @@
 //! | [`int4`] | codes and scales of group quantization: the one copy |
 //! | [`fake_quant`] | a model that computes as its quantized form will |
 //! | [`generate`] | batched greedy decoding with caches |
+//! | [`constrain`] | decoding that can only write what the offered tools allow |
 //! | [`tensor_file`] | tensors as a safetensors file, and back |
 //! | [`directory`] | directories written whole or not at all |
 //! | [`checkpoint`] | the directory that holds a model |
@@ -34,6 +35,7 @@
 pub mod attention;
 pub mod checkpoint;
 pub mod config;
+pub mod constrain;
 pub mod decoder;
 pub mod directory;
 pub mod dropout;

@@ -41,6 +41,14 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A question that cannot be answered.
+    #[error("{query:?}: {reason}")]
+    Question {
+        /// What was asked.
+        query: String,
+        /// Why not.
+        reason: String,
+    },
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] needle_model::ModelError),

@@ -13,6 +13,8 @@
 //! | [`checkpointing`] | gradients that keep only the input of each layer |
 //! | [`step`] | one step: batch to gradients |
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
+//! | [`catalogue`] | embeddings of many tools, computed once |
+//! | [`needle`] | a trained model to ask: load, call, stream, many at once |
 //! | [`memory`] | how much memory the process holds |
 //! | [`state`] | what must survive a restart |
 //! | [`run_dir`] | where a run puts what it makes |
@@ -20,16 +22,20 @@
 //! | [`track`] | what a run reports: progress bar, `metrics.jsonl`, TensorBoard |
 //! | [`report`] | a run, or several, as one page to look at |
 //! | [`trainer`] | the loop |
+//! | [`finetune`] | one's own examples to a better checkpoint, measured before and after |
 //! | [`quickstart`] | data to answered query in minutes |
 //! | [`cli`] | the `needle` command, one file a subcommand |
 
+pub mod catalogue;
 pub mod checkpointing;
 pub mod cli;
 pub mod device;
 pub mod error;
 pub mod eval;
+pub mod finetune;
 pub mod loss;
 pub mod memory;
+pub mod needle;
 pub mod optim;
 pub mod quickstart;
 pub mod recipe;
@@ -43,4 +49,5 @@ pub mod trainer;
 pub mod validation;
 
 pub use error::TrainError;
+pub use needle::Needle;
 pub use recipe::Recipe;

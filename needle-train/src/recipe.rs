@@ -28,6 +28,9 @@ pub struct Recipe {
     pub dropout: f64,
     /// Steps in a row that may be skipped because a loss or gradient is not finite, before the run ends.
     pub max_skipped_steps: usize,
+    /// How often a run that goes wrong (its loss is not finite, or rises far beyond where it began) may go back to its best
+    /// checkpoint and on with a tenth of its rates, before it ends.
+    pub max_backoffs: usize,
     /// Keeps only the input of each layer for the backward pass, which computes the layer once more: less memory, slower.
     pub activation_checkpointing: bool,
     /// The tokenizer to train, where no base checkpoint brings one.
@@ -58,6 +61,7 @@ impl Default for Recipe {
             dropout: 0.1,
             // One bad batch is bad luck; several in a row are a broken run.
             max_skipped_steps: 3,
+            max_backoffs: 0,
             activation_checkpointing: false,
             tokenizer: TokenizerConfig::default(),
             data: DataRecipe::default(),
@@ -140,17 +144,35 @@ impl QatConfig {
 pub struct EvalConfig {
     /// Steps between validations; only at the end, if not given.
     pub every_steps: Option<usize>,
+    /// Validates before the first step too, so that the best checkpoint is never worse than what the run began with.
+    pub at_start: bool,
     /// Most examples of a validation while training.
     pub max_examples: usize,
     /// Prompts decoded together.
     pub batch_size: usize,
     /// Most tokens of an answer.
     pub max_tokens: usize,
+    /// Whether only what the offered tools allow can be written.
+    pub constrained: bool,
+    /// Most calls of a constrained answer.
+    pub max_calls: usize,
+    /// Validations without a better result after which the run ends; never before its last step, if not given.
+    pub patience: Option<usize>,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every_steps: Some(500), max_examples: 256, batch_size: 32, max_tokens: 256 }
+        Self {
+            every_steps: Some(500),
+            at_start: false,
+            max_examples: 256,
+            batch_size: 32,
+            max_tokens: 256,
+            constrained: false,
+            // More than any of the datasets in docs/LOG.md asks for.
+            max_calls: 8,
+            patience: None,
+        }
     }
 }
 

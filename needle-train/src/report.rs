@@ -34,6 +34,8 @@ struct Run {
     scores: BTreeMap<String, Value>,
     skipped: usize,
     predictions: Vec<Value>,
+    /// Base against tuned, of a finetune.
+    comparison: Option<Value>,
     recipe: String,
 }
 
@@ -49,6 +51,7 @@ impl Run {
             scores: BTreeMap::new(),
             skipped: 0,
             predictions: Vec::new(),
+            comparison: text(&dir.comparison()).ok().and_then(|text| serde_json::from_str(&text).ok()),
             recipe: text(&dir.recipe()).unwrap_or_default(),
         };
         // Seconds count from the start of each session: a resumed run's begin anew.
@@ -121,6 +124,9 @@ fn page(runs: &[Run]) -> String {
          content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>",
         title = escape(&title)
     );
+    for run in runs {
+        out.push_str(&comparison(run));
+    }
     out.push_str(&results(runs));
     out.push_str("<div class=\"charts\">\n");
     for (title, is_noisy, curves) in CHARTS {
@@ -154,19 +160,68 @@ fn page(runs: &[Run]) -> String {
     out
 }
 
+/// Metrics by key, and how they are called.
+const METRICS: [(&str, &str); 9] = [
+    ("exact_match", "exact match"),
+    ("call_f1", "call F1"),
+    ("name_f1", "name F1"),
+    ("value_accuracy", "value accuracy"),
+    ("parse_rate", "JSON parse rate"),
+    ("no_tool_precision", "no-tool precision"),
+    ("no_tool_recall", "no-tool recall"),
+    ("recall_at_1", "retrieval recall@1"),
+    ("recall_at_5", "retrieval recall@5"),
+];
+
+/// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what changed.
+fn comparison(run: &Run) -> String {
+    let Some(compared) = run.comparison.as_ref().filter(|c| c["after"].is_object()) else { return String::new() };
+    let mut out = format!("<h2>{}: base against tuned, on {} test examples</h2>\n", escape(&run.name), compared["after"]["n"]);
+    let number = |value: &Value| match (value.as_u64(), value.as_f64()) {
+        (Some(count), _) => count.to_string(),
+        (None, Some(value)) => format!("{value:.3}"),
+        (None, None) => "-".to_owned(),
+    };
+    let mut table = |title: &str, rows: Vec<(String, &Value, &Value)>| {
+        let _ = write!(out, "<table><tr><th>{title}</th><th>base</th><th>tuned</th></tr>");
+        for (name, before, after) in rows {
+            let (name, before, after) = (escape(&name), number(before), number(after));
+            let _ = write!(out, "<tr><td>{name}</td><td class=\"number\">{before}</td><td class=\"number\">{after}</td></tr>");
+        }
+        out.push_str("</table>\n");
+    };
+    let metrics = METRICS.iter().filter(|(key, _)| compared["after"][key].is_number());
+    table("", metrics.map(|(key, label)| ((*label).to_owned(), &compared["before"][key], &compared["after"][key])).collect());
+    let members = |key: &str| compared[key].as_object().into_iter().flatten();
+    let by_tool = members("by_tool").map(|(tool, both)| {
+        let name = format!("{tool} (n = {})", both["after"]["n"]);
+        (name, &both["before"]["exact_match"], &both["after"]["exact_match"])
+    });
+    table("exact match by tool", by_tool.collect());
+    let mistakes = members("mistakes").map(|(kind, both)| (kind.replace('_', " "), &both["before"], &both["after"]));
+    table("mistakes", mistakes.collect());
+    for (key, title) in [("mended", "Wrong before, right now"), ("broken", "Right before, wrong now")] {
+        let changes = compared[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        if changes.is_empty() {
+            continue;
+        }
+        let _ = write!(out, "<h3>{title}</h3><table class=\"answers\"><tr><th>query</th><th>base</th><th>tuned</th></tr>");
+        for change in changes {
+            let text = |key: &str| escape(change[key].as_str().unwrap_or_default());
+            let (query, before, after) = (text("query"), text("before"), text("after"));
+            let _ = writeln!(out, "<tr><td>{query}</td><td><code>{before}</code></td><td><code>{after}</code></td></tr>");
+        }
+        out.push_str("</table>\n");
+    }
+    for warning in compared["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let _ = writeln!(out, "<p class=\"quiet\">{}</p>", escape(warning));
+    }
+    out.push_str("<h2>Training</h2>\n");
+    out
+}
+
 /// The last scores as a table, a column a run and precision.
 fn results(runs: &[Run]) -> String {
-    const KEYS: [(&str, &str); 9] = [
-        ("exact_match", "exact match"),
-        ("call_f1", "call F1"),
-        ("name_f1", "name F1"),
-        ("value_accuracy", "value accuracy"),
-        ("parse_rate", "JSON parse rate"),
-        ("no_tool_precision", "no-tool precision"),
-        ("no_tool_recall", "no-tool recall"),
-        ("recall_at_1", "retrieval recall@1"),
-        ("recall_at_5", "retrieval recall@5"),
-    ];
     let mut out = String::from("<table><tr><th></th>");
     let columns: Vec<(&Run, &String, &Value)> =
         runs.iter().flat_map(|run| run.scores.iter().map(move |(kind, score)| (run, kind, score))).collect();
@@ -176,7 +231,7 @@ fn results(runs: &[Run]) -> String {
         let _ = write!(out, "<th>{}<br><small>n = {}</small></th>", escape(&name), score["n"]);
     }
     out.push_str("</tr>\n");
-    for (key, label) in KEYS {
+    for (key, label) in METRICS {
         if columns.iter().all(|(_, _, score)| score[key].is_null()) {
             continue;
         }

@@ -8,6 +8,8 @@
 //! | `metrics.jsonl` | one object for each step and validation |
 //! | `tensorboard/` | the same for TensorBoard |
 //! | `predictions.jsonl` | answers to validation examples, and what was wrong with them |
+//! | `split/` | a finetune's examples, in three parts |
+//! | `report.json` | a finetune's comparison with its base |
 //! | `recipe.toml` | the recipe as it was used |
 //! | `report.html` | all of it to look at |
 
@@ -59,6 +61,11 @@ impl RunDir {
     /// The recipe as it was used.
     pub fn recipe(&self) -> PathBuf {
         self.0.join("recipe.toml")
+    }
+
+    /// A finetune's comparison with its base.
+    pub fn comparison(&self) -> PathBuf {
+        self.0.join("report.json")
     }
 
     /// The page to look at.

@@ -32,12 +32,20 @@ pub struct Progress {
     pub cursor: Option<Cursor>,
     /// Best validation result so far.
     pub best: Option<f64>,
+    /// Validations since.
+    pub validations_since_best: usize,
     /// Steps skipped because a loss or gradient was not finite.
     pub skipped_steps: usize,
     /// Those of them that came last, in a row.
     pub skipped_in_a_row: usize,
     /// Updates that the optimizer made: steps less those skipped.
     pub updates: usize,
+    /// Times that the run went back to its best checkpoint.
+    pub backoffs: usize,
+    /// Mean cross-entropy of the first steps, once there were as many, and a running mean of the last ones.
+    pub first_loss: Option<f64>,
+    /// See there.
+    pub recent_loss: Option<f64>,
     /// The run's recipe.
     pub recipe: Recipe,
 }
@@ -51,9 +59,13 @@ impl Progress {
             step: 0,
             cursor: None,
             best: None,
+            validations_since_best: 0,
             skipped_steps: 0,
             skipped_in_a_row: 0,
             updates: 0,
+            backoffs: 0,
+            first_loss: None,
+            recent_loss: None,
             recipe: recipe.clone(),
         }
     }

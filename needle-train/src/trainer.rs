@@ -15,7 +15,7 @@ use needle_data::stream::{Sources, Windows};
 use needle_data::{Batch, DataError, EncodeConfig, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
-use needle_model::{FusedOps, San, SanConfig, directory};
+use needle_model::{FusedOps, ModelError, San, SanConfig, directory};
 
 use crate::error::TrainError;
 use crate::eval::predict::Prediction;
@@ -74,6 +74,14 @@ pub struct Outcome {
 
 /// Batches made ready ahead of the trainer.
 const PREFETCHED_BATCHES: usize = 4;
+/// What the rates are multiplied by at each back-off.
+const BACKOFF: f64 = 0.1;
+/// Steps whose mean loss is where a run began.
+const FIRST_STEPS: usize = 4;
+/// Share of a new step in the running mean of the loss.
+const RECENT: f64 = 0.2;
+/// A running mean so many times the first loss, and this much more, is no noise.
+const DIVERGED: (f64, f64) = (2.0, 1.0);
 /// Answers kept for the report.
 const SAMPLE_PREDICTIONS: usize = 100;
 
@@ -103,6 +111,7 @@ where
         let windows = prefetch(scope, 0, windows);
         let loader = Loader::new(&encoder, windows.into_iter(), recipe.data.loader(), recipe.seed)?;
         let batches = prefetch(scope, PREFETCHED_BATCHES, loader);
+        trainer.start()?;
         for loaded in batches.iter().take(recipe.steps - trainer.progress.step) {
             trainer.step(&loaded?)?;
             if trainer.is_time(recipe.eval.every_steps) {
@@ -110,7 +119,7 @@ where
             } else if trainer.is_time(recipe.checkpoint.every_steps) {
                 trainer.save(false)?;
             }
-            if trainer.options.stop.load(Ordering::Relaxed) {
+            if trainer.options.stop.load(Ordering::Relaxed) || trainer.has_lost_patience() {
                 break;
             }
         }
@@ -178,10 +187,24 @@ where
         })
     }
 
+    /// What a run has before its first step: a result to beat, and a checkpoint to go back to.
+    fn start(&mut self) -> Result<(), TrainError> {
+        if self.progress.step > 0 {
+            return Ok(());
+        }
+        if self.recipe.eval.at_start {
+            self.validate()
+        } else if self.recipe.max_backoffs > 0 {
+            self.save(false)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Batch -> losses and gradients -> clip -> update -> report.
     fn step(&mut self, loaded: &Loaded) -> Result<(), TrainError> {
         let (recipe, step) = (self.recipe, self.progress.step + 1);
-        let factor = recipe.schedule.factor(step, recipe.steps);
+        let factor = recipe.schedule.factor(step, recipe.steps) * BACKOFF.powi(self.progress.backoffs as i32);
         let rates = LearningRates { muon: recipe.optim.muon_lr * factor, adamw: recipe.optim.adamw_lr * factor };
 
         let (losses, gradients) = forward_backward(&self.model, &loaded.batch, recipe, step);
@@ -195,6 +218,9 @@ where
         self.model = self.optimizer.step(self.model.clone(), gradients, rates);
         self.progress.updates += 1;
         self.progress.skipped_in_a_row = 0;
+        if let Some(what) = self.diverged(losses.cross_entropy) {
+            self.back_off(what)?;
+        }
         self.tracker.report(&Event::step(step, loaded.epoch, losses, norm, rates, &loaded.batch, self.began))
     }
 
@@ -207,6 +233,9 @@ where
         if skipped <= self.recipe.max_skipped_steps {
             return Ok(());
         }
+        if self.progress.backoffs < self.recipe.max_backoffs {
+            return self.back_off(format!("{what}, {skipped} steps in a row"));
+        }
         let path = self.run.path().join("not_finite.json");
         let text = serde_json::to_vec(&serde_json::json!({
             "step": step, "what": what, "cursor": self.progress.cursor, "batch": batch,
@@ -216,13 +245,50 @@ where
         Err(TrainError::NonFinite { step, what, skipped, muon_lr: rates.muon, adamw_lr: rates.adamw, batch: path })
     }
 
+    /// Whether the loss has risen far beyond where the run began, and there is a way back.
+    fn diverged(&mut self, loss: f64) -> Option<String> {
+        let progress = &mut self.progress;
+        let recent = progress.recent_loss.map_or(loss, |mean| mean + RECENT * (loss - mean));
+        progress.recent_loss = Some(recent);
+        if progress.updates <= FIRST_STEPS {
+            let n = progress.updates as f64;
+            progress.first_loss = Some(progress.first_loss.map_or(loss, |mean| mean + (loss - mean) / n));
+            return None;
+        }
+        let first = progress.first_loss?;
+        let has_diverged = recent > DIVERGED.0 * first + DIVERGED.1 && progress.backoffs < self.recipe.max_backoffs;
+        has_diverged.then(|| format!("the loss rose from {first:.2} to {recent:.2}"))
+    }
+
+    /// Goes back to the best checkpoint, and on with lower rates; the data go on where they are.
+    fn back_off(&mut self, what: String) -> Result<(), TrainError> {
+        let best = self.run.result();
+        let device = self.model.device();
+        let mut optimizer = Optimizer::new(&self.recipe.optim);
+        let then = state::load(&best, &mut optimizer, &device)?;
+        self.model = Checkpoint::<AB>::load(&best, &device)?.model;
+        self.optimizer = optimizer;
+        let progress = &mut self.progress;
+        progress.updates = then.updates;
+        progress.backoffs += 1;
+        progress.skipped_in_a_row = 0;
+        (progress.first_loss, progress.recent_loss) = (then.first_loss.or(progress.first_loss), None);
+        let rate_factor = BACKOFF.powi(progress.backoffs as i32);
+        self.tracker.report(&Event::BackedOff { step: self.progress.step, what, rate_factor })?;
+        self.save(false)
+    }
+
+    fn has_lost_patience(&self) -> bool {
+        self.recipe.eval.patience.is_some_and(|patience| self.progress.validations_since_best >= patience)
+    }
+
     fn is_time(&self, every_steps: Option<usize>) -> bool {
         let step = self.progress.step;
         step < self.recipe.steps && every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)))
     }
 
-    fn evaluate(&self, precision: Precision, examples: &[Example]) -> (Evaluation, Vec<Prediction>) {
-        evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, &mut |_| {})
+    fn evaluate(&self, precision: Precision, examples: &[Example]) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
+        evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
     }
 
     /// Measures, and saves `last/`, and `best/` if the result is the best so far: INT4 call F1 on the first validation
@@ -239,12 +305,16 @@ where
         }
         let sample = &self.validation.examples[..self.validation.examples.len().min(self.recipe.eval.max_examples)];
         if !sample.is_empty() {
-            let (evaluation, predictions) = self.evaluate(Precision::Int4, sample);
+            let (evaluation, predictions) = self.evaluate(Precision::Int4, sample)?;
             result = Some(evaluation.score.call_f1);
             self.write_predictions(sample, &predictions)?;
             self.tracker.report(&Event::Validation { step, evaluation })?;
         }
-        let improved = result.is_some_and(|result| self.progress.best.is_none_or(|best| result >= best));
+        let best = self.progress.best;
+        let improved = result.is_some_and(|result| best.is_none_or(|best| result >= best));
+        // As good again is worth keeping, but not worth going on for.
+        let has_risen = result.is_some_and(|result| best.is_none_or(|best| result > best));
+        self.progress.validations_since_best = if has_risen { 0 } else { self.progress.validations_since_best + 1 };
         if improved {
             self.progress.best = result;
         }
@@ -284,16 +354,23 @@ where
     fn finish(mut self) -> Result<Outcome, TrainError> {
         let train_seconds = (self.began.elapsed() - self.validating).as_secs_f64();
         let step = self.progress.step;
-        let stopped_at = (step < self.recipe.steps).then_some(step);
+        let is_over = self.has_lost_patience();
+        let stopped_at = (step < self.recipe.steps && !is_over).then_some(step);
+        if is_over && step < self.recipe.steps {
+            let validations = self.progress.validations_since_best;
+            self.tracker.message(&format!("no better for {validations} validations: ended after step {step}"));
+        }
         let mut validation = Vec::new();
         if stopped_at.is_some() {
             // Whoever asks a run to stop does not wait for its validation.
             self.save(false)?;
         } else {
-            self.validate()?;
+            if !is_over {
+                self.validate()?;
+            }
             if !self.validation.examples.is_empty() {
                 for precision in [Precision::F32, Precision::Int4] {
-                    let (evaluation, _) = self.evaluate(precision, &self.validation.examples);
+                    let (evaluation, _) = self.evaluate(precision, &self.validation.examples)?;
                     self.tracker.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
                     validation.push(evaluation);
                 }

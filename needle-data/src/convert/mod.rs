@@ -82,6 +82,47 @@ pub fn convert(
     })
 }
 
+/// A question of BFCL as an example, with everything that its authors accept as an answer.
+pub struct BfclQuestion {
+    /// The question; of each argument's acceptable values, the first.
+    pub example: Example,
+    /// `[{name: {argument: [acceptable values]}}]`, `""` among them where the argument may be left out; none where nothing is
+    /// to be called.
+    pub ground_truth: Vec<Value>,
+}
+
+/// BFCL's questions in `path`, with the possible answers in `answers`, each given to `each`.
+///
+/// # Errors
+/// If a file cannot be read, or `each` fails.
+pub fn bfcl_questions(
+    path: &Path,
+    answers: Option<&Path>,
+    each: &mut dyn FnMut(Place, Result<BfclQuestion, Problem>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let possible = answers.map(possible_answers).transpose()?;
+    for_each_object(path, &mut |place, row| {
+        let question = row.and_then(|row| {
+            let example = convert_row(&row, Some(Format::Bfcl), possible.as_ref())?;
+            let truth = row.get("id").and_then(Value::as_str).zip(possible.as_ref());
+            let truth = truth.and_then(|(id, possible)| possible.get(id)).and_then(Value::as_array).cloned();
+            Ok(BfclQuestion { example, ground_truth: truth.unwrap_or_default() })
+        });
+        each(place, question)
+    })
+}
+
+/// Whether the first row of `path` is a question of BFCL.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn is_bfcl(path: &Path) -> Result<bool, DataError> {
+    let mut lines = Lines::open(path, Position::default())?;
+    let first = lines.next_row()?.and_then(|row| row.text().ok());
+    let first = first.and_then(|text| json::parse(&text).ok());
+    Ok(first.as_ref().and_then(Value::as_object).is_some_and(|row| matches!(Format::of(row), Ok(Format::Bfcl))))
+}
+
 fn convert_row(
     row: &Map<String, Value>,
     format: Option<Format>,

@@ -296,7 +296,7 @@ mod tests {
             r#"[{"name":"set_timer","arguments":{"minutes":10}}]"#,
             "turn the timer off",
         ];
-        let config = TokenizerConfig { vocab_size: 330, isolate_spaces };
+        let config = TokenizerConfig { vocab_size: 330, isolate_spaces, join_structure: false };
         Tokenizer::train(&config, texts.iter().cycle().take(30)).unwrap()
     }
 
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn unusable_input_is_refused() {
-        let config = TokenizerConfig { vocab_size: 262, isolate_spaces: true };
+        let config = TokenizerConfig { vocab_size: 262, isolate_spaces: true, join_structure: false };
         assert!(Tokenizer::train(&config, ["abcdefghijklmnop"].iter()).is_err(), "no room for pieces");
         let config = TokenizerConfig { vocab_size: 270, ..config };
         assert!(Tokenizer::train(&config, std::iter::empty::<&str>()).is_err(), "no text");

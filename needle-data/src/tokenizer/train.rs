@@ -14,10 +14,15 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use super::{FIRST_MERGED_ID, SPACE, Tokenizer};
 use crate::error::DataError;
 
-/// SentencePiece's own default.
-const MAX_PIECE_CHARS: usize = 16;
+/// SentencePiece's own default is 16; a parameter's `":{"type":"string","description":"` has 34.
+const MAX_PIECE_CHARS: usize = 48;
 /// Longer runs are cut: a piece never gets that long, and a run of megabytes would cost many times its size.
-const MAX_WORD_CHARS: usize = 4 * MAX_PIECE_CHARS;
+const MAX_WORD_CHARS: usize = 64;
+/// The words that a definition or a call has between its signs, whatever the tool.
+const SCHEMA_WORDS: [&str; 18] = [
+    "name", "description", "parameters", "arguments", "type", "required", "enum", "items", "properties", "string", "integer",
+    "number", "boolean", "array", "object", "true", "false", "null",
+];
 /// Different words kept; each takes about 600 bytes while merges are computed.
 const MAX_WORDS: usize = 4_000_000;
 /// Texts counted together.
@@ -32,12 +37,15 @@ pub struct TokenizerConfig {
     /// Whether `▁` is always a piece of its own. A word then has the same ids after a space in the query as after a quote
     /// in the answer, so that copying it is copying ids; prose costs about one id a word more. SentencePiece glues (false).
     pub isolate_spaces: bool,
+    /// Whether the JSON of definitions and calls may be one piece between names and values: `":{"type":"string","description":"`
+    /// is one id instead of twelve, and prompts are half as long. SentencePiece joins no letters with signs (false).
+    pub join_structure: bool,
 }
 
 impl Default for TokenizerConfig {
     fn default() -> Self {
-        // 8192 as in the published model; spaces isolated: see docs/LOG.md, "Spaces as pieces of their own".
-        Self { vocab_size: 8192, isolate_spaces: true }
+        // 8192 as in the published model; the other two: docs/LOG.md, "Spaces as pieces of their own" and "Structure as pieces".
+        Self { vocab_size: 8192, isolate_spaces: true, join_structure: true }
     }
 }
 
@@ -57,8 +65,8 @@ pub struct TrainingText {
 impl Tokenizer {
     /// Trains on `texts`. The same texts in the same order give the same tokenizer.
     ///
-    /// Pieces join letters with letters, digits with nothing, and other signs with each other, so that a value keeps its
-    /// ids whatever stands around it.
+    /// Pieces join letters with letters, digits with nothing, and other signs with each other (and with the words of a JSON
+    /// schema, see [`TokenizerConfig::join_structure`]), so that a value keeps its ids whatever stands around it.
     ///
     /// # Errors
     /// If there is no text, or `vocab_size` leaves no room for pieces.
@@ -83,7 +91,7 @@ impl Tokenizer {
             );
             return Err(error(reason));
         }
-        let (words, met) = count_words(config.isolate_spaces, texts)?;
+        let (words, met) = count_words(config, texts)?;
         let words = without_rare_characters(words, room / 2);
         let trainer = BpeTrainer::builder()
             .vocab_size(room)
@@ -111,7 +119,7 @@ impl Tokenizer {
 type Counts = AHashMap<CompactString, u64>;
 
 fn count_words<S: AsRef<str>>(
-    isolate_spaces: bool,
+    config: &TokenizerConfig,
     texts: impl Iterator<Item = Result<S, DataError>>,
 ) -> Result<(Counts, TrainingText), DataError> {
     let mut met = TrainingText::default();
@@ -123,9 +131,13 @@ fn count_words<S: AsRef<str>>(
             .par_chunks(chunk.len().div_ceil(4 * rayon::current_num_threads()).max(1))
             .map(|texts| {
                 let mut counts = Counts::new();
-                texts
-                    .iter()
-                    .for_each(|text| for_each_word(text, isolate_spaces, |w| *counts.entry(w).or_default() += 1));
+                for text in texts {
+                    let mut words = words(text, config.isolate_spaces);
+                    if config.join_structure {
+                        words = join_structure(&words);
+                    }
+                    words.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
+                }
                 counts
             })
             .collect();
@@ -199,8 +211,9 @@ fn script(c: char) -> Script {
     }
 }
 
-/// Cuts a text into the strings inside which training may merge; `▁` stays in front of its word unless `isolate_spaces`.
-fn for_each_word(text: &str, isolate_spaces: bool, mut each: impl FnMut(CompactString)) {
+/// The strings of a text inside which training may merge; `▁` stays in front of its word unless `isolate_spaces`.
+fn words(text: &str, isolate_spaces: bool) -> Vec<CompactString> {
+    let mut words = Vec::new();
     let mut word = CompactString::default();
     let mut chars = 0;
     let mut previous = None;
@@ -213,7 +226,7 @@ fn for_each_word(text: &str, isolate_spaces: bool, mut each: impl FnMut(CompactS
             Some(before) => now == before && now != Script::Digit && now != Script::Space,
         };
         if !word.is_empty() && (!joins || chars == MAX_WORD_CHARS) {
-            each(std::mem::take(&mut word));
+            words.push(std::mem::take(&mut word));
             chars = 0;
         }
         word.push(c);
@@ -221,8 +234,34 @@ fn for_each_word(text: &str, isolate_spaces: bool, mut each: impl FnMut(CompactS
         previous = Some(now);
     }
     if !word.is_empty() {
-        each(word);
+        words.push(word);
     }
+    words
+}
+
+/// Joins signs, schema words and signs to one word: `":{"` + `type` + `":"` + `string` + `","`.
+fn join_structure(words: &[CompactString]) -> Vec<CompactString> {
+    // A sign of JSON has a quote, but for those around `true`, `false` and `null`, which only follow one that has.
+    let is_sign = |word: &str| word.chars().all(|c| "{}[]\",:.!?".contains(c));
+    let mut joined: Vec<CompactString> = Vec::with_capacity(words.len());
+    let mut at = 0;
+    while let Some(first) = words.get(at) {
+        let mut word = first.clone();
+        at += 1;
+        if is_sign(&word) && word.contains('"') {
+            while let [name, sign, ..] = &words[at..]
+                && SCHEMA_WORDS.contains(&name.as_str())
+                && is_sign(sign)
+                && word.len() + name.len() + sign.len() <= MAX_WORD_CHARS
+            {
+                word.push_str(name);
+                word.push_str(sign);
+                at += 2;
+            }
+        }
+        joined.push(word);
+    }
+    joined
 }
 
 #[cfg(test)]
@@ -233,7 +272,7 @@ mod tests {
     fn rare_characters_fall_back_to_bytes_and_leave_room_for_words() {
         let common = "set a timer for ten minutes ".repeat(50);
         let rare: String = ('\u{4e00}'..'\u{4e80}').collect();
-        let config = TokenizerConfig { vocab_size: 262 + 60, isolate_spaces: false };
+        let config = TokenizerConfig { vocab_size: 262 + 60, isolate_spaces: false, join_structure: false };
         let train = |texts: [&str; 2]| Tokenizer::train(&config, texts.iter()).unwrap();
         let tokenizer = train([&common, &rare]);
         assert_eq!(tokenizer.to_json(), train([&rare, &common]).to_json(), "whatever the order");
@@ -245,8 +284,24 @@ mod tests {
     #[test]
     fn endless_words_cost_no_more_than_their_length() {
         let endless = "x".repeat(3 << 20);
-        let config = TokenizerConfig { vocab_size: 300, isolate_spaces: false };
+        let config = TokenizerConfig { vocab_size: 300, isolate_spaces: false, join_structure: false };
         let (tokenizer, met) = Tokenizer::train_from(&config, [Ok(endless.as_str())].into_iter()).unwrap();
         assert!(met.words < 5 && tokenizer.encode(&endless).len() < endless.len() / 4);
+    }
+
+    #[test]
+    fn the_json_around_names_and_values_becomes_single_pieces_and_words_stay_what_they_are() {
+        let tool = |name: &str| format!(r#"[{{"name":"get_{name}","parameters":{{"{name}":{{"type":"string","required":false}}}}}}]"#);
+        let texts: Vec<String> = ["rain", "snow", "type", "wind"].iter().flat_map(|n| [tool(n), format!("a name for {n}")]).collect();
+        let texts = texts.repeat(5);
+        let config = TokenizerConfig { vocab_size: 600, isolate_spaces: true, join_structure: true };
+        let tokenizer = Tokenizer::train(&config, texts.iter()).unwrap();
+        let pieces = |text: &str| -> Vec<String> {
+            tokenizer.encode(text).iter().map(|&id| tokenizer.piece(id).unwrap().to_owned()).collect()
+        };
+        let snow = ["▁", "[{\"name\":\"", "get", "_", "snow", "\",\"parameters\":{\"", "snow", "\":{\"type\":\"string\",\"required\":false}}}]"];
+        assert_eq!(pieces(&tool("snow")), snow);
+        assert_eq!(pieces("a name for snow"), ["▁", "a", "▁", "name", "▁", "for", "▁", "snow"]);
+        assert_eq!(tokenizer.decode(&tokenizer.encode(&tool("type"))), tool("type"));
     }
 }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod data;
 pub mod eval;
 pub mod export;
+pub mod finetune;
 pub mod golden;
 pub mod info;
 pub mod pretrain;
@@ -20,12 +21,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use needle_data::{EncodeConfig, Tool};
+use needle_data::Tool;
 use needle_model::checkpoint::Checkpoint;
-use needle_model::{Precision, SanConfig};
+use needle_model::Precision;
 use serde_json::Value;
 
 use crate::device::{Device, DeviceChoice, Inference};
+use crate::needle::limits;
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
@@ -34,8 +36,8 @@ use crate::device::{Device, DeviceChoice, Inference};
     version,
     about,
     max_term_width = 100,
-    after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle train --config configs/finetune.toml \
-                  --data mine.jsonl --out runs/mine\n  needle run runs/mine/best --query \"ten minute timer\" --tools tools.json"
+    after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle finetune mine.jsonl --base \
+                  quickstart/run/last --out runs/mine\n  needle run runs/mine/best --query \"ten minute timer\" --tools tools.json"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -77,6 +79,7 @@ enum Command {
     Quickstart(quickstart::QuickstartArgs),
     Pretrain(pretrain::PretrainArgs),
     Train(train::TrainArgs),
+    Finetune(finetune::FinetuneArgs),
     Eval(eval::EvalArgs),
     Run(run::RunArgs),
     Retrieve(retrieve::RetrieveArgs),
@@ -111,6 +114,7 @@ impl Cli {
             Command::Quickstart(args) => args.run(global),
             Command::Pretrain(args) => args.run(global),
             Command::Train(args) => args.run(global),
+            Command::Finetune(args) => args.run(global),
             Command::Eval(args) => args.run(global),
             Command::Run(args) => args.run(global),
             Command::Retrieve(args) => args.run(global),
@@ -156,16 +160,6 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 fn load(dir: &Path, global: &Global) -> anyhow::Result<Checkpoint<Inference>> {
     Ok(Checkpoint::load(dir, &global.device())?)
-}
-
-/// The limits of a trained model's prompts and answers.
-fn limits(config: &SanConfig) -> EncodeConfig {
-    EncodeConfig {
-        max_enc_tokens: config.max_enc_len,
-        max_dec_tokens: config.max_dec_len,
-        // The original's limit.
-        max_tool_tokens: config.max_enc_len.min(256),
-    }
 }
 
 /// Tools from a file, from stdin (`-`), or from JSON on the command line.

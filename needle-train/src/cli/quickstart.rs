@@ -2,14 +2,11 @@
 
 use std::path::PathBuf;
 
-use needle_data::Encoder;
-use needle_data::names::NameMap;
-use needle_model::fake_quant::{Precision, at_precision};
-use needle_model::generate::{NoHook, generate};
+use needle_model::Precision;
 
-use super::{Global, limits, load, print};
-use crate::eval::predict::Prediction;
+use super::{Global, print};
 use crate::eval::table;
+use crate::needle::Needle;
 use crate::quickstart::{self, RECIPE, SAMPLES, sample_tools};
 use crate::recipe::Recipe;
 use crate::trainer::RunOptions;
@@ -45,14 +42,10 @@ impl QuickstartArgs {
         print(table(&report.evaluations))?;
 
         tracing::info!("4/4  answering with tools that training never offered together");
-        let checkpoint = load(&report.run.last(), global)?;
-        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-        let model = at_precision(checkpoint.model, Precision::Int4);
+        let needle = Needle::load_at(&report.run.last(), Precision::Int4, &device)?;
         for sample in &SAMPLES {
             let tools = sample_tools(sample);
-            let (prompt, cut) = encoder.prompt(sample.query, &tools);
-            let answer = generate(&model, &[prompt], recipe.eval.max_tokens, &mut NoHook).remove(0);
-            let answer = Prediction::new(answer, &encoder, &NameMap::of(&tools), cut);
+            let answer = needle.call(sample.query, &tools)?;
             print(format_args!("  {:?} with {}", sample.query, sample.tools.join(", ")))?;
             print(format_args!("    {}", answer.text))?;
         }

@@ -1,17 +1,16 @@
 //! `needle retrieve`.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::Context;
-use needle_data::Encoder;
-
-use super::{Global, limits, load, print, print_json, read_tools};
-use crate::eval::retrieval::{embed, rank, tool_texts};
+use super::{Global, PrecisionArg, print, print_json, read_tools};
+use crate::needle::Needle;
 
 /// Rank a catalogue of tools for a query
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  needle retrieve quickstart/run/last --query \"wake me at seven\" --tools catalogue.json --top-k 3"
+    after_help = "Example:\n  needle retrieve quickstart/run/last --query \"wake me at seven\" --tools catalogue.json --top-k 3\n\n\
+                  A catalogue is embedded once; its vectors are kept in the checkpoint's directory."
 )]
 pub struct RetrieveArgs {
     /// Directory of the checkpoint
@@ -25,6 +24,9 @@ pub struct RetrieveArgs {
     /// How many tools to name
     #[arg(long, default_value_t = 5)]
     top_k: usize,
+    /// As trained, or as exported
+    #[arg(long, value_enum, default_value = "int4")]
+    precision: PrecisionArg,
     /// Print a JSON list of names and scores
     #[arg(long)]
     json: bool,
@@ -33,14 +35,19 @@ pub struct RetrieveArgs {
 impl RetrieveArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
-        let checkpoint = load(&self.checkpoint, global)?;
-        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-        let no_head = || format!("{}: the model has no retrieval head", self.checkpoint.display());
-        let catalogue = embed(&checkpoint.model, &tool_texts(&encoder, &tools), 32).with_context(no_head)?;
-        let query = embed(&checkpoint.model, &[encoder.query_ids(&self.query)], 1).with_context(no_head)?.remove(0);
-        let ranked: Vec<_> = rank(&query, &catalogue).into_iter().take(self.top_k).collect();
+        anyhow::ensure!(!self.query.trim().is_empty(), "--query is empty");
+        let needle = Needle::load_at(&self.checkpoint, self.precision.into(), &global.device())?;
+        let start = Instant::now();
+        let catalogue = needle.catalogue(&tools)?;
+        let embedded = start.elapsed();
+        let ranked = needle.rank(&self.query, &catalogue)?;
+        let how = if catalogue.was_kept { "read" } else { "computed and kept" };
+        let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+        let (all, first) = (ms(start.elapsed()), ms(embedded));
+        tracing::info!("{} tools ranked in {all:.1} ms, of which {first:.1} for their embeddings ({how})", tools.len());
+        let ranked = ranked.into_iter().take(self.top_k);
         if self.json {
-            let rows = ranked.iter().map(|(i, score)| serde_json::json!({"name": tools[*i].name, "score": score}));
+            let rows = ranked.map(|(i, score)| serde_json::json!({"name": tools[i].name, "score": score}));
             return print_json(&rows.collect::<Vec<_>>()).map(|()| true);
         }
         for (index, score) in ranked {

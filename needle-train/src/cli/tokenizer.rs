@@ -37,6 +37,9 @@ pub struct TrainArgs {
     /// Let a space join the word after it, as SentencePiece does
     #[arg(long)]
     glue_spaces: bool,
+    /// Join no letters with signs, as SentencePiece does; prompts get about twice as long
+    #[arg(long)]
+    split_structure: bool,
     /// Leave out rows that cannot be used
     #[arg(long)]
     skip_invalid: bool,
@@ -104,7 +107,11 @@ impl TrainArgs {
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         let texts = rows(&text)?.map(line).chain(texts(rows(&data)?, on_bad_row)).inspect(|_| bar.tick());
-        let config = TokenizerConfig { vocab_size: self.vocab_size, isolate_spaces: !self.glue_spaces };
+        let config = TokenizerConfig {
+            vocab_size: self.vocab_size,
+            isolate_spaces: !self.glue_spaces,
+            join_structure: !self.split_structure,
+        };
         let (tokenizer, met) = Tokenizer::train_from(&config, texts)?;
         bar.finish_and_clear();
         save(&tokenizer, &self.out)?;

@@ -165,7 +165,7 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Tells what to do about a bad row.
-fn with_hint(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let is_row = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DataError::Row { .. })));
     if is_row {
         anyhow::anyhow!("{error}; `needle data check` lists all such rows, --skip-invalid leaves them out")

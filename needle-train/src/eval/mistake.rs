@@ -56,6 +56,22 @@ pub enum Mistake {
     },
 }
 
+impl Mistake {
+    /// Its kind, as in the JSON form.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotCalls => "not_calls",
+            Self::CalledSomething { .. } => "called_something",
+            Self::CalledNothing => "called_nothing",
+            Self::NumberOfCalls { .. } => "number_of_calls",
+            Self::WrongTool { .. } => "wrong_tool",
+            Self::ExtraArgument { .. } => "extra_argument",
+            Self::MissingArgument { .. } => "missing_argument",
+            Self::WrongValue { .. } => "wrong_value",
+        }
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -40,10 +40,14 @@ pub fn tool_texts(encoder: &Encoder<'_>, tools: &[Tool]) -> Vec<Vec<u32>> {
     tools.iter().enumerate().map(text).collect()
 }
 
+/// The cosine of two unit vectors.
+pub fn similarity(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// Indices of `tools` by similarity to `query`, best first, with the similarity; equal ones keep their order.
 pub fn rank(query: &[f32], tools: &[Vec<f32>]) -> Vec<(usize, f32)> {
-    let similarity = |tool: &Vec<f32>| query.iter().zip(tool).map(|(a, b)| a * b).sum::<f32>();
-    let mut ranked: Vec<(usize, f32)> = tools.iter().map(similarity).enumerate().collect();
+    let mut ranked: Vec<(usize, f32)> = tools.iter().map(|tool| similarity(query, tool)).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked
 }

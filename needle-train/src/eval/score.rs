@@ -121,6 +121,11 @@ impl Scorer {
         }
     }
 
+    /// Examples counted.
+    pub fn examples(&self) -> usize {
+        self.examples
+    }
+
     /// The fractions.
     pub fn score(&self) -> Score {
         let of = |part: usize, whole: usize| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };

@@ -1,6 +1,7 @@
 //! Muon on the Q, K, V and O matrices, AdamW on everything else, under one clip of the global gradient norm.
 
 mod adamw;
+mod lora;
 mod muon;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use needle_model::{FusedOps, San};
 use serde::{Deserialize, Serialize};
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use lora::Lora;
 pub use muon::{Muon, MuonConfig, newton_schulz};
 
 /// Settings of both optimizers.
@@ -21,6 +23,8 @@ pub use muon::{Muon, MuonConfig, newton_schulz};
 pub struct OptimConfig {
     /// What trains the Q, K, V and O matrices.
     pub matrices: Group,
+    /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else; all parameters, if not given.
+    pub lora_rank: Option<usize>,
     /// Peak rate of Muon.
     pub muon_lr: f64,
     /// Muon's momentum, in Nesterov's form.
@@ -46,6 +50,7 @@ impl Default for OptimConfig {
         // The original's (needle/training/optim.py); 3e-5 is its AdamW rate after pretraining.
         Self {
             matrices: Group::Muon,
+            lora_rank: None,
             muon_lr: 0.02,
             muon_momentum: 0.95,
             muon_weight_decay: 0.01,
@@ -81,6 +86,9 @@ impl OptimConfig {
             if !(0.0..1.0).contains(&value) {
                 return Err(format!("{key} must be at least 0 and below 1, is {value}"));
             }
+        }
+        if self.lora_rank == Some(0) {
+            return Err("optim.lora_rank must be at least 1".into());
         }
         if self.clip_global_norm.is_nan() || self.clip_global_norm <= 0.0 {
             return Err(format!("optim.clip_global_norm must be positive, is {}", self.clip_global_norm));
@@ -177,12 +185,19 @@ pub struct Optimizer<B: Backend> {
     matrices: Group,
     muon: Muon<B>,
     adamw: AdamW<B>,
+    /// In place of both, where the recipe asks for adapters.
+    lora: Option<Lora<B>>,
 }
 
 impl<B: FusedOps> Optimizer<B> {
     /// An optimizer without memory.
     pub fn new(config: &OptimConfig) -> Self {
-        Self { matrices: config.matrices, muon: Muon::new(config.muon()), adamw: AdamW::new(config.adamw()) }
+        Self {
+            matrices: config.matrices,
+            muon: Muon::new(config.muon()),
+            adamw: AdamW::new(config.adamw()),
+            lora: config.lora_rank.map(|rank| Lora::new(rank, config.adamw())),
+        }
     }
 
     /// `model` after one update.
@@ -192,14 +207,21 @@ impl<B: FusedOps> Optimizer<B> {
         mut gradients: Gradients<B>,
         rates: LearningRates,
     ) -> San<AB> {
-        let mut current = Current::<B> { matrices: self.matrices, muon: Vec::new(), adamw: Vec::new() };
+        let matrices = if self.lora.is_some() { Group::Muon } else { self.matrices };
+        let mut current = Current::<B> { matrices, muon: Vec::new(), adamw: Vec::new() };
         params::visit(&model.valid(), &mut current);
         let mut with_gradient = |list: Vec<Named<B>>| -> Vec<(Named<B>, Tensor<B, 1>)> {
             list.into_iter().filter_map(|p| gradients.remove(&p.name).map(|g| (p, g))).collect()
         };
         let (muon, adamw) = (with_gradient(current.muon), with_gradient(current.adamw));
-        let mut updated = self.muon.step(muon, rates.muon);
-        updated.extend(self.adamw.step(adamw, rates.adamw));
+        let updated = match &mut self.lora {
+            Some(lora) => lora.step(muon, rates.adamw),
+            None => {
+                let mut updated = self.muon.step(muon, rates.muon);
+                updated.extend(self.adamw.step(adamw, rates.adamw));
+                updated
+            }
+        };
         params::map(model, &mut Replace { updated })
     }
 
@@ -207,18 +229,24 @@ impl<B: FusedOps> Optimizer<B> {
     pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
         let muon = self.muon.state().into_iter().map(|(name, tensor)| (format!("muon.{name}"), tensor));
         let adamw = self.adamw.state().into_iter().map(|(name, tensor)| (format!("adamw.{name}"), tensor));
-        muon.chain(adamw).collect()
+        let lora = self.lora.iter().flat_map(Lora::state).map(|(name, tensor)| (format!("lora.{name}"), tensor));
+        muon.chain(adamw).chain(lora).collect()
     }
 
     /// Takes the state that [`Optimizer::state`] gave back; `steps` is the number of updates that it saw.
     pub fn load_state(&mut self, state: BTreeMap<String, Tensor<B, 1>>, steps: usize) {
-        let (mut muon, mut adamw) = (BTreeMap::new(), BTreeMap::new());
+        let (mut muon, mut adamw, mut lora) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in state {
             if let Some(name) = name.strip_prefix("muon.") {
                 muon.insert(name.to_owned(), tensor);
             } else if let Some(name) = name.strip_prefix("adamw.") {
                 adamw.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("lora.") {
+                lora.insert(name.to_owned(), tensor);
             }
+        }
+        if let Some(adapters) = &mut self.lora {
+            adapters.load_state(lora, steps);
         }
         self.muon.load_state(muon);
         self.adamw.load_state(adamw, steps);

@@ -65,6 +65,12 @@ pub struct DataRecipe {
     /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
     /// if not given.
     pub max_offered_tools: Option<usize>,
+    /// Share of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
+    /// where the other tools on offer cannot do the same.
+    pub withheld_fraction: f64,
+    /// Share of string arguments for which the query asks for another value than it did: one that another example gives the
+    /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
+    pub other_values_fraction: f64,
     /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
@@ -89,6 +95,8 @@ impl Default for DataRecipe {
             max_retrieval_pairs: 32,
             shuffle_tools: true,
             max_offered_tools: None,
+            withheld_fraction: 0.0,
+            other_values_fraction: 0.0,
             sources: Vec::new(),
         }
     }
@@ -110,6 +118,8 @@ impl DataRecipe {
             max_retrieval_pairs: self.max_retrieval_pairs,
             shuffle_tools: self.shuffle_tools,
             max_offered_tools: self.max_offered_tools,
+            withheld_fraction: self.withheld_fraction,
+            other_values_fraction: self.other_values_fraction,
             on_bad_row: self.on_bad_row,
             max_bad_fraction: self.max_bad_fraction,
             threads: self.threads,
@@ -139,8 +149,14 @@ impl DataRecipe {
                 return Err(format!("{key} must ascend, is {lengths:?}"));
             }
         }
-        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
-            return Err(format!("data.max_bad_fraction must be between 0 and 1, is {}", self.max_bad_fraction));
+        for (key, fraction) in [
+            ("max_bad_fraction", self.max_bad_fraction),
+            ("withheld_fraction", self.withheld_fraction),
+            ("other_values_fraction", self.other_values_fraction),
+        ] {
+            if !(0.0..=1.0).contains(&fraction) {
+                return Err(format!("data.{key} must be between 0 and 1, is {fraction}"));
+            }
         }
         Ok(())
     }

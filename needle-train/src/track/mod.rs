@@ -51,6 +51,15 @@ pub enum Event {
         /// What was not finite, and its value.
         what: String,
     },
+    /// The run went back to its best checkpoint, and goes on more slowly.
+    BackedOff {
+        /// Steps done.
+        step: usize,
+        /// What went wrong.
+        what: String,
+        /// What the rates are multiplied by from here on.
+        rate_factor: f64,
+    },
     /// The loss on validation examples was computed.
     ValidationLoss {
         /// Steps done.
@@ -181,6 +190,9 @@ impl Tracker {
                 }
             }
             Event::Skipped { step, what } => self.message(&format!("step {step}: left out, {what}")),
+            Event::BackedOff { step, what, rate_factor } => self.message(&format!(
+                "step {step}: {what}; going back to the best checkpoint, and on with {rate_factor} of the learning rates"
+            )),
             Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
                 self.validation = format!("  val {validation_loss_int4:.3}");
                 self.message(&format!(
@@ -214,7 +226,7 @@ impl Tracker {
                 scalars.extend(self.tokens_per_second.0.map(|rate| ("speed/tokens_per_second", rate)));
                 self.tensorboard.add(*step, &scalars)
             }
-            Event::Skipped { .. } => Ok(()),
+            Event::Skipped { .. } | Event::BackedOff { .. } => Ok(()),
             Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
                 let scalars =
                     [("validation/loss_f32", *validation_loss_f32), ("validation/loss_int4", *validation_loss_int4)];

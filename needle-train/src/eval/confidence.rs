@@ -1,0 +1,288 @@
+//! How likely an answer is to be exact: a logistic regression on what the model was sure of, fitted on validation examples.
+//!
+//! ```text
+//! P(exact) = sigmoid(bias + sum_i weight_i * feature_i)
+//! ```
+//!
+//! The features are logits of probabilities that the model itself gave (of the whole answer, of its names, of its values, of
+//! its least certain token), the least margin over another token, and the retrieval head's similarities. The weights begin at
+//! "the model's own probability of the whole answer" and are pulled back to it (a Gaussian prior), so that a handful of
+//! examples moves them little and thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al.,
+//! arXiv:1706.04599).
+
+use needle_data::{Call, TokenClass};
+use needle_model::generate::Generated;
+use serde::{Deserialize, Serialize};
+
+/// Name of the file in a checkpoint.
+pub const FILE: &str = "confidence.json";
+
+/// Names of the features, in order, as the file has them.
+const NAMES: [&str; NUM] =
+    ["answer_logit", "worst_token_logit", "worst_margin", "names_logit", "values_logit", "called_cosine", "cosine_lead", "no_call"];
+const NUM: usize = 8;
+/// What a feature is divided by, so that weights are of one size.
+const SCALES: [f64; NUM] = [1.0, 3.0, 5.0, 3.0, 3.0, 0.5, 0.5, 1.0];
+/// Strength of the pull to the weights to begin with; the bias is freer.
+const PULL: f64 = 2.0;
+const BIAS_PULL: f64 = 0.1;
+/// Logits beyond these say nothing more.
+const MAX_LOGIT: f64 = 8.0;
+
+/// What an answer's confidence is computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Features([f64; NUM]);
+
+/// Cosines between a query and tools.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Similarity {
+    /// The least like of the called tools; 0 if none is called.
+    pub called: f32,
+    /// The most like of the others; 0 if there is none.
+    pub other: f32,
+}
+
+/// `ln(p / (1 - p))` of a log-probability.
+fn logit(log_prob: f64) -> f64 {
+    let odds = log_prob - (-log_prob.exp_m1()).max(f64::MIN_POSITIVE).ln();
+    odds.clamp(-MAX_LOGIT, MAX_LOGIT)
+}
+
+impl Features {
+    /// Of an answer whose tokens have `classes` (none where they are not known) and that holds `calls`.
+    pub fn new(answer: &Generated, classes: &[TokenClass], calls: Option<&[Call]>) -> Self {
+        let log_probs = || answer.certainties.iter().map(|c| f64::from(c.log_prob));
+        let of_class = |class| logit(log_probs().zip(classes).filter(|(_, c)| **c == class).map(|(l, _)| l).sum());
+        let worst = log_probs().fold(0.0, f64::min);
+        let margin = answer.certainties.iter().map(|c| f64::from(c.margin)).fold(MAX_LOGIT, f64::min);
+        Self([
+            logit(log_probs().sum()),
+            logit(worst),
+            margin,
+            of_class(TokenClass::Name),
+            of_class(TokenClass::Value),
+            0.0,
+            0.0,
+            f64::from(u8::from(calls.is_some_and(<[Call]>::is_empty))),
+        ])
+    }
+
+    /// Adds what the retrieval head says.
+    pub fn add_similarity(&mut self, similarity: Similarity) {
+        self.0[5] = f64::from(similarity.called);
+        self.0[6] = f64::from(similarity.called - similarity.other);
+    }
+}
+
+/// A fitted confidence, as it is kept in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confidence {
+    features: Vec<String>,
+    weights: [f64; NUM],
+    bias: f64,
+    /// Examples that it was fitted on.
+    pub fitted_on: usize,
+}
+
+impl Default for Confidence {
+    /// The model's own probability of the whole answer.
+    fn default() -> Self {
+        let mut weights = [0.0; NUM];
+        weights[0] = 1.0;
+        Self { features: NAMES.map(str::to_owned).to_vec(), weights, bias: 0.0, fitted_on: 0 }
+    }
+}
+
+impl Confidence {
+    /// Fits answers to whether they were exact: the maximum a posteriori, by Newton's method.
+    pub fn fit(answers: &[(Features, bool)]) -> Self {
+        let start = Self::default();
+        let mut fitted = start.clone();
+        fitted.fitted_on = answers.len();
+        for _ in 0..50 {
+            // Gradient and Hessian of the negative log-posterior over (weights, bias).
+            let mut gradient = [0.0; NUM + 1];
+            let mut hessian = [[0.0; NUM + 1]; NUM + 1];
+            for i in 0..NUM {
+                gradient[i] = PULL * (fitted.weights[i] - start.weights[i]);
+                hessian[i][i] = PULL;
+            }
+            gradient[NUM] = BIAS_PULL * fitted.bias;
+            hessian[NUM][NUM] = BIAS_PULL;
+            for (features, is_exact) in answers {
+                let x = scaled(features);
+                let p = fitted.of(features);
+                for i in 0..=NUM {
+                    gradient[i] += (p - f64::from(u8::from(*is_exact))) * x[i];
+                    for j in 0..=NUM {
+                        hessian[i][j] += p * (1.0 - p) * x[i] * x[j];
+                    }
+                }
+            }
+            let step = solve(hessian, gradient);
+            let largest = step.iter().fold(0.0_f64, |most, s| most.max(s.abs()));
+            // A whole step may overshoot where the curve is flat.
+            let damped = 1.0 / largest.max(1.0);
+            for i in 0..NUM {
+                fitted.weights[i] -= damped * step[i];
+            }
+            fitted.bias -= damped * step[NUM];
+            if largest < 1e-9 {
+                break;
+            }
+        }
+        fitted
+    }
+
+    /// The probability that an answer with `features` is exact.
+    pub fn of(&self, features: &Features) -> f64 {
+        let x = scaled(features);
+        let score: f64 = self.bias + self.weights.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+        1.0 / (1.0 + (-score).exp())
+    }
+
+    /// Reads the file's contents.
+    ///
+    /// # Errors
+    /// If they are malformed, or of other features.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let read: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        if read.features != NAMES {
+            return Err(format!("it has the features {}, expected {}", read.features.join(", "), NAMES.join(", ")));
+        }
+        Ok(read)
+    }
+
+    /// The file's contents.
+    ///
+    /// # Errors
+    /// If it holds a number that JSON cannot.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+}
+
+/// The features in one size, and a 1 for the bias.
+fn scaled(features: &Features) -> [f64; NUM + 1] {
+    std::array::from_fn(|i| if i < NUM { features.0[i] / SCALES[i] } else { 1.0 })
+}
+
+/// `a x = b` by elimination; `a` is positive definite, so no pivot is 0.
+fn solve(mut a: [[f64; NUM + 1]; NUM + 1], mut b: [f64; NUM + 1]) -> [f64; NUM + 1] {
+    for i in 0..=NUM {
+        for row in i + 1..=NUM {
+            let factor = a[row][i] / a[i][i];
+            for column in i..=NUM {
+                a[row][column] -= factor * a[i][column];
+            }
+            b[row] -= factor * b[i];
+        }
+    }
+    for i in (0..=NUM).rev() {
+        let known: f64 = (i + 1..=NUM).map(|j| a[i][j] * b[j]).sum();
+        b[i] = (b[i] - known) / a[i][i];
+    }
+    b
+}
+
+/// Expected calibration error: the mean distance between confidence and accuracy over ten bins of equal width, weighted by
+/// their sizes (Guo et al. 2017). `answers` are confidences and whether the answer was exact.
+pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
+    const BINS: usize = 10;
+    let mut sums = [(0.0, 0.0); BINS];
+    for (confidence, is_exact) in answers {
+        let bin = ((confidence * BINS as f64) as usize).min(BINS - 1);
+        sums[bin].0 += confidence;
+        sums[bin].1 += f64::from(u8::from(*is_exact));
+    }
+    sums.iter().map(|(confidence, exact)| (confidence - exact).abs()).sum::<f64>() / answers.len().max(1) as f64
+}
+
+/// A point of the risk-coverage curve (El-Yaniv and Wiener 2010).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RiskAtCoverage {
+    /// Share of the questions that are answered: the most confident ones.
+    pub coverage: f64,
+    /// Share of those answers that are wrong.
+    pub risk: f64,
+    /// What `--abstain-below` answers so many.
+    pub abstain_below: f64,
+}
+
+/// The curve at every tenth of the answers.
+pub fn risk_coverage(answers: &[(f64, bool)]) -> Vec<RiskAtCoverage> {
+    let mut sorted = answers.to_vec();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let at = |tenth: usize| {
+        let n = (sorted.len() * tenth).div_ceil(10);
+        let wrong = sorted[..n].iter().filter(|(_, is_exact)| !is_exact).count();
+        let abstain_below = sorted[..n].last().map_or(0.0, |(confidence, _)| *confidence);
+        RiskAtCoverage { coverage: n as f64 / sorted.len() as f64, risk: wrong as f64 / n as f64, abstain_below }
+    };
+    if sorted.is_empty() { Vec::new() } else { (1..=10).map(at).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    /// Answers whose true probability is `sigmoid(truth(x))` of the model's own logit `x`.
+    fn answers(n: usize, truth: impl Fn(f64) -> f64) -> Vec<(Features, bool)> {
+        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(1);
+        let mut draw = || {
+            let mut features = Features::default();
+            features.0[0] = rng.random_range(-5.0..5.0);
+            let p = 1.0 / (1.0 + (-truth(features.0[0])).exp());
+            (features, rng.random_bool(p))
+        };
+        (0..n).map(|_| draw()).collect()
+    }
+
+    fn error(confidence: &Confidence, answers: &[(Features, bool)]) -> f64 {
+        let judged: Vec<(f64, bool)> = answers.iter().map(|(f, exact)| (confidence.of(f), *exact)).collect();
+        expected_calibration_error(&judged)
+    }
+
+    #[test]
+    fn an_overconfident_model_is_calibrated_by_fitting() {
+        let truth = |x: f64| 0.4 * x - 1.0;
+        let (seen, fresh) = (answers(2000, truth), answers(4000, truth));
+        let fitted = Confidence::fit(&seen);
+        let (before, after) = (error(&Confidence::default(), &fresh), error(&fitted, &fresh));
+        assert!(before > 0.15 && after < 0.03, "{before} {after}");
+        assert!((fitted.weights[0] - 0.4).abs() < 0.1 && (fitted.bias + 1.0).abs() < 0.2, "{fitted:?}");
+        assert_eq!(Confidence::from_json(&fitted.to_json().unwrap()).unwrap(), fitted);
+        assert!(Confidence::from_json(r#"{"features":[],"weights":[0,0,0,0,0,0,0,0],"bias":0,"fitted_on":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_handful_of_answers_all_right_or_all_wrong_gives_no_certainty() {
+        for is_exact in [true, false] {
+            let few: Vec<_> = answers(5, |x| x).into_iter().map(|(f, _)| (f, is_exact)).collect();
+            let fitted = Confidence::fit(&few);
+            for (features, _) in &few {
+                let p = fitted.of(features);
+                assert!((0.001..0.9999).contains(&p), "{p}");
+            }
+        }
+        assert_eq!(Confidence::fit(&[]), Confidence::default());
+    }
+
+    #[test]
+    fn risk_falls_as_fewer_are_answered_where_confidence_means_something() {
+        let judged: Vec<(f64, bool)> = (0..100).map(|i| (f64::from(i) / 100.0, i >= 30)).collect();
+        let curve = risk_coverage(&judged);
+        assert_eq!((curve[0].coverage, curve[0].risk, curve[0].abstain_below), (0.1, 0.0, 0.9));
+        assert_eq!((curve[9].coverage, curve[9].risk), (1.0, 0.3));
+        assert!(risk_coverage(&[]).is_empty());
+    }
+
+    #[test]
+    fn logits_stay_finite_at_certainty_and_at_impossibility() {
+        assert_eq!(logit(0.0), MAX_LOGIT);
+        assert_eq!(logit(f64::NEG_INFINITY), -MAX_LOGIT);
+        assert!((logit(0.5_f64.ln())).abs() < 1e-12);
+    }
+}

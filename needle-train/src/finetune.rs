@@ -1,0 +1,495 @@
+//! One's own examples to a better checkpoint, and the proof: split, measure the base, train, measure again.
+//!
+//! The test part is met twice, before and after, and by nothing in between: training is ended and the best checkpoint chosen
+//! on the validation part. Both measurements are of what ships: INT4, constrained to the offered tools.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use needle_data::loader::pack_examples;
+use needle_data::record::Record;
+use needle_data::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
+use needle_data::stream::{SourceConfig, Sources};
+use needle_data::synth::{Generator, SynthConfig};
+use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
+use needle_model::checkpoint::Checkpoint;
+use needle_model::fake_quant::Precision;
+use needle_model::{San, SanConfig};
+use serde::Serialize;
+
+use crate::device::{Device, Inference, Training};
+use crate::error::TrainError;
+use crate::eval::breakdown::{Breakdown, Group};
+use crate::eval::predict::Prediction;
+use crate::eval::{Evaluation, calibrate, confidence, evaluate, is_exact};
+use crate::needle::limits;
+use crate::optim::{LearningRates, Optimizer, clip_global_norm};
+use crate::recipe::{EvalConfig, OneOrMore, Recipe};
+use crate::report;
+use crate::run_dir::RunDir;
+use crate::step::forward_backward;
+use crate::trainer::{self, RunOptions, Start, encode_config};
+
+/// The recipe, as the repository has it.
+pub const RECIPE: &str = include_str!("../../configs/finetune.toml");
+
+/// Times that training meets each example, of a base that can copy already.
+const EPOCHS: usize = 8;
+/// Fewest steps, however few the examples.
+const LEAST_STEPS: usize = 40;
+/// From scratch: generated examples that copying is learned on, beside one's own, and steps.
+const GENERATED: usize = 20_000;
+const STEPS_FROM_SCRATCH: usize = 1500;
+/// Validations of a run.
+const VALIDATIONS: usize = 8;
+/// Examples of each kind in the report.
+const SHOWN: usize = 20;
+
+/// What to finetune.
+#[derive(Debug, Clone, Copy)]
+pub enum Base<'a> {
+    /// The checkpoint there.
+    Checkpoint(&'a Path),
+    /// A new model of the recipe's preset.
+    Scratch,
+}
+
+/// Base against tuned, on examples that neither was trained on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// Where the base stands; none from scratch.
+    pub base: Option<PathBuf>,
+    /// Examples of each part.
+    pub examples: BTreeMap<String, usize>,
+    /// What the reader should know of the data.
+    pub warnings: Vec<String>,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Seconds of everything.
+    pub seconds: f64,
+    /// The base on the test part; none from scratch, or without a test part.
+    pub before: Option<Evaluation>,
+    /// The result on the test part; none without one.
+    pub after: Option<Evaluation>,
+    /// By tool: before and after.
+    pub by_tool: BTreeMap<String, BeforeAfter<Group>>,
+    /// By kind of mistake: before and after.
+    pub mistakes: BTreeMap<String, BeforeAfter<usize>>,
+    /// Wrong before and right after.
+    pub mended: Vec<Change>,
+    /// Right before and wrong after.
+    pub broken: Vec<Change>,
+    /// Wrong after, worst first.
+    pub failures: Vec<crate::eval::breakdown::Failure>,
+}
+
+/// Two measurements of one thing.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct BeforeAfter<T> {
+    /// Of the base.
+    pub before: Option<T>,
+    /// Of the result.
+    pub after: T,
+}
+
+/// An example that the two answer differently.
+#[derive(Debug, Clone, Serialize)]
+pub struct Change {
+    query: String,
+    expected: Vec<needle_data::Call>,
+    before: String,
+    after: String,
+}
+
+/// What a finetune came to.
+pub struct Finetuned {
+    /// Base against tuned.
+    pub comparison: Comparison,
+    /// Asked to stop after this step.
+    pub stopped_at: Option<usize>,
+}
+
+/// Examples in three parts.
+pub struct Parts {
+    /// Trained on.
+    pub train: Vec<Example>,
+    /// Chosen on.
+    pub validation: Vec<Example>,
+    /// Measured on.
+    pub test: Vec<Example>,
+    /// What the reader should know.
+    pub warnings: Vec<String>,
+}
+
+impl Parts {
+    /// Divides `examples` tool by tool; no query stands in two parts.
+    ///
+    /// # Errors
+    /// If there are fewer than three.
+    pub fn new(examples: &[Example], seed: u64) -> Result<Self, DataError> {
+        if examples.len() < 3 {
+            let found = format!("{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} a tool recommended", examples.len());
+            return Err(DataError::NoExamples(found));
+        }
+        let Split { train, validation, test } = split_by_tool(examples, seed);
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for tool in examples.iter().flat_map(|e| &e.tools) {
+            counts.entry(&tool.name).or_default();
+        }
+        for example in examples {
+            let mut called: Vec<&str> = example.answers.iter().map(|call| call.name.as_str()).collect();
+            called.sort_unstable();
+            called.dedup();
+            called.into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
+        }
+        let mut warnings: Vec<String> = counts
+            .iter()
+            .filter(|(_, n)| **n < RECOMMENDED_PER_TOOL)
+            .map(|(name, n)| match n {
+                0 => format!("{name}: offered but never called; the model cannot learn when to call it"),
+                n => format!("{name}: {n} examples, {RECOMMENDED_PER_TOOL} are recommended"),
+            })
+            .collect();
+        let pick = |part: &[usize]| -> Vec<Example> { part.iter().map(|&i| examples[i].clone()).collect() };
+        let parts = [pick(&train), pick(&validation), pick(&test)];
+        if parts[1].is_empty() || parts[2].is_empty() {
+            warnings.push("too few examples of any tool to hold some out: the result is not measured".into());
+        }
+        if !examples.iter().any(|e| e.answers.is_empty()) {
+            warnings.push("no example has the answer []: the model may call a tool for anything it is asked".into());
+        }
+        let [train, validation, test] = parts;
+        Ok(Self { train, validation, test, warnings })
+    }
+
+    fn write(&self, dir: &Path) -> Result<(), DataError> {
+        for (name, part) in [("train", &self.train), ("validation", &self.validation), ("test", &self.test)] {
+            write_examples(&dir.join(format!("{name}.jsonl")), part)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_examples(path: &Path, examples: &[Example]) -> Result<(), DataError> {
+    let lines: String = examples.iter().map(|example| format!("{}\n", example.to_json())).collect();
+    file::write_atomically(path, lines.as_bytes())
+}
+
+/// Finetunes into the directory `run`; `overrides` are settings of the recipe that the user chose.
+///
+/// # Errors
+/// If the examples or the base cannot be used, or something cannot be written.
+pub fn run(
+    parts: &Parts,
+    base: Base<'_>,
+    overrides: &[String],
+    run: &RunDir,
+    device: &Device,
+    options: RunOptions,
+) -> Result<Finetuned, TrainError> {
+    let began = Instant::now();
+    let recipe = Recipe::parse(RECIPE, overrides).map_err(|reason| TrainError::Recipe { path: None, reason })?;
+    let is_set = |key: &str| overrides.iter().any(|o| o.split('=').next().is_some_and(|k| k.trim() == key));
+    let split = run.path().join("split");
+    std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
+    parts.write(&split)?;
+    let mut sources = vec![SourceConfig { paths: vec![split.join("train.jsonl")], weight: 1.0 }];
+    let start = match base {
+        Base::Checkpoint(path) => {
+            let mut start = load_start(path, &recipe, device)?;
+            if options.resume && run.last().exists() {
+                start = load_start(&run.last(), &recipe, device)?;
+            }
+            start
+        }
+        Base::Scratch => {
+            let path = split.join("generated.jsonl");
+            let generated: Vec<Example> =
+                Generator::new(SynthConfig { seed: recipe.seed, num_tools: (1, 3), max_calls: 2, brief: true, ..SynthConfig::default() })?
+                    .take(GENERATED)
+                    .collect();
+            write_examples(&path, &generated)?;
+            sources.push(SourceConfig { paths: vec![path], weight: 1.0 });
+            new_start(&parts.train, &generated, &recipe, device)?
+        }
+    };
+    let recipe = fit(recipe, &start, &parts.train, base, &is_set)?;
+    let sources = Sources::mixture(&sources)?;
+
+    let mut comparison = Comparison {
+        base: match base {
+            Base::Checkpoint(path) => Some(path.to_owned()),
+            Base::Scratch => None,
+        },
+        examples: [("train", &parts.train), ("validation", &parts.validation), ("test", &parts.test)]
+            .map(|(name, part)| (name.to_owned(), part.len()))
+            .into(),
+        warnings: parts.warnings.clone(),
+        train_seconds: 0.0,
+        seconds: 0.0,
+        before: None,
+        after: None,
+        by_tool: BTreeMap::new(),
+        mistakes: BTreeMap::new(),
+        mended: Vec::new(),
+        broken: Vec::new(),
+        failures: Vec::new(),
+    };
+    announce(&recipe, &start, parts, device)?;
+    let before = match base {
+        Base::Checkpoint(path) if !parts.test.is_empty() => Some(measure(path, &parts.test, &recipe.eval, device)?),
+        _ => None,
+    };
+    if let Some((evaluation, _)) = &before {
+        let (exact, f1) = (evaluation.score.exact_match, evaluation.score.call_f1);
+        tracing::info!("the base on {} test examples: exact match {exact:.3}, call F1 {f1:.3}", parts.test.len());
+    }
+    let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
+    let outcome = trainer::train(start, &recipe, &sources, &validation, run, options)?;
+    comparison.train_seconds = outcome.train_seconds;
+    if outcome.stopped_at.is_some() {
+        return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });
+    }
+    let result = run.result();
+    if !parts.validation.is_empty() {
+        keep_confidence(&result, &parts.validation, &recipe.eval, device)?;
+    }
+    if !parts.test.is_empty() {
+        let after = measure(&result, &parts.test, &recipe.eval, device)?;
+        comparison.compare(&parts.test, before, after);
+    }
+    comparison.seconds = began.elapsed().as_secs_f64();
+    let json = serde_json::to_vec_pretty(&comparison).map_err(|e| DataError::io(run.comparison(), e.into()))?;
+    file::write_atomically(&run.comparison(), &json)?;
+    report::write(std::slice::from_ref(run), &run.report())?;
+    Ok(Finetuned { comparison, stopped_at: None })
+}
+
+/// The base, with a retrieval head if it lacks one.
+fn load_start(path: &Path, recipe: &Recipe, device: &Device) -> Result<Start<Training>, TrainError> {
+    let Checkpoint { mut config, mut model, tokenizer } = Checkpoint::<Training>::load(path, device)?;
+    if model.retrieval_head.is_none() && recipe.loss.contrastive_weight > 0.0 {
+        config.contrastive_dim = SanConfig::preset(&recipe.model)?.contrastive_dim;
+        model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
+        tracing::info!("retrieval head: a new one, {} has none", path.display());
+    }
+    Ok(Start { config, model, tokenizer })
+}
+
+fn new_start(
+    own: &[Example],
+    generated: &[Example],
+    recipe: &Recipe,
+    device: &Device,
+) -> Result<Start<Training>, TrainError> {
+    let texts = own.iter().chain(generated.iter().take(GENERATED / 5)).flat_map(Encoder::texts);
+    let preset = SanConfig::preset(&recipe.model)?;
+    let vocab_size = recipe.tokenizer.vocab_size.min(preset.vocab_size);
+    let tokenizer = needle_data::tokenizer::TokenizerConfig { vocab_size, ..recipe.tokenizer.clone() };
+    let tokenizer = Tokenizer::train(&tokenizer, texts)?;
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..preset };
+    let model = San::new(&config, recipe.seed, device)?;
+    Ok(Start { config, model, tokenizer })
+}
+
+/// The recipe with rows that hold the examples and steps that meet them often enough, where the user has not set them.
+fn fit(
+    mut recipe: Recipe,
+    start: &Start<Training>,
+    train: &[Example],
+    base: Base<'_>,
+    is_set: &dyn Fn(&str) -> bool,
+) -> Result<Recipe, TrainError> {
+    let encoder = Encoder::new(&start.tokenizer, limits(&start.config))?;
+    let sizes: Vec<_> = train.iter().filter_map(|e| encoder.encode(e, None).ok()).map(|e| e.size()).collect();
+    let up = |length: usize, least: usize, most: usize| length.next_multiple_of(64).clamp(least.min(most), most);
+    let longest = |f: &dyn Fn(&needle_data::pack::RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
+    if !is_set("data.row_enc_tokens") {
+        let enc = up(longest(&|s| s.enc), recipe.data.row_enc_tokens.longest(), start.config.max_enc_len);
+        recipe.data.row_enc_tokens = OneOrMore::One(enc);
+    }
+    if !is_set("data.row_dec_tokens") {
+        // Other values may be longer than those of the example.
+        let dec = up(longest(&|s| s.dec) * 3 / 2, 128, start.config.max_dec_len);
+        recipe.data.row_dec_tokens = OneOrMore::One(dec);
+    }
+    recipe.data.max_tool_tokens = recipe.data.max_tool_tokens.min(recipe.data.row_enc_tokens.longest());
+    recipe.eval.max_tokens = recipe.eval.max_tokens.min(start.config.max_dec_len);
+    if !is_set("steps") {
+        let rows = sizes.iter().map(|s| s.enc).sum::<usize>().div_ceil(recipe.data.row_enc_tokens.longest());
+        let rows = rows.max(sizes.iter().map(|s| s.dec).sum::<usize>().div_ceil(recipe.data.row_dec_tokens.longest()));
+        recipe.steps = match base {
+            Base::Checkpoint(_) => (EPOCHS * rows.div_ceil(recipe.data.rows)).max(LEAST_STEPS),
+            Base::Scratch => STEPS_FROM_SCRATCH,
+        };
+    }
+    if matches!(base, Base::Scratch) {
+        // The rates of a model that begins: configs/quickstart.toml.
+        for (key, rate, fresh) in [
+            ("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02),
+            ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3),
+        ] {
+            if !is_set(key) {
+                *rate = fresh;
+            }
+        }
+        recipe.eval.patience = recipe.eval.patience.filter(|_| is_set("eval.patience"));
+    }
+    if !is_set("eval.every_steps") {
+        recipe.eval.every_steps = Some(recipe.steps.div_ceil(VALIDATIONS));
+    }
+    Ok(recipe)
+}
+
+/// Says what will happen and how long it will take, by one step and one answer.
+fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts, device: &Device) -> Result<(), TrainError> {
+    let encoder = Encoder::new(&start.tokenizer, encode_config(recipe))?;
+    let examples: Vec<EncodedExample> = parts.train.iter().filter_map(|e| encoder.encode(e, None).ok()).collect();
+    let sizes = recipe.data.row_sizes();
+    let mut rows = pack_examples(examples.clone(), &sizes);
+    // As many as a step has, however few examples there are.
+    while !rows.is_empty() && rows.len() < recipe.data.rows {
+        rows.extend(pack_examples(examples.clone(), &sizes));
+    }
+    let rows: Vec<Vec<&EncodedExample>> =
+        rows.iter().take(recipe.data.rows).map(|row| row.examples.iter().collect()).collect();
+    let batch = Batch::from_rows(&rows, recipe.data.max_retrieval_pairs);
+    let step = || {
+        let began = Instant::now();
+        let (_, gradients) = forward_backward(&start.model, &batch, recipe, recipe.loss.contrastive_every_steps);
+        let (gradients, _) = clip_global_norm(gradients, recipe.optim.clip_global_norm);
+        let rates = LearningRates { muon: 0.0, adamw: 0.0 };
+        let _ = Optimizer::new(&recipe.optim).step(start.model.clone(), gradients, rates);
+        began.elapsed().as_secs_f64()
+    };
+    // The first is slower: pages, threads, caches.
+    let seconds_per_step = [step(), step()][1];
+    let asked: Vec<Example> = parts.train.iter().take(8).cloned().collect();
+    let began = Instant::now();
+    let inner = burn::module::AutodiffModule::valid(&start.model);
+    let config = EvalConfig { max_tokens: 64, ..recipe.eval.clone() };
+    evaluate::<Inference>(&inner, &encoder, &asked, Precision::Int4, &config, None, &mut |_| {})?;
+    let seconds_per_answer = began.elapsed().as_secs_f64() / asked.len().max(1) as f64;
+    let validation = parts.validation.len().min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * parts.validation.len();
+    let answers = validation + 3 * parts.test.len();
+    let total = recipe.steps as f64 * seconds_per_step + answers as f64 * seconds_per_answer;
+    let _ = device;
+    tracing::info!(
+        "{} examples to train on, {} to validate on, {} to test on; {} steps of {:.2} s, {} answers of {:.3} s: about {}",
+        parts.train.len(),
+        parts.validation.len(),
+        parts.test.len(),
+        recipe.steps,
+        seconds_per_step,
+        answers,
+        seconds_per_answer,
+        in_words(total)
+    );
+    Ok(())
+}
+
+fn in_words(seconds: f64) -> String {
+    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+}
+
+/// The checkpoint in `path` as it ships, on `examples`.
+fn measure(
+    path: &Path,
+    examples: &[Example],
+    config: &EvalConfig,
+    device: &Device,
+) -> Result<(Evaluation, Vec<Prediction>), TrainError> {
+    let checkpoint = Checkpoint::<Inference>::load(path, device)?;
+    let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
+    let confidence = crate::needle::load_confidence(path)?;
+    let config = as_shipped(config);
+    Ok(evaluate(&checkpoint.model, &encoder, examples, Precision::Int4, &config, confidence.as_ref(), &mut |_| {})?)
+}
+
+fn as_shipped(config: &EvalConfig) -> EvalConfig {
+    EvalConfig { constrained: true, ..config.clone() }
+}
+
+/// Fits the confidence on the validation part, and puts it into the checkpoint.
+fn keep_confidence(path: &Path, examples: &[Example], config: &EvalConfig, device: &Device) -> Result<(), TrainError> {
+    let checkpoint = Checkpoint::<Inference>::load(path, device)?;
+    let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
+    let fitted = calibrate(&checkpoint.model, &encoder, examples, Precision::Int4, &as_shipped(config))?;
+    let path = path.join(confidence::FILE);
+    let json = fitted.to_json().map_err(|e| DataError::io(&path, e.into()))?;
+    Ok(file::write_atomically(&path, json.as_bytes())?)
+}
+
+impl Comparison {
+    fn compare(
+        &mut self,
+        test: &[Example],
+        before: Option<(Evaluation, Vec<Prediction>)>,
+        (evaluation, after): (Evaluation, Vec<Prediction>),
+    ) {
+        let broken_down = Breakdown::new(test, &after, SHOWN);
+        let old = before.as_ref().map(|(_, predictions)| Breakdown::new(test, predictions, 0));
+        for (tool, group) in broken_down.by_tool {
+            let before = old.as_ref().and_then(|b| b.by_tool.get(&tool)).copied();
+            self.by_tool.insert(tool, BeforeAfter { before, after: group });
+        }
+        let kinds = broken_down.mistakes.keys().chain(old.iter().flat_map(|b| b.mistakes.keys()));
+        for kind in kinds.collect::<std::collections::BTreeSet<_>>() {
+            let count = |b: &Breakdown| b.mistakes.get(kind).copied().unwrap_or(0);
+            let after = broken_down.mistakes.get(kind).copied().unwrap_or(0);
+            self.mistakes.insert(kind.clone(), BeforeAfter { before: old.as_ref().map(count), after });
+        }
+        self.failures = broken_down.failures;
+        if let Some((evaluation, before)) = before {
+            for ((example, was), is) in test.iter().zip(&before).zip(&after) {
+                let list = match (is_exact(example, was), is_exact(example, is)) {
+                    (false, true) => &mut self.mended,
+                    (true, false) => &mut self.broken,
+                    _ => continue,
+                };
+                if list.len() < SHOWN {
+                    list.push(Change {
+                        query: example.query.clone(),
+                        expected: example.answers.clone(),
+                        before: was.text.clone(),
+                        after: is.text.clone(),
+                    });
+                }
+            }
+            self.before = Some(evaluation);
+        }
+        self.after = Some(evaluation);
+    }
+
+    /// As a table for a terminal.
+    pub fn to_text(&self) -> String {
+        let Some(after) = &self.after else { return "not measured: no example was held out".into() };
+        let mut lines = vec![format!("{:<26}{:>8}{:>8}", format!("on {} test examples", after.n), "base", "tuned")];
+        let cell = |value: Option<f64>| value.map_or_else(|| format!("{:>8}", "-"), |v| format!("{v:>8.3}"));
+        let mut row = |name: &str, value: &dyn Fn(&Evaluation) -> Option<f64>| {
+            let before = self.before.as_ref().and_then(value);
+            lines.push(format!("{name:<26}{}{}", cell(before), cell(value(after))));
+        };
+        row("exact match", &|e| Some(e.score.exact_match));
+        row("call F1", &|e| Some(e.score.call_f1));
+        row("name F1", &|e| Some(e.score.name_f1));
+        row("value accuracy", &|e| Some(e.score.value_accuracy));
+        row("no-tool recall", &|e| Some(e.score.no_tool_recall));
+        row("retrieval recall@1", &|e| e.retrieval.map(|r| r.recall_at_1));
+        row("calibration error", &|e| e.calibration.as_ref().map(|c| c.expected_calibration_error));
+        lines.push(format!("\n{:<26}{:>8}{:>8}{:>6}", "exact match by tool", "base", "tuned", "n"));
+        for (tool, both) in &self.by_tool {
+            let (before, after) = (cell(both.before.map(|g| g.exact_match)), cell(Some(both.after.exact_match)));
+            lines.push(format!("{tool:<26}{before}{after}{:>6}", both.after.n));
+        }
+        if !self.mistakes.is_empty() {
+            lines.push(format!("\n{:<26}{:>8}{:>8}", "mistakes", "base", "tuned"));
+            for (kind, both) in &self.mistakes {
+                let before = both.before.map_or("-".into(), |n| n.to_string());
+                lines.push(format!("{:<26}{before:>8}{:>8}", kind.replace('_', " "), both.after));
+            }
+        }
+        lines.join("\n")
+    }
+}
