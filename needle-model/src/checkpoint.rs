@@ -13,6 +13,7 @@ use needle_data::Tokenizer;
 use needle_data::tokenizer::{BOS_ID, EOS_ID, PAD_ID, UNK_ID};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::SanConfig;
 use crate::directory;
@@ -85,12 +86,6 @@ impl ConfigFile {
     }
 
     fn into_config(self, path: &Path) -> Result<SanConfig, ModelError> {
-        if self.model_type != MODEL_TYPE {
-            return Err(ModelError::bad_file(
-                path,
-                format!("model_type is {:?}, expected {MODEL_TYPE:?}", self.model_type),
-            ));
-        }
         for (name, found, expected) in [
             ("pad_token_id", self.pad_token_id, PAD_ID),
             ("eos_token_id", self.eos_token_id, EOS_ID),
@@ -141,6 +136,14 @@ pub fn load_config(dir: &Path) -> Result<SanConfig, ModelError> {
         return Err(ModelError::bad_file(dir, reason));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
+    // Of another model's file, this says more than which key it lacks.
+    let found = &value["model_type"];
+    if found != MODEL_TYPE {
+        let reason = format!("model_type is {found}, expected {MODEL_TYPE:?}: not a Needle checkpoint");
+        return Err(ModelError::bad_file(&path, reason));
+    }
+    // Read from the text, so that the message has line and column.
     let file: ConfigFile = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
     file.into_config(&path)
 }

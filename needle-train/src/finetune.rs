@@ -176,6 +176,32 @@ fn write_examples(path: &Path, examples: &[Example]) -> Result<(), DataError> {
     file::write_atomically(path, lines.as_bytes())
 }
 
+/// The recipe with what the user chose; rows are never longer than the preset's.
+///
+/// # Errors
+/// If an override cannot be read, or asks for what cannot work.
+pub fn recipe(overrides: &[String]) -> Result<Recipe, TrainError> {
+    let error = |reason: String| TrainError::Recipe { path: None, reason };
+    let plain: Recipe = toml::from_str(RECIPE).map_err(|e| error(e.to_string()))?;
+    let model = overrides.iter().rev().find_map(|o| o.split_once('=').filter(|(key, _)| key.trim() == "model"));
+    let preset = SanConfig::preset(model.map_or(&plain.model, |(_, name)| name.trim()))?;
+    let mut all = Vec::new();
+    for (key, length, most) in [
+        ("data.row_enc_tokens", plain.data.row_enc_tokens.longest(), preset.max_enc_len),
+        ("data.row_dec_tokens", plain.data.row_dec_tokens.longest(), preset.max_dec_len),
+    ] {
+        if !is_set(overrides, key) {
+            all.push(format!("{key}={}", length.min(most)));
+        }
+    }
+    all.extend_from_slice(overrides);
+    Recipe::parse(RECIPE, &all).map_err(error)
+}
+
+fn is_set(overrides: &[String], key: &str) -> bool {
+    overrides.iter().any(|o| o.split('=').next().is_some_and(|k| k.trim() == key))
+}
+
 /// Finetunes into the directory `run`; `overrides` are settings of the recipe that the user chose.
 ///
 /// # Errors
@@ -189,8 +215,8 @@ pub fn run(
     options: RunOptions,
 ) -> Result<Finetuned, TrainError> {
     let began = Instant::now();
-    let recipe = Recipe::parse(RECIPE, overrides).map_err(|reason| TrainError::Recipe { path: None, reason })?;
-    let is_set = |key: &str| overrides.iter().any(|o| o.split('=').next().is_some_and(|k| k.trim() == key));
+    let recipe = recipe(overrides)?;
+    let is_set = |key: &str| is_set(overrides, key);
     let split = run.path().join("split");
     std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
     parts.write(&split)?;

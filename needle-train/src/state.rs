@@ -42,9 +42,9 @@ pub struct Progress {
     pub updates: usize,
     /// Times that the run went back to its best checkpoint.
     pub backoffs: usize,
-    /// Mean cross-entropy of the first steps, once there were as many, and a running mean of the last ones.
+    /// Cross-entropy of the first batch.
     pub first_loss: Option<f64>,
-    /// See there.
+    /// Running mean of the cross-entropy.
     pub recent_loss: Option<f64>,
     /// The run's recipe.
     pub recipe: Recipe,

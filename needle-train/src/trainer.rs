@@ -76,8 +76,6 @@ pub struct Outcome {
 const PREFETCHED_BATCHES: usize = 4;
 /// What the rates are multiplied by at each back-off.
 const BACKOFF: f64 = 0.1;
-/// Steps whose mean loss is where a run began.
-const FIRST_STEPS: usize = 4;
 /// Share of a new step in the running mean of the loss.
 const RECENT: f64 = 0.2;
 /// A running mean so many times the first loss, and this much more, is no noise.
@@ -250,12 +248,8 @@ where
         let progress = &mut self.progress;
         let recent = progress.recent_loss.map_or(loss, |mean| mean + RECENT * (loss - mean));
         progress.recent_loss = Some(recent);
-        if progress.updates <= FIRST_STEPS {
-            let n = progress.updates as f64;
-            progress.first_loss = Some(progress.first_loss.map_or(loss, |mean| mean + (loss - mean) / n));
-            return None;
-        }
-        let first = progress.first_loss?;
+        // That of the first batch, before anything was learned.
+        let first = *progress.first_loss.get_or_insert(loss);
         let has_diverged = recent > DIVERGED.0 * first + DIVERGED.1 && progress.backoffs < self.recipe.max_backoffs;
         has_diverged.then(|| format!("the loss rose from {first:.2} to {recent:.2}"))
     }
@@ -272,7 +266,7 @@ where
         progress.updates = then.updates;
         progress.backoffs += 1;
         progress.skipped_in_a_row = 0;
-        (progress.first_loss, progress.recent_loss) = (then.first_loss.or(progress.first_loss), None);
+        progress.recent_loss = None;
         let rate_factor = BACKOFF.powi(progress.backoffs as i32);
         self.tracker.report(&Event::BackedOff { step: self.progress.step, what, rate_factor })?;
         self.save(false)

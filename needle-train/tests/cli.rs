@@ -2,78 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod workplace;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-
-const TOOLS: &str = r#"[{"type":"function","function":{"name":"setTimer","description":"Start a countdown","parameters":{"type":"object","properties":{"minutes":{"type":"integer"}},"required":["minutes"]}}},{"name":"stop","inputSchema":{"type":"object","properties":{}}}]"#;
-
-const RECIPE: &str = r#"
-model = "tiny"
-steps = 12
-dropout = 0.1
-tokenizer = { vocab_size = 500 }
-data = { rows = 2, row_enc_tokens = 256, row_dec_tokens = 128, pack_window = 32 }
-eval = { every_steps = 4, max_examples = 4, max_tokens = 16 }
-"#;
-
-struct Workplace(tempfile::TempDir);
-
-impl Workplace {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        std::fs::write(self.path(name), text).unwrap();
-        self.text(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn needle(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_needle"));
-        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
-        command.output().unwrap()
-    }
-
-    /// Runs a command that must succeed, and gives its standard output.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.needle(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(args)).unwrap()
-    }
-
-    /// Runs a command that must fail with exit code 1 (or `code`), and gives its one error line.
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.needle(args);
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        stderr
-    }
-
-    /// Generated examples, a recipe, and a model trained on them.
-    fn with_model() -> Self {
-        let place = Self::new();
-        let data = place.ok(&["data", "synth", "--count", "60", "--max-tools", "2", "--brief", "--seed", "3"]);
-        place.write("data.jsonl", &data);
-        place.write("recipe.toml", RECIPE);
-        place.ok(&["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "run", "-q"]);
-        place
-    }
-}
+use workplace::{TOOLS, Workplace};
 
 fn weights(checkpoint: &Path) -> Vec<u8> {
     std::fs::read(checkpoint.join("model.safetensors")).unwrap()
@@ -324,7 +259,7 @@ fn a_checkpoint_is_a_base_for_further_training() {
 fn bad_rows_are_listed_refused_and_on_request_skipped() {
     let place = Workplace::new();
     let good = place.ok(&["data", "synth", "--count", "30", "--max-tools", "2", "--brief"]);
-    place.write("recipe.toml", RECIPE);
+    place.write("recipe.toml", workplace::RECIPE);
     let bad = [
         "{",
         r#"{"query":"","tools":[],"answers":[]}"#,

@@ -7,7 +7,6 @@ use needle_data::source::{OnBadRow, load_examples};
 use super::train::{stop_on_signal, with_hint};
 use super::{Global, print, print_json};
 use crate::finetune::{self, Base, Parts};
-use crate::recipe::Recipe;
 use crate::run_dir::RunDir;
 use crate::trainer::RunOptions;
 
@@ -59,7 +58,7 @@ impl FinetuneArgs {
         }
         overrides.extend(global.overrides(&self.set));
         // The data are split by the recipe's seed.
-        let recipe = Recipe::parse(finetune::RECIPE, &overrides).map_err(anyhow::Error::msg)?;
+        let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
         let (examples, counts) = load_examples(std::slice::from_ref(&self.data), on_bad_row)
             .map_err(|error| with_hint(error.into()))?;
