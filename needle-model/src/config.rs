@@ -34,7 +34,7 @@ pub struct SanConfig {
 
 impl SanConfig {
     /// Names of the presets.
-    pub const PRESETS: [&'static str; 5] = ["needle-26m", "small", "snips", "quickstart", "tiny"];
+    pub const PRESETS: [&'static str; 5] = ["needle-26m", "small", "mini", "quickstart", "tiny"];
 
     /// The preset called `name`.
     ///
@@ -68,7 +68,7 @@ impl SanConfig {
                 ..published
             },
             // The quickstart's width with room for long prompts and a larger vocabulary.
-            "snips" => Self {
+            "mini" => Self {
                 vocab_size: 4096,
                 max_enc_len: published.max_enc_len,
                 max_dec_len: published.max_dec_len,

@@ -25,6 +25,7 @@
 //! | [`checkpoint`] | the directory that holds a model |
 //! | [`golden`] | vectors for authors of runtimes |
 //! | [`export`] | deployable artifacts |
+//! | [`import`] | checkpoints of others |
 //!
 //! # Shapes
 //!
@@ -46,6 +47,7 @@ pub mod fake_quant;
 pub mod fused;
 pub mod generate;
 pub mod golden;
+pub mod import;
 pub mod int4;
 pub mod mask;
 pub mod norm;

@@ -92,6 +92,17 @@ impl Tokenizer {
         Ok(Self::from_learned(learned))
     }
 
+    /// The tokenizer of all pieces in order of their ids, as a list of them says.
+    ///
+    /// # Errors
+    /// If the special pieces and bytes are not where Needle has them, or a piece is there twice.
+    pub fn from_piece_list(pieces: Vec<String>) -> Result<Self, String> {
+        if pieces.len() < FIRST_MERGED_ID {
+            return Err(format!("{} pieces; {FIRST_MERGED_ID} are special pieces and bytes alone", pieces.len()));
+        }
+        Self::from_pieces(pieces)
+    }
+
     /// The contents of a `tokenizer.json`, which [`Tokenizer::load`] and Hugging Face's `tokenizers` read.
     pub fn to_json(&self) -> String {
         let vocab: HashMap<&str, usize> = self.pieces.iter().enumerate().map(|(id, p)| (p.as_str(), id)).collect();

@@ -120,7 +120,7 @@ fn pack(codes: &[f32], pairs: usize, outputs: usize) -> Vec<u8> {
 }
 
 /// The runtime's name of a parameter.
-fn artifact_name(name: &str) -> String {
+pub(crate) fn artifact_name(name: &str) -> String {
     let renamed = match name {
         EMBEDDING => "embedding",
         "model.encoder.final_norm.weight" => "encoder_final_norm",

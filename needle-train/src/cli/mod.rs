@@ -6,6 +6,7 @@ pub mod eval;
 pub mod export;
 pub mod finetune;
 pub mod golden;
+pub mod import;
 pub mod info;
 pub mod pretrain;
 pub mod quickstart;
@@ -87,6 +88,7 @@ enum Command {
     Info(info::InfoArgs),
     Golden(golden::GoldenArgs),
     Export(export::ExportArgs),
+    Import(import::ImportArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
     #[command(subcommand)]
@@ -122,6 +124,7 @@ impl Cli {
             Command::Info(args) => args.run(),
             Command::Golden(args) => args.run(global),
             Command::Export(args) => args.run(global),
+            Command::Import(args) => args.run(global),
             Command::Data(command) => command.run(global),
             Command::Tokenizer(command) => command.run(global),
             Command::Bench(command) => command.run(global),

@@ -24,8 +24,8 @@ use crate::trainer::{self, RunOptions, Start};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle train --config configs/finetune.toml --data mine.jsonl --out runs/mine\n  \
-                        needle train --config configs/snips.toml --data snips.train.jsonl.gz --val snips.validation.jsonl.gz \
-                        --out runs/snips\n  needle train --config configs/snips.toml --data snips.train.jsonl.gz --out runs/snips \
+                        needle train --config configs/posttrain.toml --data shards/ --val held_out.jsonl \
+                        --out runs/post\n  needle train --config configs/posttrain.toml --data shards/ --out runs/post \
                         --resume"
 )]
 pub struct TrainArgs {

@@ -1,6 +1,7 @@
 //! `needle bench`.
 
 mod data;
+mod decode;
 mod train;
 
 use super::Global;
@@ -11,6 +12,7 @@ use super::Global;
 pub enum BenchCommand {
     Data(data::DataArgs),
     Train(train::TrainArgs),
+    Decode(decode::DecodeArgs),
 }
 
 impl BenchCommand {
@@ -18,6 +20,7 @@ impl BenchCommand {
         match self {
             Self::Data(args) => args.run(global),
             Self::Train(args) => args.run(global),
+            Self::Decode(args) => args.run(global),
         }
     }
 }

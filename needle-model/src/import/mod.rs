@@ -1,0 +1,66 @@
+//! Checkpoints of others as ours.
+//!
+//! | what | where |
+//! | --- | --- |
+//! | the original's `needle.pkl` | [`needle_pkl`], through [`pickle`], which runs nothing |
+//! | a `needle-rs` artifact, dequantized | [`needle_rs`] |
+//! | a Hugging Face directory | it is a checkpoint already, but for a missing `tokenizer.json`: [`crate::checkpoint`] |
+
+pub mod needle_pkl;
+pub mod needle_rs;
+pub mod pickle;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::config::SanConfig;
+use crate::error::ModelError;
+use crate::params::{self, ParamInfo, ParamMapper};
+use crate::san::San;
+
+/// Values and shape of each tensor, by our names, shapes as in memory.
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// A model of `config` with `tensors`, all of them and no others.
+pub(crate) fn assemble<B: Backend>(
+    config: &SanConfig,
+    mut tensors: Tensors,
+    path: &Path,
+    device: &B::Device,
+) -> Result<San<B>, ModelError> {
+    struct Fill<'a>(&'a mut Tensors);
+    impl<B: Backend> ParamMapper<B> for Fill<'_> {
+        fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
+            match self.0.remove(&info.name) {
+                Some((shape, values)) => Tensor::from_data(TensorData::new(values, shape), &tensor.device()),
+                None => tensor,
+            }
+        }
+    }
+    let model = San::<B>::new(config, 0, device)?;
+    let expected = params::list(&model);
+    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+    for info in &expected {
+        match tensors.get(&info.name) {
+            None => missing.push(info.name.clone()),
+            Some((shape, values)) if *shape != info.shape => {
+                misshapen.push((info.name.clone(), info.shape.clone(), shape.clone()));
+                debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+            }
+            Some((_, values)) => {
+                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                    return Err(ModelError::bad_file(path, format!("{} holds {value}", info.name)));
+                }
+            }
+        }
+    }
+    let unexpected: Vec<String> =
+        tensors.keys().filter(|name| !expected.iter().any(|info| info.name == **name)).cloned().collect();
+    if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
+        return Err(ModelError::Tensors { path: path.to_owned(), missing, unexpected, misshapen });
+    }
+    Ok(params::map(model, &mut Fill(&mut tensors)))
+}

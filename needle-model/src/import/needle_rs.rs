@@ -1,0 +1,95 @@
+//! A `needle-rs` artifact, dequantized: each weight is `code * scale`, so that quantizing again gives the same codes.
+//!
+//! The way back of [`crate::export::needle_rs`], whose page has the layout.
+
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use needle_data::Tokenizer;
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use super::{Tensors, assemble};
+use crate::config::SanConfig;
+use crate::error::ModelError;
+use crate::export::needle_rs::{VOCAB, WEIGHTS, artifact_name};
+use crate::int4::group_size;
+use crate::params;
+use crate::san::San;
+use crate::tensor_file::f32_values;
+
+/// Reads the artifact in `dir`.
+///
+/// # Errors
+/// If a file is missing or malformed, or its tensors are not those of its sizes.
+pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, San<B>, Tokenizer), ModelError> {
+    let path = dir.join(WEIGHTS);
+    let bad = |reason: String| ModelError::bad_file(&path, reason);
+    let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let sizes = header.metadata().clone().unwrap_or_default();
+    let number = |key: &str| -> Result<usize, ModelError> {
+        let text = sizes.get(key).ok_or_else(|| bad(format!("its metadata lack {key}")))?;
+        text.parse().map_err(|_| bad(format!("{key} is {text:?}, expected a whole number")))
+    };
+    let rope_theta = sizes.get("rope_theta").map_or("10000.0", String::as_str);
+    let rope_theta = rope_theta.parse().map_err(|_| bad(format!("rope_theta is {rope_theta:?}, expected a number")))?;
+    let config = SanConfig {
+        vocab_size: number("vocab_size")?,
+        d_model: number("d_model")?,
+        num_heads: number("num_heads")?,
+        num_kv_heads: number("num_kv_heads")?,
+        num_encoder_layers: number("num_encoder_layers")?,
+        num_decoder_layers: number("num_decoder_layers")?,
+        rope_theta,
+        rms_norm_eps: 1e-6,
+        contrastive_dim: file.tensor("contrastive_proj_kernel").ok().and_then(|t| t.shape().last().copied()),
+        max_enc_len: number("max_enc_len")?,
+        max_dec_len: number("max_dec_len")?,
+    };
+    config.validate().map_err(|e| bad(e.to_string()))?;
+    let mut tensors = Tensors::new();
+    for info in params::list(&San::<B>::new(&config, 0, device)?) {
+        let name = artifact_name(&info.name);
+        let Ok(view) = file.tensor(&name) else { continue };
+        let values = if info.is_attention_matrix() {
+            let scales = file.tensor(&format!("{name}.scale")).map_err(|_| bad(format!("{name}.scale is missing")))?;
+            let scales = f32_values(&scales).map_err(&bad)?;
+            let [inputs, outputs] = [info.shape[0], info.shape[1]];
+            let groups = inputs.div_ceil(group_size(inputs));
+            let pairs = groups * group_size(inputs) / 2;
+            if view.dtype() != Dtype::I8 || view.data().len() != pairs * outputs || scales.len() != groups * outputs {
+                return Err(bad(format!("{name} is not {pairs} x {outputs} pairs of codes with {groups} groups of scales")));
+            }
+            dequantize(view.data(), &scales, inputs, outputs)
+        } else {
+            f32_values(&view).map_err(|reason| bad(format!("{name}: {reason}")))?
+        };
+        if values.len() != info.shape.iter().product::<usize>() {
+            return Err(bad(format!("{name} has {} values, expected shape {:?}", values.len(), info.shape)));
+        }
+        tensors.insert(info.name.clone(), (info.shape.clone(), values));
+    }
+    let model = assemble(&config, tensors, &path, device)?;
+    let vocab = dir.join(VOCAB);
+    let text = std::fs::read_to_string(&vocab).map_err(|e| ModelError::io(&vocab, e))?;
+    let pieces = text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
+    let tokenizer = Tokenizer::from_piece_list(pieces).map_err(|reason| ModelError::bad_file(&vocab, reason))?;
+    Ok((config, model, tokenizer))
+}
+
+/// `[in, out]` from pairs of codes `[in / 2, out]`, low nibble first.
+fn dequantize(pairs: &[u8], scales: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+    let group = group_size(inputs);
+    let code = |row: usize, column: usize| {
+        let byte = pairs[row / 2 * outputs + column];
+        let nibble = if row.is_multiple_of(2) { byte & 0x0F } else { byte >> 4 };
+        // Four bits of two's complement.
+        f32::from((nibble << 4) as i8 >> 4)
+    };
+    let value = |i: usize| {
+        let (row, column) = (i / outputs, i % outputs);
+        code(row, column) * scales[row / group * outputs + column]
+    };
+    (0..inputs * outputs).map(value).collect()
+}
