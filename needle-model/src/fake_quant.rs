@@ -18,6 +18,8 @@ pub enum Precision {
     F32,
     /// Q, K, V and O in INT4, the embedding in bf16: what the `needle-rs` artifact holds.
     Int4,
+    /// Q, K, V, O and the embedding in INT4: what the `onnx` artifact holds.
+    Int4Embedding,
 }
 
 impl std::fmt::Display for Precision {
@@ -25,6 +27,7 @@ impl std::fmt::Display for Precision {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Int4 => "int4",
+            Self::Int4Embedding => "int4-embedding",
         })
     }
 }
@@ -42,7 +45,13 @@ impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for FakeQuantize<F> {
         }
         let shape = tensor.shape();
         let outputs = info.shape.last().copied().unwrap_or(1);
-        let rounded = quantize(tensor.clone().detach().reshape([-1, outputs as i32]), self.bits).dequantize();
+        let matrix: Tensor<B, 2> = tensor.clone().detach().reshape([-1, outputs as i32]);
+        let rounded = if info.name == EMBEDDING {
+            // Groups along d_model: what a row is read by, and what logits are summed over.
+            quantize(matrix.transpose(), self.bits).dequantize().transpose()
+        } else {
+            quantize(matrix, self.bits).dequantize()
+        };
         // The first difference is exactly 0, so the value is exactly the rounded one; its gradient is 1.
         tensor.clone() - tensor.detach() + rounded.reshape(shape)
     }
@@ -77,6 +86,9 @@ pub fn at_precision<B: Backend>(model: San<B>, precision: Precision) -> San<B> {
         Precision::Int4 => {
             let model = fake_quantize(model, Bits::Int4, ParamInfo::is_attention_matrix);
             params::map(model, &mut RoundEmbedding)
+        }
+        Precision::Int4Embedding => {
+            fake_quantize(model, Bits::Int4, |p| p.is_attention_matrix() || p.name == EMBEDDING)
         }
     }
 }

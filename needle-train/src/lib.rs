@@ -15,6 +15,7 @@
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
 //! | [`catalogue`] | embeddings of many tools, computed once |
 //! | [`needle`] | a trained model to ask: load, call, stream, many at once |
+//! | [`artifact`] | what ships: an artifact, its manifest, and proof that it is the model |
 //! | [`memory`] | how much memory the process holds |
 //! | [`state`] | what must survive a restart |
 //! | [`run_dir`] | where a run puts what it makes |
@@ -26,6 +27,7 @@
 //! | [`quickstart`] | data to answered query in minutes |
 //! | [`cli`] | the `needle` command, one file a subcommand |
 
+pub mod artifact;
 pub mod catalogue;
 pub mod checkpointing;
 pub mod cli;

@@ -1,3 +1,6 @@
-//! Deployable artifacts. Each format is a file of its own; all take codes and scales from [`crate::int4`].
+//! Deployable artifacts, one file a format. All take codes and scales from [`crate::int4`].
 
+pub mod hf;
 pub mod needle_rs;
+pub mod onnx;
+pub mod verify;

@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | the original's `needle.pkl` | [`needle_pkl`], through [`pickle`], which runs nothing |
 //! | a `needle-rs` artifact, dequantized | [`needle_rs`] |
+//! | an ONNX artifact of ours, to verify it | [`onnx`] |
 //! | a Hugging Face directory | it is a checkpoint already, but for a missing `tokenizer.json`: [`crate::checkpoint`] |
 
 pub mod needle_pkl;
 pub mod needle_rs;
+pub mod onnx;
 pub mod pickle;
 
 use std::collections::BTreeMap;

@@ -138,8 +138,10 @@ impl Cli {
 pub enum PrecisionArg {
     /// As trained.
     F32,
-    /// As exported: Q, K, V and O in INT4, the embedding in bf16.
+    /// As exported to needle-rs: Q, K, V and O in INT4, the embedding in bf16.
     Int4,
+    /// As exported to ONNX: the embedding in INT4, too.
+    Int4Embedding,
 }
 
 impl From<PrecisionArg> for Precision {
@@ -147,6 +149,7 @@ impl From<PrecisionArg> for Precision {
         match arg {
             PrecisionArg::F32 => Self::F32,
             PrecisionArg::Int4 => Self::Int4,
+            PrecisionArg::Int4Embedding => Self::Int4Embedding,
         }
     }
 }

@@ -1,0 +1,98 @@
+//! The weights of an ONNX artifact of ours, dequantized, to compare with what was exported.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use prost::Message;
+
+use super::{Tensors, assemble};
+use crate::config::SanConfig;
+use crate::error::ModelError;
+use crate::export::onnx::proto::{ModelProto, TensorProto, data_type};
+use crate::export::onnx::{DECODER, ENCODER, RETRIEVAL};
+use crate::int4::GROUP_SIZE;
+use crate::params::{self, EMBEDDING};
+use crate::san::San;
+
+/// Reads the artifact in `dir`, of a model of `config`. The temperature, which only training needs, is not in it: `log_temp`.
+///
+/// # Errors
+/// If a file is missing or malformed, or its constants are not those of the model.
+pub fn read<B: Backend>(
+    dir: &Path,
+    config: &SanConfig,
+    log_temp: f32,
+    device: &B::Device,
+) -> Result<San<B>, ModelError> {
+    let mut constants: BTreeMap<String, TensorProto> = BTreeMap::new();
+    let mut files: HashMap<String, Vec<u8>> = HashMap::new();
+    for name in [ENCODER, DECODER, RETRIEVAL] {
+        let path = dir.join(name);
+        if name == RETRIEVAL && config.contrastive_dim.is_none() {
+            continue;
+        }
+        let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
+        let model = ModelProto::decode(bytes.as_slice()).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
+        for constant in model.graph.unwrap_or_default().initializer {
+            constants.insert(constant.name.clone(), constant);
+        }
+    }
+    let bad = |reason: String| ModelError::bad_file(dir, reason);
+    let mut bytes_of = |name: &str| -> Result<Vec<u8>, ModelError> {
+        let constant = constants.get(name).ok_or_else(|| bad(format!("the graphs have no {name}")))?;
+        if let Some(bytes) = &constant.raw_data {
+            return Ok(bytes.clone());
+        }
+        let of = |key: &str| constant.external_data.iter().find(|e| e.key == key).map(|e| e.value.clone());
+        let number = |key: &str| of(key).and_then(|value| value.parse::<usize>().ok());
+        let (Some(location), Some(offset), Some(length)) = (of("location"), number("offset"), number("length")) else {
+            return Err(bad(format!("{name} does not say where its data are")));
+        };
+        if location.contains(['/', '\\']) || location.contains("..") {
+            return Err(bad(format!("{name} has its data in {location:?}, outside of the artifact")));
+        }
+        if !files.contains_key(&location) {
+            let path = dir.join(&location);
+            files.insert(location.clone(), std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?);
+        }
+        let end = offset.checked_add(length);
+        let part = end.and_then(|end| files[&location].get(offset..end));
+        part.map(<[u8]>::to_vec).ok_or_else(|| bad(format!("{name} lies beyond the end of {location}")))
+    };
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    };
+    let mut tensors = Tensors::new();
+    for info in params::list(&San::<B>::new(config, 0, device)?) {
+        let is_int4 = info.is_attention_matrix() || info.name == EMBEDDING;
+        let values = if info.name == "retrieval_head.log_temp" {
+            vec![log_temp]
+        } else if is_int4 {
+            let stored = if info.name == EMBEDDING { format!("{EMBEDDING}.rows") } else { info.name.clone() };
+            let codes = bytes_of(&stored)?;
+            let scales = if info.name == EMBEDDING { format!("{EMBEDDING}.scales.rows") } else { format!("{}.scales", info.name) };
+            let scales = floats(&bytes_of(&scales)?);
+            // [out, in], and the embedding [vocab, d_model] as it is.
+            let inputs = if info.name == EMBEDDING { info.shape[1] } else { info.shape[0] };
+            let outputs = if info.name == EMBEDDING { info.shape[0] } else { info.shape[1] };
+            if codes.len() * 2 != inputs * outputs || scales.len() * GROUP_SIZE != inputs * outputs {
+                return Err(bad(format!("{} has {} bytes of codes and {} scales", info.name, codes.len(), scales.len())));
+            }
+            let value = |i: usize| {
+                let nibble = if i.is_multiple_of(2) { codes[i / 2] & 0x0F } else { codes[i / 2] >> 4 };
+                (f32::from(nibble) - 8.0) * scales[i / GROUP_SIZE]
+            };
+            if info.name == EMBEDDING {
+                (0..inputs * outputs).map(value).collect()
+            } else {
+                (0..inputs * outputs).map(|i| value(i % outputs * inputs + i / outputs)).collect()
+            }
+        } else {
+            floats(&bytes_of(&info.name)?)
+        };
+        tensors.insert(info.name.clone(), (info.shape.clone(), values));
+    }
+    debug_assert!(constants.values().all(|c| [data_type::FLOAT, data_type::UINT8, data_type::INT64].contains(&c.data_type)));
+    assemble(config, tensors, dir, device)
+}

@@ -1,0 +1,238 @@
+//! An artifact to ship: the runtime's files, a manifest, a page on how to run it, and proof that it is the model.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{ElementConversion, Tensor, TensorData};
+use needle_data::synth::{Generator, SynthConfig};
+use needle_data::{Encoder, file};
+use needle_model::checkpoint::{self, Checkpoint};
+use needle_model::export::hf::{self, Float};
+use needle_model::export::verify::{Verified, verify};
+use needle_model::export::{needle_rs, onnx};
+use needle_model::fake_quant::{Precision, at_precision};
+use needle_model::import;
+use needle_model::int4::GROUP_SIZE;
+use needle_model::params::{self, ParamInfo, ParamMapper};
+use needle_model::{ModelError, San, directory};
+use safetensors::tensor::SafeTensors;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::device::{Device, Inference};
+use crate::error::TrainError;
+use crate::eval::confidence;
+use crate::needle::limits;
+
+/// Prompts that an artifact is verified on.
+const VERIFIED_PROMPTS: usize = 64;
+
+/// What an artifact is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// INT4 safetensors and `vocab.txt`, for `needle-infer` and `needle-rs` 0.3.
+    NeedleRs,
+    /// INT4 graphs, for `onnxruntime`.
+    Onnx,
+    /// A Hugging Face directory.
+    Hf(Float),
+}
+
+impl Format {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NeedleRs => "needle-rs",
+            Self::Onnx => "onnx",
+            Self::Hf(_) => "hf",
+        }
+    }
+
+    /// What the trainer's own model computes as the artifact does.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::NeedleRs => Precision::Int4,
+            Self::Onnx => Precision::Int4Embedding,
+            Self::Hf(_) => Precision::F32,
+        }
+    }
+
+    fn how_to_run(self) -> &'static str {
+        match self {
+            Self::NeedleRs => {
+                "Runs in the `needle-infer` crate and the `needle-rs` Python package, version 0.3:\n\n```python\nfrom needle_rs import \
+                 Needle\nmodel = Needle(\"needle.safetensors\", \"vocab.txt\")\nprint(model.run(\"ten minute timer\", \
+                 '[{\"name\":\"set_timer\",\"description\":\"Start a countdown\",\"parameters\":{\"minutes\":{\"type\":\"integer\",\
+                 \"required\":true}}}]'))\n```\n"
+            }
+            Self::Onnx => {
+                "Runs in `onnxruntime` 1.20 or later, on CPU. `scripts/onnx_generate.py` of Needle in Rust is 60 lines that load it and \
+                 answer a query:\n\n```console\n$ python onnx_generate.py . \"ten minute timer\" tools.json\n```\n\n`tokenizer.model` is \
+                 for `sentencepiece`.\n"
+            }
+            Self::Hf(_) => {
+                "A checkpoint in the layout of the published model: `needle run` opens it as it is, and so does `transformers` with the \
+                 Needle class of the `cactus-compute` package.\n\n```console\n$ needle run . --query \"ten minute timer\" --tools \
+                 tools.json\n```\n"
+            }
+        }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Exported {
+    /// The files and their sizes in bytes.
+    pub files: BTreeMap<String, usize>,
+    /// The proof, where it was asked for.
+    pub verified: Option<Verified>,
+}
+
+/// Writes the checkpoint in `source` as an artifact in `out`, and proves it.
+///
+/// # Errors
+/// If the checkpoint cannot be read or the artifact written, or if what was written computes something else; then `out` is as it was.
+pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool, device: &Device) -> Result<Exported, TrainError> {
+    let checkpoint = Checkpoint::<Inference>::load(source, device)?;
+    let mut files = match format {
+        Format::NeedleRs => needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer)?,
+        Format::Onnx => {
+            let mut files = onnx::artifact(&checkpoint.model, &checkpoint.config)?;
+            files.push((checkpoint::files::SENTENCEPIECE.to_owned(), checkpoint.tokenizer.to_sentencepiece()));
+            files
+        }
+        Format::Hf(float) => hf::artifact(&checkpoint, float)?,
+    };
+    if let Ok(bytes) = std::fs::read(source.join(confidence::FILE)) {
+        files.push((confidence::FILE.to_owned(), bytes));
+    }
+    let manifest = manifest(source, &checkpoint, format, &files)?;
+    files.push(("manifest.json".to_owned(), pretty(&manifest)?));
+    files.push(("README.md".to_owned(), readme(source, &checkpoint, format).into_bytes()));
+    let sizes = files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
+    if !is_verified {
+        directory::write(out, files, None)?;
+        return Ok(Exported { files: sizes, verified: None });
+    }
+    // Beside its place first: what fails its proof never stands there.
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|e| ModelError::io(parent, e))?;
+    let beside = tempfile::Builder::new().prefix(file::UNFINISHED).tempdir_in(parent).map_err(|e| ModelError::io(parent, e))?;
+    let written = beside.path().join("artifact");
+    directory::write(&written, files.clone(), None)?;
+    let verified = prove(&checkpoint, format, &written, device)?;
+    files.push(("verify.json".to_owned(), pretty(&verified)?));
+    directory::write(out, files, None)?;
+    Ok(Exported { files: sizes, verified: Some(verified) })
+}
+
+fn pretty(value: &impl Serialize) -> Result<Vec<u8>, TrainError> {
+    Ok(serde_json::to_vec_pretty(value).map_err(|e| ModelError::bad_file("manifest.json", e.to_string()))?)
+}
+
+/// Reads the artifact in `dir` back and compares it with the trainer's model.
+fn prove(
+    checkpoint: &Checkpoint<Inference>,
+    format: Format,
+    dir: &Path,
+    device: &Device,
+) -> Result<Verified, TrainError> {
+    let ours = at_precision(checkpoint.model.clone(), format.precision());
+    let read: San<Inference> = match format {
+        Format::NeedleRs => import::needle_rs::read(dir, device)?.1,
+        Format::Onnx => {
+            let log_temp = checkpoint.model.retrieval_head.as_ref().map(|head| head.log_temp.val().into_scalar().elem::<f32>());
+            import::onnx::read(dir, &checkpoint.config, log_temp.unwrap_or(0.0), device)?
+        }
+        Format::Hf(_) => Checkpoint::<Inference>::load(dir, device)?.model,
+    };
+    let ours = match format {
+        Format::Hf(Float::Bf16) => round_to_bf16(ours),
+        _ => ours,
+    };
+    let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
+    let examples = Generator::new(SynthConfig::default())?.take(VERIFIED_PROMPTS);
+    let prompts: Vec<Vec<u32>> = examples.map(|example| encoder.prompt(&example.query, &example.tools).0).collect();
+    Ok(verify(&ours, &read, &prompts)?)
+}
+
+fn round_to_bf16(model: San<Inference>) -> San<Inference> {
+    struct Round;
+    impl ParamMapper<Inference> for Round {
+        fn map<const D: usize>(&mut self, _: ParamInfo, tensor: Tensor<Inference, D>) -> Tensor<Inference, D> {
+            let (shape, device) = (tensor.shape(), tensor.device());
+            let round = |x: f32| half::bf16::from_f32(x).to_f32();
+            let values: Vec<f32> = tensor.into_data().iter::<f32>().map(round).collect();
+            Tensor::from_data(TensorData::new(values, shape), &device)
+        }
+    }
+    params::map(model, &mut Round)
+}
+
+fn manifest(
+    source: &Path,
+    checkpoint: &Checkpoint<Inference>,
+    format: Format,
+    files: &[(String, Vec<u8>)],
+) -> Result<Value, TrainError> {
+    let sha256 = |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let mut tensors = Vec::new();
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| ModelError::bad_file(name, e.to_string()))?;
+        for (tensor, view) in file.tensors() {
+            let dtype = format!("{:?}", view.dtype());
+            tensors.push(json!({"file": name, "name": tensor, "dtype": dtype, "shape": view.shape(), "sha256": sha256(view.data())}));
+        }
+    }
+    tensors.sort_by_key(|tensor| tensor["name"].to_string());
+    let config = &checkpoint.config;
+    let (bits, embedding) = match format {
+        Format::NeedleRs => (json!(4), "bf16"),
+        Format::Onnx => (json!(4), "int4"),
+        Format::Hf(Float::Bf16) => (json!(16), "bf16"),
+        Format::Hf(Float::F32) => (json!(32), "f32"),
+    };
+    // What training left beside the weights, where it did.
+    let state: Option<Value> = std::fs::read(source.join("trainer/state.json")).ok().and_then(|b| serde_json::from_slice(&b).ok());
+    let of_state = |key: &str| state.as_ref().map_or(Value::Null, |state| state[key].clone());
+    Ok(json!({
+        "format": format.name(),
+        "needle_version": env!("CARGO_PKG_VERSION"),
+        "bits": bits,
+        "group_size": (bits == 4).then_some(GROUP_SIZE),
+        "embedding": embedding,
+        "model": {
+            "task": "single-shot tool calling: (query, tools) to a JSON list of calls",
+            "architecture": "Simple Attention Network: encoder-decoder, attention and gates, no feed-forward layers",
+            "parameters": config.num_params_with_head(),
+            "vocab_size": config.vocab_size,
+            "d_model": config.d_model,
+            "num_heads": config.num_heads,
+            "num_kv_heads": config.num_kv_heads,
+            "num_encoder_layers": config.num_encoder_layers,
+            "num_decoder_layers": config.num_decoder_layers,
+            "max_enc_len": config.max_enc_len,
+            "max_dec_len": config.max_dec_len,
+            "contrastive_dim": config.contrastive_dim,
+        },
+        "tokenizer_sha256": checkpoint.tokenizer.sha256(),
+        "files": files.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes.len(), "sha256": sha256(bytes)})).collect::<Vec<_>>(),
+        "tensors": tensors,
+        "recipe": of_state("recipe"),
+        "metrics": {"steps": of_state("step"), "best_validation": of_state("best")},
+    }))
+}
+
+fn readme(source: &Path, checkpoint: &Checkpoint<Inference>, format: Format) -> String {
+    let name = source.file_name().unwrap_or(source.as_os_str()).to_string_lossy();
+    format!(
+        "# {name} ({})\n\nA Simple Attention Network of {} parameters that turns a query and a list of tools into a JSON tool call, exported by \
+         needle {}.\n\n{}\n`manifest.json` has sizes, hashes, recipe and metrics; `verify.json` what was compared with the trainer's own \
+         model before this was written.\n",
+        format.name(),
+        checkpoint.config.num_params_with_head(),
+        env!("CARGO_PKG_VERSION"),
+        format.how_to_run()
+    )
+}
