@@ -84,26 +84,79 @@ impl ValuePool {
     }
 }
 
-/// `example` asking for other values: each string argument that stands word for word in the query, and only there, is
-/// replaced in both by one that another example of `pool` gives the same parameter, with probability `fraction`.
-pub fn with_other_values(example: &Example, pool: &ValuePool, fraction: f64, rng: &mut ChaCha8Rng) -> Example {
+/// Fewer different values in the pool, and a parameter is a choice among them rather than open.
+const OPEN: usize = 16;
+
+/// How values are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OtherValues {
+    /// Share of the string arguments that get another value.
+    pub fraction: f64,
+    /// Share of those whose value is made up of letters, where the parameter is open to any; the others get one that another
+    /// example gives the same parameter.
+    pub made_up_fraction: f64,
+}
+
+/// `example` asking for other values: each string argument that stands word for word in the query, and only there, may be
+/// replaced in both.
+pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, rng: &mut ChaCha8Rng) -> Example {
     let mut changed = example.clone();
     for (c, call) in example.answers.iter().enumerate() {
         let Some(tool) = example.tools.iter().find(|tool| tool.name == call.name) else { continue };
         for (parameter, value) in &call.arguments {
             let (Value::String(value), Some(declared)) = (value, tool.parameter(parameter)) else { continue };
-            let others = pool.0.get(&(call.name.clone(), parameter.clone()));
-            let other = others.filter(|_| rng.random_bool(fraction)).and_then(|others| others.choose(rng));
-            let Some(other) = other.filter(|other| declared.mismatch(&Value::from(other.as_str())).is_none()) else {
+            let Some(known) = pool.0.get(&(call.name.clone(), parameter.clone())) else { continue };
+            if !rng.random_bool(how.fraction) {
                 continue;
+            }
+            let other = if known.len() >= OPEN && rng.random_bool(how.made_up_fraction) {
+                made_up(rng)
+            } else {
+                known.choose(rng).cloned().unwrap_or_default()
             };
-            let is_free = changed.answers.iter().flat_map(|call| call.arguments.values()).filter(|v| overlaps(v, value)).count() == 1;
+            if declared.mismatch(&Value::from(other.as_str())).is_some() {
+                continue;
+            }
+            let is_free =
+                changed.answers.iter().flat_map(|call| call.arguments.values()).filter(|v| overlaps(v, value)).count()
+                    == 1;
             let Some(at) = only_place(&changed.query, value).filter(|_| is_free) else { continue };
-            changed.query.replace_range(at..at + value.len(), other);
-            changed.answers[c].arguments.insert(parameter.clone(), other.as_str().into());
+            changed.query.replace_range(at..at + value.len(), &other);
+            changed.answers[c].arguments.insert(parameter.clone(), other.into());
         }
     }
     changed
+}
+
+/// One to four words that mean nothing, some of them with a capital: a model that copies them copies anything.
+fn made_up(rng: &mut ChaCha8Rng) -> String {
+    const ONSETS: &str = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kn l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str t th tr v w wh x y z";
+    const VOWELS: &str = "a e i o u ai au ea ee ia ie io oa oo ou y";
+    const CODAS: &str = "b ck d ff g ght k l ll m mp n nd ng nk nt p r rd rk rn rt s sh ss st t th x z";
+    let [onsets, vowels, codas] = [ONSETS, VOWELS, CODAS].map(|all| all.split(' ').collect::<Vec<_>>());
+    let words = rng.random_range(1..=4);
+    let capitals = rng.random_bool(0.5);
+    let mut text = String::new();
+    for i in 0..words {
+        if i > 0 {
+            text.push(' ');
+        }
+        let start = text.len();
+        for _ in 0..rng.random_range(1..=3) {
+            if rng.random_bool(0.8) {
+                text.push_str(onsets.choose(rng).unwrap_or(&"b"));
+            }
+            text.push_str(vowels.choose(rng).unwrap_or(&"a"));
+            if rng.random_bool(0.5) {
+                text.push_str(codas.choose(rng).unwrap_or(&"n"));
+            }
+        }
+        if capitals {
+            let first = text[start..].to_uppercase().chars().next().unwrap_or('B');
+            text.replace_range(start..=start, &first.to_string());
+        }
+    }
+    text
 }
 
 /// Whether replacing `value` in the query could touch the place of `other`.
@@ -180,7 +233,8 @@ mod tests {
     #[test]
     fn other_values_go_into_the_query_and_the_answer_alike_or_nowhere() {
         let example = |query: &str, arguments: Value| {
-            let parameters = json!({"city": {"type": "string"}, "day": {"type": "string", "enum": ["today", "Monday"]}, "n": {}});
+            let parameters =
+                json!({"city": {"type": "string"}, "day": {"type": "string", "enum": ["today", "Monday"]}, "n": {}});
             let tools = json!([{"name": "t", "parameters": parameters}]);
             let line = json!({"query": query, "tools": tools, "answers": [{"name": "t", "arguments": arguments}]});
             Example::parse(&line.to_string()).unwrap()
@@ -191,9 +245,10 @@ mod tests {
             example("Åre", json!({"city": "Åre"})),
         ];
         let pool = ValuePool::new(seen.iter());
+        let always = OtherValues { fraction: 1.0, made_up_fraction: 0.0 };
         let mut queries = BTreeSet::new();
         for seed in 0..100 {
-            let other = with_other_values(&seen[1], &pool, 1.0, &mut stream(seed, &[]));
+            let other = with_other_values(&seen[1], &pool, always, &mut stream(seed, &[]));
             other.validate().unwrap();
             let text = |key: &str| other.answers[0].arguments[key].as_str().unwrap().to_owned();
             assert_eq!(other.query, format!("rain in {} {}", text("city"), text("day")));
@@ -207,10 +262,27 @@ mod tests {
             ("in 5 New York", json!({"city": "New York", "n": "York"})),
         ] {
             let example = example(query, arguments);
-            let same = with_other_values(&example, &pool, 1.0, &mut stream(1, &[]));
+            let same = with_other_values(&example, &pool, always, &mut stream(1, &[]));
             assert_eq!(same, example, "a value that has not a place of its own stays");
         }
-        assert_eq!(with_other_values(&seen[0], &pool, 0.0, &mut stream(1, &[])), seen[0]);
+        assert_eq!(with_other_values(&seen[0], &pool, OtherValues::default(), &mut stream(1, &[])), seen[0]);
+
+        // A parameter with many values is open to made-up ones; one with an enum, or with few, is not.
+        let many: Vec<Example> = (0..20)
+            .map(|i| example(&format!("rain in Town{i} today"), json!({"city": format!("Town{i}"), "day": "today"})))
+            .collect();
+        let pool = ValuePool::new(many.iter());
+        let made_up = OtherValues { fraction: 1.0, made_up_fraction: 1.0 };
+        let cities: BTreeSet<String> = (0..100)
+            .map(|seed| {
+                let other = with_other_values(&many[0], &pool, made_up, &mut stream(seed, &[]));
+                other.validate().unwrap();
+                let city = other.answers[0].arguments["city"].as_str().unwrap().to_owned();
+                assert_eq!(other.query, format!("rain in {city} today"));
+                city
+            })
+            .collect();
+        assert!(cities.len() > 90 && cities.iter().all(|city| !city.starts_with("Town")), "{cities:?}");
     }
 
     #[test]

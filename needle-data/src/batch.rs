@@ -170,7 +170,11 @@ mod tests {
 
     fn tokenizer(examples: &[Example]) -> Tokenizer {
         let texts: Vec<String> = examples.iter().map(|e| e.to_json().to_string()).collect();
-        Tokenizer::train(&TokenizerConfig { vocab_size: 600, isolate_spaces: true, join_structure: false }, texts.iter()).unwrap()
+        Tokenizer::train(
+            &TokenizerConfig { vocab_size: 600, isolate_spaces: true, join_structure: false },
+            texts.iter(),
+        )
+        .unwrap()
     }
 
     const LIMITS: EncodeConfig = EncodeConfig { max_enc_tokens: 512, max_dec_tokens: 256, max_tool_tokens: 128 };

@@ -307,7 +307,11 @@ mod tests {
 
     fn tokenizer() -> Tokenizer {
         let text = example().to_json().to_string();
-        Tokenizer::train(&TokenizerConfig { vocab_size: 360, isolate_spaces: true, join_structure: false }, [text.as_str(); 3].iter()).unwrap()
+        Tokenizer::train(
+            &TokenizerConfig { vocab_size: 360, isolate_spaces: true, join_structure: false },
+            [text.as_str(); 3].iter(),
+        )
+        .unwrap()
     }
 
     fn config() -> EncodeConfig {

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::augment::{ValuePool, stream, with_fewer_tools, with_other_values, without_called_tools};
+use crate::augment::{OtherValues, ValuePool, stream, with_fewer_tools, with_other_values, without_called_tools};
 use crate::batch::Batch;
 use crate::encode::{EncodedExample, Encoder};
 use crate::error::{DataError, Place, Problem, ProblemCode};
@@ -41,9 +41,8 @@ pub struct LoaderConfig {
     pub max_offered_tools: Option<usize>,
     /// Share of the examples with a call whose called tools are withheld, see [`without_called_tools`].
     pub withheld_fraction: f64,
-    /// Share of the string arguments that get another value, see [`with_other_values`]; the others come from the same
-    /// pack window.
-    pub other_values_fraction: f64,
+    /// How often arguments get other values, see [`with_other_values`]; those of other examples come from the same pack window.
+    pub other_values: OtherValues,
     /// What to do with a row that cannot be used.
     pub on_bad_row: OnBadRow,
     /// Largest share of rows that may be left out.
@@ -146,7 +145,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
     fn encode(&mut self, items: &[Item], is_last: bool, used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config) = (self.encoder, &self.config);
         let encoded: Vec<_> = self.pool.install(|| {
-            let pool = (config.other_values_fraction > 0.0).then(|| values_of(items));
+            let pool = (config.other_values.fraction > 0.0).then(|| values_of(items));
             items.par_iter().map(|item| encode(encoder, config, pool.as_ref(), item)).collect()
         });
         let mut used = Vec::with_capacity(items.len());
@@ -266,7 +265,7 @@ fn encode(
         Record::ToolCall(mut example) => {
             let mut rng = stream(item.seed, &[]);
             if let Some(pool) = pool {
-                example = with_other_values(&example, pool, config.other_values_fraction, &mut rng);
+                example = with_other_values(&example, pool, config.other_values, &mut rng);
             }
             if config.withheld_fraction > 0.0 && rng.random_bool(config.withheld_fraction) {
                 example = without_called_tools(&example).unwrap_or(example);

@@ -29,7 +29,8 @@ fn examples(count: usize) -> Vec<Example> {
 
 fn tokenizer() -> Tokenizer {
     let texts: Vec<String> = examples(60).iter().flat_map(Encoder::texts).collect();
-    Tokenizer::train(&TokenizerConfig { vocab_size: 700, isolate_spaces: true, join_structure: false }, texts.iter()).unwrap()
+    Tokenizer::train(&TokenizerConfig { vocab_size: 700, isolate_spaces: true, join_structure: false }, texts.iter())
+        .unwrap()
 }
 
 fn encoder(tokenizer: &Tokenizer) -> Encoder<'_> {
@@ -44,6 +45,8 @@ fn loader_config() -> LoaderConfig {
         max_retrieval_pairs: 8,
         shuffle_tools: true,
         max_offered_tools: None,
+        withheld_fraction: 0.0,
+        other_values: Default::default(),
         on_bad_row: OnBadRow::Fail,
         max_bad_fraction: 0.5,
         threads: Some(1),

@@ -225,6 +225,14 @@ pub fn weights_from_bytes<B: Backend>(
 ) -> Result<San<B>, ModelError> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| ModelError::bad_file(path, format!("not a safetensors file: {e}")))?;
+    // Sizes that ask for more than the file could hold, at a byte a weight, never get memory.
+    if config.num_params() > bytes.len() {
+        let (asked, held) = (config.num_params(), bytes.len());
+        return Err(ModelError::bad_file(
+            path,
+            format!("the configuration asks for {asked} parameters, the file has {held} bytes"),
+        ));
+    }
     let model = San::<B>::new(config, 0, device)?;
     let expected = params::list(&model);
     let on_disk = |info: &ParamInfo| {
@@ -292,9 +300,11 @@ mod tests {
     use needle_data::tokenizer::TokenizerConfig;
 
     fn checkpoint(seed: u64) -> Checkpoint<Flex> {
-        let tokenizer =
-            Tokenizer::train(&TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false }, ["set a timer"; 3].iter())
-                .unwrap();
+        let tokenizer = Tokenizer::train(
+            &TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false },
+            ["set a timer"; 3].iter(),
+        )
+        .unwrap();
         let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
         let model = San::new(&config, seed, &Default::default()).unwrap();
         Checkpoint { config, model, tokenizer }

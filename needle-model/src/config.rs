@@ -162,14 +162,15 @@ impl SanConfig {
         let attention = 2 * d * d + 2 * d * kv_width + 2 * self.head_dim();
         let with_norm_and_gate = attention + d + 1;
         let blocks = self.num_encoder_layers + 2 * self.num_decoder_layers;
-        self.vocab_size * d + blocks * with_norm_and_gate + 2 * d
+        // Sizes that a hostile file claims may be beyond any number.
+        blocks.saturating_mul(with_norm_and_gate).saturating_add(self.vocab_size * d + 2 * d)
     }
 
     /// Number of parameters, retrieval head included where there is one.
     pub fn num_params_with_head(&self) -> usize {
         let hidden = self.contrastive_hidden();
         let head = self.contrastive_dim.map_or(0, |dim| self.d_model * hidden + hidden + hidden * dim + 1);
-        self.num_params() + head
+        self.num_params().saturating_add(head)
     }
 }
 

@@ -341,7 +341,8 @@ mod tests {
     fn tokenizer() -> Tokenizer {
         let config =
             needle_data::tokenizer::TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
-        let text = r#"[{"name":"set_timer","arguments":{"minutes":5,"label":"é"}},{"name":"x"}] true false null -1.5e3"#;
+        let text =
+            r#"[{"name":"set_timer","arguments":{"minutes":5,"label":"é"}},{"name":"x"}] true false null -1.5e3"#;
         Tokenizer::train(&config, [text; 3].iter()).unwrap()
     }
 

@@ -21,7 +21,20 @@ const MAX_TOKENS: usize = 120;
 const MAX_CALLS: usize = 3;
 
 const NAMES: [&str; 14] = [
-    "a", "name", "city name", "grüße", "日本", "q\"uote", "back\\slash", "new\nline", "type", "arguments", "x1", "", "🙂", "Ünï-Code.x",
+    "a",
+    "name",
+    "city name",
+    "grüße",
+    "日本",
+    "q\"uote",
+    "back\\slash",
+    "new\nline",
+    "type",
+    "arguments",
+    "x1",
+    "",
+    "🙂",
+    "Ünï-Code.x",
 ];
 
 fn schema(rng: &mut ChaCha8Rng, depth: usize) -> Value {
@@ -29,7 +42,8 @@ fn schema(rng: &mut ChaCha8Rng, depth: usize) -> Value {
     match rng.random_range(0..if depth == 0 { 3 } else { 6 }) {
         0 => json!({"type": scalar.choose(rng).unwrap()}),
         1 => {
-            let all = [json!("on"), json!("o\"ff"), json!(3), json!(-1.5), json!(true), json!(null), json!("é"), json!([1])];
+            let all =
+                [json!("on"), json!("o\"ff"), json!(3), json!(-1.5), json!(true), json!(null), json!("é"), json!([1])];
             let allowed: Vec<&Value> = all.sample(rng, 3).collect();
             json!({"enum": allowed})
         }
@@ -83,7 +97,8 @@ impl StepHook for Sample {
 
 #[test]
 fn two_thousand_random_models_write_only_what_two_thousand_random_catalogues_allow() {
-    let text = r#"[{"name":"get_weather","arguments":{"city":"New York é","days":-3.5e2,"on":true}},{"name":"x"}] null false"#;
+    let text =
+        r#"[{"name":"get_weather","arguments":{"city":"New York é","days":-3.5e2,"on":true}},{"name":"x"}] null false"#;
     let config = TokenizerConfig { vocab_size: 340, isolate_spaces: true, join_structure: true };
     let tokenizer = Tokenizer::train(&config, [text; 3].iter()).unwrap();
     let constrainer = Constrainer::new(&tokenizer).unwrap();

@@ -62,7 +62,7 @@ impl Format {
         match self {
             Self::NeedleRs => {
                 "Runs in the `needle-infer` crate and the `needle-rs` Python package, version 0.3:\n\n```python\nfrom needle_rs import \
-                 Needle\nmodel = Needle(\"needle.safetensors\", \"vocab.txt\")\nprint(model.run(\"ten minute timer\", \
+                 NeedleEngine\nmodel = NeedleEngine.load(\"needle.safetensors\", \"vocab.txt\")\nprint(model.run(\"ten minute timer\", \
                  '[{\"name\":\"set_timer\",\"description\":\"Start a countdown\",\"parameters\":{\"minutes\":{\"type\":\"integer\",\
                  \"required\":true}}}]'))\n```\n"
             }
@@ -93,7 +93,13 @@ pub struct Exported {
 ///
 /// # Errors
 /// If the checkpoint cannot be read or the artifact written, or if what was written computes something else; then `out` is as it was.
-pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool, device: &Device) -> Result<Exported, TrainError> {
+pub fn export(
+    source: &Path,
+    format: Format,
+    out: &Path,
+    is_verified: bool,
+    device: &Device,
+) -> Result<Exported, TrainError> {
     let checkpoint = Checkpoint::<Inference>::load(source, device)?;
     let mut files = match format {
         Format::NeedleRs => needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer)?,
@@ -118,7 +124,8 @@ pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool, devi
     // Beside its place first: what fails its proof never stands there.
     let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(|e| ModelError::io(parent, e))?;
-    let beside = tempfile::Builder::new().prefix(file::UNFINISHED).tempdir_in(parent).map_err(|e| ModelError::io(parent, e))?;
+    let beside =
+        tempfile::Builder::new().prefix(file::UNFINISHED).tempdir_in(parent).map_err(|e| ModelError::io(parent, e))?;
     let written = beside.path().join("artifact");
     directory::write(&written, files.clone(), None)?;
     let verified = prove(&checkpoint, format, &written, device)?;
@@ -142,7 +149,8 @@ fn prove(
     let read: San<Inference> = match format {
         Format::NeedleRs => import::needle_rs::read(dir, device)?.1,
         Format::Onnx => {
-            let log_temp = checkpoint.model.retrieval_head.as_ref().map(|head| head.log_temp.val().into_scalar().elem::<f32>());
+            let log_temp =
+                checkpoint.model.retrieval_head.as_ref().map(|head| head.log_temp.val().into_scalar().elem::<f32>());
             import::onnx::read(dir, &checkpoint.config, log_temp.unwrap_or(0.0), device)?
         }
         Format::Hf(_) => Checkpoint::<Inference>::load(dir, device)?.model,
@@ -194,7 +202,8 @@ fn manifest(
         Format::Hf(Float::F32) => (json!(32), "f32"),
     };
     // What training left beside the weights, where it did.
-    let state: Option<Value> = std::fs::read(source.join("trainer/state.json")).ok().and_then(|b| serde_json::from_slice(&b).ok());
+    let state: Option<Value> =
+        std::fs::read(source.join("trainer/state.json")).ok().and_then(|b| serde_json::from_slice(&b).ok());
     let of_state = |key: &str| state.as_ref().map_or(Value::Null, |state| state[key].clone());
     Ok(json!({
         "format": format.name(),

@@ -1,13 +1,14 @@
 //! Embeddings of a tool catalogue, computed once and kept beside the checkpoint.
 //!
-//! A catalogue's file is named by the hash of its tools' token ids and of the weights' size and time, so that another
-//! catalogue, tokenizer or model never meets it. It can be deleted at any time.
+//! A catalogue's file is named by the hash of its tools' token ids, of the precision, and of the weights' size and time, so
+//! that another catalogue, tokenizer or model never meets it. It can be deleted at any time.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use burn::tensor::{Tensor, TensorData};
 use needle_data::file;
+use needle_model::Precision;
 use needle_model::checkpoint::files;
 use needle_model::tensor_file::{self, Entry, f32_values};
 use safetensors::tensor::SafeTensors;
@@ -29,17 +30,18 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The vectors of the tools with ids `texts`: read, if the model in `checkpoint` computed them before, else computed by
-    /// `embed` and kept.
+    /// The vectors of the tools with ids `texts`: read, if the model in `checkpoint` computed them at `precision` before, else
+    /// computed by `embed` and kept.
     ///
     /// # Errors
     /// Those of `embed`. A file that cannot be read or written only costs the time to compute it.
     pub fn load_or_embed(
         checkpoint: &Path,
+        precision: Precision,
         texts: &[Vec<u32>],
         embed: impl FnOnce(&[Vec<u32>]) -> Result<Vec<Vec<f32>>, TrainError>,
     ) -> Result<Self, TrainError> {
-        let path = path(checkpoint, texts);
+        let path = path(checkpoint, precision, texts);
         if let Some(vectors) = read(&path).filter(|vectors| vectors.len() == texts.len()) {
             return Ok(Self { vectors, was_kept: true });
         }
@@ -56,8 +58,9 @@ impl Catalogue {
     }
 }
 
-fn path(checkpoint: &Path, texts: &[Vec<u32>]) -> PathBuf {
+fn path(checkpoint: &Path, precision: Precision, texts: &[Vec<u32>]) -> PathBuf {
     let mut hash = Sha256::new();
+    hash.update(precision.to_string());
     if let Ok(weights) = std::fs::metadata(checkpoint.join(files::WEIGHTS)) {
         hash.update(weights.len().to_le_bytes());
         let changed = weights.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

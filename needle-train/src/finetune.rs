@@ -129,7 +129,10 @@ impl Parts {
     /// If there are fewer than three.
     pub fn new(examples: &[Example], seed: u64) -> Result<Self, DataError> {
         if examples.len() < 3 {
-            let found = format!("{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} a tool recommended", examples.len());
+            let found = format!(
+                "{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} a tool recommended",
+                examples.len()
+            );
             return Err(DataError::NoExamples(found));
         }
         let Split { train, validation, test } = split_by_tool(examples, seed);
@@ -231,10 +234,15 @@ pub fn run(
         }
         Base::Scratch => {
             let path = split.join("generated.jsonl");
-            let generated: Vec<Example> =
-                Generator::new(SynthConfig { seed: recipe.seed, num_tools: (1, 3), max_calls: 2, brief: true, ..SynthConfig::default() })?
-                    .take(GENERATED)
-                    .collect();
+            let generated: Vec<Example> = Generator::new(SynthConfig {
+                seed: recipe.seed,
+                num_tools: (1, 3),
+                max_calls: 2,
+                brief: true,
+                ..SynthConfig::default()
+            })?
+            .take(GENERATED)
+            .collect();
             write_examples(&path, &generated)?;
             sources.push(SourceConfig { paths: vec![path], weight: 1.0 });
             new_start(&parts.train, &generated, &recipe, device)?
@@ -352,10 +360,9 @@ fn fit(
     }
     if matches!(base, Base::Scratch) {
         // The rates of a model that begins: configs/quickstart.toml.
-        for (key, rate, fresh) in [
-            ("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02),
-            ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3),
-        ] {
+        for (key, rate, fresh) in
+            [("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02), ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3)]
+        {
             if !is_set(key) {
                 *rate = fresh;
             }
@@ -397,7 +404,8 @@ fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts, device: &De
     let config = EvalConfig { max_tokens: 64, ..recipe.eval.clone() };
     evaluate::<Inference>(&inner, &encoder, &asked, Precision::Int4, &config, None, &mut |_| {})?;
     let seconds_per_answer = began.elapsed().as_secs_f64() / asked.len().max(1) as f64;
-    let validation = parts.validation.len().min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * parts.validation.len();
+    let validation =
+        parts.validation.len().min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * parts.validation.len();
     let answers = validation + 3 * parts.test.len();
     let total = recipe.steps as f64 * seconds_per_step + answers as f64 * seconds_per_answer;
     let _ = device;

@@ -94,6 +94,7 @@ pub struct Answer {
 /// A loaded model.
 pub struct Needle {
     path: PathBuf,
+    precision: Precision,
     config: SanConfig,
     model: San<Inference>,
     tokenizer: Tokenizer,
@@ -119,6 +120,7 @@ impl Needle {
         let checkpoint = Checkpoint::load(dir, device)?;
         Ok(Self {
             path: dir.to_owned(),
+            precision,
             config: checkpoint.config,
             model: at_precision(checkpoint.model, precision),
             constrainer: Constrainer::new(&checkpoint.tokenizer)?,
@@ -134,7 +136,10 @@ impl Needle {
     /// If it is to abstain and has no calibrated confidence.
     pub fn with_options(mut self, options: CallOptions) -> Result<Self, TrainError> {
         if options.abstain_below.is_some() && self.confidence.is_none() {
-            let reason = format!("no calibrated confidence ({}) to abstain by; `needle eval CHECKPOINT DATA --calibrate` adds one", confidence::FILE);
+            let reason = format!(
+                "no calibrated confidence ({}) to abstain by; `needle eval CHECKPOINT DATA --calibrate` adds one",
+                confidence::FILE
+            );
             return Err(ModelError::bad_file(&self.path, reason).into());
         }
         self.options = options;
@@ -163,7 +168,12 @@ impl Needle {
     ///
     /// # Errors
     /// As [`Needle::call`].
-    pub fn call_streaming(&self, query: &str, tools: &[Tool], on_bytes: impl FnMut(&[u8])) -> Result<Answer, TrainError> {
+    pub fn call_streaming(
+        &self,
+        query: &str,
+        tools: &[Tool],
+        on_bytes: impl FnMut(&[u8]),
+    ) -> Result<Answer, TrainError> {
         struct Stream<'a, F>(&'a Tokenizer, F);
         impl<F: FnMut(&[u8])> StepHook for Stream<'_, F> {
             fn chosen(&mut self, _: usize, token: u32) {
@@ -176,7 +186,8 @@ impl Needle {
         let question = Question { query, tools: &tools };
         let cut = self.check(&encoder, question)?;
         let config = self.eval_config();
-        let answer = self.answerer(&encoder, &config).answer_streaming(question, &mut Stream(&self.tokenizer, on_bytes))?;
+        let answer =
+            self.answerer(&encoder, &config).answer_streaming(question, &mut Stream(&self.tokenizer, on_bytes))?;
         Ok(self.answer(answer, picked, cut, start.elapsed().as_secs_f64()))
     }
 
@@ -216,7 +227,9 @@ impl Needle {
     /// # Errors
     /// If the model has no retrieval head.
     pub fn catalogue(&self, tools: &[Tool]) -> Result<Catalogue, TrainError> {
-        Catalogue::load_or_embed(&self.path, &tool_texts(&self.encoder()?, tools), |texts| self.embed(texts))
+        Catalogue::load_or_embed(&self.path, self.precision, &tool_texts(&self.encoder()?, tools), |texts| {
+            self.embed(texts)
+        })
     }
 
     /// Unit vectors of texts, given as ids.
@@ -261,7 +274,9 @@ impl Needle {
         let reason = if query > most - 2 {
             format!("the query alone has {query} tokens, the model reads {most}: its end and all tools were cut")
         } else {
-            format!("query and tools have {whole} tokens, the model reads {most}: the last {cut}, of the tools, were cut")
+            format!(
+                "query and tools have {whole} tokens, the model reads {most}: the last {cut}, of the tools, were cut"
+            )
         };
         if self.options.strict { Err(bad(reason.replace("were cut", "do not fit"))) } else { Ok(Some(reason)) }
     }
@@ -276,13 +291,7 @@ impl Needle {
         Answerer { model: &self.model, encoder, constrainer, confidence: self.confidence.as_ref(), config }
     }
 
-    fn answer(
-        &self,
-        prediction: Prediction,
-        picked: Option<Vec<String>>,
-        cut: Option<String>,
-        seconds: f64,
-    ) -> Answer {
+    fn answer(&self, prediction: Prediction, picked: Option<Vec<String>>, cut: Option<String>, seconds: f64) -> Answer {
         let abstained = self.options.abstain_below.zip(prediction.confidence).is_some_and(|(least, sure)| sure < least);
         Answer {
             is_valid: prediction.calls.is_some(),

@@ -176,7 +176,8 @@ const METRICS: [(&str, &str); 9] = [
 /// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what changed.
 fn comparison(run: &Run) -> String {
     let Some(compared) = run.comparison.as_ref().filter(|c| c["after"].is_object()) else { return String::new() };
-    let mut out = format!("<h2>{}: base against tuned, on {} test examples</h2>\n", escape(&run.name), compared["after"]["n"]);
+    let mut out =
+        format!("<h2>{}: base against tuned, on {} test examples</h2>\n", escape(&run.name), compared["after"]["n"]);
     let number = |value: &Value| match (value.as_u64(), value.as_f64()) {
         (Some(count), _) => count.to_string(),
         (None, Some(value)) => format!("{value:.3}"),
@@ -186,12 +187,18 @@ fn comparison(run: &Run) -> String {
         let _ = write!(out, "<table><tr><th>{title}</th><th>base</th><th>tuned</th></tr>");
         for (name, before, after) in rows {
             let (name, before, after) = (escape(&name), number(before), number(after));
-            let _ = write!(out, "<tr><td>{name}</td><td class=\"number\">{before}</td><td class=\"number\">{after}</td></tr>");
+            let _ = write!(
+                out,
+                "<tr><td>{name}</td><td class=\"number\">{before}</td><td class=\"number\">{after}</td></tr>"
+            );
         }
         out.push_str("</table>\n");
     };
     let metrics = METRICS.iter().filter(|(key, _)| compared["after"][key].is_number());
-    table("", metrics.map(|(key, label)| ((*label).to_owned(), &compared["before"][key], &compared["after"][key])).collect());
+    table(
+        "",
+        metrics.map(|(key, label)| ((*label).to_owned(), &compared["before"][key], &compared["after"][key])).collect(),
+    );
     let members = |key: &str| compared[key].as_object().into_iter().flatten();
     let by_tool = members("by_tool").map(|(tool, both)| {
         let name = format!("{tool} (n = {})", both["after"]["n"]);
@@ -205,11 +212,13 @@ fn comparison(run: &Run) -> String {
         if changes.is_empty() {
             continue;
         }
-        let _ = write!(out, "<h3>{title}</h3><table class=\"answers\"><tr><th>query</th><th>base</th><th>tuned</th></tr>");
+        let _ =
+            write!(out, "<h3>{title}</h3><table class=\"answers\"><tr><th>query</th><th>base</th><th>tuned</th></tr>");
         for change in changes {
             let text = |key: &str| escape(change[key].as_str().unwrap_or_default());
             let (query, before, after) = (text("query"), text("before"), text("after"));
-            let _ = writeln!(out, "<tr><td>{query}</td><td><code>{before}</code></td><td><code>{after}</code></td></tr>");
+            let _ =
+                writeln!(out, "<tr><td>{query}</td><td><code>{before}</code></td><td><code>{after}</code></td></tr>");
         }
         out.push_str("</table>\n");
     }

@@ -281,7 +281,11 @@ where
         step < self.recipe.steps && every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)))
     }
 
-    fn evaluate(&self, precision: Precision, examples: &[Example]) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
+    fn evaluate(
+        &self,
+        precision: Precision,
+        examples: &[Example],
+    ) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
         evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
     }
 

@@ -28,7 +28,8 @@ fn a_constrained_answer_is_always_a_list_of_calls_even_of_a_model_that_has_learn
     assert!(answer["seconds"].is_number() && answer["confidence"].is_null(), "{answer}");
 
     // From stdin, and as plain text.
-    let mut child = place.start_with(&["run", "run/last", "--query", "stop", "--tools", "-"], Stdio::piped(), Stdio::piped());
+    let mut child =
+        place.start_with(&["run", "run/last", "--query", "stop", "--tools", "-"], Stdio::piped(), Stdio::piped());
     child.stdin.take().unwrap().write_all(TOOLS.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
@@ -61,7 +62,17 @@ fn of_a_large_catalogue_the_retrieval_head_picks_and_its_embeddings_are_kept() {
     };
     let answer = run("4");
     let picked: Vec<&str> = answer["tools"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    let ranked = place.json(&["retrieve", "run/last", "--query", "thing 7", "--tools", "catalogue.json", "--top-k", "4", "--json"]);
+    let ranked = place.json(&[
+        "retrieve",
+        "run/last",
+        "--query",
+        "thing 7",
+        "--tools",
+        "catalogue.json",
+        "--top-k",
+        "4",
+        "--json",
+    ]);
     let best: Vec<&str> = ranked.as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
     assert_eq!(picked, best);
     assert!(run("30")["tools"].is_null(), "as many as there are need no picking");
@@ -71,10 +82,22 @@ fn of_a_large_catalogue_the_retrieval_head_picks_and_its_embeddings_are_kept() {
     // Another catalogue has another file, and a damaged one is computed again.
     let file = kept[0].as_ref().unwrap().path();
     std::fs::write(&file, b"damaged").unwrap();
-    let again = place.json(&["retrieve", "run/last", "--query", "thing 7", "--tools", "catalogue.json", "--top-k", "4", "--json"]);
+    let again = place.json(&[
+        "retrieve",
+        "run/last",
+        "--query",
+        "thing 7",
+        "--tools",
+        "catalogue.json",
+        "--top-k",
+        "4",
+        "--json",
+    ]);
     assert_eq!(again, ranked);
     place.json(&["retrieve", "run/last", "--query", "x", "--tools", &catalogue(31), "--json"]);
-    assert_eq!(std::fs::read_dir(place.path("run/last/catalogues")).unwrap().count(), 2);
+    place.json(&["retrieve", "run/last", "--query", "x", "--tools", "catalogue.json", "--precision", "f32", "--json"]);
+    let files = std::fs::read_dir(place.path("run/last/catalogues")).unwrap().count();
+    assert_eq!(files, 3, "another catalogue and another precision have files of their own");
 }
 
 #[test]
@@ -103,7 +126,8 @@ fn two_checkpoints_are_compared_and_the_worst_answers_come_with_reasons() {
     let place = Workplace::with_model();
     place.ok(&["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "other", "--seed", "9", "-q"]);
     let text = place.ok(&["eval", "run/last", "data.jsonl", "--compare", "other/last", "-q"]);
-    for part in ["exact match", "right here, wrong in other/last", "by tool, worst first", "mistakes", "worst answers"] {
+    for part in ["exact match", "right here, wrong in other/last", "by tool, worst first", "mistakes", "worst answers"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     let json = place.json(&["eval", "run/last", "data.jsonl", "--compare", "other/last", "--json", "-q"]);
@@ -111,7 +135,8 @@ fn two_checkpoints_are_compared_and_the_worst_answers_come_with_reasons() {
     assert!(!failures.is_empty() && failures.len() <= 20);
     assert!(failures.iter().all(|f| f["wrong"].is_string() && f["query"].is_string()));
     assert_eq!(json["compared_with"]["n"], json["n"]);
-    let groups: u64 = json["breakdown"]["by_tool"].as_object().unwrap().values().map(|g| g["n"].as_u64().unwrap()).sum();
+    let groups: u64 =
+        json["breakdown"]["by_tool"].as_object().unwrap().values().map(|g| g["n"].as_u64().unwrap()).sum();
     assert_eq!(groups, 60);
 }
 
@@ -119,7 +144,8 @@ fn two_checkpoints_are_compared_and_the_worst_answers_come_with_reasons() {
 fn bfcl_questions_are_scored_by_their_own_rules() {
     let place = Workplace::with_model();
     let function = json!({"name": "math.area", "description": "d", "parameters": {"type": "dict", "properties": {"base": {"type": "integer"}}, "required": ["base"]}});
-    let question = |id: &str| json!({"id": id, "question": [[{"role": "user", "content": "area of 5?"}]], "function": [function]});
+    let question =
+        |id: &str| json!({"id": id, "question": [[{"role": "user", "content": "area of 5?"}]], "function": [function]});
     place.write("BFCL_v3_simple.json", &format!("{}\n{}\n", question("simple_0"), question("simple_1")));
     let truth = |id: &str| json!({"id": id, "ground_truth": [{"math.area": {"base": [5, 6]}}]});
     place.write("answers.json", &format!("{}\n{}\n", truth("simple_0"), truth("simple_1")));
@@ -176,7 +202,8 @@ fn the_library_answers_as_the_command_does_one_by_one_streamed_and_in_batches() 
     let mut streamed = Vec::new();
     needle.call_streaming("ten minutes", &tools, |bytes| streamed.extend_from_slice(bytes)).unwrap();
     assert_eq!(String::from_utf8(streamed).unwrap().trim_start(), answer.text);
-    let batch = vec![("ten minutes".to_owned(), tools.clone()), ("a much longer question than that".to_owned(), tools.clone())];
+    let batch =
+        vec![("ten minutes".to_owned(), tools.clone()), ("a much longer question than that".to_owned(), tools.clone())];
     let batch = needle.call_batch(&batch, &mut |_| {}).unwrap();
     assert_eq!(batch[0].token_ids, answer.token_ids);
     assert!(needle.call("", &tools).is_err() && needle.call("q", &[]).is_err());

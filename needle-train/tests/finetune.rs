@@ -43,14 +43,17 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
     assert_eq!(part("train") + part("validation") + part("test"), 60);
     assert!(report["before"]["exact_match"].is_number() && report["after"]["exact_match"].is_number());
     assert_eq!(report["after"]["precision"], "int4");
-    let of_tools: u64 = report["by_tool"].as_object().unwrap().values().map(|b| b["after"]["n"].as_u64().unwrap()).sum();
+    let of_tools: u64 =
+        report["by_tool"].as_object().unwrap().values().map(|b| b["after"]["n"].as_u64().unwrap()).sum();
     assert_eq!(of_tools, part("test"));
     let page = std::fs::read_to_string(place.path("tuned/report.html")).unwrap();
     assert!(page.contains("base against tuned") && page.contains("exact match by tool") && page.contains("<svg"));
     // The parts are there to look at, no query stands in two, and the result runs with a confidence.
     let queries = |name: &str| -> std::collections::BTreeSet<String> {
         let text = std::fs::read_to_string(place.path(&format!("tuned/split/{name}.jsonl"))).unwrap();
-        text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["query"].as_str().unwrap().to_lowercase()).collect()
+        text.lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap()["query"].as_str().unwrap().to_lowercase())
+            .collect()
     };
     assert!(queries("train").is_disjoint(&queries("test")) && queries("validation").is_disjoint(&queries("test")));
     let answer = place.json(&["run", "tuned/best", "--query", "ten minutes", "--tools", workplace::TOOLS, "--json"]);
@@ -62,7 +65,8 @@ fn three_examples_are_enough_and_two_are_refused() {
     let place = workplace();
     let text = std::fs::read_to_string(place.path("data.jsonl")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let calling = |tool: &str| *lines.iter().find(|line| line.contains(&format!("\"answers\":[{{\"name\":\"{tool}"))).unwrap();
+    let calling =
+        |tool: &str| *lines.iter().find(|line| line.contains(&format!("\"answers\":[{{\"name\":\"{tool}"))).unwrap();
     place.write("three.jsonl", &["set_light", "lock_door", "start_vacuum"].map(calling).join("\n"));
     place.write("two.jsonl", &lines[..2].join("\n"));
     let output = finetune(&place, "three.jsonl", &["--base", "run/last"]);
@@ -77,7 +81,11 @@ fn whatever_the_learning_rate_the_result_is_no_worse_than_the_base_and_finite() 
     let place = workplace();
     for rate in ["1e4", "1e30"] {
         let (muon, adamw) = (format!("optim.muon_lr={rate}"), format!("optim.adamw_lr={rate}"));
-        let output = finetune(&place, "data.jsonl", &["--base", "run/last", "--set", &muon, "--set", &adamw, "--set", "steps=30"]);
+        let output = finetune(
+            &place,
+            "data.jsonl",
+            &["--base", "run/last", "--set", &muon, "--set", &adamw, "--set", "steps=30"],
+        );
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.contains("going back to the best checkpoint"), "{rate}: {said}");
         let loss = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|v| v["event"] == "validation_loss");
@@ -98,7 +106,8 @@ fn a_new_model_and_adapters_finetune_too_and_adapters_leave_the_rest_alone() {
     assert!(report["before"].is_null() && report["after"]["n"].is_number());
     std::fs::remove_dir_all(place.path("tuned")).unwrap();
 
-    let adapters = finetune(&place, "data.jsonl", &["--base", "run/last", "--lora-rank", "2", "--set", "eval.at_start=false"]);
+    let adapters =
+        finetune(&place, "data.jsonl", &["--base", "run/last", "--lora-rank", "2", "--set", "eval.at_start=false"]);
     assert!(adapters.status.success(), "{}", String::from_utf8_lossy(&adapters.stderr));
     let tensors = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
     let (before, after) = (tensors("run/last"), tensors("tuned/last"));

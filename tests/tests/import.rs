@@ -26,7 +26,10 @@ fn pkl() -> Vec<u8> {
 #[test]
 fn the_originals_pickle_gives_its_weights_bit_for_bit_and_its_logits() {
     let (config, model) = import(&pkl()).unwrap();
-    assert_eq!((config.d_model, config.num_encoder_layers, config.vocab_size, config.rope_theta), (64, 3, 1024, 10_000.0));
+    assert_eq!(
+        (config.d_model, config.num_encoder_layers, config.vocab_size, config.rope_theta),
+        (64, 3, 1024, 10_000.0)
+    );
     assert_eq!(weights_to_bytes(&model).unwrap(), weights_to_bytes(&golden_model::<Flex>()).unwrap());
 
     let golden = Golden::open("forward");
@@ -41,9 +44,17 @@ fn the_originals_pickle_gives_its_weights_bit_for_bit_and_its_logits() {
         let name = names.iter().find(|name| part.iter().any(|part| name.ends_with(part)));
         name.unwrap_or_else(|| panic!("{part:?} in {names:?}")).clone()
     };
-    let (src, tgt) = (entry(ids(&find(&["/src", "/enc_ids", "/enc_input"]))), entry(ids(&find(&["/tgt", "/dec_ids", "/dec_input", "/tgt_in"]))));
+    let (src, tgt) = (
+        entry(ids(&find(&["/src", "/enc_ids", "/enc_input"]))),
+        entry(ids(&find(&["/tgt", "/dec_ids", "/dec_input", "/tgt_in"]))),
+    );
     let view = |(bytes, shape): &(Vec<u8>, Vec<usize>)| {
-        safetensors::tensor::TensorView::new(safetensors::Dtype::I32, shape.clone(), Box::leak(bytes.clone().into_boxed_slice())).unwrap()
+        safetensors::tensor::TensorView::new(
+            safetensors::Dtype::I32,
+            shape.clone(),
+            Box::leak(bytes.clone().into_boxed_slice()),
+        )
+        .unwrap()
     };
     std::fs::write(&inputs, safetensors::serialize([("src", view(&src)), ("tgt", view(&tgt))], None).unwrap()).unwrap();
     let inputs = needle_model::golden::read_inputs::<Flex>(&inputs, config.vocab_size, &Default::default()).unwrap();
@@ -119,29 +130,56 @@ fn a_model_of_another_kind_is_refused_with_a_reason() {
 fn hostile_safetensors_are_errors_and_cost_no_memory() {
     let config = needle_tests::golden_config();
     let load = |bytes: &[u8]| {
-        weights_from_bytes::<Flex>(&config, bytes, Path::new("model.safetensors"), &Default::default()).map(|_| ()).unwrap_err().to_string()
+        weights_from_bytes::<Flex>(&config, bytes, Path::new("model.safetensors"), &Default::default())
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     let file = |header: &str, length: u64| [&length.to_le_bytes(), header.as_bytes()].concat();
     let header = r#"{"a":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,4611686018427387904]}}"#;
     for bytes in [
         file(header, header.len() as u64),
         file("{}", 1 << 60),
-        file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}    123456"#, 107),
+        file(
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}    123456"#,
+            107,
+        ),
         file("", 0),
         Vec::new(),
     ] {
         assert!(load(&bytes).contains("model.safetensors"));
     }
+    // A configuration that asks for a petabyte.
+    let huge = SanConfig {
+        vocab_size: 1 << 20,
+        d_model: 1 << 20,
+        num_encoder_layers: 1 << 20,
+        num_decoder_layers: 1 << 20,
+        ..config.clone()
+    };
     let whole = weights_to_bytes(&golden_model::<Flex>()).unwrap();
+    let error = weights_from_bytes::<Flex>(&huge, &whole, Path::new("m"), &Default::default()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("asks for"), "{error}");
     for percent in 0..100 {
         load(&whole[..whole.len() * percent / 100]);
     }
 }
 
 #[test]
+fn a_weight_that_is_no_number_is_refused_by_name() {
+    let mut bytes = pkl();
+    // The float16 of log_temp: its two bytes follow the array's header, a SHORT_BINBYTES of two.
+    let at = bytes.windows(8).position(|window| window == b"log_temp").unwrap();
+    let data = (at..at + 80).find(|&i| bytes[i..i + 2] == [b'C', 2]).unwrap() + 2;
+    bytes[data..data + 2].copy_from_slice(&[0x00, 0x7E]);
+    let error = import(&bytes).unwrap_err();
+    assert!(error.contains("log_temp") && error.contains("NaN"), "{error}");
+}
+
+#[test]
 fn what_goes_out_and_comes_back_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let tokenizer = needle_data::Tokenizer::import_sentencepiece(&fixture("tokenizer/needle.model")).unwrap();
+    let tokenizer = needle_data::Tokenizer::import_sentencepiece(fixture("tokenizer/needle.model")).unwrap();
     let (config, model) = import(&pkl()).unwrap();
     // To disk and back: a checkpoint is the Hugging Face layout.
     let checkpoint = Checkpoint { config: config.clone(), model, tokenizer };
@@ -157,7 +195,8 @@ fn what_goes_out_and_comes_back_is_the_same() {
         dir.path().join(name)
     };
     let first = write(artifact(&back), "int4");
-    let (config, model, tokenizer) = needle_model::import::needle_rs::read::<Flex>(&first, &Default::default()).unwrap();
+    let (config, model, tokenizer) =
+        needle_model::import::needle_rs::read::<Flex>(&first, &Default::default()).unwrap();
     let second = artifact(&Checkpoint { config, model, tokenizer });
     let read = |bytes: &[u8]| -> BTreeMap<String, Vec<u8>> {
         let file = SafeTensors::deserialize(bytes).unwrap();
@@ -169,7 +208,9 @@ fn what_goes_out_and_comes_back_is_the_same() {
     for (name, bytes) in &before {
         if name.ends_with(".scale") {
             // 7 * scale / 7 may round to the next float.
-            let values = |bytes: &[u8]| -> Vec<f32> { bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect() };
+            let values = |bytes: &[u8]| -> Vec<f32> {
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            };
             for (a, b) in values(bytes).into_iter().zip(values(&after[name])) {
                 assert!((a - b).abs() <= a.abs() * f32::EPSILON, "{name}: {a} {b}");
             }

@@ -97,7 +97,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn tokenizer(text: &str) -> Tokenizer {
-        Tokenizer::train(&TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false }, [text; 3].iter()).unwrap()
+        Tokenizer::train(
+            &TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false },
+            [text; 3].iter(),
+        )
+        .unwrap()
     }
 
     fn example(length: usize, has_tool: bool) -> EncodedExample {

@@ -263,7 +263,11 @@ mod tests {
         let texts = ["set a timer for ten minutes", "turn the timer off"];
         for tokenizer in [
             parity_model(),
-            Tokenizer::train(&TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false }, texts.iter()).unwrap(),
+            Tokenizer::train(
+                &TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false },
+                texts.iter(),
+            )
+            .unwrap(),
         ] {
             let again = Tokenizer::from_sentencepiece(&tokenizer.to_sentencepiece()).unwrap();
             assert_eq!(again.to_json(), tokenizer.to_json());

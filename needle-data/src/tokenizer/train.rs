@@ -20,8 +20,24 @@ const MAX_PIECE_CHARS: usize = 48;
 const MAX_WORD_CHARS: usize = 64;
 /// The words that a definition or a call has between its signs, whatever the tool.
 const SCHEMA_WORDS: [&str; 18] = [
-    "name", "description", "parameters", "arguments", "type", "required", "enum", "items", "properties", "string", "integer",
-    "number", "boolean", "array", "object", "true", "false", "null",
+    "name",
+    "description",
+    "parameters",
+    "arguments",
+    "type",
+    "required",
+    "enum",
+    "items",
+    "properties",
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "array",
+    "object",
+    "true",
+    "false",
+    "null",
 ];
 /// Different words kept; each takes about 600 bytes while merges are computed.
 const MAX_WORDS: usize = 4_000_000;
@@ -291,15 +307,26 @@ mod tests {
 
     #[test]
     fn the_json_around_names_and_values_becomes_single_pieces_and_words_stay_what_they_are() {
-        let tool = |name: &str| format!(r#"[{{"name":"get_{name}","parameters":{{"{name}":{{"type":"string","required":false}}}}}}]"#);
-        let texts: Vec<String> = ["rain", "snow", "type", "wind"].iter().flat_map(|n| [tool(n), format!("a name for {n}")]).collect();
-        let texts = texts.repeat(5);
+        let tool = |name: &str| {
+            format!(r#"[{{"name":"get_{name}","parameters":{{"{name}":{{"type":"string","required":false}}}}}}]"#)
+        };
+        let texts: Vec<String> =
+            ["rain", "snow", "type", "wind"].iter().flat_map(|n| [tool(n), format!("a name for {n}")]).collect();
         let config = TokenizerConfig { vocab_size: 600, isolate_spaces: true, join_structure: true };
-        let tokenizer = Tokenizer::train(&config, texts.iter()).unwrap();
+        let tokenizer = Tokenizer::train(&config, texts.iter().cycle().take(5 * texts.len())).unwrap();
         let pieces = |text: &str| -> Vec<String> {
             tokenizer.encode(text).iter().map(|&id| tokenizer.piece(id).unwrap().to_owned()).collect()
         };
-        let snow = ["▁", "[{\"name\":\"", "get", "_", "snow", "\",\"parameters\":{\"", "snow", "\":{\"type\":\"string\",\"required\":false}}}]"];
+        let snow = [
+            "▁",
+            "[{\"name\":\"",
+            "get",
+            "_",
+            "snow",
+            "\",\"parameters\":{\"",
+            "snow",
+            "\":{\"type\":\"string\",\"required\":false}}}]",
+        ];
         assert_eq!(pieces(&tool("snow")), snow);
         assert_eq!(pieces("a name for snow"), ["▁", "a", "▁", "name", "▁", "for", "▁", "snow"]);
         assert_eq!(tokenizer.decode(&tokenizer.encode(&tool("type"))), tool("type"));

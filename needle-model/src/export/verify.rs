@@ -52,11 +52,13 @@ pub fn verify<B: FusedOps>(ours: &San<B>, read: &San<B>, prompts: &[Vec<u32>]) -
     let mut logits = 0.0_f64;
     let (mut same_tokens, mut tokens) = (0, 0);
     for prompt in prompts {
-        let answers = [ours, read].map(|model| generate(model, std::slice::from_ref(prompt), ANSWER_TOKENS, &mut NoHook).remove(0).ids);
+        let answers = [ours, read]
+            .map(|model| generate(model, std::slice::from_ref(prompt), ANSWER_TOKENS, &mut NoHook).remove(0).ids);
         tokens += answers[0].len();
         same_tokens += usize::from(answers[0] == answers[1]);
         // The decoder reads the end token and then the answer.
-        let read_ids: Vec<u32> = std::iter::once(needle_data::tokenizer::EOS_ID).chain(answers[0].iter().copied()).collect();
+        let read_ids: Vec<u32> =
+            std::iter::once(needle_data::tokenizer::EOS_ID).chain(answers[0].iter().copied()).collect();
         let outputs = [ours, read].map(|model| {
             let ids = |ids: &[u32]| {
                 let values: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
@@ -74,7 +76,11 @@ pub fn verify<B: FusedOps>(ours: &San<B>, read: &San<B>, prompts: &[Vec<u32>]) -
         return Err(differs(format!("a logit differs by {logits:e}, more than {LOGITS:e}")));
     }
     if same_tokens < prompts.len() {
-        return Err(differs(format!("{} of {} prompts are answered otherwise", prompts.len() - same_tokens, prompts.len())));
+        return Err(differs(format!(
+            "{} of {} prompts are answered otherwise",
+            prompts.len() - same_tokens,
+            prompts.len()
+        )));
     }
     Ok(Verified {
         inputs: prompts.len(),

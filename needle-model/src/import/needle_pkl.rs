@@ -23,6 +23,11 @@ pub fn read<B: Backend>(bytes: &[u8], path: &Path, device: &B::Device) -> Result
     let mut leaves = pickle::leaves(bytes).map_err(bad)?;
     let config = config(&leaves).map_err(bad)?;
     config.validate().map_err(|e| bad(e.to_string()))?;
+    // Sizes that ask for much more than the file holds never get memory.
+    let held: usize = leaves.arrays.values().map(|array| array.values.len()).sum();
+    if config.num_params_with_head() > 2 * held + 1024 {
+        return Err(bad(format!("sizes of {} parameters, but {held} values", config.num_params_with_head())));
+    }
     let model = San::<B>::new(&config, 0, device)?;
     let mut tensors = Tensors::new();
     let mut used = std::collections::HashSet::new();
@@ -43,7 +48,9 @@ pub fn read<B: Backend>(bytes: &[u8], path: &Path, device: &B::Device) -> Result
 }
 
 fn is_feed_forward(name: &str) -> bool {
-    ["FeedForward", "feed_forward", "ffn", "mlp", "gate_up", "up_proj", "down_proj"].iter().any(|part| name.contains(part))
+    ["FeedForward", "feed_forward", "ffn", "mlp", "gate_up", "up_proj", "down_proj"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 fn config(leaves: &Leaves) -> Result<SanConfig, String> {
@@ -54,7 +61,9 @@ fn config(leaves: &Leaves) -> Result<SanConfig, String> {
         Some(other) => Err(format!("config/{key} is {other:?}, expected a whole number")),
     };
     if of("no_feedforward") == Some(&Scalar::Bool(false)) {
-        return Err("config/no_feedforward is False: it has feed-forward layers; a Simple Attention Network has none".into());
+        return Err(
+            "config/no_feedforward is False: it has feed-forward layers; a Simple Attention Network has none".into()
+        );
     }
     if leaves.arrays.is_empty() {
         return Err("no arrays under params".into());

@@ -22,11 +22,26 @@ use crate::tensor_file::f32_values;
 /// # Errors
 /// If a file is missing or malformed, or its tensors are not those of its sizes.
 pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, San<B>, Tokenizer), ModelError> {
+    let (weights, vocab) = (dir.join(WEIGHTS), dir.join(VOCAB));
+    let bytes = std::fs::read(&weights).map_err(|e| ModelError::io(&weights, e))?;
+    let text = std::fs::read_to_string(&vocab).map_err(|e| ModelError::io(&vocab, e))?;
+    from_bytes(&bytes, &text, dir, device)
+}
+
+/// As [`read`], from the contents of the two files; `dir` is for messages.
+///
+/// # Errors
+/// If they are malformed, or the tensors are not those of their sizes.
+pub fn from_bytes<B: Backend>(
+    bytes: &[u8],
+    vocab: &str,
+    dir: &Path,
+    device: &B::Device,
+) -> Result<(SanConfig, San<B>, Tokenizer), ModelError> {
     let path = dir.join(WEIGHTS);
     let bad = |reason: String| ModelError::bad_file(&path, reason);
-    let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
     let sizes = header.metadata().clone().unwrap_or_default();
     let number = |key: &str| -> Result<usize, ModelError> {
         let text = sizes.get(key).ok_or_else(|| bad(format!("its metadata lack {key}")))?;
@@ -48,6 +63,14 @@ pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, Sa
         max_dec_len: number("max_dec_len")?,
     };
     config.validate().map_err(|e| bad(e.to_string()))?;
+    // Sizes that ask for more than the file could hold, at half a byte a weight, never get memory.
+    if config.num_params_with_head() / 2 > bytes.len() {
+        return Err(bad(format!(
+            "sizes of {} parameters in a file of {} bytes",
+            config.num_params_with_head(),
+            bytes.len()
+        )));
+    }
     let mut tensors = Tensors::new();
     for info in params::list(&San::<B>::new(&config, 0, device)?) {
         let name = artifact_name(&info.name);
@@ -59,7 +82,9 @@ pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, Sa
             let groups = inputs.div_ceil(group_size(inputs));
             let pairs = groups * group_size(inputs) / 2;
             if view.dtype() != Dtype::I8 || view.data().len() != pairs * outputs || scales.len() != groups * outputs {
-                return Err(bad(format!("{name} is not {pairs} x {outputs} pairs of codes with {groups} groups of scales")));
+                return Err(bad(format!(
+                    "{name} is not {pairs} x {outputs} pairs of codes with {groups} groups of scales"
+                )));
             }
             dequantize(view.data(), &scales, inputs, outputs)
         } else {
@@ -71,10 +96,9 @@ pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, Sa
         tensors.insert(info.name.clone(), (info.shape.clone(), values));
     }
     let model = assemble(&config, tensors, &path, device)?;
-    let vocab = dir.join(VOCAB);
-    let text = std::fs::read_to_string(&vocab).map_err(|e| ModelError::io(&vocab, e))?;
-    let pieces = text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
-    let tokenizer = Tokenizer::from_piece_list(pieces).map_err(|reason| ModelError::bad_file(&vocab, reason))?;
+    let pieces = vocab.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
+    let error = |reason: String| ModelError::bad_file(dir.join(VOCAB), reason);
+    let tokenizer = Tokenizer::from_piece_list(pieces).map_err(error)?;
     Ok((config, model, tokenizer))
 }
 

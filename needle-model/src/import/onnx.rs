@@ -71,13 +71,22 @@ pub fn read<B: Backend>(
         } else if is_int4 {
             let stored = if info.name == EMBEDDING { format!("{EMBEDDING}.rows") } else { info.name.clone() };
             let codes = bytes_of(&stored)?;
-            let scales = if info.name == EMBEDDING { format!("{EMBEDDING}.scales.rows") } else { format!("{}.scales", info.name) };
+            let scales = if info.name == EMBEDDING {
+                format!("{EMBEDDING}.scales.rows")
+            } else {
+                format!("{}.scales", info.name)
+            };
             let scales = floats(&bytes_of(&scales)?);
             // [out, in], and the embedding [vocab, d_model] as it is.
             let inputs = if info.name == EMBEDDING { info.shape[1] } else { info.shape[0] };
             let outputs = if info.name == EMBEDDING { info.shape[0] } else { info.shape[1] };
             if codes.len() * 2 != inputs * outputs || scales.len() * GROUP_SIZE != inputs * outputs {
-                return Err(bad(format!("{} has {} bytes of codes and {} scales", info.name, codes.len(), scales.len())));
+                return Err(bad(format!(
+                    "{} has {} bytes of codes and {} scales",
+                    info.name,
+                    codes.len(),
+                    scales.len()
+                )));
             }
             let value = |i: usize| {
                 let nibble = if i.is_multiple_of(2) { codes[i / 2] & 0x0F } else { codes[i / 2] >> 4 };
@@ -93,6 +102,8 @@ pub fn read<B: Backend>(
         };
         tensors.insert(info.name.clone(), (info.shape.clone(), values));
     }
-    debug_assert!(constants.values().all(|c| [data_type::FLOAT, data_type::UINT8, data_type::INT64].contains(&c.data_type)));
+    debug_assert!(
+        constants.values().all(|c| [data_type::FLOAT, data_type::UINT8, data_type::INT64].contains(&c.data_type))
+    );
     assemble(config, tensors, dir, device)
 }

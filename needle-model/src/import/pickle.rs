@@ -547,7 +547,8 @@ impl Machine<'_> {
             Object::Float(value) => Scalar::Float(value),
             Object::Text(_) => {
                 let text = self.as_text(object)?.to_owned();
-                *budget = budget.checked_sub(text.len()).ok_or("its dictionaries name the same texts again and again")?;
+                *budget =
+                    budget.checked_sub(text.len()).ok_or("its dictionaries name the same texts again and again")?;
                 Scalar::Text(text)
             }
             // Lists of settings and the like: nothing that a model is made of.
@@ -574,7 +575,8 @@ fn row_major(values: &[f32], shape: &[usize]) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     let mut index = vec![0; shape.len()];
     for _ in 0..values.len() {
-        let (at, _) = index.iter().zip(shape).fold((0, 1), |(at, stride), (i, length)| (at + i * stride, stride * length));
+        let (at, _) =
+            index.iter().zip(shape).fold((0, 1), |(at, stride), (i, length)| (at + i * stride, stride * length));
         out.push(values[at]);
         for axis in (0..shape.len()).rev() {
             index[axis] += 1;
@@ -601,7 +603,6 @@ mod tests {
         let system = b"\x80\x04\x95\x22\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x07echo hi\x94\x85\x94R\x94.";
         assert!(error(system).contains("posix.system"), "{}", error(system));
         assert!(error(b"\x80\x02cbuiltins\neval\nq\x00.").contains("builtins.eval"));
-        assert!(error(b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(Ntb.").contains("build") || true);
         for (input, part) in [
             (b"".as_slice(), "ends before"),
             (b"\x80\x09.", "protocol 9"),

@@ -108,7 +108,12 @@ impl EvalArgs {
         if let Some(calibration) = &measured.evaluation.calibration {
             print("\nanswered   wrong   abstain below")?;
             for point in &calibration.risk_coverage {
-                print(format_args!("{:>7.0} %{:>8.3}{:>16.3}", point.coverage * 100.0, point.risk, point.abstain_below))?;
+                print(format_args!(
+                    "{:>7.0} %{:>8.3}{:>16.3}",
+                    point.coverage * 100.0,
+                    point.risk,
+                    point.abstain_below
+                ))?;
             }
         }
         print(breakdown.to_text())?;

@@ -50,7 +50,10 @@ pub struct FinetuneArgs {
 impl FinetuneArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let is_scratch = self.base.as_os_str() == "none";
-        anyhow::ensure!(is_scratch || self.model.is_none(), "--model is for --base none: a checkpoint has its own sizes");
+        anyhow::ensure!(
+            is_scratch || self.model.is_none(),
+            "--model is for --base none: a checkpoint has its own sizes"
+        );
         let mut overrides: Vec<String> = self.model.iter().map(|model| format!("model={model}")).collect();
         if let Some(rank) = self.lora_rank {
             // Adapters begin at nothing and bear a higher rate: docs/LOG.md, "Finetuning".
@@ -60,8 +63,8 @@ impl FinetuneArgs {
         // The data are split by the recipe's seed.
         let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
-        let (examples, counts) = load_examples(std::slice::from_ref(&self.data), on_bad_row)
-            .map_err(|error| with_hint(error.into()))?;
+        let (examples, counts) =
+            load_examples(std::slice::from_ref(&self.data), on_bad_row).map_err(|error| with_hint(error.into()))?;
         tracing::info!("{}: {counts}", self.data.display());
         let parts = Parts::new(&examples, recipe.seed)?;
         for warning in &parts.warnings {

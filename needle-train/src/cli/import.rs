@@ -85,5 +85,7 @@ impl ImportArgs {
 }
 
 fn is_feed_forward(name: &str) -> bool {
-    ["mlp", "ffn", "feed_forward", "gate_proj", "up_proj", "down_proj", "fc1", "fc2"].iter().any(|part| name.contains(part))
+    ["mlp", "ffn", "feed_forward", "gate_proj", "up_proj", "down_proj", "fc1", "fc2"]
+        .iter()
+        .any(|part| name.contains(part))
 }

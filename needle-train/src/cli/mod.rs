@@ -23,8 +23,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use needle_data::Tool;
-use needle_model::checkpoint::Checkpoint;
 use needle_model::Precision;
+use needle_model::checkpoint::Checkpoint;
 use serde_json::Value;
 
 use crate::device::{Device, DeviceChoice, Inference};

@@ -62,7 +62,8 @@ impl RunArgs {
             strict: self.strict,
             ..CallOptions::default()
         };
-        let needle = Needle::load_at(&self.checkpoint, self.precision.into(), &global.device())?.with_options(options)?;
+        let needle =
+            Needle::load_at(&self.checkpoint, self.precision.into(), &global.device())?.with_options(options)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
             (None, Some(path)) => many(&needle, path, tools.as_deref(), global),
@@ -103,7 +104,10 @@ fn remark(answer: &Answer, needle: &Needle) {
         tracing::warn!("{cut}");
     }
     if answer.reached_limit {
-        tracing::warn!("the answer reached the length limit of {} tokens and is not complete", needle.config().max_dec_len);
+        tracing::warn!(
+            "the answer reached the length limit of {} tokens and is not complete",
+            needle.config().max_dec_len
+        );
     } else if !answer.is_valid {
         tracing::warn!("the answer is not a list of calls");
     }

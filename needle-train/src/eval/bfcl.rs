@@ -90,7 +90,8 @@ mod tests {
             {"name": "c", "parameters": {"o": {"type": "object"}, "l": {"type": "array"}}}]))
         .unwrap();
         let one = json!([{"a.b": {"x": [5, 6], "s": ["New York, NY", "NYC", ""], "f": ["", 2.0]}}]);
-        let two = json!([{"c": {"l": [["A", "b"]], "o": [{"k": [1, 2], "m": ["x", ""]}]}}, {"a.b": {"x": [1], "s": [""]}}]);
+        let two =
+            json!([{"c": {"l": [["A", "b"]], "o": [{"k": [1, 2], "m": ["x", ""]}]}}, {"a.b": {"x": [1], "s": [""]}}]);
         for (truth, answer, expected) in [
             (&one, json!([{"name": "a.b", "arguments": {"x": 6}}]), true),
             (&one, json!([{"name": "a.b", "arguments": {"x": 5, "s": "new york ny", "f": 2}}]), true),
@@ -100,9 +101,21 @@ mod tests {
             (&one, json!([{"name": "a.b", "arguments": {"s": "NYC"}}]), false),
             (&one, json!([{"name": "a.b", "arguments": {"x": 5, "z": 1}}]), false),
             (&one, json!([]), false),
-            (&two, json!([{"name": "a.b", "arguments": {"x": 1}}, {"name": "c", "arguments": {"l": ["a", "B"], "o": {"k": 2}}}]), true),
-            (&two, json!([{"name": "a.b", "arguments": {"x": 1}}, {"name": "c", "arguments": {"l": ["b", "a"], "o": {"k": 2}}}]), false),
-            (&two, json!([{"name": "c", "arguments": {"l": ["a", "b"], "o": {"m": "x"}}}, {"name": "a.b", "arguments": {"x": 1}}]), false),
+            (
+                &two,
+                json!([{"name": "a.b", "arguments": {"x": 1}}, {"name": "c", "arguments": {"l": ["a", "B"], "o": {"k": 2}}}]),
+                true,
+            ),
+            (
+                &two,
+                json!([{"name": "a.b", "arguments": {"x": 1}}, {"name": "c", "arguments": {"l": ["b", "a"], "o": {"k": 2}}}]),
+                false,
+            ),
+            (
+                &two,
+                json!([{"name": "c", "arguments": {"l": ["a", "b"], "o": {"m": "x"}}}, {"name": "a.b", "arguments": {"x": 1}}]),
+                false,
+            ),
             (&json!([]), json!([]), true),
             (&json!([]), json!([{"name": "c"}]), false),
         ] {

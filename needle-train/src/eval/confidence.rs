@@ -18,8 +18,16 @@ use serde::{Deserialize, Serialize};
 pub const FILE: &str = "confidence.json";
 
 /// Names of the features, in order, as the file has them.
-const NAMES: [&str; NUM] =
-    ["answer_logit", "worst_token_logit", "worst_margin", "names_logit", "values_logit", "called_cosine", "cosine_lead", "no_call"];
+const NAMES: [&str; NUM] = [
+    "answer_logit",
+    "worst_token_logit",
+    "worst_margin",
+    "names_logit",
+    "values_logit",
+    "called_cosine",
+    "cosine_lead",
+    "no_call",
+];
 const NUM: usize = 8;
 /// What a feature is divided by, so that weights are of one size.
 const SCALES: [f64; NUM] = [1.0, 3.0, 5.0, 3.0, 3.0, 0.5, 0.5, 1.0];
@@ -124,8 +132,8 @@ impl Confidence {
             let largest = step.iter().fold(0.0_f64, |most, s| most.max(s.abs()));
             // A whole step may overshoot where the curve is flat.
             let damped = 1.0 / largest.max(1.0);
-            for i in 0..NUM {
-                fitted.weights[i] -= damped * step[i];
+            for (weight, step) in fitted.weights.iter_mut().zip(step) {
+                *weight -= damped * step;
             }
             fitted.bias -= damped * step[NUM];
             if largest < 1e-9 {
@@ -173,8 +181,9 @@ fn solve(mut a: [[f64; NUM + 1]; NUM + 1], mut b: [f64; NUM + 1]) -> [f64; NUM +
     for i in 0..=NUM {
         for row in i + 1..=NUM {
             let factor = a[row][i] / a[i][i];
-            for column in i..=NUM {
-                a[row][column] -= factor * a[i][column];
+            let pivot = a[i];
+            for (value, above) in a[row].iter_mut().zip(pivot).skip(i) {
+                *value -= factor * above;
             }
             b[row] -= factor * b[i];
         }
@@ -254,7 +263,9 @@ mod tests {
         assert!(before > 0.15 && after < 0.03, "{before} {after}");
         assert!((fitted.weights[0] - 0.4).abs() < 0.1 && (fitted.bias + 1.0).abs() < 0.2, "{fitted:?}");
         assert_eq!(Confidence::from_json(&fitted.to_json().unwrap()).unwrap(), fitted);
-        assert!(Confidence::from_json(r#"{"features":[],"weights":[0,0,0,0,0,0,0,0],"bias":0,"fitted_on":1}"#).is_err());
+        assert!(
+            Confidence::from_json(r#"{"features":[],"weights":[0,0,0,0,0,0,0,0],"bias":0,"fitted_on":1}"#).is_err()
+        );
     }
 
     #[test]

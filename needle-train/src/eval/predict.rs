@@ -94,11 +94,7 @@ impl<B: FusedOps> Answerer<'_, B> {
     ///
     /// # Errors
     /// If the tools cannot be constrained.
-    pub fn answer_streaming(
-        &self,
-        question: Question<'_>,
-        hook: &mut impl StepHook,
-    ) -> Result<Prediction, ModelError> {
+    pub fn answer_streaming(&self, question: Question<'_>, hook: &mut impl StepHook) -> Result<Prediction, ModelError> {
         let (prompt, cut_tokens) = self.encoder.prompt(question.query, question.tools);
         let answer = self.generate(&[prompt], &[question], hook)?.remove(0);
         let mut prediction = [self.read(answer, question, cut_tokens)];
@@ -190,21 +186,21 @@ impl<B: FusedOps> Answerer<'_, B> {
             })
             .collect();
         let queries: Vec<Vec<u32>> = questions.iter().map(|q| self.encoder.query_ids(q.query)).collect();
-        let both = embed(self.model, &texts, self.config.batch_size)
-            .zip(embed(self.model, &queries, self.config.batch_size));
+        let both =
+            embed(self.model, &texts, self.config.batch_size).zip(embed(self.model, &queries, self.config.batch_size));
         let Some((tools, queries)) = both else { return vec![Similarity::default(); questions.len()] };
-        let of_one = |((question, prediction), (query, offered)): ((&Question<'_>, &Prediction), (&Vec<f32>, &Vec<usize>))| {
-            let calls = prediction.calls.as_deref().unwrap_or_default();
+        let of_one = |i: usize| {
+            let calls = predictions[i].calls.as_deref().unwrap_or_default();
             let (mut called, mut others): (Vec<f32>, Vec<f32>) = (Vec::new(), Vec::new());
-            for (tool, &place) in question.tools.iter().zip(offered) {
+            for (tool, &place) in questions[i].tools.iter().zip(&offered[i]) {
                 let is_called = calls.iter().any(|call| call.name == tool.name);
-                if is_called { &mut called } else { &mut others }.push(similarity(query, &tools[place]));
+                if is_called { &mut called } else { &mut others }.push(similarity(&queries[i], &tools[place]));
             }
-            let least = called.iter().copied().reduce(f32::min);
-            let most = others.iter().copied().reduce(f32::max);
+            let least = called.into_iter().reduce(f32::min);
+            let most = others.into_iter().reduce(f32::max);
             Similarity { called: least.unwrap_or(0.0), other: most.unwrap_or(0.0) }
         };
-        questions.iter().zip(predictions).zip(queries.iter().zip(&offered)).map(of_one).collect()
+        (0..questions.len()).map(of_one).collect()
     }
 
     /// Answers to `questions` with complete features, to fit a confidence on.

@@ -1,5 +1,6 @@
 //! The part of a recipe about data.
 
+use needle_data::augment::OtherValues;
 use needle_data::loader::LoaderConfig;
 use needle_data::pack::RowSize;
 use needle_data::source::OnBadRow;
@@ -71,6 +72,9 @@ pub struct DataRecipe {
     /// Share of string arguments for which the query asks for another value than it did: one that another example gives the
     /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
     pub other_values_fraction: f64,
+    /// Share of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
+    /// learned for words that no example has.
+    pub made_up_fraction: f64,
     /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
@@ -97,6 +101,7 @@ impl Default for DataRecipe {
             max_offered_tools: None,
             withheld_fraction: 0.0,
             other_values_fraction: 0.0,
+            made_up_fraction: 0.0,
             sources: Vec::new(),
         }
     }
@@ -119,7 +124,7 @@ impl DataRecipe {
             shuffle_tools: self.shuffle_tools,
             max_offered_tools: self.max_offered_tools,
             withheld_fraction: self.withheld_fraction,
-            other_values_fraction: self.other_values_fraction,
+            other_values: OtherValues { fraction: self.other_values_fraction, made_up_fraction: self.made_up_fraction },
             on_bad_row: self.on_bad_row,
             max_bad_fraction: self.max_bad_fraction,
             threads: self.threads,
@@ -153,6 +158,7 @@ impl DataRecipe {
             ("max_bad_fraction", self.max_bad_fraction),
             ("withheld_fraction", self.withheld_fraction),
             ("other_values_fraction", self.other_values_fraction),
+            ("made_up_fraction", self.made_up_fraction),
         ] {
             if !(0.0..=1.0).contains(&fraction) {
                 return Err(format!("data.{key} must be between 0 and 1, is {fraction}"));

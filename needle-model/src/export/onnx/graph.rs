@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::proto::{
-    AttributeProto, Dimension, GraphProto, NodeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
-    TypeProto, ValueInfoProto, attribute_type, data_type,
+    AttributeProto, Dimension, GraphProto, NodeProto, StringStringEntryProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto, attribute_type, data_type,
 };
 
 /// Where operations are that ONNX itself does not have.
@@ -67,7 +67,12 @@ fn value_info(name: &str, elem_type: i32, dims: &[Dim]) -> ValueInfoProto {
 
 /// A whole-number attribute.
 pub fn int(name: &str, value: usize) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), i: Some(value as i64), r#type: Some(attribute_type::INT), ..Default::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        i: Some(value as i64),
+        r#type: Some(attribute_type::INT),
+        ..Default::default()
+    }
 }
 
 fn signed(name: &str, value: i64) -> AttributeProto {
@@ -75,7 +80,12 @@ fn signed(name: &str, value: i64) -> AttributeProto {
 }
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), ints: values.to_vec(), r#type: Some(attribute_type::INTS), ..Default::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        ints: values.to_vec(),
+        r#type: Some(attribute_type::INTS),
+        ..Default::default()
+    }
 }
 
 impl Graph {

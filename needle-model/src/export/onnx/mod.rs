@@ -190,7 +190,8 @@ impl Builder<'_> {
 
             let normed = self.norm(&mut g, &x, &format!("{at}.encoder_attn_layer_norm"));
             let queries = self.queries(&mut g, &normed, &format!("{at}.encoder_attn"), None);
-            let attended = self.attend(&mut g, &queries, &cross[0], &cross[1], &cross_mask, &format!("{at}.encoder_attn"));
+            let attended =
+                self.attend(&mut g, &queries, &cross[0], &cross[1], &cross_mask, &format!("{at}.encoder_attn"));
             x = self.gated(&mut g, &x, &attended, &format!("{at}.cross_attn_gate"));
         }
         let hidden = self.norm(&mut g, &x, "model.decoder.norm");
@@ -237,10 +238,13 @@ impl Builder<'_> {
 
     /// `E[ids] * sqrt(d_model)`.
     fn embed(&mut self, g: &mut Graph, ids: &str) -> Value {
-        let Some(Param::Int4 { codes, scales, inputs, outputs }) = self.params.get(EMBEDDING) else { return ids.to_owned() };
+        let Some(Param::Int4 { codes, scales, inputs, outputs }) = self.params.get(EMBEDDING) else {
+            return ids.to_owned();
+        };
         let (d_model, vocab, blocks) = (*inputs, *outputs, inputs / GROUP_SIZE);
         let rows = format!("{EMBEDDING}.rows");
-        let codes = g.weight(&mut self.weights, WEIGHTS, (&rows, EMBEDDING), data_type::UINT8, &[vocab, d_model / 2], codes);
+        let codes =
+            g.weight(&mut self.weights, WEIGHTS, (&rows, EMBEDDING), data_type::UINT8, &[vocab, d_model / 2], codes);
         let stored = format!("{EMBEDDING}.scales");
         let bytes: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
         let name = format!("{stored}.rows");

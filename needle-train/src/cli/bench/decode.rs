@@ -117,7 +117,8 @@ impl DecodeArgs {
             prefill_tokens_per_second: sums.prompt_tokens / first.max(1e-9),
             decode_ms_per_token: 1e3 * rest / (sums.answer_tokens - n).max(1.0),
             constraint_compile_ms: 1e3 * compile / n,
-            constraint_ms_per_token: 1e3 * masks / f64::from(u32::try_from(constrained_tokens).unwrap_or(u32::MAX)).max(1.0),
+            constraint_ms_per_token: 1e3 * masks
+                / f64::from(u32::try_from(constrained_tokens).unwrap_or(u32::MAX)).max(1.0),
         };
         if self.json {
             return print_json(&means).map(|()| true);
