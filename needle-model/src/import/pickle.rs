@@ -621,8 +621,9 @@ mod tests {
 
     #[test]
     fn dictionaries_that_contain_themselves_or_each_other_many_times_end_in_an_error() {
-        // d = {}; d["a"] = d
-        assert!(error(b"}q\x00U\x01ah\x00s.").contains("deep"));
+        // d = {}; d["a"] = d; and bytes to spend, which are read and dropped.
+        let itself = [b"B\x64\x00\x00\x00".as_slice(), &[0; 100], b"0}q\x00U\x01ah\x00s."].concat();
+        assert!(error(&itself).contains("deep"), "{}", error(&itself));
         // d0 = {}; d1 = {"a": d0, "b": d0}; d2 = {"a": d1, "b": d1}; ...: 2^30 leaves in 600 bytes.
         let mut input = b"}q\x00".to_vec();
         for i in 0..30_u8 {
