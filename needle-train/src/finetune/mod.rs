@@ -3,26 +3,29 @@
 //! The test part is met twice, before and after, and by nothing in between: training is ended and the best checkpoint chosen
 //! on the validation part. Both measurements are of what ships: INT4, constrained to the offered tools.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod comparison;
+mod parts;
+
+use std::path::Path;
 use std::time::Instant;
 
 use needle_data::loader::pack_examples;
 use needle_data::record::Record;
-use needle_data::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
 use needle_data::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
 use needle_model::{San, SanConfig};
-use serde::Serialize;
+
+pub use comparison::{BeforeAfter, Change, Comparison};
+pub use parts::Parts;
+use parts::write_examples;
 
 use crate::device::{Device, Inference, Training};
 use crate::error::TrainError;
-use crate::eval::breakdown::{Breakdown, Group};
 use crate::eval::predict::Prediction;
-use crate::eval::{Evaluation, calibrate, confidence, evaluate, is_exact};
+use crate::eval::{Evaluation, calibrate, confidence, evaluate};
 use crate::needle::limits;
 use crate::optim::{LearningRates, Optimizer, clip_global_norm};
 use crate::recipe::{EvalConfig, OneOrMore, Recipe};
@@ -32,7 +35,7 @@ use crate::step::forward_backward;
 use crate::trainer::{self, RunOptions, Start, encode_config};
 
 /// The recipe, as the repository has it.
-pub const RECIPE: &str = include_str!("../../configs/finetune.toml");
+pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 
 /// Times that training meets each example, of a base that can copy already.
 const EPOCHS: usize = 8;
@@ -43,8 +46,6 @@ const GENERATED: usize = 20_000;
 const STEPS_FROM_SCRATCH: usize = 1500;
 /// Validations of a run.
 const VALIDATIONS: usize = 8;
-/// Examples of each kind in the report.
-const SHOWN: usize = 20;
 
 /// What to finetune.
 #[derive(Debug, Clone, Copy)]
@@ -55,128 +56,12 @@ pub enum Base<'a> {
     Scratch,
 }
 
-/// Base against tuned, on examples that neither was trained on.
-#[derive(Debug, Clone, Serialize)]
-pub struct Comparison {
-    /// Where the base stands; none from scratch.
-    pub base: Option<PathBuf>,
-    /// Examples of each part.
-    pub examples: BTreeMap<String, usize>,
-    /// What the reader should know of the data.
-    pub warnings: Vec<String>,
-    /// Seconds of training.
-    pub train_seconds: f64,
-    /// Seconds of everything.
-    pub seconds: f64,
-    /// The base on the test part; none from scratch, or without a test part.
-    pub before: Option<Evaluation>,
-    /// The result on the test part; none without one.
-    pub after: Option<Evaluation>,
-    /// By tool: before and after.
-    pub by_tool: BTreeMap<String, BeforeAfter<Group>>,
-    /// By kind of mistake: before and after.
-    pub mistakes: BTreeMap<String, BeforeAfter<usize>>,
-    /// Wrong before and right after.
-    pub mended: Vec<Change>,
-    /// Right before and wrong after.
-    pub broken: Vec<Change>,
-    /// Wrong after, worst first.
-    pub failures: Vec<crate::eval::breakdown::Failure>,
-}
-
-/// Two measurements of one thing.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct BeforeAfter<T> {
-    /// Of the base.
-    pub before: Option<T>,
-    /// Of the result.
-    pub after: T,
-}
-
-/// An example that the two answer differently.
-#[derive(Debug, Clone, Serialize)]
-pub struct Change {
-    query: String,
-    expected: Vec<needle_data::Call>,
-    before: String,
-    after: String,
-}
-
 /// What a finetune came to.
 pub struct Finetuned {
     /// Base against tuned.
     pub comparison: Comparison,
     /// Asked to stop after this step.
     pub stopped_at: Option<usize>,
-}
-
-/// Examples in three parts.
-pub struct Parts {
-    /// Trained on.
-    pub train: Vec<Example>,
-    /// Chosen on.
-    pub validation: Vec<Example>,
-    /// Measured on.
-    pub test: Vec<Example>,
-    /// What the reader should know.
-    pub warnings: Vec<String>,
-}
-
-impl Parts {
-    /// Divides `examples` tool by tool; no query stands in two parts.
-    ///
-    /// # Errors
-    /// If there are fewer than three.
-    pub fn new(examples: &[Example], seed: u64) -> Result<Self, DataError> {
-        if examples.len() < 3 {
-            let found = format!(
-                "{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} a tool recommended",
-                examples.len()
-            );
-            return Err(DataError::NoExamples(found));
-        }
-        let Split { train, validation, test } = split_by_tool(examples, seed);
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for tool in examples.iter().flat_map(|e| &e.tools) {
-            counts.entry(&tool.name).or_default();
-        }
-        for example in examples {
-            let mut called: Vec<&str> = example.answers.iter().map(|call| call.name.as_str()).collect();
-            called.sort_unstable();
-            called.dedup();
-            called.into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
-        }
-        let mut warnings: Vec<String> = counts
-            .iter()
-            .filter(|(_, n)| **n < RECOMMENDED_PER_TOOL)
-            .map(|(name, n)| match n {
-                0 => format!("{name}: offered but never called; the model cannot learn when to call it"),
-                n => format!("{name}: {n} examples, {RECOMMENDED_PER_TOOL} are recommended"),
-            })
-            .collect();
-        let pick = |part: &[usize]| -> Vec<Example> { part.iter().map(|&i| examples[i].clone()).collect() };
-        let parts = [pick(&train), pick(&validation), pick(&test)];
-        if parts[1].is_empty() || parts[2].is_empty() {
-            warnings.push("too few examples of any tool to hold some out: the result is not measured".into());
-        }
-        if !examples.iter().any(|e| e.answers.is_empty()) {
-            warnings.push("no example has the answer []: the model may call a tool for anything it is asked".into());
-        }
-        let [train, validation, test] = parts;
-        Ok(Self { train, validation, test, warnings })
-    }
-
-    fn write(&self, dir: &Path) -> Result<(), DataError> {
-        for (name, part) in [("train", &self.train), ("validation", &self.validation), ("test", &self.test)] {
-            write_examples(&dir.join(format!("{name}.jsonl")), part)?;
-        }
-        Ok(())
-    }
-}
-
-fn write_examples(path: &Path, examples: &[Example]) -> Result<(), DataError> {
-    let lines: String = examples.iter().map(|example| format!("{}\n", example.to_json())).collect();
-    file::write_atomically(path, lines.as_bytes())
 }
 
 /// The recipe with what the user chose; rows are never longer than the preset's.
@@ -260,17 +145,9 @@ pub fn run(
             .map(|(name, part)| (name.to_owned(), part.len()))
             .into(),
         warnings: parts.warnings.clone(),
-        train_seconds: 0.0,
-        seconds: 0.0,
-        before: None,
-        after: None,
-        by_tool: BTreeMap::new(),
-        mistakes: BTreeMap::new(),
-        mended: Vec::new(),
-        broken: Vec::new(),
-        failures: Vec::new(),
+        ..Comparison::default()
     };
-    announce(&recipe, &start, parts, device)?;
+    announce(&recipe, &start, parts)?;
     let before = match base {
         Base::Checkpoint(path) if !parts.test.is_empty() => Some(measure(path, &parts.test, &recipe.eval, device)?),
         _ => None,
@@ -376,7 +253,7 @@ fn fit(
 }
 
 /// Says what will happen and how long it will take, by one step and one answer.
-fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts, device: &Device) -> Result<(), TrainError> {
+fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts) -> Result<(), TrainError> {
     let encoder = Encoder::new(&start.tokenizer, encode_config(recipe))?;
     let examples: Vec<EncodedExample> = parts.train.iter().filter_map(|e| encoder.encode(e, None).ok()).collect();
     let sizes = recipe.data.row_sizes();
@@ -408,7 +285,6 @@ fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts, device: &De
         parts.validation.len().min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * parts.validation.len();
     let answers = validation + 3 * parts.test.len();
     let total = recipe.steps as f64 * seconds_per_step + answers as f64 * seconds_per_answer;
-    let _ = device;
     tracing::info!(
         "{} examples to train on, {} to validate on, {} to test on; {} steps of {:.2} s, {} answers of {:.3} s: about {}",
         parts.train.len(),
@@ -453,77 +329,4 @@ fn keep_confidence(path: &Path, examples: &[Example], config: &EvalConfig, devic
     let path = path.join(confidence::FILE);
     let json = fitted.to_json().map_err(|e| DataError::io(&path, e.into()))?;
     Ok(file::write_atomically(&path, json.as_bytes())?)
-}
-
-impl Comparison {
-    fn compare(
-        &mut self,
-        test: &[Example],
-        before: Option<(Evaluation, Vec<Prediction>)>,
-        (evaluation, after): (Evaluation, Vec<Prediction>),
-    ) {
-        let broken_down = Breakdown::new(test, &after, SHOWN);
-        let old = before.as_ref().map(|(_, predictions)| Breakdown::new(test, predictions, 0));
-        for (tool, group) in broken_down.by_tool {
-            let before = old.as_ref().and_then(|b| b.by_tool.get(&tool)).copied();
-            self.by_tool.insert(tool, BeforeAfter { before, after: group });
-        }
-        let kinds = broken_down.mistakes.keys().chain(old.iter().flat_map(|b| b.mistakes.keys()));
-        for kind in kinds.collect::<std::collections::BTreeSet<_>>() {
-            let count = |b: &Breakdown| b.mistakes.get(kind).copied().unwrap_or(0);
-            let after = broken_down.mistakes.get(kind).copied().unwrap_or(0);
-            self.mistakes.insert(kind.clone(), BeforeAfter { before: old.as_ref().map(count), after });
-        }
-        self.failures = broken_down.failures;
-        if let Some((evaluation, before)) = before {
-            for ((example, was), is) in test.iter().zip(&before).zip(&after) {
-                let list = match (is_exact(example, was), is_exact(example, is)) {
-                    (false, true) => &mut self.mended,
-                    (true, false) => &mut self.broken,
-                    _ => continue,
-                };
-                if list.len() < SHOWN {
-                    list.push(Change {
-                        query: example.query.clone(),
-                        expected: example.answers.clone(),
-                        before: was.text.clone(),
-                        after: is.text.clone(),
-                    });
-                }
-            }
-            self.before = Some(evaluation);
-        }
-        self.after = Some(evaluation);
-    }
-
-    /// As a table for a terminal.
-    pub fn to_text(&self) -> String {
-        let Some(after) = &self.after else { return "not measured: no example was held out".into() };
-        let mut lines = vec![format!("{:<26}{:>8}{:>8}", format!("on {} test examples", after.n), "base", "tuned")];
-        let cell = |value: Option<f64>| value.map_or_else(|| format!("{:>8}", "-"), |v| format!("{v:>8.3}"));
-        let mut row = |name: &str, value: &dyn Fn(&Evaluation) -> Option<f64>| {
-            let before = self.before.as_ref().and_then(value);
-            lines.push(format!("{name:<26}{}{}", cell(before), cell(value(after))));
-        };
-        row("exact match", &|e| Some(e.score.exact_match));
-        row("call F1", &|e| Some(e.score.call_f1));
-        row("name F1", &|e| Some(e.score.name_f1));
-        row("value accuracy", &|e| Some(e.score.value_accuracy));
-        row("no-tool recall", &|e| Some(e.score.no_tool_recall));
-        row("retrieval recall@1", &|e| e.retrieval.map(|r| r.recall_at_1));
-        row("calibration error", &|e| e.calibration.as_ref().map(|c| c.expected_calibration_error));
-        lines.push(format!("\n{:<26}{:>8}{:>8}{:>6}", "exact match by tool", "base", "tuned", "n"));
-        for (tool, both) in &self.by_tool {
-            let (before, after) = (cell(both.before.map(|g| g.exact_match)), cell(Some(both.after.exact_match)));
-            lines.push(format!("{tool:<26}{before}{after}{:>6}", both.after.n));
-        }
-        if !self.mistakes.is_empty() {
-            lines.push(format!("\n{:<26}{:>8}{:>8}", "mistakes", "base", "tuned"));
-            for (kind, both) in &self.mistakes {
-                let before = both.before.map_or("-".into(), |n| n.to_string());
-                lines.push(format!("{:<26}{before:>8}{:>8}", kind.replace('_', " "), both.after));
-            }
-        }
-        lines.join("\n")
-    }
 }
