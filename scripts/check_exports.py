@@ -85,6 +85,30 @@ def main():
         print(f"{name}: {same} of {len(rows)} answers identical ({tokens} tokens), {len(unexplained)} differences not near ties {unexplained[:3]}")
         failed |= same < IDENTICAL * len(rows) or bool(unexplained)
 
+    # Rows of several lengths together, three tokens at once, against one row and one token at a time.
+    prompts = [runtime.prompt(row["query"], row["tools"]) for row in rows[:8]]
+    padded = np.zeros((len(prompts), max(map(len, prompts))), np.int64)
+    for i, prompt in enumerate(prompts):
+        padded[i, : len(prompt)] = prompt
+    tokens = np.array([[1] + ours["int4-embedding"][0][:2]], np.int64)
+
+    def logits(ids, *steps):
+        cross = dict(zip(runtime.cross, runtime.encoder.run(runtime.cross, {"input_ids": ids})))
+        past = {name: np.zeros((len(ids), *zeros.shape[1:]), np.float32) for name, zeros in runtime.past.items()}
+        out = []
+        for step in steps:
+            inputs = {"input_ids": np.repeat(step, len(ids), 0), "encoder_input_ids": ids, **cross, **past}
+            found, *present = runtime.decoder.run(None, inputs)
+            past = dict(zip(past, present))
+            out.append(found)
+        return np.concatenate(out, 1)
+
+    together = logits(padded, tokens)
+    alone = np.concatenate([logits(np.array([p], np.int64), *np.split(tokens, tokens.shape[1], 1)) for p in prompts])
+    difference = float(np.abs(together - alone).max())
+    print(f"onnxruntime: logits of {len(prompts)} prompts together and alone differ by at most {difference:.1e}")
+    failed |= difference > NEAR_TIE
+
     # Retrieval: every tool of the questions, each alone, and the first queries.
     catalogue = list({tool["name"]: tool for row in rows for tool in row["tools"]}.values())
     (work / "catalogue.json").write_text(json.dumps(catalogue))
