@@ -18,7 +18,7 @@ pub enum Precision {
     F32,
     /// Q, K, V and O in INT4, the embedding in bf16: what the `needle-rs` artifact holds.
     Int4,
-    /// Q, K, V, O and the embedding in INT4: what the `onnx` artifact holds.
+    /// Q, K, V, O and the embedding in INT4, scales in f16: what the `onnx` artifact holds.
     Int4Embedding,
 }
 
@@ -35,6 +35,7 @@ impl std::fmt::Display for Precision {
 /// Replaces the tensors that `quantizes` chooses by what their codes stand for, with straight-through gradients.
 struct FakeQuantize<F> {
     bits: Bits,
+    has_f16_scales: bool,
     quantizes: F,
 }
 
@@ -46,12 +47,13 @@ impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for FakeQuantize<F> {
         let shape = tensor.shape();
         let outputs = info.shape.last().copied().unwrap_or(1);
         let matrix: Tensor<B, 2> = tensor.clone().detach().reshape([-1, outputs as i32]);
-        let rounded = if info.name == EMBEDDING {
-            // Groups along d_model: what a row is read by, and what logits are summed over.
-            quantize(matrix.transpose(), self.bits).dequantize().transpose()
-        } else {
-            quantize(matrix, self.bits).dequantize()
-        };
+        // The embedding's groups lie along d_model: what a row is read by, and what logits are summed over.
+        let is_embedding = info.name == EMBEDDING;
+        let matrix = if is_embedding { matrix.transpose() } else { matrix };
+        let quantized = quantize(matrix, self.bits);
+        let quantized = if self.has_f16_scales { quantized.with_f16_scales() } else { quantized };
+        let rounded = quantized.dequantize();
+        let rounded = if is_embedding { rounded.transpose() } else { rounded };
         // The first difference is exactly 0, so the value is exactly the rounded one; its gradient is 1.
         tensor.clone() - tensor.detach() + rounded.reshape(shape)
     }
@@ -59,7 +61,7 @@ impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for FakeQuantize<F> {
 
 /// `model` with the parameters that `quantizes` chooses fake-quantized; gradients reach the original weights.
 pub fn fake_quantize<B: Backend>(model: San<B>, bits: Bits, quantizes: impl Fn(&ParamInfo) -> bool) -> San<B> {
-    params::map(model, &mut FakeQuantize { bits, quantizes })
+    params::map(model, &mut FakeQuantize { bits, has_f16_scales: false, quantizes })
 }
 
 /// Rounds the embedding to bf16.
@@ -88,7 +90,8 @@ pub fn at_precision<B: Backend>(model: San<B>, precision: Precision) -> San<B> {
             params::map(model, &mut RoundEmbedding)
         }
         Precision::Int4Embedding => {
-            fake_quantize(model, Bits::Int4, |p| p.is_attention_matrix() || p.name == EMBEDDING)
+            let quantizes = |p: &ParamInfo| p.is_attention_matrix() || p.name == EMBEDDING;
+            params::map(model, &mut FakeQuantize { bits: Bits::Int4, has_f16_scales: true, quantizes })
         }
     }
 }

@@ -5,8 +5,8 @@
 //! Source: needle/model/quantize.py. It differs in how it divides: XLA multiplies by a rounded reciprocal, we divide as IEEE
 //! 754 says, so a weight that lies exactly between two codes may get the other one.
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
 
 /// Weights of one group.
 pub const GROUP_SIZE: usize = 32;
@@ -64,6 +64,14 @@ pub fn quantize<B: Backend>(weight: Tensor<B, 2>, bits: Bits) -> Quantized<B> {
 }
 
 impl<B: Backend> Quantized<B> {
+    /// The same codes with scales rounded to f16, as they are stored where a megabyte counts.
+    pub fn with_f16_scales(self) -> Self {
+        let (shape, device) = (self.scales.shape(), self.scales.device());
+        let round = |scale: f32| half::f16::from_f32(scale).to_f32();
+        let scales: Vec<f32> = self.scales.into_data().iter::<f32>().map(round).collect();
+        Self { codes: self.codes, scales: Tensor::from_data(TensorData::new(scales, shape), &device) }
+    }
+
     /// The weights that the codes stand for, `[in, out]`.
     pub fn dequantize(self) -> Tensor<B, 2> {
         let [inputs, _] = self.codes.dims();
@@ -85,7 +93,6 @@ fn per_weight<B: Backend>(scales: Tensor<B, 2>, inputs: usize) -> Tensor<B, 2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::TensorData;
     use burn_flex::Flex;
 
     fn codes(weights: Vec<f32>, shape: [usize; 2]) -> (Vec<f32>, Vec<f32>) {

@@ -3,9 +3,9 @@
 
     scripts/bench/runtimes.py CHECKPOINT EXAMPLES.jsonl [--limit 20]      # in the environment of scripts/check_exports.sh
 
-Prefill is reading the prompt and writing one token; decode is every token after it, of a fixed number, whatever is written. Ours is
+Prefill is reading the prompt and writing one token; decode is every token after it. Ours is
 `needle bench decode`, in a process of its own for each number of threads (RAYON_NUM_THREADS). needle-rs has no call that stops after
-one token, and none that goes on past the end: its times are fitted to answers of the lengths that it gives.
+one token: its first token is timed as it is streamed, tokenizing included, and a decode step is the mean of the others.
 """
 
 import argparse

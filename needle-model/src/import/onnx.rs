@@ -9,7 +9,7 @@ use prost::Message;
 use super::{Tensors, assemble};
 use crate::config::SanConfig;
 use crate::error::ModelError;
-use crate::export::onnx::proto::{ModelProto, TensorProto, data_type};
+use crate::export::onnx::proto::{ModelProto, TensorProto};
 use crate::export::onnx::{DECODER, ENCODER, RETRIEVAL};
 use crate::int4::GROUP_SIZE;
 use crate::params::{self, EMBEDDING};
@@ -76,7 +76,9 @@ pub fn read<B: Backend>(
             } else {
                 format!("{}.scales", info.name)
             };
-            let scales = floats(&bytes_of(&scales)?);
+            let scales = bytes_of(&scales)?;
+            let scales: Vec<f32> =
+                scales.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
             // [out, in], and the embedding [vocab, d_model] as it is.
             let inputs = if info.name == EMBEDDING { info.shape[1] } else { info.shape[0] };
             let outputs = if info.name == EMBEDDING { info.shape[0] } else { info.shape[1] };
@@ -102,8 +104,5 @@ pub fn read<B: Backend>(
         };
         tensors.insert(info.name.clone(), (info.shape.clone(), values));
     }
-    debug_assert!(
-        constants.values().all(|c| [data_type::FLOAT, data_type::UINT8, data_type::INT64].contains(&c.data_type))
-    );
     assemble(config, tensors, dir, device)
 }

@@ -54,8 +54,7 @@ impl QuickstartArgs {
             "\ncheckpoint      {}\nINT4 artifact   {}\nreport          {}\n\nTry next:\n  needle run {} --query \"remind me to water \
              the plants at 8 pm\" --tools '[{{\"name\":\"set_reminder\",\"description\":\"Remind the user of something\",\
              \"parameters\":{{\"text\":{{\"type\":\"string\",\"required\":true}},\"time\":{{\"type\":\"string\",\"required\":\
-             true}}}}}}]'\n  needle data synth --count 5\n  needle train --config configs/finetune.toml --data YOURS.jsonl --base {} \
-             --out runs/yours",
+             true}}}}}}]'\n  needle finetune configs/examples/smart_home.jsonl --base {} --out runs/home",
             run.display(),
             report.artifact.display(),
             report.run.report().display(),

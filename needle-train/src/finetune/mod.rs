@@ -38,7 +38,7 @@ use crate::trainer::{self, RunOptions, Start, encode_config};
 pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 
 /// Times that training meets each example, of a base that can copy already.
-const EPOCHS: usize = 8;
+const EPOCHS: usize = 6;
 /// Fewest steps, however few the examples.
 const LEAST_STEPS: usize = 40;
 /// From scratch: generated examples that copying is learned on, beside one's own, and steps.

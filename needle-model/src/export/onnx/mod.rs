@@ -8,7 +8,7 @@
 //! | `weights.bin` | | codes and scales |
 //!
 //! Q, K, V and O are `MatMulNBits` (block 32, symmetric: a code is stored as `code + 8`), the embedding is read by
-//! `GatherBlockQuantized` and multiplied by `MatMulNBits` over the same bytes; both are onnxruntime's own operations. The rest
+//! `GatherBlockQuantized` and multiplied by `MatMulNBits` over the same bytes; both are onnxruntime's own operations. Scales are f16. The rest
 //! is opset 17. Keys and values are `[batch, positions, kv_heads, head_dim]`; before the first token, `positions` is 0.
 
 pub mod graph;
@@ -65,8 +65,8 @@ pub fn artifact<B: Backend>(model: &San<B>, config: &SanConfig) -> Result<Vec<(S
 
 /// A parameter as the graphs have it.
 enum Param {
-    /// Packed codes `[out, in / 32, 16]` and scales `[out, in / 32]`.
-    Int4 { codes: Vec<u8>, scales: Vec<f32>, inputs: usize, outputs: usize },
+    /// Packed codes `[out, in / 32, 16]` and scales `[out, in / 32]`, f16.
+    Int4 { codes: Vec<u8>, scales: Vec<u8>, inputs: usize, outputs: usize },
     /// As it is.
     F32 { shape: Vec<usize>, values: Vec<f32> },
 }
@@ -91,10 +91,11 @@ impl<B: Backend> ParamVisitor<B> for Read {
 /// `weight [in, out]` by the one function that quantizes.
 fn int4<B: Backend>(weight: Tensor<B, 2>) -> Param {
     let [inputs, outputs] = weight.dims();
-    let quantized = quantize(weight, Bits::Int4);
+    let quantized = quantize(weight, Bits::Int4).with_f16_scales();
     let values = |t: Tensor<B, 2>| -> Vec<f32> { t.transpose().into_data().iter::<f32>().collect() };
     let (codes, scales) = (values(quantized.codes), values(quantized.scales)); // [out, in], [out, in / 32]
     let nibble = |code: f32| (code as i8 + 8) as u8;
+    let scales = scales.into_iter().flat_map(|scale| half::f16::from_f32(scale).to_le_bytes()).collect();
     let codes = codes.chunks_exact(2).map(|pair| nibble(pair[0]) | nibble(pair[1]) << 4).collect();
     Param::Int4 { codes, scales, inputs, outputs }
 }
@@ -246,9 +247,11 @@ impl Builder<'_> {
         let codes =
             g.weight(&mut self.weights, WEIGHTS, (&rows, EMBEDDING), data_type::UINT8, &[vocab, d_model / 2], codes);
         let stored = format!("{EMBEDDING}.scales");
-        let bytes: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
         let name = format!("{stored}.rows");
-        let scales = g.weight(&mut self.weights, WEIGHTS, (&name, &stored), data_type::FLOAT, &[vocab, blocks], &bytes);
+        let scales =
+            g.weight(&mut self.weights, WEIGHTS, (&name, &stored), data_type::FLOAT16, &[vocab, blocks], scales);
+        // Widened once, when the graph is loaded: the operations want the type of what they are multiplied with.
+        let scales = g.cast(&scales, data_type::FLOAT);
         let attributes =
             vec![int("gather_axis", 0), int("quantize_axis", 1), int("block_size", GROUP_SIZE), int("bits", 4)];
         let rows = g.op_of(CONTRIB, "GatherBlockQuantized", &[&codes, ids, &scales], attributes);
@@ -263,9 +266,9 @@ impl Builder<'_> {
         let dims = [*outputs, blocks, GROUP_SIZE / 2];
         let codes = g.weight(&mut self.weights, WEIGHTS, (name, name), data_type::UINT8, &dims, codes);
         let stored = format!("{name}.scales");
-        let bytes: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-        let scales =
-            g.weight(&mut self.weights, WEIGHTS, (&stored, &stored), data_type::FLOAT, &[outputs * blocks], &bytes);
+        let dims = [outputs * blocks];
+        let scales = g.weight(&mut self.weights, WEIGHTS, (&stored, &stored), data_type::FLOAT16, &dims, scales);
+        let scales = g.cast(&scales, data_type::FLOAT);
         let attributes = vec![int("K", *inputs), int("N", *outputs), int("bits", 4), int("block_size", GROUP_SIZE)];
         g.op_of(CONTRIB, "MatMulNBits", &[x, &codes, &scales], attributes)
     }
