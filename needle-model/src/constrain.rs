@@ -116,6 +116,9 @@ impl Constraint {
         for (id, logit) in logits.iter_mut().enumerate() {
             if !allows(id as u32) {
                 *logit = f32::NEG_INFINITY;
+            } else if logit.is_nan() {
+                // A broken model, too, writes only what is allowed.
+                *logit = f32::MIN;
             }
         }
     }

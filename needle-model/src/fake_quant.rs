@@ -16,9 +16,9 @@ use crate::san::San;
 pub enum Precision {
     /// As trained.
     F32,
-    /// Q, K, V and O in INT4, the embedding in bf16: what the `needle-rs` artifact holds.
+    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16: what the `needle-rs` artifact holds.
     Int4,
-    /// Q, K, V, O and the embedding in INT4, scales in f16: what the `onnx` artifact holds.
+    /// Q, K, V, O and the embedding in INT4 with scales in f16: what the `onnx` artifact holds.
     Int4Embedding,
 }
 
@@ -81,17 +81,16 @@ impl<B: Backend> ParamMapper<B> for RoundEmbedding {
     }
 }
 
+/// `model` with what its stored codes and scales stand for.
+fn as_stored<B: Backend>(model: San<B>, quantizes: impl Fn(&ParamInfo) -> bool) -> San<B> {
+    params::map(model, &mut FakeQuantize { bits: Bits::Int4, has_f16_scales: true, quantizes })
+}
+
 /// `model` as it computes at `precision`.
 pub fn at_precision<B: Backend>(model: San<B>, precision: Precision) -> San<B> {
     match precision {
         Precision::F32 => model,
-        Precision::Int4 => {
-            let model = fake_quantize(model, Bits::Int4, ParamInfo::is_attention_matrix);
-            params::map(model, &mut RoundEmbedding)
-        }
-        Precision::Int4Embedding => {
-            let quantizes = |p: &ParamInfo| p.is_attention_matrix() || p.name == EMBEDDING;
-            params::map(model, &mut FakeQuantize { bits: Bits::Int4, has_f16_scales: true, quantizes })
-        }
+        Precision::Int4 => params::map(as_stored(model, ParamInfo::is_attention_matrix), &mut RoundEmbedding),
+        Precision::Int4Embedding => as_stored(model, |p| p.is_attention_matrix() || p.name == EMBEDDING),
     }
 }

@@ -67,7 +67,8 @@ impl<B: Backend> Quantized<B> {
     /// The same codes with scales rounded to f16, as they are stored where a megabyte counts.
     pub fn with_f16_scales(self) -> Self {
         let (shape, device) = (self.scales.shape(), self.scales.device());
-        let round = |scale: f32| half::f16::from_f32(scale).to_f32();
+        // Weights of a million are broken, but still numbers.
+        let round = |scale: f32| half::f16::from_f32(scale).to_f32().min(half::f16::MAX.to_f32());
         let scales: Vec<f32> = self.scales.into_data().iter::<f32>().map(round).collect();
         Self { codes: self.codes, scales: Tensor::from_data(TensorData::new(scales, shape), &device) }
     }

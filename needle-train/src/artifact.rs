@@ -193,6 +193,15 @@ fn manifest(
             tensors.push(json!({"file": name, "name": tensor, "dtype": dtype, "shape": view.shape(), "sha256": sha256(view.data())}));
         }
     }
+    let weights = files.iter().find(|(name, _)| name == onnx::WEIGHTS).map(|(_, bytes)| bytes.as_slice());
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".onnx")) {
+        for constant in onnx::weights_of(bytes, weights.unwrap_or_default())? {
+            let onnx::Constant { name: tensor, shape, data_type, bytes } = constant;
+            tensors.push(
+                json!({"file": name, "name": tensor, "onnx_type": data_type, "shape": shape, "sha256": sha256(&bytes)}),
+            );
+        }
+    }
     tensors.sort_by_key(|tensor| tensor["name"].to_string());
     let config = &checkpoint.config;
     let (bits, embedding) = match format {

@@ -20,6 +20,8 @@ use crate::error::TrainError;
 /// Folder of a checkpoint.
 const FOLDER: &str = "catalogues";
 const TENSOR: &str = "embeddings";
+/// To be raised when the same weights come to other vectors.
+const VERSION: u8 = 1;
 
 /// One unit vector a tool.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +62,7 @@ impl Catalogue {
 
 fn path(checkpoint: &Path, precision: Precision, texts: &[Vec<u32>]) -> PathBuf {
     let mut hash = Sha256::new();
+    hash.update([VERSION]);
     hash.update(precision.to_string());
     if let Ok(weights) = std::fs::metadata(checkpoint.join(files::WEIGHTS)) {
         hash.update(weights.len().to_le_bytes());

@@ -32,6 +32,8 @@ pub struct Progress {
     pub cursor: Option<Cursor>,
     /// Best validation result so far.
     pub best: Option<f64>,
+    /// Validation loss at INT4 of that result.
+    pub best_loss: Option<f64>,
     /// Validations since.
     pub validations_since_best: usize,
     /// Steps skipped because a loss or gradient was not finite.
@@ -59,6 +61,7 @@ impl Progress {
             step: 0,
             cursor: None,
             best: None,
+            best_loss: None,
             validations_since_best: 0,
             skipped_steps: 0,
             skipped_in_a_row: 0,

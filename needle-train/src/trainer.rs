@@ -294,10 +294,10 @@ where
     fn validate(&mut self) -> Result<(), TrainError> {
         let pause = Instant::now();
         let step = self.progress.step;
-        let mut result = None;
+        let (mut result, mut int4_loss) = (None, None);
         let loss = |precision| self.validation.loss(&self.model.valid(), precision, self.recipe);
         if let (Some(f32), Some(int4)) = (loss(Precision::F32), loss(Precision::Int4)) {
-            result = Some(-int4);
+            (result, int4_loss) = (Some(-int4), Some(int4));
             let event = Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 };
             self.tracker.report(&event)?;
         }
@@ -309,12 +309,14 @@ where
             self.tracker.report(&Event::Validation { step, evaluation })?;
         }
         let best = self.progress.best;
-        let improved = result.is_some_and(|result| best.is_none_or(|best| result >= best));
-        // As good again is worth keeping, but not worth going on for.
         let has_risen = result.is_some_and(|result| best.is_none_or(|best| result > best));
+        // As good again, with no higher loss, is worth keeping, but not worth going on for.
+        let is_as_good =
+            result == best && int4_loss.zip(self.progress.best_loss).is_none_or(|(loss, best)| loss <= best);
+        let improved = (has_risen || result.is_some() && is_as_good) && int4_loss.is_none_or(f64::is_finite);
         self.progress.validations_since_best = if has_risen { 0 } else { self.progress.validations_since_best + 1 };
         if improved {
-            self.progress.best = result;
+            (self.progress.best, self.progress.best_loss) = (result, int4_loss);
         }
         self.save(improved)?;
         report::write(std::slice::from_ref(self.run), &self.run.report())?;

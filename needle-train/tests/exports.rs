@@ -39,6 +39,7 @@ fn every_format_comes_with_a_manifest_that_holds_and_a_proof() {
                 (Some(bytes.len() as u64), Some(hash.as_str()))
             );
         }
+        assert!(manifest["tensors"].as_array().unwrap().len() > 40);
         let verified = json(&place, &format!("{format}/verify.json"));
         assert_eq!(
             (verified["max_weight_difference"].as_f64(), verified["same_tokens"].as_u64()),

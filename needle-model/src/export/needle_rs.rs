@@ -1,7 +1,7 @@
 //! INT4 safetensors and `vocab.txt`, as the third-party runtime `needle-infer` 0.3 reads them.
 //!
 //! Its source is the specification. Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte, input row `2p` in the low and
-//! `2p + 1` in the high nibble, `[pairs, out]`, padded to whole groups, with `.scale [groups, out]` in f32. The embedding is
+//! `2p + 1` in the high nibble, `[pairs, out]`, padded to whole groups, with `.scale [groups, out]` in f16. The embedding is
 //! bf16, all else f32; scalars are written as `[1]`, since the runtime cannot parse `[]`. Sizes go into `__metadata__`.
 //! A line of `vocab.txt` is a piece, a tab and its merge score; the line's number is the id.
 
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use half::bf16;
+use half::{bf16, f16};
 use needle_data::Tokenizer;
 use safetensors::tensor::Dtype;
 
@@ -80,7 +80,7 @@ impl<B: Backend> ParamVisitor<B> for Entries {
         let name = artifact_name(&info.name);
         if info.is_attention_matrix() {
             let [inputs, outputs] = [info.shape[0], info.shape[1]];
-            let quantized = quantize(tensor.reshape([inputs, outputs]), Bits::Int4);
+            let quantized = quantize(tensor.reshape([inputs, outputs]), Bits::Int4).with_f16_scales();
             let [groups, _] = quantized.scales.dims();
             let codes: Vec<f32> = quantized.codes.into_data().iter::<f32>().collect();
             let pairs = groups * group_size(inputs) / 2;
@@ -90,10 +90,11 @@ impl<B: Backend> ParamVisitor<B> for Entries {
                 shape: vec![pairs, outputs],
                 bytes: pack(&codes, pairs, outputs),
             });
-            let scales = quantized.scales.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
+            let scales = quantized.scales.into_data();
+            let scales = scales.iter::<f32>().flat_map(|scale| f16::from_f32(scale).to_le_bytes()).collect();
             self.0.push(Entry {
                 name: format!("{name}.scale"),
-                dtype: Dtype::F32,
+                dtype: Dtype::F16,
                 shape: vec![groups, outputs],
                 bytes: scales,
             });

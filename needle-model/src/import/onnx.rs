@@ -1,16 +1,14 @@
 //! The weights of an ONNX artifact of ours, dequantized, to compare with what was exported.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use prost::Message;
 
 use super::{Tensors, assemble};
 use crate::config::SanConfig;
 use crate::error::ModelError;
-use crate::export::onnx::proto::{ModelProto, TensorProto};
-use crate::export::onnx::{DECODER, ENCODER, RETRIEVAL};
+use crate::export::onnx::{DECODER, ENCODER, RETRIEVAL, WEIGHTS, weights_of};
 use crate::int4::GROUP_SIZE;
 use crate::params::{self, EMBEDDING};
 use crate::san::San;
@@ -25,41 +23,22 @@ pub fn read<B: Backend>(
     log_temp: f32,
     device: &B::Device,
 ) -> Result<San<B>, ModelError> {
-    let mut constants: BTreeMap<String, TensorProto> = BTreeMap::new();
-    let mut files: HashMap<String, Vec<u8>> = HashMap::new();
-    for name in [ENCODER, DECODER, RETRIEVAL] {
+    let read = |name: &str| {
         let path = dir.join(name);
+        std::fs::read(&path).map_err(|e| ModelError::io(&path, e))
+    };
+    let weights = read(WEIGHTS)?;
+    let mut constants: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for name in [ENCODER, DECODER, RETRIEVAL] {
         if name == RETRIEVAL && config.contrastive_dim.is_none() {
             continue;
         }
-        let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
-        let model = ModelProto::decode(bytes.as_slice()).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
-        for constant in model.graph.unwrap_or_default().initializer {
-            constants.insert(constant.name.clone(), constant);
-        }
+        let in_file = |e: ModelError| ModelError::bad_file(dir.join(name), e.to_string());
+        let found = weights_of(&read(name)?, &weights).map_err(in_file)?;
+        constants.extend(found.into_iter().map(|constant| (constant.name, constant.bytes)));
     }
     let bad = |reason: String| ModelError::bad_file(dir, reason);
-    let mut bytes_of = |name: &str| -> Result<Vec<u8>, ModelError> {
-        let constant = constants.get(name).ok_or_else(|| bad(format!("the graphs have no {name}")))?;
-        if let Some(bytes) = &constant.raw_data {
-            return Ok(bytes.clone());
-        }
-        let of = |key: &str| constant.external_data.iter().find(|e| e.key == key).map(|e| e.value.clone());
-        let number = |key: &str| of(key).and_then(|value| value.parse::<usize>().ok());
-        let (Some(location), Some(offset), Some(length)) = (of("location"), number("offset"), number("length")) else {
-            return Err(bad(format!("{name} does not say where its data are")));
-        };
-        if location.contains(['/', '\\']) || location.contains("..") {
-            return Err(bad(format!("{name} has its data in {location:?}, outside of the artifact")));
-        }
-        if !files.contains_key(&location) {
-            let path = dir.join(&location);
-            files.insert(location.clone(), std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?);
-        }
-        let end = offset.checked_add(length);
-        let part = end.and_then(|end| files[&location].get(offset..end));
-        part.map(<[u8]>::to_vec).ok_or_else(|| bad(format!("{name} lies beyond the end of {location}")))
-    };
+    let bytes_of = |name: &str| constants.get(name).ok_or_else(|| bad(format!("the graphs have no {name}")));
     let floats = |bytes: &[u8]| -> Vec<f32> {
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     };
@@ -100,7 +79,7 @@ pub fn read<B: Backend>(
                 (0..inputs * outputs).map(|i| value(i % outputs * inputs + i / outputs)).collect()
             }
         } else {
-            floats(&bytes_of(&info.name)?)
+            floats(bytes_of(&info.name)?)
         };
         tensors.insert(info.name.clone(), (info.shape.clone(), values));
     }

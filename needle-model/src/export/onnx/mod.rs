@@ -63,6 +63,36 @@ pub fn artifact<B: Backend>(model: &San<B>, config: &SanConfig) -> Result<Vec<(S
     Ok(files)
 }
 
+/// A constant of a graph.
+pub struct Constant {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Its type, as ONNX numbers them.
+    pub data_type: i32,
+    /// Its contents.
+    pub bytes: Vec<u8>,
+}
+
+/// The constants of the graph in `bytes`; those in the file beside it are in `weights`.
+///
+/// # Errors
+/// If `bytes` are no graph, or a constant lies beyond the end of `weights`.
+pub fn weights_of(bytes: &[u8], weights: &[u8]) -> Result<Vec<Constant>, ModelError> {
+    let bad = |reason: String| ModelError::bad_file("graph", reason);
+    let model = ModelProto::decode(bytes).map_err(|e| bad(e.to_string()))?;
+    let of = |constant: proto::TensorProto| {
+        let number = |key: &str| constant.external_data.iter().find(|e| e.key == key)?.value.parse::<usize>().ok();
+        let part =
+            |(offset, length): (usize, usize)| weights.get(offset..offset.checked_add(length)?).map(<[u8]>::to_vec);
+        let bytes = constant.raw_data.clone().or_else(|| number("offset").zip(number("length")).and_then(part));
+        let bytes = bytes.ok_or_else(|| bad(format!("{} lies beyond the end of {WEIGHTS}", constant.name)))?;
+        Ok(Constant { name: constant.name, shape: constant.dims, data_type: constant.data_type, bytes })
+    };
+    model.graph.unwrap_or_default().initializer.into_iter().map(of).collect()
+}
+
 /// A parameter as the graphs have it.
 enum Param {
     /// Packed codes `[out, in / 32, 16]` and scales `[out, in / 32]`, f16.
