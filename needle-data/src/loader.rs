@@ -145,8 +145,10 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
     fn encode(&mut self, items: &[Item], is_last: bool, used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config) = (self.encoder, &self.config);
         let encoded: Vec<_> = self.pool.install(|| {
-            let pool = (config.other_values.fraction > 0.0).then(|| values_of(items));
-            items.par_iter().map(|item| encode(encoder, config, pool.as_ref(), item)).collect()
+            let parsed: Vec<Parsed> = items.par_iter().map(|item| parse(config, item)).collect();
+            let pool = (config.other_values.fraction > 0.0).then(|| values_of(&parsed));
+            let encode = |(item, parsed)| encode(encoder, config, pool.as_ref(), item, parsed);
+            items.par_iter().zip(parsed).map(encode).collect()
         });
         let mut used = Vec::with_capacity(items.len());
         let mut fatal: Option<(Place, Problem)> = None;
@@ -228,11 +230,35 @@ impl Encoded {
     }
 }
 
-/// The values of all tool calls among `items`.
-fn values_of(items: &[Item]) -> ValuePool {
-    let records: Vec<Record> = items.par_iter().filter_map(|item| item.row.record().ok()).collect();
-    ValuePool::new(records.iter().filter_map(|record| match record {
-        Record::ToolCall(example) => Some(example),
+/// A row as it is before anything is drawn.
+type Parsed = Result<Result<Unencoded, Problem>, DataError>;
+
+enum Unencoded {
+    Record(Record),
+    Row(PackedRow),
+}
+
+fn parse(config: &LoaderConfig, item: &Item) -> Parsed {
+    let Content::Packed(shard, index) = &item.row.content else {
+        return Ok(item.row.record().map(Unencoded::Record));
+    };
+    let mut row = shard.row(*index)?;
+    let Some(size) = config.row_sizes.iter().find(|size| size.holds(row.size)) else {
+        let (size, longest) = (row.size, config.row_sizes[config.row_sizes.len() - 1]);
+        let reason = format!(
+            "rows of {}+{} tokens; the recipe's longest have {}+{}",
+            size.enc, size.dec, longest.enc, longest.dec
+        );
+        return Err(DataError::Packed { path: item.row.place.file.clone(), reason });
+    };
+    row.size = *size;
+    Ok(Ok(Unencoded::Row(row)))
+}
+
+/// The values of all tool calls among `rows`.
+fn values_of(rows: &[Parsed]) -> ValuePool {
+    ValuePool::new(rows.iter().filter_map(|row| match row {
+        Ok(Ok(Unencoded::Record(Record::ToolCall(example)))) => Some(example),
         _ => None,
     }))
 }
@@ -243,22 +269,11 @@ fn encode(
     config: &LoaderConfig,
     pool: Option<&ValuePool>,
     item: &Item,
+    parsed: Parsed,
 ) -> Result<Result<Encoded, Problem>, DataError> {
-    if let Content::Packed(shard, index) = &item.row.content {
-        let mut row = shard.row(*index)?;
-        let Some(size) = config.row_sizes.iter().find(|size| size.holds(row.size)) else {
-            let (size, longest) = (row.size, config.row_sizes[config.row_sizes.len() - 1]);
-            let reason = format!(
-                "rows of {}+{} tokens; the recipe's longest have {}+{}",
-                size.enc, size.dec, longest.enc, longest.dec
-            );
-            return Err(DataError::Packed { path: item.row.place.file.clone(), reason });
-        };
-        row.size = *size;
-        return Ok(Ok(Encoded::Row(row)));
-    }
-    let record = match item.row.record() {
-        Ok(record) => record,
+    let record = match parsed? {
+        Ok(Unencoded::Record(record)) => record,
+        Ok(Unencoded::Row(row)) => return Ok(Ok(Encoded::Row(row))),
         Err(problem) => return Ok(Err(problem)),
     };
     Ok(match record {

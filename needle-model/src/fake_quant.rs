@@ -64,12 +64,11 @@ pub fn fake_quantize<B: Backend>(model: San<B>, bits: Bits, quantizes: impl Fn(&
     params::map(model, &mut FakeQuantize { bits, has_f16_scales: false, quantizes })
 }
 
-/// Rounds the embedding to bf16.
-struct RoundEmbedding;
+struct RoundToBf16<F>(F);
 
-impl<B: Backend> ParamMapper<B> for RoundEmbedding {
+impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for RoundToBf16<F> {
     fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
-        if info.name != EMBEDDING {
+        if !(self.0)(&info) {
             return tensor;
         }
         let (device, shape) = (tensor.device(), tensor.shape());
@@ -81,6 +80,11 @@ impl<B: Backend> ParamMapper<B> for RoundEmbedding {
     }
 }
 
+/// `model` with the parameters that `rounds` chooses rounded to bf16.
+pub fn round_to_bf16<B: Backend>(model: San<B>, rounds: impl Fn(&ParamInfo) -> bool) -> San<B> {
+    params::map(model, &mut RoundToBf16(rounds))
+}
+
 /// `model` with what its stored codes and scales stand for.
 fn as_stored<B: Backend>(model: San<B>, quantizes: impl Fn(&ParamInfo) -> bool) -> San<B> {
     params::map(model, &mut FakeQuantize { bits: Bits::Int4, has_f16_scales: true, quantizes })
@@ -90,7 +94,7 @@ fn as_stored<B: Backend>(model: San<B>, quantizes: impl Fn(&ParamInfo) -> bool) 
 pub fn at_precision<B: Backend>(model: San<B>, precision: Precision) -> San<B> {
     match precision {
         Precision::F32 => model,
-        Precision::Int4 => params::map(as_stored(model, ParamInfo::is_attention_matrix), &mut RoundEmbedding),
+        Precision::Int4 => round_to_bf16(as_stored(model, ParamInfo::is_attention_matrix), |p| p.name == EMBEDDING),
         Precision::Int4Embedding => as_stored(model, |p| p.is_attention_matrix() || p.name == EMBEDDING),
     }
 }

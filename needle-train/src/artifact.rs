@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::{ElementConversion, Tensor, TensorData};
+use burn::tensor::ElementConversion;
 use needle_data::synth::{Generator, SynthConfig};
+use needle_data::tokenizer::hex;
 use needle_data::{Encoder, file};
 use needle_model::checkpoint::{self, Checkpoint};
 use needle_model::export::hf::{self, Float};
 use needle_model::export::verify::{Verified, verify};
 use needle_model::export::{needle_rs, onnx};
-use needle_model::fake_quant::{Precision, at_precision};
+use needle_model::fake_quant::{Precision, at_precision, round_to_bf16};
 use needle_model::import;
 use needle_model::int4::GROUP_SIZE;
-use needle_model::params::{self, ParamInfo, ParamMapper};
 use needle_model::{ModelError, San, directory};
 use safetensors::tensor::SafeTensors;
 use serde::Serialize;
@@ -24,6 +24,7 @@ use crate::device::{Device, Inference};
 use crate::error::TrainError;
 use crate::eval::confidence;
 use crate::needle::limits;
+use crate::state;
 
 /// Prompts that an artifact is verified on.
 const VERIFIED_PROMPTS: usize = 64;
@@ -156,7 +157,7 @@ fn prove(
         Format::Hf(_) => Checkpoint::<Inference>::load(dir, device)?.model,
     };
     let ours = match format {
-        Format::Hf(Float::Bf16) => round_to_bf16(ours),
+        Format::Hf(Float::Bf16) => round_to_bf16(ours, |_| true),
         _ => ours,
     };
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
@@ -165,26 +166,13 @@ fn prove(
     Ok(verify(&ours, &read, &prompts)?)
 }
 
-fn round_to_bf16(model: San<Inference>) -> San<Inference> {
-    struct Round;
-    impl ParamMapper<Inference> for Round {
-        fn map<const D: usize>(&mut self, _: ParamInfo, tensor: Tensor<Inference, D>) -> Tensor<Inference, D> {
-            let (shape, device) = (tensor.shape(), tensor.device());
-            let round = |x: f32| half::bf16::from_f32(x).to_f32();
-            let values: Vec<f32> = tensor.into_data().iter::<f32>().map(round).collect();
-            Tensor::from_data(TensorData::new(values, shape), &device)
-        }
-    }
-    params::map(model, &mut Round)
-}
-
 fn manifest(
     source: &Path,
     checkpoint: &Checkpoint<Inference>,
     format: Format,
     files: &[(String, Vec<u8>)],
 ) -> Result<Value, TrainError> {
-    let sha256 = |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let sha256 = |bytes: &[u8]| hex(&Sha256::digest(bytes));
     let mut tensors = Vec::new();
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
         let file = SafeTensors::deserialize(bytes).map_err(|e| ModelError::bad_file(name, e.to_string()))?;
@@ -212,7 +200,7 @@ fn manifest(
     };
     // What training left beside the weights, where it did.
     let state: Option<Value> =
-        std::fs::read(source.join("trainer/state.json")).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        std::fs::read(source.join(state::STATE)).ok().and_then(|b| serde_json::from_slice(&b).ok());
     let of_state = |key: &str| state.as_ref().map_or(Value::Null, |state| state[key].clone());
     Ok(json!({
         "format": format.name(),

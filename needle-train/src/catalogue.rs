@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use burn::tensor::{Tensor, TensorData};
 use needle_data::file;
+use needle_data::tokenizer::hex;
 use needle_model::Precision;
 use needle_model::checkpoint::files;
 use needle_model::tensor_file::{self, Entry, f32_values};
@@ -73,7 +74,7 @@ fn path(checkpoint: &Path, precision: Precision, texts: &[Vec<u32>]) -> PathBuf 
         hash.update((text.len() as u64).to_le_bytes());
         text.iter().for_each(|id| hash.update(id.to_le_bytes()));
     }
-    let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name = hex(&hash.finalize()[..16]);
     checkpoint.join(FOLDER).join(format!("{name}.safetensors"))
 }
 

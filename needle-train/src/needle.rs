@@ -124,7 +124,7 @@ impl Needle {
             config: checkpoint.config,
             model: at_precision(checkpoint.model, precision),
             constrainer: Constrainer::new(&checkpoint.tokenizer)?,
-            confidence: load_confidence(dir)?,
+            confidence: Confidence::load(dir)?,
             tokenizer: checkpoint.tokenizer,
             options: CallOptions::default(),
         })
@@ -316,17 +316,4 @@ pub fn limits(config: &SanConfig) -> EncodeConfig {
         // The original's limit.
         max_tool_tokens: config.max_enc_len.min(256),
     }
-}
-
-/// The calibration in the checkpoint `dir`, if it has one.
-///
-/// # Errors
-/// If it has one that cannot be read.
-pub fn load_confidence(dir: &Path) -> Result<Option<Confidence>, TrainError> {
-    let path = dir.join(confidence::FILE);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
-    Ok(Some(Confidence::from_json(&text).map_err(|reason| ModelError::bad_file(&path, reason))?))
 }

@@ -7,8 +7,8 @@ use needle_data::stream::Sources;
 use needle_data::synth::{Generator, Part, SynthConfig};
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
+use needle_model::directory;
 use needle_model::export::needle_rs;
-use needle_model::{San, SanConfig, directory};
 
 use crate::device::{Device, Inference, Training};
 use crate::error::TrainError;
@@ -115,9 +115,7 @@ pub fn run(
     let run = RunDir::new(out.join("run"));
     let texts: Vec<String> = data.train.iter().take(TOKENIZER_EXAMPLES).flat_map(Encoder::texts).collect();
     let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
-    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
-    let model = San::<Training>::new(&config, recipe.seed, device)?;
-    let start = Start { config, model, tokenizer };
+    let start = Start::<Training>::new(tokenizer, recipe, device)?;
     let held_out: Vec<Record> = data.held_out.into_iter().map(Record::ToolCall).collect();
     let outcome = trainer::train(start, recipe, &Sources::memory(data.train), &held_out, &run, options)?;
 

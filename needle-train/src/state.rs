@@ -17,7 +17,8 @@ use crate::error::TrainError;
 use crate::optim::Optimizer;
 use crate::recipe::Recipe;
 
-const STATE: &str = "trainer/state.json";
+/// The file of a checkpoint that holds [`Progress`].
+pub const STATE: &str = "trainer/state.json";
 const OPTIMIZER: &str = "trainer/optimizer.safetensors";
 
 /// The part of the state that is not tensors.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use needle_model::params::{self, EMBEDDING, ParamInfo, ParamMapper};
+use needle_model::import::needle_pkl::original_name;
+use needle_model::params::{self, ParamInfo, ParamMapper};
 use needle_model::{San, SanConfig};
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -99,35 +100,6 @@ pub fn golden_config() -> SanConfig {
         max_enc_len: 64,
         max_dec_len: 64,
     }
-}
-
-/// Where the original keeps a parameter of ours: the path in its tree, and the layer in a stacked tensor.
-pub fn original_name(name: &str) -> (String, Option<usize>) {
-    let fixed = match name {
-        EMBEDDING => "embedding/embedding",
-        "model.encoder.final_norm.weight" => "encoder/final_norm/scale",
-        "model.decoder.norm.weight" => "decoder/ZCRMSNorm_0/scale",
-        "retrieval_head.hidden.weight" => "contrastive_hidden/kernel",
-        "retrieval_head.hidden.bias" => "contrastive_hidden/bias",
-        "retrieval_head.proj.weight" => "contrastive_proj/kernel",
-        "retrieval_head.log_temp" => "log_temp",
-        _ => "",
-    };
-    if !fixed.is_empty() {
-        return (fixed.to_owned(), None);
-    }
-    let rest = name.strip_prefix("model.").expect("a layer's parameter");
-    let (side, rest) = rest.split_once(".layers.").expect("a layer's parameter");
-    let (layer, rest) = rest.split_once('.').expect("a layer's parameter");
-    let block = if side == "encoder" { "EncoderBlock_0" } else { "DecoderBlock_0" };
-    let rest = rest
-        .replace("encoder_attn_layer_norm.weight", "ZCRMSNorm_1/scale")
-        .replace("input_layernorm.weight", "ZCRMSNorm_0/scale")
-        .replace("encoder_attn.", "cross_attn.")
-        .replace("_norm.weight", "_norm/scale")
-        .replace("_proj.weight", "_proj/kernel")
-        .replace('.', "/");
-    (format!("{side}/layers/{block}/{rest}"), layer.parse().ok())
 }
 
 /// The values of our parameter `info` in `golden`, under `prefix`.

@@ -272,7 +272,7 @@ impl Tokenizer {
 }
 
 /// A hash as it is written.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -26,6 +26,13 @@ use crate::san::San;
 /// Values and shape of each tensor, by our names, shapes as in memory.
 pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
+/// Whether a tensor of that name, by any of the usual names, is part of a feed-forward layer.
+pub fn is_feed_forward(name: &str) -> bool {
+    let parts =
+        ["FeedForward", "feed_forward", "ffn", "mlp", "gate_up", "gate_proj", "up_proj", "down_proj", "fc1", "fc2"];
+    parts.iter().any(|part| name.contains(part))
+}
+
 /// A model of `config` with `tensors`, all of them and no others.
 pub(crate) fn assemble<B: Backend>(
     config: &SanConfig,

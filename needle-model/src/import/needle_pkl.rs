@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 
 use super::pickle::{self, Array, Leaves, Scalar};
-use super::{Tensors, assemble};
+use super::{Tensors, assemble, is_feed_forward};
 use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, EMBEDDING};
@@ -45,12 +45,6 @@ pub fn read<B: Backend>(bytes: &[u8], path: &Path, device: &B::Device) -> Result
         tensors.insert(name, (array.shape, array.values));
     }
     Ok((config.clone(), assemble(&config, tensors, path, device)?))
-}
-
-fn is_feed_forward(name: &str) -> bool {
-    ["FeedForward", "feed_forward", "ffn", "mlp", "gate_up", "up_proj", "down_proj"]
-        .iter()
-        .any(|part| name.contains(part))
 }
 
 fn config(leaves: &Leaves) -> Result<SanConfig, String> {

@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{Global, PrecisionArg, limits, load, print, print_json};
 use crate::eval::bfcl::is_acceptable;
 use crate::eval::breakdown::Breakdown;
+use crate::eval::confidence::{self, Confidence};
 use crate::eval::predict::Prediction;
-use crate::eval::{Evaluation, calibrate, confidence, evaluate, is_exact, table};
-use crate::needle::load_confidence;
+use crate::eval::{Evaluation, calibrate, evaluate, is_exact, table};
 use crate::recipe::EvalConfig;
 
 /// Measure a checkpoint on examples: every metric of the one scorer, by tool, by number of calls, and the worst answers
@@ -156,7 +156,7 @@ impl EvalArgs {
 
     fn measure(&self, path: &Path, questions: &Questions, global: &Global) -> anyhow::Result<Measured> {
         let checkpoint = load(path, global)?;
-        let confidence = load_confidence(path)?;
+        let confidence = Confidence::load(path)?;
         let examples = &questions.examples;
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
         let config = self.config(checkpoint.config.max_dec_len);
@@ -187,8 +187,8 @@ impl EvalArgs {
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
         let config = self.config(checkpoint.config.max_dec_len);
         let fitted = calibrate(&checkpoint.model, &encoder, examples, self.precision.into(), &config)?;
+        fitted.save(&self.checkpoint)?;
         let path = self.checkpoint.join(confidence::FILE);
-        file::write_atomically(&path, fitted.to_json()?.as_bytes())?;
         tracing::info!("confidence fitted on {} examples: {}", examples.len(), path.display());
         Ok(())
     }

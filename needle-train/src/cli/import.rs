@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use needle_data::Tokenizer;
 use needle_model::checkpoint::{Checkpoint, files, load_config, weights_from_bytes};
-use needle_model::import::{needle_pkl, needle_rs};
+use needle_model::import::{is_feed_forward, needle_pkl, needle_rs};
 use needle_model::{ModelError, directory, export};
 
 use super::tokenizer::load_tokenizer;
@@ -82,10 +82,4 @@ impl ImportArgs {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn is_feed_forward(name: &str) -> bool {
-    ["mlp", "ffn", "feed_forward", "gate_proj", "up_proj", "down_proj", "fc1", "fc2"]
-        .iter()
-        .any(|part| name.contains(part))
 }

@@ -9,8 +9,6 @@ use needle_data::source::{load_examples, load_records};
 use needle_data::split::split_by_tool;
 use needle_data::stream::Sources;
 use needle_data::{DataError, Tokenizer};
-use needle_model::checkpoint::Checkpoint;
-use needle_model::{San, SanConfig};
 
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
@@ -124,17 +122,7 @@ impl TrainArgs {
     fn start(&self, recipe: &Recipe, data: &Sources, run: &RunDir, device: &Device) -> anyhow::Result<Start<Training>> {
         let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
         if let Some(base) = existing.or(self.base.clone()) {
-            let Checkpoint { mut config, mut model, tokenizer } = Checkpoint::<Training>::load(&base, device)?;
-            tracing::info!("starting from {}", base.display());
-            if model.retrieval_head.is_some() {
-                tracing::info!("retrieval head: the one of {}", base.display());
-            } else if recipe.loss.contrastive_weight > 0.0 {
-                // The preset's width; the base has none of its own.
-                config.contrastive_dim = SanConfig::preset(&recipe.model)?.contrastive_dim;
-                model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
-                tracing::info!("retrieval head: a new one, {} has none", base.display());
-            }
-            return Ok(Start { config, model, tokenizer });
+            return Ok(Start::from_checkpoint(&base, recipe, device)?);
         }
         let tokenizer: Tokenizer = match &self.tokenizer {
             Some(path) => load_tokenizer(path)?,
@@ -144,9 +132,7 @@ impl TrainArgs {
                 Tokenizer::train_from(&recipe.tokenizer, texts(data.rows(), recipe.data.on_bad_row))?.0
             }
         };
-        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
-        let model = San::new(&config, recipe.seed, device)?;
-        Ok(Start { config, model, tokenizer })
+        Ok(Start::new(tokenizer, recipe, device)?)
     }
 }
 

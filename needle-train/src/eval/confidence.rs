@@ -10,7 +10,10 @@
 //! examples moves them little and thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al.,
 //! arXiv:1706.04599).
 
-use needle_data::{Call, TokenClass};
+use std::path::Path;
+
+use needle_data::{Call, TokenClass, file};
+use needle_model::ModelError;
 use needle_model::generate::Generated;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +151,29 @@ impl Confidence {
         let x = scaled(features);
         let score: f64 = self.bias + self.weights.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         1.0 / (1.0 + (-score).exp())
+    }
+
+    /// The calibration in the checkpoint `dir`, if it has one.
+    ///
+    /// # Errors
+    /// If it has one that cannot be read.
+    pub fn load(dir: &Path) -> Result<Option<Self>, ModelError> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
+        Ok(Some(Self::from_json(&text).map_err(|reason| ModelError::bad_file(&path, reason))?))
+    }
+
+    /// Puts it into the checkpoint `dir`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), ModelError> {
+        let path = dir.join(FILE);
+        let json = self.to_json().map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
+        Ok(file::write_atomically(&path, json.as_bytes())?)
     }
 
     /// Reads the file's contents.

@@ -56,9 +56,19 @@ pub struct Calibration {
     pub risk_coverage: Vec<RiskAtCoverage>,
 }
 
-/// The questions of examples.
-pub fn questions(examples: &[Example]) -> Vec<Question<'_>> {
-    examples.iter().map(|example| Question { query: &example.query, tools: &example.tools }).collect()
+/// The answers of `model`, which is at its precision already, to `examples`.
+fn answers<B: FusedOps>(
+    model: &San<B>,
+    encoder: &Encoder<'_>,
+    examples: &[Example],
+    config: &EvalConfig,
+    confidence: Option<&Confidence>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Prediction>, ModelError> {
+    let constrainer = config.constrained.then(|| Constrainer::new(encoder.tokenizer())).transpose()?;
+    let questions: Vec<Question<'_>> =
+        examples.iter().map(|example| Question { query: &example.query, tools: &example.tools }).collect();
+    Answerer { model, encoder, constrainer: constrainer.as_ref(), confidence, config }.answer(&questions, progress)
 }
 
 /// Evaluates `model` on `examples` at `precision`; also gives the predictions, in order.
@@ -75,10 +85,8 @@ pub fn evaluate<B: FusedOps>(
     progress: &mut dyn FnMut(usize),
 ) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
     let model = at_precision(model.clone(), precision);
-    let constrainer = config.constrained.then(|| Constrainer::new(encoder.tokenizer())).transpose()?;
-    let answerer = Answerer { model: &model, encoder, constrainer: constrainer.as_ref(), confidence, config };
     let start = Instant::now();
-    let predictions = answerer.answer(&questions(examples), progress)?;
+    let predictions = answers(&model, encoder, examples, config, confidence, progress)?;
     let seconds = start.elapsed().as_secs_f64();
     let mut all = Scorer::default();
     let mut by_offered: BTreeMap<usize, Scorer> = BTreeMap::new();
@@ -126,9 +134,9 @@ pub fn calibrate<B: FusedOps>(
     config: &EvalConfig,
 ) -> Result<Confidence, ModelError> {
     let model = at_precision(model.clone(), precision);
-    let constrainer = config.constrained.then(|| Constrainer::new(encoder.tokenizer())).transpose()?;
-    let answerer = Answerer { model: &model, encoder, constrainer: constrainer.as_ref(), confidence: None, config };
-    let predictions = answerer.answer_with_features(&questions(examples), &mut |_| {})?;
+    // Whatever the confidence, its features are computed.
+    let any = Confidence::default();
+    let predictions = answers(&model, encoder, examples, config, Some(&any), &mut |_| {})?;
     let judged = examples.iter().zip(&predictions).map(|(example, p)| (p.features, is_exact(example, p)));
     Ok(Confidence::fit(&judged.collect::<Vec<_>>()))
 }

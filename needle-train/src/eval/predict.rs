@@ -202,17 +202,4 @@ impl<B: FusedOps> Answerer<'_, B> {
         };
         (0..questions.len()).map(of_one).collect()
     }
-
-    /// Answers to `questions` with complete features, to fit a confidence on.
-    ///
-    /// # Errors
-    /// As [`Answerer::answer`].
-    pub fn answer_with_features(
-        &self,
-        questions: &[Question<'_>],
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Prediction>, ModelError> {
-        let confidence = Confidence::default();
-        Answerer { confidence: Some(&confidence), ..*self }.answer(questions, progress)
-    }
 }

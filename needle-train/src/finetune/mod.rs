@@ -14,9 +14,9 @@ use needle_data::record::Record;
 use needle_data::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
+use needle_model::SanConfig;
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
-use needle_model::{San, SanConfig};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
 pub use parts::Parts;
@@ -24,8 +24,9 @@ use parts::write_examples;
 
 use crate::device::{Device, Inference, Training};
 use crate::error::TrainError;
+use crate::eval::confidence::Confidence;
 use crate::eval::predict::Prediction;
-use crate::eval::{Evaluation, calibrate, confidence, evaluate};
+use crate::eval::{Evaluation, calibrate, evaluate};
 use crate::needle::limits;
 use crate::optim::{LearningRates, Optimizer, clip_global_norm};
 use crate::recipe::{EvalConfig, OneOrMore, Recipe};
@@ -111,11 +112,9 @@ pub fn run(
     let mut sources = vec![SourceConfig { paths: vec![split.join("train.jsonl")], weight: 1.0 }];
     let start = match base {
         Base::Checkpoint(path) => {
-            let mut start = load_start(path, &recipe, device)?;
-            if options.resume && run.last().exists() {
-                start = load_start(&run.last(), &recipe, device)?;
-            }
-            start
+            let last = run.last();
+            let goes_on = options.resume && last.exists();
+            Start::from_checkpoint(if goes_on { &last } else { path }, &recipe, device)?
         }
         Base::Scratch => {
             let path = split.join("generated.jsonl");
@@ -177,17 +176,6 @@ pub fn run(
     Ok(Finetuned { comparison, stopped_at: None })
 }
 
-/// The base, with a retrieval head if it lacks one.
-fn load_start(path: &Path, recipe: &Recipe, device: &Device) -> Result<Start<Training>, TrainError> {
-    let Checkpoint { mut config, mut model, tokenizer } = Checkpoint::<Training>::load(path, device)?;
-    if model.retrieval_head.is_none() && recipe.loss.contrastive_weight > 0.0 {
-        config.contrastive_dim = SanConfig::preset(&recipe.model)?.contrastive_dim;
-        model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
-        tracing::info!("retrieval head: a new one, {} has none", path.display());
-    }
-    Ok(Start { config, model, tokenizer })
-}
-
 fn new_start(
     own: &[Example],
     generated: &[Example],
@@ -199,9 +187,7 @@ fn new_start(
     let vocab_size = recipe.tokenizer.vocab_size.min(preset.vocab_size);
     let tokenizer = needle_data::tokenizer::TokenizerConfig { vocab_size, ..recipe.tokenizer.clone() };
     let tokenizer = Tokenizer::train(&tokenizer, texts)?;
-    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..preset };
-    let model = San::new(&config, recipe.seed, device)?;
-    Ok(Start { config, model, tokenizer })
+    Start::new(tokenizer, recipe, device)
 }
 
 /// The recipe with rows that hold the examples and steps that meet them often enough, where the user has not set them.
@@ -312,7 +298,7 @@ fn measure(
 ) -> Result<(Evaluation, Vec<Prediction>), TrainError> {
     let checkpoint = Checkpoint::<Inference>::load(path, device)?;
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-    let confidence = crate::needle::load_confidence(path)?;
+    let confidence = Confidence::load(path)?;
     let config = as_shipped(config);
     Ok(evaluate(&checkpoint.model, &encoder, examples, Precision::Int4, &config, confidence.as_ref(), &mut |_| {})?)
 }
@@ -326,7 +312,5 @@ fn keep_confidence(path: &Path, examples: &[Example], config: &EvalConfig, devic
     let checkpoint = Checkpoint::<Inference>::load(path, device)?;
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
     let fitted = calibrate(&checkpoint.model, &encoder, examples, Precision::Int4, &as_shipped(config))?;
-    let path = path.join(confidence::FILE);
-    let json = fitted.to_json().map_err(|e| DataError::io(&path, e.into()))?;
-    Ok(file::write_atomically(&path, json.as_bytes())?)
+    Ok(fitted.save(path)?)
 }
