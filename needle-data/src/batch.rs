@@ -1,8 +1,10 @@
 //! Rows of ids as plain arrays.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
-use crate::encode::{EncodedExample, RetrievalPair};
+use crate::encode::{EncodedExample, PairKey};
 use crate::tokenizer::Tokenizer;
 
 /// What one training step reads. All arrays are row-major; 0 is padding in ids and segments alike.
@@ -26,7 +28,7 @@ pub struct Batch {
     pub dec_segments: Vec<i32>,
     /// [`crate::TokenClass`] of each target as a number, `[rows, dec_len]`.
     pub dec_classes: Vec<u8>,
-    /// Queries and tools for the contrastive loss; none if fewer than two different tools are called.
+    /// Queries and tools for the contrastive loss; none if no tool is called.
     pub retrieval: Option<RetrievalBatch>,
     /// Examples in the batch.
     pub num_examples: usize,
@@ -45,6 +47,8 @@ pub struct RetrievalBatch {
     pub tool_len: usize,
     /// Tools alone, `[pairs, tool_len]`.
     pub tool_ids: Vec<i32>,
+    /// What each pair must not share with another.
+    pub keys: Vec<PairKey>,
 }
 
 impl Batch {
@@ -79,25 +83,37 @@ impl Batch {
     /// The rows in up to `parts` batches of like size, without retrieval pairs.
     pub fn split(&self, parts: usize) -> Vec<Self> {
         let rows = self.rows.div_ceil(parts.max(1)).max(1);
-        let part = |start: usize| {
-            let rows = rows.min(self.rows - start);
-            let columns = |values: &[i32], len: usize| values[start * len..(start + rows) * len].to_vec();
-            let (enc_len, dec_len) = (self.enc_len, self.dec_len);
-            Self {
-                rows,
-                enc_len,
-                dec_len,
-                enc_ids: columns(&self.enc_ids, enc_len),
-                enc_segments: columns(&self.enc_segments, enc_len),
-                dec_input: columns(&self.dec_input, dec_len),
-                dec_target: columns(&self.dec_target, dec_len),
-                dec_segments: columns(&self.dec_segments, dec_len),
-                dec_classes: self.dec_classes[start * dec_len..(start + rows) * dec_len].to_vec(),
-                retrieval: None,
-                num_examples: 0,
-            }
-        };
-        (0..self.rows).step_by(rows).map(part).collect()
+        (0..self.rows).step_by(rows).map(|start| self.rows_in(start..(start + rows).min(self.rows))).collect()
+    }
+
+    /// The `index`-th of `count` parts of like size, retrieval pairs included. The parts together are the whole; some are empty
+    /// where there are fewer rows.
+    pub fn part(&self, index: usize, count: usize) -> Self {
+        let range = |length: usize| index * length / count..(index + 1) * length / count;
+        Self {
+            retrieval: self.retrieval.as_ref().map(|pairs| pairs.select(range(pairs.pairs))),
+            // Where examples begin and end is not kept; the first part counts them all.
+            num_examples: if index == 0 { self.num_examples } else { 0 },
+            ..self.rows_in(range(self.rows))
+        }
+    }
+
+    fn rows_in(&self, rows: Range<usize>) -> Self {
+        let columns = |values: &[i32], len: usize| values[rows.start * len..rows.end * len].to_vec();
+        let (enc_len, dec_len) = (self.enc_len, self.dec_len);
+        Self {
+            rows: rows.len(),
+            enc_len,
+            dec_len,
+            enc_ids: columns(&self.enc_ids, enc_len),
+            enc_segments: columns(&self.enc_segments, enc_len),
+            dec_input: columns(&self.dec_input, dec_len),
+            dec_target: columns(&self.dec_target, dec_len),
+            dec_segments: columns(&self.dec_segments, dec_len),
+            dec_classes: self.dec_classes[rows.start * dec_len..rows.end * dec_len].to_vec(),
+            retrieval: None,
+            num_examples: 0,
+        }
     }
 
     /// What the encoder reads of each row, as text, for people.
@@ -118,24 +134,42 @@ impl Batch {
 }
 
 impl RetrievalBatch {
-    fn of<'a>(examples: impl Iterator<Item = &'a EncodedExample>, max_pairs: usize) -> Option<Self> {
-        let mut pairs: Vec<(&[u32], &RetrievalPair)> = Vec::new();
-        for example in examples {
-            let Some(pair) = &example.retrieval else { continue };
-            let is_same = |other: &RetrievalPair| {
-                other.name_key == pair.name_key || other.content_key.is_some() && other.content_key == pair.content_key
-            };
-            if pairs.len() < max_pairs && !pairs.iter().any(|(_, other)| is_same(other)) {
-                pairs.push((&example.enc_ids[..pair.query_len], pair));
-            }
-        }
-        if pairs.len() < 2 {
+    fn of<'a>(examples: impl Iterator<Item = &'a EncodedExample> + Clone, max_pairs: usize) -> Option<Self> {
+        let with_pair = || examples.clone().filter_map(|e| Some((e, e.retrieval.as_ref()?)));
+        let keys: Vec<PairKey> = with_pair().map(|(_, pair)| pair.key).collect();
+        let chosen = different(&keys, max_pairs);
+        if chosen.is_empty() {
             return None;
         }
-        let (query_ids, query_len) = pad_rows(pairs.iter().map(|(query, _)| *query));
-        let (tool_ids, tool_len) = pad_rows(pairs.iter().map(|(_, pair)| pair.tool_ids.as_slice()));
-        Some(Self { pairs: pairs.len(), query_len, query_ids, tool_len, tool_ids })
+        let pairs = || with_pair().enumerate().filter(|(i, _)| chosen.binary_search(i).is_ok()).map(|(_, pair)| pair);
+        let (query_ids, query_len) = pad_rows(pairs().map(|(example, pair)| &example.enc_ids[..pair.query_len]));
+        let (tool_ids, tool_len) = pad_rows(pairs().map(|(_, pair)| pair.tool_ids.as_slice()));
+        let keys = chosen.iter().map(|&i| keys[i]).collect();
+        Some(Self { pairs: chosen.len(), query_len, query_ids, tool_len, tool_ids, keys })
     }
+
+    /// The pairs with the given indices.
+    pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Self {
+        let mut selected = Self { query_len: self.query_len, tool_len: self.tool_len, ..Self::default() };
+        for i in indices {
+            selected.pairs += 1;
+            selected.query_ids.extend(&self.query_ids[i * self.query_len..(i + 1) * self.query_len]);
+            selected.tool_ids.extend(&self.tool_ids[i * self.tool_len..(i + 1) * self.tool_len]);
+            selected.keys.push(self.keys[i]);
+        }
+        selected
+    }
+}
+
+/// Indices, ascending, of up to `most` pairs of which no two call the same tool: the first of each.
+pub fn different(keys: &[PairKey], most: usize) -> Vec<usize> {
+    let mut chosen: Vec<usize> = Vec::new();
+    for (index, key) in keys.iter().enumerate() {
+        if chosen.len() < most && !chosen.iter().any(|&other| keys[other].is_same(key)) {
+            chosen.push(index);
+        }
+    }
+    chosen
 }
 
 /// Rows of different lengths as one array, `[rows, longest]`, and the longest length.
@@ -211,6 +245,9 @@ mod tests {
         assert_eq!(parts.iter().flat_map(|p| p.enc_ids.clone()).collect::<Vec<_>>(), batch.enc_ids);
         assert_eq!(parts.iter().map(Batch::num_targets).sum::<usize>(), batch.num_targets());
         assert_eq!(batch.split(99).len(), 5);
+        let parts: Vec<Batch> = (0..3).map(|i| batch.part(i, 3)).collect();
+        assert_eq!(parts.iter().flat_map(|p| p.enc_ids.clone()).collect::<Vec<_>>(), batch.enc_ids);
+        assert_eq!((0..7).map(|i| batch.part(i, 7).rows).sum::<usize>(), 5, "some are empty");
     }
 
     #[test]
@@ -221,7 +258,7 @@ mod tests {
         let encoded: Vec<_> = examples.iter().map(|e| encoder.encode(e, None).unwrap()).collect();
         let rows: Vec<Vec<&EncodedExample>> = encoded.chunks(3).map(|c| c.iter().collect()).collect();
         let batch = Batch::from_rows(&rows, 64);
-        let retrieval = batch.retrieval.unwrap();
+        let retrieval = batch.retrieval.clone().unwrap();
         let description_of = |row: &[i32]| {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
             let tool: serde_json::Value = serde_json::from_str(&tokenizer.decode(&ids)).unwrap();
@@ -230,6 +267,7 @@ mod tests {
         let different: std::collections::HashSet<String> =
             retrieval.tool_ids.chunks(retrieval.tool_len).map(description_of).collect();
         assert_eq!(different.len(), retrieval.pairs, "not even under another name");
-        assert!(Batch::from_rows(&rows[..1], 1).retrieval.is_none(), "one pair has no negatives");
+        let parts: Vec<RetrievalBatch> = (0..3).filter_map(|i| batch.part(i, 3).retrieval).collect();
+        assert_eq!(parts.iter().flat_map(|p| p.tool_ids.clone()).collect::<Vec<_>>(), retrieval.tool_ids);
     }
 }

@@ -106,13 +106,27 @@ impl EncodedExample {
     }
 }
 
-/// A query and the tool that it calls, each alone. Pairs that share a key are never each other's negatives.
+/// What tells a pair's tool from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairKey {
+    /// Hash of the called tool's name.
+    pub name: u64,
+    /// Hash of what the tool does and takes, under whatever name; none if it does not say what it does.
+    pub content: Option<NonZeroU64>,
+}
+
+impl PairKey {
+    /// Whether two pairs call the same tool, and so are never each other's negatives.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name || self.content.is_some() && self.content == other.content
+    }
+}
+
+/// A query and the tool that it calls, each alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrievalPair {
-    /// Hash of the called tool's name.
-    pub name_key: u64,
-    /// Hash of what the tool does and takes, under whatever name; none if it does not say what it does.
-    pub content_key: Option<NonZeroU64>,
+    /// What tells its tool from others.
+    pub key: PairKey,
     /// The query is so many first ids of the encoder's.
     pub query_len: usize,
     /// The called tool's compact JSON.
@@ -159,8 +173,10 @@ impl<'a> Encoder<'a> {
         let inner = called.and_then(|tool| names.to_inner(&tool.name));
         let json = inner.and_then(|name| tools.iter().find(|tool| tool["name"] == name));
         let retrieval = called.zip(json).map(|(tool, json)| RetrievalPair {
-            name_key: key(&tool.name).get(),
-            content_key: (!tool.description.is_empty()).then(|| key(&tool.to_json_named("").to_string())),
+            key: PairKey {
+                name: key(&tool.name).get(),
+                content: (!tool.description.is_empty()).then(|| key(&tool.to_json_named("").to_string())),
+            },
             query_len,
             tool_ids: self.tool_ids(&json.to_string()),
         });

@@ -18,7 +18,7 @@
 //! | [`encode`] | example or text -> token ids and token classes |
 //! | [`packed`] | shards of tokenized, packed rows, memory-mapped |
 //! | [`source`] | rows of JSONL, parquet and packed shards, with their place |
-//! | [`stream`] | the order in which rows are met, divided among ranks, resumable |
+//! | [`stream`] | the order in which rows are met, divided into lanes, resumable |
 //! | [`batch`] | rows of ids as plain arrays |
 //! | [`loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`prefetch`] | the next batches, made ready on another thread |

@@ -1,13 +1,14 @@
-//! The order in which rows are met: shard after shard, epoch after epoch, shuffled, divided among ranks, resumable.
+//! The order in which rows are met: shard after shard, epoch after epoch, shuffled, divided into lanes, resumable.
 //!
 //! Each epoch of a source reads its shards in another order, several at a time in turn. Rows are gathered into a *window*
 //! (the shuffle buffer: filled, shuffled, emptied), and a window is a pure function of the seed and of where it starts. So a
 //! [`Cursor`] is a place in each open shard and a number of batches: resuming reads the window again and goes on with the
 //! very next batch, whatever the number of threads.
 //!
-//! Of `world_size` ranks each gets a disjoint part, all together every row: whole shards where there are at least as many
-//! as ranks, else every `world_size`-th row of every shard. A cursor belongs to its rank and `world_size`; another one is
-//! refused.
+//! The rows can be divided into *lanes*, read side by side: each has a disjoint part, all together every row; whole shards
+//! where there are at least as many as lanes, else every `count`-th row of every shard. A run keeps its number of lanes, and so
+//! its order, however many processes share them out (MosaicML's StreamingDataset calls them canonical nodes). A cursor belongs
+//! to its lane; that of another one, or of another number of lanes, is refused.
 //!
 //! In a mixture each row comes from a source drawn by weight, and each source has epochs of its own. The windows of a single
 //! source end with its epochs.
@@ -89,7 +90,10 @@ impl Sources {
     }
 
     /// Names and lengths of everything, hashed: what a cursor is good for.
-    fn fingerprint(&self) -> Result<String, DataError> {
+    ///
+    /// # Errors
+    /// If a file cannot be looked at.
+    pub fn fingerprint(&self) -> Result<String, DataError> {
         let mut hash = Sha256::new();
         for source in &self.0 {
             hash.update(format!("source {}\n", source.weight));
@@ -111,18 +115,18 @@ impl Sources {
     }
 }
 
-/// Which part of the rows a process reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rank {
-    /// Index of the process, from 0.
-    pub rank: usize,
-    /// Number of processes.
-    pub world_size: usize,
+/// Which part of the rows to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lane {
+    /// Which lane, from 0.
+    pub index: usize,
+    /// Number of lanes.
+    pub count: usize,
 }
 
-impl Default for Rank {
+impl Default for Lane {
     fn default() -> Self {
-        Self { rank: 0, world_size: 1 }
+        Self { index: 0, count: 1 }
     }
 }
 
@@ -136,13 +140,13 @@ pub struct StreamConfig {
     /// Shards of a source that are read in turn.
     pub shards_at_once: usize,
     /// Which part of the rows to read.
-    pub rank: Rank,
+    pub lane: Lane,
 }
 
 impl StreamConfig {
-    /// A single process's stream.
+    /// All rows, as one lane.
     pub fn new(seed: u64) -> Self {
-        Self { seed, shuffle_buffer_mb: 64, shards_at_once: 4, rank: Rank::default() }
+        Self { seed, shuffle_buffer_mb: 64, shards_at_once: 4, lane: Lane::default() }
     }
 }
 
@@ -151,8 +155,8 @@ impl StreamConfig {
 pub struct Cursor {
     /// Hash of the sources' weights, file names and lengths.
     pub data: String,
-    /// Whose cursor it is.
-    pub rank: Rank,
+    /// The lane that it stands in.
+    pub lane: Lane,
     /// Windows before this one.
     pub window: u64,
     /// Batches taken from this window.
@@ -229,34 +233,34 @@ impl Windows {
     /// Windows from `cursor` on, or from the beginning. Packed shards are opened with `tokenizer`.
     ///
     /// # Errors
-    /// If a shard cannot be read, or `cursor` is of other data, another rank or another `world_size`.
+    /// If a shard cannot be read, or `cursor` is of other data, another lane or another number of lanes.
     pub fn new(
         sources: &Sources,
         tokenizer: &Tokenizer,
         config: StreamConfig,
         cursor: Option<Cursor>,
     ) -> Result<Self, DataError> {
-        let rank = config.rank;
-        if rank.rank >= rank.world_size {
-            let reason = format!("rank {} of {}: ranks count from 0", rank.rank, rank.world_size);
-            return Err(DataError::Config { field: "rank", reason });
+        let lane = config.lane;
+        if lane.index >= lane.count {
+            let reason = format!("lane {} of {}: lanes count from 0", lane.index, lane.count);
+            return Err(DataError::Config { field: "lane", reason });
         }
         let data = sources.fingerprint()?;
         let cursor = match cursor {
             None => Cursor {
                 data,
-                rank,
+                lane,
                 window: 0,
                 batch: 0,
                 sources: vec![SourceCursor::START; sources.0.len()],
                 counts: Counts::default(),
             },
-            Some(cursor) if cursor.rank != rank => {
-                let Rank { rank: was, world_size } = cursor.rank;
+            Some(cursor) if cursor.lane != lane => {
+                let Lane { index, count } = cursor.lane;
                 return Err(DataError::Cursor(format!(
-                    "it was left by rank {was} of {world_size}, this is rank {} of {}; go on with world_size \
-                     {world_size}, or begin a new run from the checkpoint with --base",
-                    rank.rank, rank.world_size
+                    "it was left in lane {index} of {count}, this is lane {} of {}; go on with data.lanes = {count}, or begin a \
+                     new run from the checkpoint with --base",
+                    lane.index, lane.count
                 )));
             }
             Some(cursor) if cursor.data != data || cursor.sources.len() != sources.0.len() => {
@@ -338,10 +342,10 @@ struct SourceReader {
     shards: Vec<Shard>,
     tokenizer: Tokenizer,
     seed: u64,
-    rank: Rank,
+    lane: Lane,
     shards_at_once: usize,
     epoch: u64,
-    /// This rank's shards of the epoch, in order.
+    /// This lane's shards of the epoch, in order.
     order: Vec<usize>,
     opened: usize,
     open: VecDeque<(usize, Reader)>,
@@ -361,7 +365,7 @@ impl SourceReader {
             shards,
             tokenizer: tokenizer.clone(),
             seed: config.seed,
-            rank: config.rank,
+            lane: config.lane,
             shards_at_once: config.shards_at_once.max(1),
             epoch: cursor.epoch,
             order: Vec::new(),
@@ -379,14 +383,14 @@ impl SourceReader {
     }
 
     fn divides_shards(&self) -> bool {
-        self.shards.len() >= self.rank.world_size
+        self.shards.len() >= self.lane.count
     }
 
     fn order_of_epoch(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.shards.len()).collect();
         order.shuffle(&mut stream(self.seed, &[purpose::SHARD_ORDER, self.index as u64, self.epoch]));
         if self.divides_shards() {
-            order = order.into_iter().skip(self.rank.rank).step_by(self.rank.world_size).collect();
+            order = order.into_iter().skip(self.lane.index).step_by(self.lane.count).collect();
         }
         order
     }
@@ -396,7 +400,7 @@ impl SourceReader {
         SourceCursor { epoch: self.epoch, opened: self.opened, open: open.collect(), has_rows: self.has_rows }
     }
 
-    /// The next row of this rank, or none at the end of the epoch.
+    /// The next row of this lane, or none at the end of the epoch.
     fn next_item(&mut self) -> Result<Option<Item>, DataError> {
         loop {
             while self.open.len() < self.shards_at_once && self.opened < self.order.len() {
@@ -406,10 +410,10 @@ impl SourceReader {
                 self.opened += 1;
             }
             let Some((shard, mut reader)) = self.open.pop_front() else { return Ok(None) };
-            let is_mine =
-                |number: u64| self.divides_shards() || number % self.rank.world_size as u64 == self.rank.rank as u64;
+            let Lane { index, count } = self.lane;
+            let is_mine = |number: u64| self.divides_shards() || number % count as u64 == index as u64;
             loop {
-                // A number that holds for every rank: of the row or line in its shard.
+                // A number that holds for every lane: of the row or line in its shard.
                 let Some(row) = reader.next_row()? else { break };
                 let number = row.place.line as u64;
                 if is_mine(number) {
@@ -425,9 +429,8 @@ impl SourceReader {
 
     fn next_epoch(&mut self) -> Result<(), DataError> {
         if !self.has_rows {
-            let Rank { rank, world_size } = self.rank;
-            let reason =
-                format!("rank {rank} of {world_size} gets no row of source {}: there are too few", self.index + 1);
+            let Lane { index, count } = self.lane;
+            let reason = format!("lane {index} of {count} gets no row of source {}: there are too few", self.index + 1);
             return Err(DataError::NoExamples(reason));
         }
         self.epoch += 1;

@@ -12,7 +12,7 @@ use needle_data::loader::{Loaded, Loader, LoaderConfig, RowPacker};
 use needle_data::pack::RowSize;
 use needle_data::packed::PackedWriter;
 use needle_data::source::{OnBadRow, load_examples, rows};
-use needle_data::stream::{Cursor, Rank, SourceConfig, Sources, StreamConfig, Windows};
+use needle_data::stream::{Cursor, Lane, SourceConfig, Sources, StreamConfig, Windows};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, EncodeConfig, Encoder, Example, Tokenizer};
@@ -171,7 +171,7 @@ fn sorted(mut texts: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn every_rank_reads_its_own_rows_and_together_they_read_all_every_epoch() {
+fn every_lane_has_its_own_rows_and_together_they_have_all_every_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let encoder = encoder(&tokenizer);
@@ -181,14 +181,14 @@ fn every_rank_reads_its_own_rows_and_together_they_read_all_every_epoch() {
         let dir = dir.path().join(name);
         std::fs::create_dir(&dir).unwrap();
         for (kind, sources) in every_kind(&dir, num_shards, &tokenizer) {
-            for world_size in [1, 2, 3] {
+            for count in [1, 2, 3] {
                 for wanted in [0, 2] {
-                    let read = (0..world_size).flat_map(|rank| {
-                        let rank = Rank { rank, world_size };
-                        let stream = StreamConfig { rank, ..StreamConfig::new(7) };
+                    let read = (0..count).flat_map(|index| {
+                        let lane = Lane { index, count };
+                        let stream = StreamConfig { lane, ..StreamConfig::new(7) };
                         epoch(&tokenizer, batches(&sources, &encoder, stream, loader_config(), None), wanted)
                     });
-                    assert_eq!(sorted(read.collect()), all, "{kind}, {num_shards} shards, {world_size} ranks");
+                    assert_eq!(sorted(read.collect()), all, "{kind}, {num_shards} shards, {count} lanes");
                 }
             }
         }
@@ -202,7 +202,7 @@ fn stopped_and_resumed_is_the_same_as_uninterrupted_for_every_source_and_any_num
     let encoder = encoder(&tokenizer);
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for (kind, sources) in every_kind(dir.path(), 5, &tokenizer) {
-        let stream = StreamConfig { rank: Rank { rank: 1, world_size: 2 }, ..StreamConfig::new(3) };
+        let stream = StreamConfig { lane: Lane { index: 1, count: 2 }, ..StreamConfig::new(3) };
         let run = |cursor, threads, count| -> Vec<Loaded> {
             let config = LoaderConfig { threads: Some(threads), ..loader_config() };
             batches(&sources, &encoder, stream.clone(), config, cursor).take(count).map(Result::unwrap).collect()
@@ -256,7 +256,7 @@ fn every_epoch_and_every_seed_has_another_order() {
 }
 
 #[test]
-fn a_cursor_of_another_rank_world_or_listing_is_refused() {
+fn a_cursor_of_another_lane_or_listing_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.jsonl"), jsonl(&examples(40))).unwrap();
     let tokenizer = tokenizer();
@@ -264,14 +264,14 @@ fn a_cursor_of_another_rank_world_or_listing_is_refused() {
     let sources = Sources::files(&[dir.path()]).unwrap();
     let cursor =
         batches(&sources, &encoder, StreamConfig::new(1), loader_config(), None).next().unwrap().unwrap().cursor;
-    let refused = |sources: &Sources, rank| {
-        let stream = StreamConfig { rank, ..StreamConfig::new(1) };
+    let refused = |sources: &Sources, lane| {
+        let stream = StreamConfig { lane, ..StreamConfig::new(1) };
         Windows::new(sources, &tokenizer, stream, Some(cursor.clone())).err().unwrap().to_string()
     };
-    let error = refused(&sources, Rank { rank: 0, world_size: 2 });
-    assert!(error.contains("rank 0 of 1") && error.contains("world_size 1"), "{error}");
+    let error = refused(&sources, Lane { index: 0, count: 2 });
+    assert!(error.contains("lane 0 of 1") && error.contains("data.lanes = 1"), "{error}");
     std::fs::write(dir.path().join("b.jsonl"), jsonl(&examples(3))).unwrap();
-    let error = refused(&Sources::files(&[dir.path()]).unwrap(), Rank::default());
+    let error = refused(&Sources::files(&[dir.path()]).unwrap(), Lane::default());
     assert!(error.contains("not those of the run"), "{error}");
 }
 
@@ -362,10 +362,10 @@ fn a_source_without_a_usable_row_is_an_error() {
     let sources = Sources::files(&[&path]).unwrap();
     let error = batches(&sources, &encoder, StreamConfig::new(1), config, None).next().unwrap().unwrap_err();
     assert!(matches!(error, DataError::NoExamples(_)), "{error}");
-    let rank = Rank { rank: 3, world_size: 4 };
-    let windows = Windows::new(&sources, &tokenizer, StreamConfig { rank, ..StreamConfig::new(1) }, None).unwrap();
+    let lane = Lane { index: 3, count: 4 };
+    let windows = Windows::new(&sources, &tokenizer, StreamConfig { lane, ..StreamConfig::new(1) }, None).unwrap();
     let error = windows.filter_map(Result::err).next().unwrap().to_string();
-    assert!(error.contains("rank 3 of 4 gets no row"), "{error}");
+    assert!(error.contains("lane 3 of 4 gets no row"), "{error}");
 }
 
 #[test]

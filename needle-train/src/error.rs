@@ -49,6 +49,17 @@ pub enum TrainError {
         /// Why not.
         reason: String,
     },
+    /// What one of several processes met, and all of them end for.
+    #[error("rank {rank}: {reason}")]
+    Rank {
+        /// Which process.
+        rank: usize,
+        /// What it met.
+        reason: String,
+    },
+    /// The other processes cannot be reached any more.
+    #[error("{0}")]
+    Lost(String),
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] needle_model::ModelError),

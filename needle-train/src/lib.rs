@@ -10,8 +10,10 @@
 //! | [`schedule`] | warmup, constant, decay: learning rates as functions of the step |
 //! | [`optim`] | parameter groups, Muon, AdamW, the global clip |
 //! | [`loss`] | weighted cross-entropy, z-loss, contrastive loss |
+//! | [`distributed`] | several processes as one run |
 //! | [`checkpointing`] | gradients that keep only the input of each layer |
 //! | [`step`] | one step: batch to gradients |
+//! | [`feed`] | a rank's batches, made ready ahead |
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
 //! | [`catalogue`] | embeddings of many tools, computed once |
 //! | [`needle`] | a trained model to ask: load, call, stream, many at once |
@@ -32,8 +34,10 @@ pub mod catalogue;
 pub mod checkpointing;
 pub mod cli;
 pub mod device;
+pub mod distributed;
 pub mod error;
 pub mod eval;
+pub mod feed;
 pub mod finetune;
 pub mod loss;
 pub mod memory;

@@ -68,6 +68,21 @@ impl LossConfig {
     }
 }
 
+/// The losses of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+pub struct StepLosses {
+    /// Weighted cross-entropy.
+    pub cross_entropy: f64,
+    /// z-loss.
+    pub z: f64,
+    /// Contrastive loss, on the steps that have one.
+    pub contrastive: Option<f64>,
+    /// What was minimized.
+    pub total: f64,
+    /// Whether the forward pass saw quantized weights.
+    pub quantized: bool,
+}
+
 /// The text losses, each a scalar `[1]`.
 #[derive(Debug, Clone)]
 pub struct TextLoss<B: Backend> {
@@ -131,18 +146,17 @@ pub fn weighted<B: Backend>(
 /// Bounds of the logarithm of the temperature: temperatures from 0.01 to 100.
 const MAX_LOG_TEMP: f64 = 4.605_170_185_988_092;
 
-/// Contrastive loss of a batch's pairs; `None` without a retrieval head.
-pub fn contrastive_loss<B: FusedOps>(
+/// Embeddings of the queries and tools of `pairs`, each `[pairs, dim]`; `None` without a retrieval head.
+pub fn pair_embeddings<B: FusedOps>(
     model: &San<B>,
     pairs: &RetrievalBatch,
     dropout: &mut Dropout,
-) -> Option<Tensor<B, 1>> {
+) -> Option<[Tensor<B, 2>; 2]> {
     let device = model.device();
-    let log_temp = model.retrieval_head.as_ref()?.log_temp.val();
     let ids = |values: &[i32], len| Tensor::from_data(TensorData::new(values.to_vec(), [pairs.pairs, len]), &device);
     let queries = model.retrieval_embedding(ids(&pairs.query_ids, pairs.query_len), dropout)?; // [pairs, dim]
     let tools = model.retrieval_embedding(ids(&pairs.tool_ids, pairs.tool_len), dropout)?; // [pairs, dim]
-    Some(clip_loss(queries, tools, log_temp))
+    Some([queries, tools])
 }
 
 /// `queries [pairs, dim]` against `tools [pairs, dim]`, pair by pair the right ones.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use needle_train::distributed::launch::Launch;
 
 /// A step allocates and frees the same large buffers again and again; the system's allocator gives them back in between.
 #[global_allocator]
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
     // Pages that were freed are kept for the next step: getting them back from the system, zeroed, took a tenth of it.
     // SAFETY: setting an option has no precondition.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
-    match needle_train::cli::Cli::parse().run() {
+    let launch = Launch::from_variables(|name| std::env::var(name).ok());
+    match needle_train::cli::Cli::parse().run(launch) {
         Ok(code) => code,
         // Whoever read our output has enough of it.
         Err(error)

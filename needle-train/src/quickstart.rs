@@ -11,6 +11,7 @@ use needle_model::directory;
 use needle_model::export::needle_rs;
 
 use crate::device::{Device, Inference, Training};
+use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
@@ -117,7 +118,8 @@ pub fn run(
     let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
     let start = Start::<Training>::new(tokenizer, recipe, device)?;
     let held_out: Vec<Record> = data.held_out.into_iter().map(Record::ToolCall).collect();
-    let outcome = trainer::train(start, recipe, &Sources::memory(data.train), &held_out, &run, options)?;
+    let outcome =
+        trainer::train(start, recipe, &Sources::memory(data.train), &held_out, &run, options, &World::default())?;
 
     let trained = Checkpoint::<Inference>::load(&run.last(), device)?;
     let artifact = out.join("int4");

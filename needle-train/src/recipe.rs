@@ -49,6 +49,8 @@ pub struct Recipe {
     pub eval: EvalConfig,
     /// When the run is saved.
     pub checkpoint: CheckpointConfig,
+    /// Several processes as one run.
+    pub distributed: DistributedConfig,
 }
 
 impl Default for Recipe {
@@ -71,8 +73,28 @@ impl Default for Recipe {
             qat: QatConfig::default(),
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            distributed: DistributedConfig::default(),
         }
     }
+}
+
+/// Several processes as one run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DistributedConfig {
+    /// What a gradient travels as.
+    pub gradient_dtype: GradientDtype,
+}
+
+/// What a gradient travels as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientDtype {
+    /// As it is.
+    #[default]
+    F32,
+    /// Rounded to nearest: half the bytes.
+    Bf16,
 }
 
 /// Weights of the losses.
@@ -234,6 +256,7 @@ impl Recipe {
         let positive = [
             ("steps", self.steps),
             ("data.rows", self.data.rows),
+            ("data.lanes", self.data.lanes.unwrap_or(1)),
             ("data.micro_batches", self.data.micro_batches),
             ("data.pack_window", self.data.pack_window),
             ("data.shuffle_buffer_mb", self.data.shuffle_buffer_mb),

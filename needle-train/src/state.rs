@@ -29,8 +29,10 @@ pub struct Progress {
     pub version: String,
     /// Steps done.
     pub step: usize,
-    /// Where the next batch stands; none before the first.
-    pub cursor: Option<Cursor>,
+    /// Lanes that the data are read in.
+    pub lanes: usize,
+    /// Where each lane's next batch stands; none before the first.
+    pub cursors: Vec<Cursor>,
     /// Best validation result so far.
     pub best: Option<f64>,
     /// Validation loss at INT4 of that result.
@@ -55,12 +57,13 @@ pub struct Progress {
 
 impl Progress {
     /// Before the first step.
-    pub fn new(recipe: &Recipe) -> Self {
+    pub fn new(recipe: &Recipe, lanes: usize) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Self {
             version,
             step: 0,
-            cursor: None,
+            lanes,
+            cursors: Vec::new(),
             best: None,
             best_loss: None,
             validations_since_best: 0,
@@ -75,15 +78,15 @@ impl Progress {
     }
 }
 
-/// The state as files of a checkpoint.
+/// The state as files of a checkpoint; `optimizer` is that of all ranks.
 ///
 /// # Errors
 /// If it cannot be laid out, which does not happen for a valid state.
 pub fn to_files<B: FusedOps>(
     progress: &Progress,
-    optimizer: &Optimizer<B>,
+    optimizer: BTreeMap<String, Tensor<B, 1>>,
 ) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
-    let entries: Vec<Entry> = optimizer.state().into_iter().map(|(name, tensor)| Entry::f32(name, tensor)).collect();
+    let entries: Vec<Entry> = optimizer.into_iter().map(|(name, tensor)| Entry::f32(name, tensor)).collect();
     let tensors = tensor_file::to_bytes(&entries, None, OPTIMIZER)?;
     let state = serde_json::to_vec_pretty(progress).map_err(|e| ModelError::bad_file(STATE, e.to_string()))?;
     Ok(BTreeMap::from([(STATE.to_owned(), state), (OPTIMIZER.to_owned(), tensors)]))

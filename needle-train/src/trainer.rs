@@ -1,4 +1,6 @@
 //! The loop: batch -> losses and gradients -> clip -> update -> report; validation and saving now and then.
+//!
+//! All ranks of a run go through it side by side and come to the same decisions; rank 0 also validates, writes and reports.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,25 +9,29 @@ use std::time::{Duration, Instant};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
-use needle_data::loader::{Loaded, Loader};
-use needle_data::prefetch::prefetch;
 use needle_data::record::Record;
 use needle_data::source::Counts;
-use needle_data::stream::{Sources, Windows};
-use needle_data::{Batch, DataError, EncodeConfig, Encoder, Example, Tokenizer, file};
+use needle_data::stream::{Cursor, Sources};
+use needle_data::{DataError, EncodeConfig, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
-use needle_model::{FusedOps, ModelError, San, SanConfig, directory};
+use needle_model::{FusedOps, ModelError, San, SanConfig, directory, params};
 
+use crate::distributed::World;
+use crate::distributed::exchange::{gather_state, reduce, share};
+use crate::distributed::identity::{self, Identity};
+use crate::distributed::roll_call::{Decision, Part, Straggler, Stragglers, after_gradients, before_step};
+use crate::distributed::share::Share;
 use crate::error::TrainError;
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, evaluate};
-use crate::optim::{LearningRates, Optimizer, clip_global_norm};
+use crate::feed::{Fed, Feed};
+use crate::optim::{LearningRates, Optimizer, Shards, clip, squared_norm};
 use crate::recipe::Recipe;
 use crate::report;
 use crate::run_dir::RunDir;
 use crate::state::{self, Progress};
-use crate::step::forward_backward;
+use crate::step::forward_backward_share;
 use crate::track::{Event, Tracker};
 use crate::validation::{Answered, Validation};
 
@@ -102,8 +108,6 @@ pub struct Outcome {
     pub stopped_at: Option<usize>,
 }
 
-/// Batches made ready ahead of the trainer.
-const PREFETCHED_BATCHES: usize = 4;
 /// What the rates are multiplied by at each back-off.
 const BACKOFF: f64 = 0.1;
 /// Share of a new step in the running mean of the loss.
@@ -113,10 +117,11 @@ const DIVERGED: (f64, f64) = (2.0, 1.0);
 /// Answers kept for the report.
 const SAMPLE_PREDICTIONS: usize = 100;
 
-/// Trains from `start` by `recipe` and writes the run to `run`.
+/// Trains from `start` by `recipe` and writes the run to `run`, together with all other ranks of `world`.
 ///
 /// # Errors
-/// If no example can be used, losses or gradients stay not finite, or something cannot be written.
+/// If no example can be used, losses or gradients stay not finite, or something cannot be written; if a rank has a problem, is
+/// about to run something else, or is gone.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
@@ -124,6 +129,7 @@ pub fn train<AB: AutodiffBackend + FusedOps>(
     validation: &[Record],
     run: &RunDir,
     options: RunOptions,
+    world: &World,
 ) -> Result<Outcome, TrainError>
 where
     AB::InnerBackend: FusedOps,
@@ -131,24 +137,21 @@ where
     recipe.fits(&start.config).map_err(|reason| TrainError::Recipe { path: None, reason })?;
     let tokenizer = start.tokenizer.clone();
     let encoder = Encoder::new(&tokenizer, encode_config(recipe))?;
-    let mut trainer = Trainer::new(start, recipe, &encoder, validation, run, options)?;
-    let stream = recipe.data.stream(recipe.seed);
-    let windows = Windows::new(data, &tokenizer, stream, trainer.progress.cursor.clone())?;
+    let trainer = Trainer::new(start, recipe, &encoder, validation, run, options, world);
+    let mut trainer = world.all_or_none(trainer)?;
+    trainer.meet(data)?;
     std::thread::scope(|scope| {
-        // One thread reads and unpacks the next window, another encodes this one, while the trainer computes.
-        let windows = prefetch(scope, 0, windows);
-        let loader = Loader::new(&encoder, windows.into_iter(), recipe.data.loader(), recipe.seed)?;
-        let batches = prefetch(scope, PREFETCHED_BATCHES, loader);
+        let place = (trainer.progress.lanes, trainer.progress.cursors.as_slice());
+        let feed = Feed::start(scope, &encoder, data, recipe, place, world);
+        let mut feed = world.all_or_none(feed)?;
         trainer.start()?;
-        for loaded in batches.iter().take(recipe.steps - trainer.progress.step) {
-            trainer.step(&loaded?)?;
+        while trainer.progress.step < recipe.steps && !trainer.has_lost_patience() {
+            let Some((fed, share)) = trainer.next(&mut feed)? else { break };
+            trainer.step(&fed, &share)?;
             if trainer.is_time(recipe.eval.every_steps) {
                 trainer.validate()?;
             } else if trainer.is_time(recipe.checkpoint.every_steps) {
                 trainer.save(false)?;
-            }
-            if trainer.options.stop.load(Ordering::Relaxed) || trainer.has_lost_patience() {
-                break;
             }
         }
         Ok::<(), TrainError>(())
@@ -160,6 +163,9 @@ where
 struct Trainer<'a, AB: AutodiffBackend> {
     recipe: &'a Recipe,
     encoder: &'a Encoder<'a>,
+    world: &'a World,
+    /// Who updates what.
+    shards: Shards,
     validation: Validation,
     run: &'a RunDir,
     options: RunOptions,
@@ -169,7 +175,12 @@ struct Trainer<'a, AB: AutodiffBackend> {
     progress: Progress,
     /// Step of the checkpoint in `last/`.
     saved_step: Option<usize>,
-    tracker: Tracker,
+    /// Of rank 0.
+    tracker: Option<Tracker>,
+    stragglers: Stragglers,
+    /// Where each rank runs.
+    hosts: Vec<String>,
+    /// Of the lanes of this rank.
     counts: Counts,
     began: Instant,
     validating: Duration,
@@ -186,33 +197,87 @@ where
         validation: &[Record],
         run: &'a RunDir,
         options: RunOptions,
+        world: &'a World,
     ) -> Result<Self, TrainError> {
         let mut model = start.model;
-        let mut optimizer = Optimizer::new(&recipe.optim);
-        let mut progress = Progress::new(recipe);
+        let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
+        let mut optimizer = own_optimizer(recipe, &shards, world);
+        let mut progress = Progress::new(recipe, recipe.data.lanes.unwrap_or(world.size()));
         if options.resume {
             progress = resume(run, recipe, &mut optimizer, &model.device())?;
             model = Checkpoint::<AB>::load(&run.last(), &model.device())?.model;
         }
-        directory::clean_up(run.path())?;
-        file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
-        let tracker = Tracker::new(&run.metrics(), &run.tensorboard(), progress.step, recipe.steps, options.quiet)?;
+        let (rows, lanes) = (recipe.data.rows, progress.lanes);
+        if !rows.is_multiple_of(lanes) {
+            let reason =
+                format!("data.rows is {rows}, of which {lanes} data lanes cannot have as many each; set data.lanes");
+            return Err(TrainError::Recipe { path: None, reason });
+        }
         Ok(Self {
             recipe,
             encoder,
-            validation: Validation::new(validation, encoder, recipe),
+            world,
+            shards,
+            validation: Validation::new(if world.is_main() { validation } else { &[] }, encoder, recipe),
             run,
             config: start.config,
             model,
             optimizer,
             saved_step: options.resume.then_some(progress.step),
-            counts: progress.cursor.as_ref().map(|cursor| cursor.counts.clone()).unwrap_or_default(),
+            counts: Counts::default(),
             options,
             progress,
-            tracker,
+            tracker: None,
+            stragglers: Stragglers::default(),
+            hosts: Vec::new(),
             began: Instant::now(),
             validating: Duration::ZERO,
         })
+    }
+
+    /// Makes sure that all ranks are about to run the same thing; only then is anything written.
+    fn meet(&mut self, data: &Sources) -> Result<(), TrainError> {
+        let (world, recipe, run) = (self.world, self.recipe, self.run);
+        if world.size() > 1 {
+            let step = self.progress.step;
+            let own = Identity::new(world, recipe, self.encoder.tokenizer(), data, &self.model.valid(), step);
+            identity::compare(world, &world.all_or_none(own)?)?;
+        }
+        self.hosts = world.tell_all(&world.host())?;
+        if world.is_main() {
+            directory::clean_up(run.path())?;
+            file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
+            let (step, quiet) = (self.progress.step, self.options.quiet);
+            self.tracker = Some(Tracker::new(&run.metrics(), &run.tensorboard(), step, recipe.steps, quiet)?);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, event: &Event) -> Result<(), TrainError> {
+        self.tracker.as_mut().map_or(Ok(()), |tracker| tracker.report(event))
+    }
+
+    fn say(&self, message: &str) {
+        if let Some(tracker) = &self.tracker {
+            tracker.message(message);
+        }
+    }
+
+    /// The rows of the next step, unless a rank was asked to stop.
+    fn next(&self, feed: &mut Feed) -> Result<Option<(Fed, Share)>, TrainError> {
+        let (stop, step) = (self.options.stop.load(Ordering::Relaxed), self.progress.step + 1);
+        let fed = feed.next();
+        let (fed, work) = match fed {
+            Ok(mut fed) => {
+                let work = std::mem::take(&mut fed.work);
+                (fed, Ok(work))
+            }
+            Err(error) => (Fed::default(), Err(error)),
+        };
+        match before_step(self.world, step, work, stop, self.recipe.data.max_retrieval_pairs)? {
+            Decision::Go(share) => Ok(Some((fed, share))),
+            Decision::Stop => Ok(None),
+        }
     }
 
     /// What a run has before its first step: a result to beat, and a checkpoint to go back to.
@@ -230,44 +295,68 @@ where
     }
 
     /// Batch -> losses and gradients -> clip -> update -> report.
-    fn step(&mut self, loaded: &Loaded) -> Result<(), TrainError> {
-        let (recipe, step) = (self.recipe, self.progress.step + 1);
+    fn step(&mut self, fed: &Fed, batch: &Share) -> Result<(), TrainError> {
+        let (world, recipe, step) = (self.world, self.recipe, self.progress.step + 1);
         let factor = recipe.schedule.factor(step, recipe.steps) * BACKOFF.powi(self.progress.backoffs as i32);
         let rates = LearningRates { muon: recipe.optim.muon_lr * factor, adamw: recipe.optim.adamw_lr * factor };
+        let traffic = world.traffic();
 
-        let (losses, gradients) = forward_backward(&self.model, &loaded.batch, recipe, step);
-        let (gradients, norm) = clip_global_norm(gradients, recipe.optim.clip_global_norm);
+        let began = Instant::now();
+        let (losses, gradients) = forward_backward_share(&self.model, batch, recipe, step, world)?;
+        let seconds = began.elapsed().as_secs_f64() - (world.traffic().seconds - traffic.seconds);
+        let dtype = recipe.distributed.gradient_dtype;
+        let gradients = reduce(world, &self.shards, gradients, dtype, &self.model.device())?;
+        let part = Part { losses, squared_norm: squared_norm(&gradients), epoch: fed.epoch, seconds };
+        let (totals, rank_seconds) = after_gradients(world, batch, &part)?;
         self.progress.step = step;
-        self.progress.cursor = Some(loaded.cursor.clone());
-        self.counts.clone_from(&loaded.counts);
-        if let Some(what) = not_finite(losses.total, norm) {
-            return self.skip(what, rates, &loaded.batch);
+        self.progress.cursors.clone_from(&fed.cursors);
+        self.counts.clone_from(&fed.counts);
+        if let Some(what) = not_finite(totals.losses.total, totals.gradient_norm) {
+            return self.skip(what, rates, batch);
         }
-        self.model = self.optimizer.step(self.model.clone(), gradients, rates);
+        let gradients = clip(gradients, totals.gradient_norm, recipe.optim.clip_global_norm);
+        self.model = share(world, &self.shards, self.optimizer.step(self.model.clone(), gradients, rates))?;
         self.progress.updates += 1;
         self.progress.skipped_in_a_row = 0;
-        if let Some(what) = self.diverged(losses.cross_entropy) {
+        if let Some(what) = self.diverged(totals.losses.cross_entropy) {
             self.back_off(what)?;
         }
-        self.tracker.report(&Event::step(step, loaded.epoch, losses, norm, rates, &loaded.batch, self.began))
+        self.flag_stragglers(&rank_seconds)?;
+        let traffic = (world.size() > 1).then(|| world.traffic().since(traffic));
+        self.report(&Event::step(step, rates, &totals, traffic, self.began))
+    }
+
+    fn flag_stragglers(&mut self, rank_seconds: &[f64]) -> Result<(), TrainError> {
+        let step = self.progress.step;
+        for Straggler { rank, seconds, median_seconds } in self.stragglers.add(rank_seconds) {
+            let host = self.hosts.get(rank).cloned().unwrap_or_default();
+            self.report(&Event::Straggler { step, rank, host, rank_seconds: seconds, median_seconds })?;
+        }
+        Ok(())
     }
 
     /// Leaves a step out: weights and moments stay as they are. Several in a row end the run.
-    fn skip(&mut self, what: String, rates: LearningRates, batch: &Batch) -> Result<(), TrainError> {
+    fn skip(&mut self, what: String, rates: LearningRates, batch: &Share) -> Result<(), TrainError> {
         self.progress.skipped_steps += 1;
         self.progress.skipped_in_a_row += 1;
         let (step, skipped) = (self.progress.step, self.progress.skipped_in_a_row);
-        self.tracker.report(&Event::Skipped { step, what: what.clone() })?;
+        self.report(&Event::Skipped { step, what: what.clone() })?;
         if skipped <= self.recipe.max_skipped_steps {
             return Ok(());
         }
         if self.progress.backoffs < self.recipe.max_backoffs {
             return self.back_off(format!("{what}, {skipped} steps in a row"));
         }
-        let path = self.run.path().join("not_finite.json");
+        let name = if self.world.is_main() {
+            "not_finite.json".into()
+        } else {
+            format!("not_finite.{}.json", self.world.rank())
+        };
+        let path = self.run.path().join(name);
+        let batches: Vec<_> = batch.work.iter().map(|work| &work.batch).collect();
+        let texts: Vec<_> = batches.iter().flat_map(|batch| batch.rows_as_text(self.encoder.tokenizer())).collect();
         let text = serde_json::to_vec(&serde_json::json!({
-            "step": step, "what": what, "cursor": self.progress.cursor, "batch": batch,
-            "texts": batch.rows_as_text(self.encoder.tokenizer()),
+            "step": step, "what": what, "cursors": self.progress.cursors, "batches": batches, "texts": texts,
         }));
         file::write_atomically(&path, &text.map_err(|e| DataError::io(&path, e.into()))?)?;
         Err(TrainError::NonFinite { step, what, skipped, muon_lr: rates.muon, adamw_lr: rates.adamw, batch: path })
@@ -288,7 +377,7 @@ where
     fn back_off(&mut self, what: String) -> Result<(), TrainError> {
         let best = self.run.result();
         let device = self.model.device();
-        let mut optimizer = Optimizer::new(&self.recipe.optim);
+        let mut optimizer = own_optimizer(self.recipe, &self.shards, self.world);
         let then = state::load(&best, &mut optimizer, &device)?;
         self.model = Checkpoint::<AB>::load(&best, &device)?.model;
         self.optimizer = optimizer;
@@ -298,7 +387,7 @@ where
         progress.skipped_in_a_row = 0;
         progress.recent_loss = None;
         let rate_factor = BACKOFF.powi(progress.backoffs as i32);
-        self.tracker.report(&Event::BackedOff { step: self.progress.step, what, rate_factor })?;
+        self.report(&Event::BackedOff { step: self.progress.step, what, rate_factor })?;
         self.save(false)
     }
 
@@ -323,21 +412,9 @@ where
     /// examples, or where there are none the loss at INT4.
     fn validate(&mut self) -> Result<(), TrainError> {
         let pause = Instant::now();
-        let step = self.progress.step;
-        let (mut result, mut int4_loss) = (None, None);
-        let loss = |precision| self.validation.loss(&self.model.valid(), precision, self.recipe);
-        if let (Some(f32), Some(int4)) = (loss(Precision::F32), loss(Precision::Int4)) {
-            (result, int4_loss) = (Some(-int4), Some(int4));
-            let event = Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 };
-            self.tracker.report(&event)?;
-        }
-        let sample = &self.validation.examples[..self.validation.examples.len().min(self.recipe.eval.max_examples)];
-        if !sample.is_empty() {
-            let (evaluation, predictions) = self.evaluate(Precision::Int4, sample)?;
-            result = Some(evaluation.score.call_f1);
-            self.write_predictions(sample, &predictions)?;
-            self.tracker.report(&Event::Validation { step, evaluation })?;
-        }
+        let (result, int4_loss) = if self.world.is_main() { self.measure()? } else { (None, None) };
+        // Only rank 0 has measured, and all go by it.
+        let (result, int4_loss) = self.world.from_main(&(result, int4_loss))?;
         let best = self.progress.best;
         let has_risen = result.is_some_and(|result| best.is_none_or(|best| result > best));
         // As good again, with no higher loss, is worth keeping, but not worth going on for.
@@ -349,9 +426,32 @@ where
             (self.progress.best, self.progress.best_loss) = (result, int4_loss);
         }
         self.save(improved)?;
-        report::write(std::slice::from_ref(self.run), &self.run.report())?;
+        self.write_report()?;
         self.validating += pause.elapsed();
         Ok(())
+    }
+
+    /// What [`Trainer::validate`] goes by, and the loss at INT4; none where there is nothing to measure by.
+    fn measure(&mut self) -> Result<(Option<f64>, Option<f64>), TrainError> {
+        let step = self.progress.step;
+        let (mut result, mut int4_loss) = (None, None);
+        let loss = |precision| self.validation.loss(&self.model.valid(), precision, self.recipe);
+        if let (Some(f32), Some(int4)) = (loss(Precision::F32), loss(Precision::Int4)) {
+            (result, int4_loss) = (Some(-int4), Some(int4));
+            self.report(&Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 })?;
+        }
+        let sample = &self.validation.examples[..self.validation.examples.len().min(self.recipe.eval.max_examples)];
+        if !sample.is_empty() {
+            let (evaluation, predictions) = self.evaluate(Precision::Int4, sample)?;
+            result = Some(evaluation.score.call_f1);
+            self.write_predictions(sample, &predictions)?;
+            self.report(&Event::Validation { step, evaluation })?;
+        }
+        Ok((result, int4_loss))
+    }
+
+    fn write_report(&self) -> Result<(), TrainError> {
+        if self.world.is_main() { report::write(std::slice::from_ref(self.run), &self.run.report()) } else { Ok(()) }
     }
 
     fn write_predictions(&self, examples: &[Example], predictions: &[Prediction]) -> Result<(), TrainError> {
@@ -365,20 +465,29 @@ where
         Ok(file::write_atomically(&path, lines.as_bytes())?)
     }
 
-    /// Saves weights and state as one unit to `last/`, and to `best/` too if it is.
+    /// Saves weights and state as one unit to `last/`, and to `best/` too if it is. Rank 0 writes, for all.
     fn save(&mut self, is_best: bool) -> Result<(), TrainError> {
-        let checkpoint = Checkpoint {
-            config: self.config.clone(),
-            model: self.model.valid(),
-            tokenizer: self.encoder.tokenizer().clone(),
-        };
-        let files = checkpoint.to_files(&state::to_files(&self.progress, &self.optimizer)?)?;
-        if is_best {
-            directory::write(&self.run.best(), files.clone(), None)?;
+        let optimizer = gather_state(self.world, &self.optimizer, &self.model.device())?;
+        let mut cursors: Vec<Cursor> = self.world.tell_all(&self.progress.cursors)?.concat();
+        cursors.sort_by_key(|cursor| cursor.lane);
+        // Ranks that divide a lane stand at the same place in it.
+        cursors.dedup();
+        if self.world.is_main() {
+            let progress = Progress { cursors, ..self.progress.clone() };
+            let checkpoint = Checkpoint {
+                config: self.config.clone(),
+                model: self.model.valid(),
+                tokenizer: self.encoder.tokenizer().clone(),
+            };
+            let files = checkpoint.to_files(&state::to_files(&progress, optimizer)?)?;
+            if is_best {
+                directory::write(&self.run.best(), files.clone(), None)?;
+            }
+            self.run.save_last(files, self.saved_step, self.recipe.checkpoint.keep_last)?;
         }
-        self.run.save_last(files, self.saved_step, self.recipe.checkpoint.keep_last)?;
         self.saved_step = Some(self.progress.step);
-        Ok(())
+        // Nobody goes on, or reads it, before it is there.
+        self.world.barrier()
     }
 
     fn finish(mut self) -> Result<Outcome, TrainError> {
@@ -388,7 +497,7 @@ where
         let stopped_at = (step < self.recipe.steps && !is_over).then_some(step);
         if is_over && step < self.recipe.steps {
             let validations = self.progress.validations_since_best;
-            self.tracker.message(&format!("no better for {validations} validations: ended after step {step}"));
+            self.say(&format!("no better for {validations} validations: ended after step {step}"));
         }
         let mut validation = Vec::new();
         if stopped_at.is_some() {
@@ -398,22 +507,33 @@ where
             if !is_over {
                 self.validate()?;
             }
+            // Rank 0 alone has examples.
             if !self.validation.examples.is_empty() {
                 for precision in [Precision::F32, Precision::Int4] {
                     let (evaluation, _) = self.evaluate(precision, &self.validation.examples)?;
-                    self.tracker.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
+                    self.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
                     validation.push(evaluation);
                 }
             }
-            report::write(std::slice::from_ref(self.run), &self.run.report())?;
+            self.write_report()?;
         }
-        self.tracker.finish();
-        self.tracker.message(&format!("while training: {}", self.counts));
+        let mut counts = Counts::default();
+        self.world.tell_all(&self.counts)?.iter().for_each(|more| counts.merge(more));
+        if let Some(tracker) = &self.tracker {
+            tracker.finish();
+        }
+        self.say(&format!("while training: {counts}"));
         if self.progress.skipped_steps > 0 {
-            self.tracker.message(&format!("{} steps left out: not finite", self.progress.skipped_steps));
+            self.say(&format!("{} steps left out: not finite", self.progress.skipped_steps));
         }
-        Ok(Outcome { validation, train_seconds, counts: self.counts, stopped_at })
+        Ok(Outcome { validation, train_seconds, counts, stopped_at })
     }
+}
+
+/// An optimizer without memory for what this rank updates.
+fn own_optimizer<B: FusedOps>(recipe: &Recipe, shards: &Shards, world: &World) -> Optimizer<B> {
+    let optimizer = Optimizer::new(&recipe.optim);
+    if world.size() == 1 { optimizer } else { optimizer.of_pieces(shards.of(world.rank())) }
 }
 
 fn not_finite(loss: f64, norm: f64) -> Option<String> {

@@ -6,12 +6,13 @@ use burn::module::AutodiffModule;
 use burn_flex::Flex;
 use needle_data::loader::Loader;
 use needle_data::record::Record;
-use needle_data::stream::{Sources, Windows};
+use needle_data::stream::{Lane, Sources, Windows};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::{Batch, EncodedExample, Encoder, Example, Tokenizer};
 use needle_model::checkpoint::weights_to_bytes;
 use needle_model::{San, SanConfig};
 use needle_train::device::Training;
+use needle_train::distributed::World;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
 use needle_train::recipe::Recipe;
 use needle_train::run_dir::RunDir;
@@ -83,8 +84,9 @@ fn records(examples: &[Example]) -> Vec<Record> {
 }
 
 fn first_batch(encoder: &Encoder<'_>, examples: &[Example], recipe: &Recipe) -> Batch {
-    let windows = Windows::new(&memory(examples), encoder.tokenizer(), recipe.data.stream(1), None).unwrap();
-    Loader::new(encoder, windows, recipe.data.loader(), 1).unwrap().next().unwrap().unwrap().batch
+    let windows =
+        Windows::new(&memory(examples), encoder.tokenizer(), recipe.data.stream(1, Lane::default()), None).unwrap();
+    Loader::new(encoder, windows, recipe.data.loader(1), 1).unwrap().next().unwrap().unwrap().batch
 }
 
 #[test]
@@ -164,7 +166,16 @@ fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, recipe: &Recipe, options| {
         let run = RunDir::new(dir.path().join(name));
-        train(start(&examples, recipe), recipe, &memory(&examples), &records(&examples[..4]), &run, options).unwrap();
+        train(
+            start(&examples, recipe),
+            recipe,
+            &memory(&examples),
+            &records(&examples[..4]),
+            &run,
+            options,
+            &World::default(),
+        )
+        .unwrap();
         (std::fs::read(run.last().join("model.safetensors")).unwrap(), std::fs::read_to_string(run.metrics()).unwrap())
     };
     let whole_recipe = recipe(&["dropout=0.1"]);
@@ -182,13 +193,16 @@ fn a_changed_recipe_is_not_resumed() {
     let run = RunDir::new(dir.path().join("run"));
     let options = || RunOptions { resume: true, ..quiet() };
     let first = recipe(&[]);
-    let error =
-        train(start(&examples, &first), &first, &memory(&examples), &[], &run, options()).unwrap_err().to_string();
+    let error = train(start(&examples, &first), &first, &memory(&examples), &[], &run, options(), &World::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no run to resume"), "{error}");
-    train(start(&examples, &first), &first, &memory(&examples), &[], &run, quiet()).unwrap();
+    train(start(&examples, &first), &first, &memory(&examples), &[], &run, quiet(), &World::default()).unwrap();
     let changed = recipe(&["optim.muon_lr=0.01"]);
     let error =
-        train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options()).unwrap_err().to_string();
+        train(start(&examples, &changed), &changed, &memory(&examples), &[], &run, options(), &World::default())
+            .unwrap_err()
+            .to_string();
     assert!(error.contains("optim.muon_lr is 0.01, was 0.02"), "{error}");
 }
 
@@ -198,14 +212,18 @@ fn a_rate_that_breaks_the_model_ends_the_run_with_the_step_and_the_rate() {
     let dir = tempfile::tempdir().unwrap();
     let wild = recipe(&["optim.muon_lr=1e30", "optim.adamw_lr=1e30", "steps=20"]);
     let run = RunDir::new(dir.path().join("run"));
-    let error = train(start(&examples, &wild), &wild, &memory(&examples), &[], &run, quiet()).unwrap_err().to_string();
+    let error = train(start(&examples, &wild), &wild, &memory(&examples), &[], &run, quiet(), &World::default())
+        .unwrap_err()
+        .to_string();
     assert!(
         error.starts_with("step ") && error.contains("muon 1.00e30") && error.contains("4 steps in a row"),
         "{error}"
     );
     let batch: serde_json::Value =
         serde_json::from_slice(&std::fs::read(run.path().join("not_finite.json")).unwrap()).unwrap();
-    assert!(batch["batch"]["enc_ids"].is_array() && batch["texts"][0].is_string() && batch["cursor"].is_object());
+    assert!(
+        batch["batches"][0]["enc_ids"].is_array() && batch["texts"][0].is_string() && batch["cursors"][0].is_object()
+    );
 }
 
 #[test]
@@ -214,11 +232,14 @@ fn answers_too_long_for_the_decoder_are_counted_and_an_empty_set_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let short = recipe(&["data.row_dec_tokens=4"]);
     let run = RunDir::new(dir.path().join("run"));
-    let error =
-        train(start(&examples, &short), &short, &memory(&examples), &[], &run, quiet()).unwrap_err().to_string();
+    let error = train(start(&examples, &short), &short, &memory(&examples), &[], &run, quiet(), &World::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the decoder reads 4"), "{error}");
     let whole = recipe(&[]);
-    let error = train(start(&examples, &whole), &whole, &memory(&[]), &[], &run, quiet()).unwrap_err().to_string();
+    let error = train(start(&examples, &whole), &whole, &memory(&[]), &[], &run, quiet(), &World::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no rows"), "{error}");
 }
 

@@ -91,7 +91,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::encode::{RetrievalPair, TokenClass};
+    use crate::encode::{PairKey, RetrievalPair, TokenClass};
     use crate::tokenizer::Tokenizer;
     use crate::tokenizer::TokenizerConfig;
     use proptest::prelude::*;
@@ -111,8 +111,7 @@ mod tests {
             dec_target: ids(length),
             dec_classes: vec![TokenClass::Key; length],
             retrieval: has_tool.then(|| RetrievalPair {
-                name_key: 7,
-                content_key: NonZeroU64::new(9),
+                key: PairKey { name: 7, content: NonZeroU64::new(9) },
                 query_len: length,
                 tool_ids: ids(3),
             }),

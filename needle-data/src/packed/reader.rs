@@ -7,7 +7,7 @@ use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
 use super::{EXAMPLE_BYTES, Header, Layout, MAGIC, PackedRow, VERSION};
-use crate::encode::{EncodedExample, RetrievalPair, TokenClass};
+use crate::encode::{EncodedExample, PairKey, RetrievalPair, TokenClass};
 use crate::error::DataError;
 use crate::tokenizer::{Tokenizer, hex};
 
@@ -209,8 +209,7 @@ impl PackedShard {
             dec_target: ids(entry.enc_len, entry.dec_len)?,
             dec_classes: classes.collect::<Result<_, _>>()?,
             retrieval: (!tool_ids.is_empty()).then_some(RetrievalPair {
-                name_key: entry.name_key,
-                content_key: NonZeroU64::new(entry.content_key),
+                key: PairKey { name: entry.name_key, content: NonZeroU64::new(entry.content_key) },
                 query_len: entry.query_len,
                 tool_ids,
             }),

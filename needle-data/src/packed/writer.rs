@@ -92,8 +92,8 @@ impl PackedWriter {
             let (tool, name_key, content_key, query_len) = match &example.retrieval {
                 Some(pair) => (
                     pair.tool_ids.as_slice(),
-                    pair.name_key,
-                    pair.content_key.map_or(0, NonZeroU64::get),
+                    pair.key.name,
+                    pair.key.content.map_or(0, NonZeroU64::get),
                     pair.query_len,
                 ),
                 None => (&[][..], 0, 0, 0),

@@ -294,6 +294,16 @@ impl Counts {
         if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
     }
 
+    /// Adds what was counted elsewhere.
+    pub fn merge(&mut self, more: &Self) {
+        self.read += more.read;
+        self.used += more.used;
+        self.cut_tokens += more.cut_tokens;
+        for (reason, number) in &more.skipped {
+            *self.skipped.entry(*reason).or_default() += number;
+        }
+    }
+
     /// Counts one row.
     pub fn add<T>(&mut self, row: &Result<T, Problem>) {
         self.read += 1;

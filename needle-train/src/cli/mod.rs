@@ -28,6 +28,7 @@ use needle_model::checkpoint::Checkpoint;
 use serde_json::Value;
 
 use crate::device::{Device, DeviceChoice, Inference};
+use crate::distributed::launch::Launch;
 use crate::needle::limits;
 
 /// Trains, evaluates and ships tiny tool-calling models.
@@ -102,8 +103,10 @@ impl Cli {
     ///
     /// # Errors
     /// What stopped it, in one sentence.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, launch: Launch) -> anyhow::Result<ExitCode> {
         let level = match (self.global.quiet, self.global.verbose) {
+            // Of several processes, the first one tells how it goes.
+            (false, 0) if launch.rank > 0 => tracing::Level::WARN,
             (true, _) => tracing::Level::ERROR,
             (false, 0) => tracing::Level::INFO,
             (false, 1) => tracing::Level::DEBUG,
@@ -112,10 +115,16 @@ impl Cli {
         let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
         logs.with_target(false).without_time().with_level(false).init();
         let global = &self.global;
+        if !matches!(
+            self.command,
+            Command::Train(_) | Command::Pretrain(_) | Command::Bench(bench::BenchCommand::Allreduce(_))
+        ) {
+            launch.one()?;
+        }
         match self.command {
             Command::Quickstart(args) => args.run(global),
-            Command::Pretrain(args) => args.run(global),
-            Command::Train(args) => args.run(global),
+            Command::Pretrain(args) => args.run(global, launch),
+            Command::Train(args) => args.run(global, launch),
             Command::Finetune(args) => args.run(global),
             Command::Eval(args) => args.run(global),
             Command::Run(args) => args.run(global),
@@ -127,7 +136,7 @@ impl Cli {
             Command::Import(args) => args.run(global),
             Command::Data(command) => command.run(global),
             Command::Tokenizer(command) => command.run(global),
-            Command::Bench(command) => command.run(global),
+            Command::Bench(command) => command.run(global, launch),
         }
         .map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

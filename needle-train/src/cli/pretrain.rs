@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Global;
 use super::train::TrainArgs;
+use crate::distributed::launch::Launch;
 
 /// Train from scratch on text shards: the trainer of `train`, without a base
 #[derive(clap::Args)]
@@ -40,8 +41,8 @@ pub struct PretrainArgs {
 }
 
 impl PretrainArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self, global: &Global, launch: Launch) -> anyhow::Result<bool> {
         let Self { config, data, val, out, tokenizer, resume, skip_invalid, set } = self;
-        TrainArgs { config, data, val, out, base: None, tokenizer, resume, skip_invalid, set }.run(global)
+        TrainArgs { config, data, val, out, base: None, tokenizer, resume, skip_invalid, set }.run(global, launch)
     }
 }

@@ -13,10 +13,14 @@ use needle_data::{DataError, Tokenizer};
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
 use crate::device::{Device, Training};
+use crate::distributed::World;
+use crate::distributed::launch::Launch;
+use crate::distributed::monitor::Monitor;
+use crate::error::TrainError;
 use crate::eval::table;
 use crate::recipe::Recipe;
 use crate::run_dir::RunDir;
-use crate::trainer::{self, RunOptions, Start};
+use crate::trainer::{self, Outcome, RunOptions, Start};
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]
@@ -57,20 +61,50 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self, global: &Global, launch: Launch) -> anyhow::Result<bool> {
         let mut overrides = global.overrides(&self.set);
         if self.skip_invalid {
             overrides.push("data.on_bad_row=skip".into());
         }
         let recipe = Recipe::load(Some(&self.config), &overrides)?;
-        let (train, validation) = self.data(&recipe).map_err(with_hint)?;
+        let world = launch.join()?;
+        let monitor = Monitor::start(&world, |sentence| {
+            eprintln!("error: {sentence}; go on with the same command and --resume");
+            // The thread that trains waits for whoever is missing.
+            std::process::exit(1);
+        })?;
+        match self.train(&recipe, global, &world) {
+            Ok(outcome) => {
+                world.barrier()?;
+                monitor.finish();
+                world.finish();
+                if world.is_main() { self.conclude(&recipe, &outcome) } else { Ok(true) }
+            }
+            // All ranks have met this one together.
+            Err(error) if matches!(error.downcast_ref(), Some(TrainError::Rank { .. })) => {
+                monitor.finish();
+                world.finish();
+                if world.is_main() { Err(error) } else { Ok(false) }
+            }
+            Err(error) => {
+                monitor.leave(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn train(&self, recipe: &Recipe, global: &Global, world: &World) -> anyhow::Result<Outcome> {
+        let (train, validation) = self.data(recipe).map_err(with_hint)?;
         let device = global.device();
         let run = RunDir::new(&self.out);
-        let start = self.start(&recipe, &train, &run, &device)?;
-        tracing::info!("{} parameters", start.config.num_params_with_head());
+        let start = self.start(recipe, &train, &run, &device)?;
+        tracing::info!("{} parameters, {} processes", start.config.num_params_with_head(), world.size());
         let options = RunOptions { resume: self.resume, quiet: global.quiet, stop: stop_on_signal()? };
-        let outcome =
-            trainer::train(start, &recipe, &train, &validation, &run, options).map_err(|e| with_hint(e.into()))?;
+        trainer::train(start, recipe, &train, &validation, &run, options, world).map_err(|e| with_hint(e.into()))
+    }
+
+    fn conclude(&self, recipe: &Recipe, outcome: &Outcome) -> anyhow::Result<bool> {
+        let run = RunDir::new(&self.out);
         if let Some(step) = outcome.stopped_at {
             print(format_args!(
                 "stopped and saved after step {step} of {}; the same command with --resume goes on",

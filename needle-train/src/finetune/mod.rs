@@ -23,6 +23,7 @@ pub use parts::Parts;
 use parts::write_examples;
 
 use crate::device::{Device, Inference, Training};
+use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::confidence::Confidence;
 use crate::eval::predict::Prediction;
@@ -156,7 +157,7 @@ pub fn run(
         tracing::info!("the base on {} test examples: exact match {exact:.3}, call F1 {f1:.3}", parts.test.len());
     }
     let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
-    let outcome = trainer::train(start, &recipe, &sources, &validation, run, options)?;
+    let outcome = trainer::train(start, &recipe, &sources, &validation, run, options, &World::default())?;
     comparison.train_seconds = outcome.train_seconds;
     if outcome.stopped_at.is_some() {
         return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });

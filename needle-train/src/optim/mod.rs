@@ -3,12 +3,14 @@
 mod adamw;
 mod lora;
 mod muon;
+mod shards;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::module::AutodiffModule;
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{ElementConversion, Tensor};
 use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{FusedOps, San};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use adamw::{AdamW, AdamWConfig};
 pub use lora::Lora;
 pub use muon::{Muon, MuonConfig, newton_schulz};
+pub use shards::{Piece, Shards};
 
 /// Settings of both optimizers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,22 +155,28 @@ pub fn add_gradients<B: Backend>(sum: &mut Gradients<B>, more: Gradients<B>) {
     }
 }
 
-/// Scales `gradients` so that their common length is at most `most`, and gives the length before.
+/// The squared length of `gradients`, all taken together.
+pub fn squared_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
+    let squares: Vec<_> = gradients.values().map(|g| (g.clone() * g.clone()).sum()).collect();
+    if squares.is_empty() { 0.0 } else { Tensor::cat(squares, 0).sum().into_scalar().elem() }
+}
+
+/// Scales `gradients` of length `norm` so that it is at most `most`.
 ///
 /// (burn's clipping is per tensor; the recipe's is global: Pascanu et al., arXiv:1211.5063.)
-pub fn clip_global_norm<B: Backend>(gradients: Gradients<B>, most: f64) -> (Gradients<B>, f64) {
-    if gradients.is_empty() {
-        return (gradients, 0.0);
-    }
-    let squares = gradients.values().map(|g| (g.clone() * g.clone()).sum()).collect();
-    let norm = Tensor::cat(squares, 0).sum().sqrt().into_scalar();
-    let norm = burn::tensor::ElementConversion::elem::<f64>(norm);
+pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, most: f64) -> Gradients<B> {
     // A length that is not finite is for the caller to see; scaling by it would hide where it came from.
     if norm <= most || !norm.is_finite() {
-        return (gradients, norm);
+        return gradients;
     }
     let scale = most / norm;
-    (gradients.into_iter().map(|(name, gradient)| (name, gradient * scale)).collect(), norm)
+    gradients.into_iter().map(|(name, gradient)| (name, gradient * scale)).collect()
+}
+
+/// Scales `gradients` so that their common length is at most `most`, and gives the length before.
+pub fn clip_global_norm<B: Backend>(gradients: Gradients<B>, most: f64) -> (Gradients<B>, f64) {
+    let norm = squared_norm(&gradients).sqrt();
+    (clip(gradients, norm, most), norm)
 }
 
 /// Learning rates of one step.
@@ -187,6 +196,8 @@ pub struct Optimizer<B: Backend> {
     adamw: AdamW<B>,
     /// In place of both, where the recipe asks for adapters.
     lora: Option<Lora<B>>,
+    /// What to update, where other ranks update the rest.
+    own: Option<BTreeMap<String, Range<usize>>>,
 }
 
 impl<B: FusedOps> Optimizer<B> {
@@ -197,7 +208,14 @@ impl<B: FusedOps> Optimizer<B> {
             muon: Muon::new(config.muon()),
             adamw: AdamW::new(config.adamw()),
             lora: config.lora_rank.map(|rank| Lora::new(rank, config.adamw())),
+            own: None,
         }
+    }
+
+    /// The same, for `pieces` of the parameters; gradients are theirs, too.
+    pub fn of_pieces(self, pieces: &[Piece]) -> Self {
+        let own = pieces.iter().map(|piece| (piece.name.clone(), piece.range.clone())).collect();
+        Self { own: Some(own), ..self }
     }
 
     /// `model` after one update.
@@ -211,7 +229,7 @@ impl<B: FusedOps> Optimizer<B> {
         let mut current = Current::<B> { matrices, muon: Vec::new(), adamw: Vec::new() };
         params::visit(&model.valid(), &mut current);
         let mut with_gradient = |list: Vec<Named<B>>| -> Vec<(Named<B>, Tensor<B, 1>)> {
-            list.into_iter().filter_map(|p| gradients.remove(&p.name).map(|g| (p, g))).collect()
+            list.into_iter().filter_map(|p| gradients.remove(&p.name).map(|g| (self.piece(p), g))).collect()
         };
         let (muon, adamw) = (with_gradient(current.muon), with_gradient(current.adamw));
         let updated = match &mut self.lora {
@@ -222,10 +240,20 @@ impl<B: FusedOps> Optimizer<B> {
                 updated
             }
         };
-        params::map(model, &mut Replace { updated })
+        params::map(model, &mut Replace { updated, own: self.own.as_ref() })
     }
 
-    /// The state by name, flat, for a checkpoint.
+    /// The values of `param` that are updated here.
+    fn piece(&self, param: Named<B>) -> Named<B> {
+        match self.own.as_ref().and_then(|own| own.get(&param.name)) {
+            Some(range) if range.len() < param.value.dims()[0] => {
+                Named { value: param.value.narrow(0, range.start, range.len()), ..param }
+            }
+            _ => param,
+        }
+    }
+
+    /// The state by name, flat, for a checkpoint. Of a parameter in pieces, that of the piece.
     pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
         let muon = self.muon.state().into_iter().map(|(name, tensor)| (format!("muon.{name}"), tensor));
         let adamw = self.adamw.state().into_iter().map(|(name, tensor)| (format!("adamw.{name}"), tensor));
@@ -233,10 +261,12 @@ impl<B: FusedOps> Optimizer<B> {
         muon.chain(adamw).chain(lora).collect()
     }
 
-    /// Takes the state that [`Optimizer::state`] gave back; `steps` is the number of updates that it saw.
+    /// Takes the state that [`Optimizer::state`] gave back, put together again where there are pieces; `steps` is the number of
+    /// updates that it saw.
     pub fn load_state(&mut self, state: BTreeMap<String, Tensor<B, 1>>, steps: usize) {
         let (mut muon, mut adamw, mut lora) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in state {
+            let Some(tensor) = self.own_part(&name, tensor) else { continue };
             if let Some(name) = name.strip_prefix("muon.") {
                 muon.insert(name.to_owned(), tensor);
             } else if let Some(name) = name.strip_prefix("adamw.") {
@@ -250,6 +280,22 @@ impl<B: FusedOps> Optimizer<B> {
         }
         self.muon.load_state(muon);
         self.adamw.load_state(adamw, steps);
+    }
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// What of the state `name` belongs to the values that are updated here.
+    fn own_part(&self, name: &str, tensor: Tensor<B, 1>) -> Option<Tensor<B, 1>> {
+        let Some(own) = &self.own else { return Some(tensor) };
+        let (kind, name) = name.split_once('.')?;
+        let parameter = match kind {
+            "adamw" => name.strip_suffix(".m").or(name.strip_suffix(".v"))?,
+            "lora" => name.find(".weight.").map(|end| &name[..end + ".weight".len()])?,
+            _ => name,
+        };
+        let range = own.get(parameter)?;
+        let is_piece = kind == "adamw" && range.len() < tensor.dims()[0];
+        Some(if is_piece { tensor.narrow(0, range.start, range.len()) } else { tensor })
     }
 }
 
@@ -280,16 +326,23 @@ impl<B: Backend> ParamVisitor<B> for Current<B> {
     }
 }
 
-struct Replace<B: Backend> {
+struct Replace<'a, B: Backend> {
     updated: BTreeMap<String, Tensor<B, 1>>,
+    own: Option<&'a BTreeMap<String, Range<usize>>>,
 }
 
-impl<AB: AutodiffBackend> ParamMapper<AB> for Replace<AB::InnerBackend> {
+impl<AB: AutodiffBackend> ParamMapper<AB> for Replace<'_, AB::InnerBackend> {
     fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<AB, D>) -> Tensor<AB, D> {
-        match self.updated.remove(&info.name) {
-            Some(value) => Tensor::from_inner(value.reshape(tensor.shape())).require_grad(),
-            None => tensor,
-        }
+        let Some(value) = self.updated.remove(&info.name) else { return tensor };
+        let length = info.shape.iter().product::<usize>();
+        let value = match self.own.as_ref().and_then(|own| own.get(&info.name)) {
+            Some(range) if range.len() < length => {
+                let whole: Tensor<AB::InnerBackend, 1> = tensor.clone().inner().reshape([-1]);
+                whole.slice_assign([range.clone()], value)
+            }
+            _ => value,
+        };
+        Tensor::from_inner(value.reshape(tensor.shape())).require_grad()
     }
 }
 

@@ -4,7 +4,7 @@ use needle_data::augment::OtherValues;
 use needle_data::loader::LoaderConfig;
 use needle_data::pack::RowSize;
 use needle_data::source::OnBadRow;
-use needle_data::stream::{Rank, SourceConfig, StreamConfig};
+use needle_data::stream::{Lane, SourceConfig, StreamConfig};
 use serde::{Deserialize, Serialize};
 
 /// One number or several.
@@ -40,10 +40,13 @@ pub struct DataRecipe {
     pub on_bad_row: OnBadRow,
     /// Largest share of rows that may be left out before it ends the run after all.
     pub max_bad_fraction: f64,
-    /// Rows of a batch of the longest length; with packing each holds several examples. Batches of shorter rows have as many
+    /// Rows of a batch of the longest length, of all processes together; with packing each holds several examples. Batches of shorter rows have as many
     /// more as keep the number of positions.
     pub rows: usize,
-    /// Parts that a batch's rows are computed in, one after the other: less memory, the same gradient to rounding.
+    /// Parts that the rows are read in, side by side, each with an order and a place of its own; must divide `rows`. It
+    /// bounds nothing: any number of processes shares them out. As many as the run's processes at its start, if not given.
+    pub lanes: Option<usize>,
+    /// Parts that a lane's rows are computed in, one after the other: less memory, the same gradient to rounding.
     pub micro_batches: usize,
     /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the limit of one example.
     pub row_enc_tokens: OneOrMore,
@@ -87,6 +90,7 @@ impl Default for DataRecipe {
             // More than that is the wrong file rather than a few bad rows.
             max_bad_fraction: 0.2,
             rows: 8,
+            lanes: None,
             micro_batches: 1,
             row_enc_tokens: OneOrMore::One(1024),
             row_dec_tokens: OneOrMore::One(512),
@@ -114,11 +118,11 @@ impl DataRecipe {
         enc.iter().zip(dec).map(|(&enc, &dec)| RowSize { enc, dec }).collect()
     }
 
-    /// The part that batches are made by.
-    pub fn loader(&self) -> LoaderConfig {
+    /// The part that batches of one of `lanes` lanes are made by.
+    pub fn loader(&self, lanes: usize) -> LoaderConfig {
         LoaderConfig {
             row_sizes: self.row_sizes(),
-            rows: self.rows,
+            rows: self.rows / lanes,
             pack_window: self.pack_window,
             max_retrieval_pairs: self.max_retrieval_pairs,
             shuffle_tools: self.shuffle_tools,
@@ -131,14 +135,9 @@ impl DataRecipe {
         }
     }
 
-    /// The part that rows are ordered by, for one process.
-    pub fn stream(&self, seed: u64) -> StreamConfig {
-        StreamConfig {
-            seed,
-            shuffle_buffer_mb: self.shuffle_buffer_mb,
-            shards_at_once: self.files_at_once,
-            rank: Rank::default(),
-        }
+    /// The part that rows of `lane` are ordered by.
+    pub fn stream(&self, seed: u64, lane: Lane) -> StreamConfig {
+        StreamConfig { seed, shuffle_buffer_mb: self.shuffle_buffer_mb, shards_at_once: self.files_at_once, lane }
     }
 
     pub(super) fn validate(&self) -> Result<(), String> {

@@ -11,11 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use needle_data::DataError;
 use serde::Serialize;
 
+use crate::distributed::Traffic;
+use crate::distributed::roll_call::Totals;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
+use crate::loss::StepLosses;
 use crate::memory::rss_mb;
 use crate::optim::LearningRates;
-use crate::step::StepLosses;
 use tensorboard::EventFile;
 
 /// One thing that happened.
@@ -41,6 +43,9 @@ pub enum Event {
         examples: usize,
         /// Real tokens of the batch, encoder and decoder.
         tokens: usize,
+        /// What rank 0 sent to the others in this step, where there are any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traffic: Option<Traffic>,
         /// Seconds since the run (or its resumption) began.
         seconds: f64,
     },
@@ -59,6 +64,19 @@ pub enum Event {
         what: String,
         /// What the rates are multiplied by from here on.
         rate_factor: f64,
+    },
+    /// A rank keeps the others waiting.
+    Straggler {
+        /// Steps done.
+        step: usize,
+        /// Which.
+        rank: usize,
+        /// Where it runs.
+        host: String,
+        /// Seconds that it takes to compute its share of a step.
+        rank_seconds: f64,
+        /// Seconds that the median rank takes.
+        median_seconds: f64,
     },
     /// The loss on validation examples was computed.
     ValidationLoss {
@@ -81,24 +99,17 @@ pub enum Event {
 
 impl Event {
     /// The event of one step.
-    pub fn step(
-        step: usize,
-        epoch: u64,
-        losses: StepLosses,
-        gradient_norm: f64,
-        rates: LearningRates,
-        batch: &needle_data::Batch,
-        since: Instant,
-    ) -> Self {
+    pub fn step(step: usize, rates: LearningRates, totals: &Totals, traffic: Option<Traffic>, since: Instant) -> Self {
         Self::Step {
             step,
-            epoch,
-            losses,
-            gradient_norm,
+            epoch: totals.epoch,
+            losses: totals.losses,
+            gradient_norm: totals.gradient_norm,
             muon_lr: rates.muon,
             adamw_lr: rates.adamw,
-            examples: batch.num_examples,
-            tokens: batch.num_tokens(),
+            examples: totals.examples,
+            tokens: totals.tokens,
+            traffic,
             seconds: since.elapsed().as_secs_f64(),
         }
     }
@@ -193,6 +204,9 @@ impl Tracker {
             Event::BackedOff { step, what, rate_factor } => self.message(&format!(
                 "step {step}: {what}; going back to the best checkpoint, and on with {rate_factor} of the learning rates"
             )),
+            Event::Straggler { step, rank, host, rank_seconds, median_seconds } => self.message(&format!(
+                "step {step}: rank {rank} ({host}) is slow: {rank_seconds:.2} s a step, the median rank {median_seconds:.2} s"
+            )),
             Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
                 self.validation = format!("  val {validation_loss_int4:.3}");
                 self.message(&format!(
@@ -226,7 +240,7 @@ impl Tracker {
                 scalars.extend(self.tokens_per_second.0.map(|rate| ("speed/tokens_per_second", rate)));
                 self.tensorboard.add(*step, &scalars)
             }
-            Event::Skipped { .. } | Event::BackedOff { .. } => Ok(()),
+            Event::Skipped { .. } | Event::BackedOff { .. } | Event::Straggler { .. } => Ok(()),
             Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
                 let scalars =
                     [("validation/loss_f32", *validation_loss_f32), ("validation/loss_int4", *validation_loss_int4)];

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use needle_data::loader::{Loader, LoaderConfig};
 use needle_data::prefetch::prefetch;
 use needle_data::source::{OnBadRow, Row};
-use needle_data::stream::{Sources, Windows};
+use needle_data::stream::{Lane, Sources, Windows};
 use needle_data::{DataError, Encoder, Tokenizer};
 use serde::Serialize;
 
@@ -199,8 +199,9 @@ impl DataArgs {
         recipe: &Recipe,
         threads: usize,
     ) -> Result<(Stage, f64), DataError> {
-        let config = LoaderConfig { threads: Some(threads), on_bad_row: OnBadRow::Skip, ..recipe.data.loader() };
-        let windows = Windows::new(sources, encoder.tokenizer(), recipe.data.stream(recipe.seed), None)?;
+        let config = LoaderConfig { threads: Some(threads), on_bad_row: OnBadRow::Skip, ..recipe.data.loader(1) };
+        let windows =
+            Windows::new(sources, encoder.tokenizer(), recipe.data.stream(recipe.seed, Lane::default()), None)?;
         let mut meter = Meter::new(self.seconds);
         let mut positions = 0;
         let mut measure = |loaded: Result<needle_data::loader::Loaded, DataError>, meter: &mut Meter| {

@@ -8,7 +8,7 @@ use needle_data::Encoder;
 use needle_data::loader::RowPacker;
 use needle_data::packed::PackedWriter;
 use needle_data::prefetch::prefetch;
-use needle_data::stream::{Sources, Windows};
+use needle_data::stream::{Lane, Sources, Windows};
 
 use crate::cli::tokenizer::load_tokenizer;
 use crate::cli::{Global, print, print_json};
@@ -53,13 +53,13 @@ impl PackArgs {
         let sources = Sources::files(&self.files)?;
         let encoder = Encoder::new(&tokenizer, encode_config(&recipe))?;
         let mut writer = PackedWriter::new(&self.out, &tokenizer, &recipe.data.row_sizes())?;
-        let windows = Windows::new(&sources, &tokenizer, recipe.data.stream(recipe.seed), None)?;
+        let windows = Windows::new(&sources, &tokenizer, recipe.data.stream(recipe.seed, Lane::default()), None)?;
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         bar.set_style(ProgressStyle::with_template("{spinner} {msg} [{elapsed}]")?);
         let began = Instant::now();
         let counts = std::thread::scope(|scope| {
             let windows = prefetch(scope, 0, windows);
-            let packer = RowPacker::new(&encoder, windows.into_iter(), recipe.data.loader(), recipe.seed)?;
+            let packer = RowPacker::new(&encoder, windows.into_iter(), recipe.data.loader(1), recipe.seed)?;
             for packed in prefetch(scope, 1, packer) {
                 let packed = packed?;
                 packed.rows.iter().try_for_each(|row| writer.push(row))?;

@@ -1,0 +1,344 @@
+//! Several ranks as one run: what one of them alone would have done.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::module::AutodiffModule;
+use needle_data::record::Record;
+use needle_data::stream::Sources;
+use needle_data::synth::{Generator, SynthConfig};
+use needle_data::{Encoder, Example, Tokenizer};
+use needle_model::San;
+use needle_model::checkpoint::Checkpoint;
+use needle_model::params::{self, ParamInfo, ParamVisitor};
+use needle_train::TrainError;
+use needle_train::device::{Inference, Training};
+use needle_train::distributed::exchange::{reduce, share};
+use needle_train::distributed::roll_call::{Decision, before_step};
+use needle_train::distributed::{Threads, World};
+use needle_train::feed::Feed;
+use needle_train::loss::StepLosses;
+use needle_train::optim::{LearningRates, Optimizer, Shards};
+use needle_train::recipe::{GradientDtype, Recipe};
+use needle_train::run_dir::RunDir;
+use needle_train::step::forward_backward_share;
+use needle_train::trainer::{Outcome, RunOptions, Start, encode_config, train};
+
+/// Quantized, with retrieval loss, packing, rows of two sizes and validations.
+fn recipe(overrides: &[&str]) -> Recipe {
+    let text = r#"
+        model = "tiny"
+        steps = 20
+        dropout = 0.1
+        tokenizer = { vocab_size = 500 }
+        data = { rows = 6, lanes = 6, row_enc_tokens = [128, 256], row_dec_tokens = [64, 128], pack_window = 8, max_retrieval_pairs = 8 }
+        optim = { muon_lr = 0.01, adamw_lr = 1e-3 }
+        schedule = { warmup_steps = 2 }
+        loss = { contrastive_every_steps = 2 }
+        qat = { every_steps = 3, final_fraction = 0.2 }
+        eval = { every_steps = 10, max_examples = 4, max_tokens = 16 }
+        checkpoint = { every_steps = 5 }
+    "#;
+    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+    Recipe::parse(text, &overrides).unwrap()
+}
+
+fn examples(count: usize) -> Vec<Example> {
+    let config = SynthConfig { num_tools: (1, 2), max_calls: 1, brief: true, ..SynthConfig::default() };
+    Generator::new(config).unwrap().take(count).collect()
+}
+
+fn start(examples: &[Example], recipe: &Recipe) -> Start<Training> {
+    let texts: Vec<String> = examples.iter().flat_map(Encoder::texts).collect();
+    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter()).unwrap();
+    Start::new(tokenizer, recipe, &Default::default()).unwrap()
+}
+
+/// One rank's part of the run in `out`.
+fn run_rank(world: &World, recipe: &Recipe, out: &Path, options: RunOptions) -> Result<Outcome, TrainError> {
+    let examples = examples(150);
+    let held_out: Vec<Record> = examples[..4].iter().cloned().map(Record::ToolCall).collect();
+    let start = start(&examples, recipe);
+    let data = Sources::memory(examples);
+    train(start, recipe, &data, &held_out, &RunDir::new(out), options, world)
+}
+
+fn quiet() -> RunOptions {
+    RunOptions { quiet: true, ..RunOptions::default() }
+}
+
+fn run(ranks: usize, recipe: &Recipe, out: &Path, resume: bool) -> Vec<Result<Outcome, TrainError>> {
+    let options = || RunOptions { resume, ..quiet() };
+    if ranks == 1 {
+        return vec![run_rank(&World::default(), recipe, out, options())];
+    }
+    Threads::run(ranks, |world| run_rank(&world, recipe, out, options()))
+}
+
+/// Weights by name.
+fn collect(model: &San<Inference>) -> BTreeMap<String, Vec<f32>> {
+    struct Collect(BTreeMap<String, Vec<f32>>);
+    impl ParamVisitor<Inference> for Collect {
+        fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: burn::tensor::Tensor<Inference, D>) {
+            self.0.insert(info.name, tensor.into_data().to_vec().unwrap());
+        }
+    }
+    let mut collect = Collect(BTreeMap::new());
+    params::visit(model, &mut collect);
+    collect.0
+}
+
+/// Largest difference of two models' parameters, relative to their lengths.
+fn apart(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f64 {
+    let length =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    let differences = a.iter().map(|(name, a)| {
+        let apart = length(&mut a.iter().zip(&b[name]).map(|(a, b)| a - b));
+        apart / length(&mut a.iter().copied()).max(1e-3)
+    });
+    differences.fold(0.0, f64::max)
+}
+
+fn difference(a: &Path, b: &Path) -> f64 {
+    let weights = |dir: &Path| collect(&Checkpoint::<Inference>::load(dir, &Default::default()).unwrap().model);
+    apart(&weights(a), &weights(b))
+}
+
+fn steps(out: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(RunDir::new(out).metrics()).unwrap();
+    let all = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    all.filter(|event| event["event"] == "step").collect()
+}
+
+/// Without INT4: a weight that rounding puts on the other side of a tie becomes another code, and from there on runs differ.
+const NOT_QUANTIZED: [&str; 2] = ["qat.every_steps=1000000", "qat.final_fraction=0"];
+
+#[test]
+fn two_three_and_eight_ranks_make_the_run_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    // Of eight ranks, some divide a lane: dropout draws otherwise there, so it goes without.
+    for (ranks, dropout) in [(2, "dropout=0.1"), (3, "dropout=0.1"), (8, "dropout=0.0")] {
+        let recipe = recipe(&[&NOT_QUANTIZED[..], &[dropout]].concat());
+        let (one, several) = (dir.path().join(format!("one{ranks}")), dir.path().join(ranks.to_string()));
+        let alone = run(1, &recipe, &one, false).remove(0).unwrap();
+        let outcomes = run(ranks, &recipe, &several, false);
+        let apart = difference(&one.join("last"), &several.join("last"));
+        assert!(apart < 1e-4, "{ranks} ranks: {apart:e}");
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap().counts, alone.counts, "every rank knows what happened to all rows");
+        }
+        for (one, other) in steps(&one).iter().zip(&steps(&several)) {
+            for count in ["step", "epoch", "examples", "tokens"] {
+                assert_eq!(one[count], other[count], "{count} of {one}");
+            }
+            assert_eq!(one["contrastive"].is_null(), other["contrastive"].is_null());
+        }
+        assert_eq!(steps(&several).len(), 20, "rank 0 alone writes");
+    }
+}
+
+#[test]
+fn each_of_twenty_steps_is_that_of_one_with_int4_retrieval_and_packing() {
+    for ranks in [2, 3] {
+        let losses = Threads::run(ranks, |world| twenty_steps(&world));
+        assert!(losses.iter().all(|all| *all == losses[0]));
+    }
+}
+
+/// Starts itself again by `mpirun`, and does the same there.
+#[test]
+#[cfg(feature = "mpi")]
+fn each_of_twenty_steps_is_that_of_one_under_mpirun() {
+    let launch = needle_train::distributed::launch::Launch::from_variables(|name| std::env::var(name).ok());
+    if launch.num_processes > 1 {
+        let world = launch.join().unwrap();
+        twenty_steps(&world);
+        world.barrier().unwrap();
+        return world.finish();
+    }
+    for ranks in ["2", "3"] {
+        let mut command = std::process::Command::new("mpirun");
+        command.args(["--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "-n", ranks]);
+        command.arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "each_of_twenty_steps_is_that_of_one_under_mpirun", "--nocapture"]);
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(said.matches("1 passed").count().to_string(), ranks, "{said}");
+    }
+}
+
+/// Makes twenty steps by all ranks and each of them by one alone, from the same weights and state, and compares.
+fn twenty_steps(world: &World) -> Vec<StepLosses> {
+    let (recipe, examples) = (recipe(&[]), examples(150));
+    let start = start(&examples, &recipe);
+    let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
+    let data = Sources::memory(examples);
+    let losses = std::thread::scope(|scope| {
+        let (alone, place) = (World::default(), (6, &[][..]));
+        let mut whole_feed = Feed::start(scope, &encoder, &data, &recipe, place, &alone).unwrap();
+        let mut own_feed = Feed::start(scope, &encoder, &data, &recipe, place, world).unwrap();
+        let mut model = start.model;
+        let mut optimizer = Optimizer::<Inference>::new(&recipe.optim);
+        let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
+        let mut losses = Vec::new();
+        for step in 1..=20 {
+            let mut own_optimizer = Optimizer::new(&recipe.optim).of_pieces(shards.of(world.rank()));
+            own_optimizer.load_state(optimizer.state(), step - 1);
+            let (by_all, _) = one_step(world, &shards, &mut own_feed, &mut own_optimizer, model.clone(), &recipe, step);
+            let (by_one, of_step) = one_step(&alone, &shards, &mut whole_feed, &mut optimizer, model, &recipe, step);
+            let apart = apart(&collect(&by_one.valid()), &collect(&by_all.valid()));
+            assert!(apart < 1e-4, "step {step} of {} ranks: {apart:e}", world.size());
+            losses.push(of_step);
+            model = by_one;
+        }
+        losses
+    });
+    assert_eq!(losses.iter().filter(|losses| losses.quantized).count(), 9);
+    assert!(losses.iter().filter(|losses| losses.contrastive.is_some()).count() >= 8);
+    losses
+}
+
+fn one_step(
+    world: &World,
+    shards: &Shards,
+    feed: &mut Feed,
+    optimizer: &mut Optimizer<Inference>,
+    model: San<Training>,
+    recipe: &Recipe,
+    step: usize,
+) -> (San<Training>, StepLosses) {
+    let fed = feed.next().unwrap();
+    let decision = before_step(world, step, Ok(fed.work), false, recipe.data.max_retrieval_pairs).unwrap();
+    let Decision::Go(batch) = decision else { panic!("{decision:?}") };
+    let (losses, gradients) = forward_backward_share(&model, &batch, recipe, step, world).unwrap();
+    let gradients = reduce(world, shards, gradients, GradientDtype::F32, &model.device()).unwrap();
+    let rates = LearningRates { muon: recipe.optim.muon_lr, adamw: recipe.optim.adamw_lr };
+    (share(world, shards, optimizer.step(model, gradients, rates)).unwrap(), losses)
+}
+
+#[test]
+fn adapters_adamw_and_recomputed_layers_are_divided_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, settings) in [
+        ("lora", &["optim.lora_rank=2"][..]),
+        ("adamw", &["optim.matrices=adamw"]),
+        ("recomputed", &["activation_checkpointing=true", "data.micro_batches=2"]),
+    ] {
+        let recipe = recipe(&[&NOT_QUANTIZED[..], &["steps=8"], settings].concat());
+        let (one, two) = (dir.path().join(format!("{name}1")), dir.path().join(format!("{name}2")));
+        run(1, &recipe, &one, false).remove(0).unwrap();
+        run(2, &recipe, &two, false).into_iter().for_each(|outcome| drop(outcome.unwrap()));
+        let apart = difference(&one.join("last"), &two.join("last"));
+        assert!(apart < 1e-4, "{name}: {apart:e}");
+    }
+}
+
+#[test]
+fn gradients_that_travel_in_bf16_give_nearly_the_same_and_half_the_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, half) = (dir.path().join("f32"), dir.path().join("bf16"));
+    run(2, &recipe(&["steps=8"]), &whole, false);
+    run(2, &recipe(&["steps=8", "distributed.gradient_dtype=bf16"]), &half, false);
+    let loss = |out: &Path| steps(out)[7]["cross_entropy"].as_f64().unwrap();
+    let apart = (loss(&half) / loss(&whole) - 1.0).abs();
+    assert!(apart > 0.0 && apart < 0.01, "{apart:e}");
+    let bytes = |out: &Path| steps(out)[0]["traffic"]["bytes_sent"].as_f64().unwrap();
+    // Weights still travel whole: 4 + 4 bytes a value become 2 + 4.
+    let ratio = bytes(&half) / bytes(&whole);
+    assert!((0.73..0.78).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_run_goes_on_with_any_number_of_ranks_and_to_the_same_bits_with_as_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = recipe(&NOT_QUANTIZED);
+    let out = |name: &str| dir.path().join(name);
+    run(2, &recipe, &out("whole"), false).into_iter().for_each(|outcome| drop(outcome.unwrap()));
+
+    // Stops after some steps, by the wish of one rank.
+    let stopped = |name: &str| {
+        let outcomes = Threads::run(2, |world| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let options = RunOptions { stop: stop.clone(), ..quiet() };
+            std::thread::scope(|scope| {
+                if world.rank() == 1 {
+                    let metrics = RunDir::new(out(name)).metrics();
+                    scope.spawn(move || {
+                        while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 7 {
+                            std::thread::sleep(std::time::Duration::from_millis(1));
+                        }
+                        stop.store(true, Ordering::Relaxed);
+                    });
+                }
+                run_rank(&world, &recipe, &out(name), options).unwrap().stopped_at
+            })
+        });
+        assert_eq!(outcomes[0], outcomes[1], "all stop after the same step");
+        let step = outcomes[0].unwrap();
+        assert!((7..20).contains(&step), "{step}");
+    };
+    for (name, ranks) in [("resumed by two", 2), ("resumed by one", 1), ("resumed by three", 3)] {
+        stopped(name);
+        run(ranks, &recipe, &out(name), true).into_iter().for_each(|outcome| drop(outcome.unwrap()));
+        let file = |name: &str| std::fs::read(out(name).join("last/model.safetensors")).unwrap();
+        if ranks == 2 {
+            assert!(file(name) == file("whole"), "not the same bits");
+        }
+        let apart = difference(&out("whole").join("last"), &out(name).join("last"));
+        assert!(apart < 1e-4, "{name}: {apart:e}");
+        // The same rows: none lost, none twice.
+        let tokens = |name: &str| steps(&out(name)).iter().map(|s| s["tokens"].clone()).collect::<Vec<_>>();
+        assert_eq!(tokens(name), tokens("whole"), "{name}");
+    }
+}
+
+#[test]
+fn a_rank_with_another_recipe_tokenizer_or_data_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |change: &(dyn Fn(&mut Recipe, &mut Vec<Example>, &mut Vec<Example>) + Sync)| {
+        let results = Threads::run(3, |world| {
+            let (mut recipe, mut data, mut texts) = (recipe(&[]), examples(60), examples(60));
+            if world.rank() == 2 {
+                change(&mut recipe, &mut data, &mut texts);
+            }
+            let run = RunDir::new(dir.path().join("run"));
+            let result = train(start(&texts, &recipe), &recipe, &Sources::memory(data), &[], &run, quiet(), &world);
+            result.unwrap_err().to_string()
+        });
+        assert!(results.iter().all(|error| *error == results[0]), "{results:?}");
+        assert!(!dir.path().join("run").exists(), "nothing is written");
+        results[0].clone()
+    };
+    let error = refused(&|recipe, _, _| recipe.optim.muon_lr = 0.5);
+    assert!(error.contains("rank 2") && error.contains("optim.muon_lr is 0.5, on rank 0 it is 0.01"), "{error}");
+    let error = refused(&|_, data, _| _ = data.pop());
+    assert!(error.contains("rank 2") && error.contains("data listing"), "{error}");
+    let error = refused(&|_, _, texts| texts.truncate(20));
+    assert!(error.contains("rank 2") && error.contains("tokenizer"), "{error}");
+    let error = refused(&|recipe, _, _| recipe.data.rows = 7);
+    assert!(error.contains("rank 2") && error.contains("data.rows is 7"), "{error}");
+}
+
+#[test]
+fn what_one_rank_cannot_read_ends_all_with_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let errors = |data: Vec<Example>| {
+        let results = Threads::run(2, |world| {
+            let recipe = recipe(&[]);
+            let start = start(&examples(60), &recipe);
+            let run = RunDir::new(dir.path().join("run"));
+            train(start, &recipe, &Sources::memory(data.clone()), &[], &run, quiet(), &world).unwrap_err().to_string()
+        });
+        assert_eq!(results[0], results[1]);
+        results[0].clone()
+    };
+    // Five rows do not go round among six lanes: the last lane is rank 1's.
+    let error = errors(examples(5));
+    assert!(error.contains("lane 0 of 6 gets no row") || error.contains("lane 5 of 6 gets no row"), "{error}");
+}
