@@ -68,7 +68,7 @@ impl Feed {
     ///
     /// # Errors
     /// If a row cannot be read or used, by the recipe's rules.
-    pub fn next(&mut self) -> Result<Fed, TrainError> {
+    pub fn read(&mut self) -> Result<Fed, TrainError> {
         let mut fed = Fed { epoch: u64::MAX, ..Fed::default() };
         for (part, batches) in &self.lanes {
             let ended = || DataError::NoExamples(format!("lane {} ended", part.lane));

@@ -26,6 +26,7 @@ use crate::error::TrainError;
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, evaluate};
 use crate::feed::{Fed, Feed};
+use crate::memory::peak_rss_mb;
 use crate::optim::{LearningRates, Optimizer, Shards, clip, squared_norm};
 use crate::recipe::Recipe;
 use crate::report;
@@ -266,7 +267,7 @@ where
     /// The rows of the next step, unless a rank was asked to stop.
     fn next(&self, feed: &mut Feed) -> Result<Option<(Fed, Share)>, TrainError> {
         let (stop, step) = (self.options.stop.load(Ordering::Relaxed), self.progress.step + 1);
-        let fed = feed.next();
+        let fed = feed.read();
         let (fed, work) = match fed {
             Ok(mut fed) => {
                 let work = std::mem::take(&mut fed.work);
@@ -518,11 +519,16 @@ where
             self.write_report()?;
         }
         let mut counts = Counts::default();
-        self.world.tell_all(&self.counts)?.iter().for_each(|more| counts.merge(more));
+        let of_ranks = self.world.tell_all(&(self.counts.clone(), peak_rss_mb()))?;
+        of_ranks.iter().for_each(|(more, _)| counts.merge(more));
         if let Some(tracker) = &self.tracker {
             tracker.finish();
         }
         self.say(&format!("while training: {counts}"));
+        if self.world.size() > 1 {
+            let peaks: Vec<String> = of_ranks.iter().map(|(_, mb)| format!("{:.0}", mb.unwrap_or(f64::NAN))).collect();
+            self.say(&format!("peak memory of each rank in MB: {}", peaks.join(" ")));
+        }
         if self.progress.skipped_steps > 0 {
             self.say(&format!("{} steps left out: not finite", self.progress.skipped_steps));
         }

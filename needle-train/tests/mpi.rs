@@ -146,10 +146,17 @@ fn a_killed_rank_ends_the_others_by_name_and_the_run_goes_on_to_the_same_bits() 
 
 #[test]
 fn a_rank_that_is_asked_to_end_lets_all_save_after_the_same_step() {
+    // SIGTERM to one of them, or SIGUSR1 to `mpirun`, which passes it on to all.
+    for (name, to_rank) in [("TERM", Some(1)), ("USR1", None)] {
+        asked_to_end(name, to_rank);
+    }
+}
+
+fn asked_to_end(name: &str, to_rank: Option<usize>) {
     let place = workplace();
     let child = mpirun(&place, 2, &train("run", &["--set", "steps=100000"])).spawn().unwrap();
     wait_for_step(&place, "run", 10);
-    signal(ranks_of(&child)[1], "TERM");
+    signal(to_rank.map_or(child.id(), |rank| ranks_of(&child)[rank]), name);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let said = text(&output);

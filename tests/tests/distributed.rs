@@ -213,7 +213,7 @@ fn one_step(
     recipe: &Recipe,
     step: usize,
 ) -> (San<Training>, StepLosses) {
-    let fed = feed.next().unwrap();
+    let fed = feed.read().unwrap();
     let decision = before_step(world, step, Ok(fed.work), false, recipe.data.max_retrieval_pairs).unwrap();
     let Decision::Go(batch) = decision else { panic!("{decision:?}") };
     let (losses, gradients) = forward_backward_share(&model, &batch, recipe, step, world).unwrap();
@@ -301,7 +301,8 @@ fn a_run_goes_on_with_any_number_of_ranks_and_to_the_same_bits_with_as_many() {
 #[test]
 fn a_rank_with_another_recipe_tokenizer_or_data_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = |change: &(dyn Fn(&mut Recipe, &mut Vec<Example>, &mut Vec<Example>) + Sync)| {
+    type Change = dyn Fn(&mut Recipe, &mut Vec<Example>, &mut Vec<Example>) + Sync;
+    let refused = |change: &Change| {
         let results = Threads::run(3, |world| {
             let (mut recipe, mut data, mut texts) = (recipe(&[]), examples(60), examples(60));
             if world.rank() == 2 {

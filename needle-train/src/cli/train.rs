@@ -170,7 +170,8 @@ impl TrainArgs {
     }
 }
 
-/// A flag that Ctrl-C and SIGTERM set; a second signal ends the process at once.
+/// A flag that Ctrl-C, SIGTERM and SIGUSR1 set; of the first two, a second signal ends the process at once. (`mpirun` passes
+/// SIGUSR1 on to its processes; after a SIGTERM of its own it soon kills them.)
 pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -181,6 +182,8 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         }
         eprintln!("\nfinishing the step and saving; once more to end at once");
     })?;
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.clone())?;
     Ok(stop)
 }
 
