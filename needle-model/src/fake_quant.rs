@@ -3,8 +3,8 @@
 //! In training, the forward pass sees the quantized weights and the gradient passes as if they had not been rounded (the
 //! straight-through estimator, Bengio et al., arXiv:1308.3432). For evaluation, the weights are simply replaced.
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{FloatDType, Tensor};
 
 use crate::int4::{Bits, quantize};
 use crate::params::{self, EMBEDDING, ParamInfo, ParamMapper};
@@ -30,6 +30,19 @@ impl std::fmt::Display for Precision {
             Self::Int4Embedding => "int4-embedding",
         })
     }
+}
+
+/// `model` with all parameters rounded to bf16, and so activations and products of matrices in bf16, too: mixed precision, where the
+/// weights that are trained stay f32 (Micikevicius et al., arXiv:1710.03740; bf16 needs no scaling of the loss). Norms, softmax
+/// and losses are computed in f32, and so is the retrieval head.
+pub fn in_bf16<B: Backend>(model: San<B>) -> San<B> {
+    struct Cast;
+    impl<B: Backend> ParamMapper<B> for Cast {
+        fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
+            if info.name.starts_with("retrieval_head.") { tensor } else { tensor.cast(FloatDType::BF16) }
+        }
+    }
+    params::map(model, &mut Cast)
 }
 
 /// Replaces the tensors that `quantizes` chooses by what their codes stand for, with straight-through gradients.

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
@@ -210,6 +210,6 @@ impl<B: FusedOps> San<B> {
     pub fn retrieval_embedding(&self, ids: Tensor<B, 2, Int>, dropout: &mut Dropout) -> Option<Tensor<B, 2>> {
         let head = self.retrieval_head.as_ref()?;
         let memory = self.encode(ids.clone(), &AttentionMask::padding(ids.clone()), dropout);
-        Some(head.forward(memory, ids))
+        Some(head.forward(memory.cast(FloatDType::F32), ids))
     }
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::device::{Device, Inference};
+use crate::device::Inference;
 use crate::error::TrainError;
 use crate::eval::confidence;
 use crate::needle::limits;
@@ -94,14 +94,8 @@ pub struct Exported {
 ///
 /// # Errors
 /// If the checkpoint cannot be read or the artifact written, or if what was written computes something else; then `out` is as it was.
-pub fn export(
-    source: &Path,
-    format: Format,
-    out: &Path,
-    is_verified: bool,
-    device: &Device,
-) -> Result<Exported, TrainError> {
-    let checkpoint = Checkpoint::<Inference>::load(source, device)?;
+pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool) -> Result<Exported, TrainError> {
+    let checkpoint = Checkpoint::<Inference>::load(source, &Default::default())?;
     let mut files = match format {
         Format::NeedleRs => needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer)?,
         Format::Onnx => {
@@ -129,7 +123,7 @@ pub fn export(
         tempfile::Builder::new().prefix(file::UNFINISHED).tempdir_in(parent).map_err(|e| ModelError::io(parent, e))?;
     let written = beside.path().join("artifact");
     directory::write(&written, files.clone(), None)?;
-    let verified = prove(&checkpoint, format, &written, device)?;
+    let verified = prove(&checkpoint, format, &written)?;
     files.push(("verify.json".to_owned(), pretty(&verified)?));
     directory::write(out, files, None)?;
     Ok(Exported { files: sizes, verified: Some(verified) })
@@ -140,21 +134,16 @@ fn pretty(value: &impl Serialize) -> Result<Vec<u8>, TrainError> {
 }
 
 /// Reads the artifact in `dir` back and compares it with the trainer's model.
-fn prove(
-    checkpoint: &Checkpoint<Inference>,
-    format: Format,
-    dir: &Path,
-    device: &Device,
-) -> Result<Verified, TrainError> {
+fn prove(checkpoint: &Checkpoint<Inference>, format: Format, dir: &Path) -> Result<Verified, TrainError> {
     let ours = at_precision(checkpoint.model.clone(), format.precision());
     let read: San<Inference> = match format {
-        Format::NeedleRs => import::needle_rs::read(dir, device)?.1,
+        Format::NeedleRs => import::needle_rs::read(dir, &Default::default())?.1,
         Format::Onnx => {
             let log_temp =
                 checkpoint.model.retrieval_head.as_ref().map(|head| head.log_temp.val().into_scalar().elem::<f32>());
-            import::onnx::read(dir, &checkpoint.config, log_temp.unwrap_or(0.0), device)?
+            import::onnx::read(dir, &checkpoint.config, log_temp.unwrap_or(0.0), &Default::default())?
         }
-        Format::Hf(_) => Checkpoint::<Inference>::load(dir, device)?.model,
+        Format::Hf(_) => Checkpoint::<Inference>::load(dir, &Default::default())?.model,
     };
     let ours = match format {
         Format::Hf(Float::Bf16) => round_to_bf16(ours, |_| true),

@@ -15,7 +15,7 @@ use needle_model::tensor_file::{self, Entry, f32_values};
 use safetensors::tensor::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use crate::device::{Device, Inference};
+use crate::device::Inference;
 use crate::error::TrainError;
 
 /// Folder of a checkpoint.
@@ -89,7 +89,7 @@ fn read(path: &Path) -> Option<Vec<Vec<f32>>> {
 
 fn write(path: &Path, vectors: &[Vec<f32>]) -> Result<(), TrainError> {
     let shape = [vectors.len(), vectors.first().map_or(0, Vec::len)];
-    let tensor = Tensor::<Inference, 2>::from_data(TensorData::new(vectors.concat(), shape), &Device::default());
+    let tensor = Tensor::<Inference, 2>::from_data(TensorData::new(vectors.concat(), shape), &Default::default());
     let bytes = tensor_file::to_bytes(&[Entry::f32(TENSOR.to_owned(), tensor)], None, TENSOR)?;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| needle_data::DataError::io(folder, e))?;

@@ -1,43 +1,185 @@
-//! The one place that names a backend.
+//! The one place that names a backend: which devices this program can compute on, and how work gets there.
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 
-/// What inference runs on.
+/// What the processor computes with.
 pub type Inference = Flex;
-/// What training runs on.
+/// The same, with gradients.
 pub type Training = Autodiff<Flex>;
-/// A device of either.
-pub type Device = burn_flex::FlexDevice;
+
+/// NVIDIA GPUs.
+#[cfg(feature = "cuda")]
+pub type Cuda = burn_cuda::Cuda<f32, i32>;
+/// GPUs by Vulkan or Metal.
+#[cfg(feature = "wgpu")]
+pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
+
+/// A device that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+    /// The GPU of this number, by Vulkan or Metal; the best one, if not given.
+    #[cfg(feature = "wgpu")]
+    Wgpu(Option<usize>),
+}
+
+/// Runs `$body` with the type `$backend` and a `$device` of it, whichever `$choice` says.
+#[macro_export]
+macro_rules! on_device {
+    ($choice:expr, |$backend:ident, $device:ident| $body:expr) => {
+        match $choice {
+            $crate::device::Device::Cpu => {
+                type $backend = $crate::device::Inference;
+                let $device = &Default::default();
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            $crate::device::Device::Cuda(index) => {
+                type $backend = $crate::device::Cuda;
+                let $device = &burn_cuda::CudaDevice::new(index);
+                $body
+            }
+            #[cfg(feature = "wgpu")]
+            $crate::device::Device::Wgpu(index) => {
+                type $backend = $crate::device::Wgpu;
+                let $device = &$crate::device::wgpu_device(index);
+                $body
+            }
+        }
+    };
+}
 
 /// What the user asked for with `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The best that this program was built with.
+    /// The best that this program was built for and this machine has.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// An NVIDIA GPU.
+    Cuda(Option<usize>),
+    /// A GPU by Vulkan or Metal.
+    Wgpu(Option<usize>),
 }
 
 impl std::str::FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.split(':').next()) {
-            ("auto", _) => Ok(Self::Auto),
-            ("cpu", _) => Ok(Self::Cpu),
-            (_, Some("cuda" | "wgpu")) => Err(format!("this program was built without {text}; it has: cpu")),
-            _ => Err(format!("there is no device {text:?}; expected auto or cpu")),
+        let (kind, number) = match text.split_once(':') {
+            None => (text, None),
+            Some((kind, number)) => {
+                let number = number.parse().map_err(|_| format!("{number:?} is no number of a device"))?;
+                (kind, Some(number))
+            }
+        };
+        let (choice, is_built) = match kind {
+            "auto" if number.is_none() => (Self::Auto, true),
+            "cpu" if number.is_none() => (Self::Cpu, true),
+            "cuda" => (Self::Cuda(number), cfg!(feature = "cuda")),
+            "wgpu" => (Self::Wgpu(number), cfg!(feature = "wgpu")),
+            _ => return Err(format!("there is no device {text:?}; expected auto, cpu, cuda, cuda:N, wgpu or wgpu:N")),
+        };
+        if is_built {
+            return Ok(choice);
         }
+        Err(format!("this program was built without {kind} (cargo build --release --features {kind}); {}", devices()))
     }
 }
 
 impl DeviceChoice {
-    /// The device.
-    pub fn device(self) -> Device {
+    /// The device, for the `local_rank`-th process of this machine.
+    ///
+    /// # Errors
+    /// A sentence, if it is not there, with those that are.
+    pub fn device(self, local_rank: usize) -> Result<Device, String> {
+        let _ = local_rank;
         match self {
-            Self::Auto | Self::Cpu => Device::default(),
+            Self::Cpu => Ok(Device::Cpu),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(number) => match (cuda_count(), number.unwrap_or(local_rank)) {
+                (Ok(count), number) if number < count => Ok(Device::Cuda(number)),
+                (Ok(_), number) => Err(format!("there is no cuda:{number}; {}", devices())),
+                (Err(reason), _) => Err(format!("cuda: {reason}; {}", devices())),
+            },
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(number) => match wgpu_works(number) {
+                true => Ok(Device::Wgpu(number)),
+                false => Err(format!("wgpu: no Vulkan or Metal driver for that GPU; {}", devices())),
+            },
+            #[cfg(feature = "cuda")]
+            Self::Auto if cuda_count().is_ok_and(|count| count > 0) => Self::Cuda(None).device(local_rank),
+            Self::Auto => Ok(Device::Cpu),
+            #[allow(unreachable_patterns, reason = "which are left depends on the features")]
+            _ => Err(devices()),
+        }
+    }
+}
+
+/// Lists what there is.
+fn devices() -> String {
+    #[allow(unused_mut, reason = "the features add to it")]
+    let mut found = vec!["cpu".to_owned()];
+    #[cfg(feature = "cuda")]
+    found.extend((0..cuda_count().unwrap_or(0)).map(|i| format!("cuda:{i}")));
+    #[cfg(feature = "wgpu")]
+    if wgpu_works(None) {
+        found.push("wgpu".into());
+    }
+    format!("devices here: {}", found.join(", "))
+}
+
+/// Number of NVIDIA GPUs.
+#[cfg(feature = "cuda")]
+fn cuda_count() -> Result<usize, String> {
+    // SAFETY: looks for a library, and loads it if it is there.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err("no NVIDIA driver (libcuda.so.1 is not there)".into());
+    }
+    match cudarc::driver::CudaContext::device_count() {
+        Ok(count) => Ok(count as usize),
+        Err(error) => Err(format!("the NVIDIA driver says {error:?}")),
+    }
+}
+
+/// The GPU of number `index`, or the best one.
+#[cfg(feature = "wgpu")]
+pub fn wgpu_device(index: Option<usize>) -> burn_wgpu::WgpuDevice {
+    index.map_or(burn_wgpu::WgpuDevice::DefaultDevice, burn_wgpu::WgpuDevice::DiscreteGpu)
+}
+
+/// Whether it can be opened: the library panics where it cannot.
+#[cfg(feature = "wgpu")]
+fn wgpu_works(index: Option<usize>) -> bool {
+    use burn::tensor::backend::Backend;
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let works = std::panic::catch_unwind(|| Wgpu::sync(&wgpu_device(index)).is_ok()).unwrap_or(false);
+    std::panic::set_hook(hook);
+    works
+}
+
+/// Bytes of `device`'s memory that are reserved, where the device tells.
+pub fn reserved_bytes(device: Device) -> Option<u64> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    use burn_cubecl::cubecl::Runtime;
+    match device {
+        Device::Cpu => None,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => {
+            let client = burn_cubecl::cubecl::cuda::CudaRuntime::client(&burn_cuda::CudaDevice::new(index));
+            client.memory_usage().ok().map(|usage| usage.bytes_reserved)
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(index) => {
+            let client = burn_wgpu::WgpuRuntime::client(&wgpu_device(index));
+            client.memory_usage().ok().map(|usage| usage.bytes_reserved)
         }
     }
 }
@@ -47,10 +189,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_is_not_built_in_is_refused_with_what_there_is() {
+    fn a_device_that_is_not_there_is_refused_with_those_that_are() {
         assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
-        let error = "cuda:1".parse::<DeviceChoice>().unwrap_err();
-        assert!(error.contains("cuda:1") && error.contains("cpu"), "{error}");
-        assert!("tpu".parse::<DeviceChoice>().is_err());
+        for text in ["tpu", "cpu:1", "cuda:one"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+        // Not built in, or no such number.
+        let error = "cuda:9999".parse::<DeviceChoice>().and_then(|choice| choice.device(0)).unwrap_err();
+        assert!(error.contains("cuda") && error.contains("devices here: cpu"), "{error}");
+        assert!(DeviceChoice::Auto.device(0).is_ok());
     }
 }

@@ -27,7 +27,7 @@ use needle_model::generate::{StepHook, Stop};
 use needle_model::{ModelError, San, SanConfig};
 
 use crate::catalogue::Catalogue;
-use crate::device::{Device, Inference};
+use crate::device::Inference;
 use crate::error::TrainError;
 use crate::eval::confidence::{self, Confidence};
 use crate::eval::predict::{Answerer, Prediction, Question};
@@ -91,7 +91,7 @@ pub struct Answer {
     pub seconds: f64,
 }
 
-/// A loaded model.
+/// A loaded model. It computes on the processor: one answer at a time, a model of this size leaves a GPU waiting for work.
 pub struct Needle {
     path: PathBuf,
     precision: Precision,
@@ -109,15 +109,15 @@ impl Needle {
     /// # Errors
     /// If there is no readable checkpoint.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, TrainError> {
-        Self::load_at(dir.as_ref(), Precision::Int4, &Device::default())
+        Self::load_at(dir.as_ref(), Precision::Int4)
     }
 
     /// Loads the checkpoint in `dir` at `precision`.
     ///
     /// # Errors
     /// If there is no readable checkpoint.
-    pub fn load_at(dir: &Path, precision: Precision, device: &Device) -> Result<Self, TrainError> {
-        let checkpoint = Checkpoint::load(dir, device)?;
+    pub fn load_at(dir: &Path, precision: Precision) -> Result<Self, TrainError> {
+        let checkpoint = Checkpoint::load(dir, &Default::default())?;
         Ok(Self {
             path: dir.to_owned(),
             precision,

@@ -10,7 +10,9 @@ use needle_model::checkpoint::Checkpoint;
 use needle_model::directory;
 use needle_model::export::needle_rs;
 
-use crate::device::{Device, Inference, Training};
+use burn::backend::Autodiff;
+use needle_model::FusedOps;
+
 use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
@@ -106,22 +108,22 @@ pub struct Report {
 ///
 /// # Errors
 /// If something cannot be written, or training fails.
-pub fn run(
+pub fn run<B: FusedOps>(
     out: &Path,
     recipe: &Recipe,
     data: Data,
-    device: &Device,
+    device: &B::Device,
     options: RunOptions,
 ) -> Result<Report, TrainError> {
     let run = RunDir::new(out.join("run"));
     let texts: Vec<String> = data.train.iter().take(TOKENIZER_EXAMPLES).flat_map(Encoder::texts).collect();
     let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
-    let start = Start::<Training>::new(tokenizer, recipe, device)?;
+    let start = Start::<Autodiff<B>>::new(tokenizer, recipe, device)?;
     let held_out: Vec<Record> = data.held_out.into_iter().map(Record::ToolCall).collect();
     let outcome =
         trainer::train(start, recipe, &Sources::memory(data.train), &held_out, &run, options, &World::default())?;
 
-    let trained = Checkpoint::<Inference>::load(&run.last(), device)?;
+    let trained = Checkpoint::<B>::load(&run.last(), device)?;
     let artifact = out.join("int4");
     let files = needle_rs::artifact(&trained.model, &trained.config, &trained.tokenizer)?;
     directory::write(&artifact, files, None)?;

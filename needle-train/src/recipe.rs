@@ -31,6 +31,8 @@ pub struct Recipe {
     /// How often a run that goes wrong (its loss is not finite, or rises far beyond where it began) may go back to its best
     /// checkpoint and on with a tenth of its rates, before it ends.
     pub max_backoffs: usize,
+    /// What activations and products of matrices are computed in. Weights, optimizer, norms, softmax and losses are f32.
+    pub compute_dtype: ComputeDtype,
     /// Keeps only the input of each layer for the backward pass, which computes the layer once more: less memory, slower.
     pub activation_checkpointing: bool,
     /// The tokenizer to train, where no base checkpoint brings one.
@@ -64,6 +66,7 @@ impl Default for Recipe {
             // One bad batch is bad luck; several in a row are a broken run.
             max_skipped_steps: 3,
             max_backoffs: 0,
+            compute_dtype: ComputeDtype::F32,
             activation_checkpointing: false,
             tokenizer: TokenizerConfig::default(),
             data: DataRecipe::default(),
@@ -76,6 +79,16 @@ impl Default for Recipe {
             distributed: DistributedConfig::default(),
         }
     }
+}
+
+/// What activations and products of matrices are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the exponents of f32: what GPUs are fast in.
+    Bf16,
 }
 
 /// Several processes as one run.

@@ -11,7 +11,7 @@ use burn::tensor::{ElementConversion, Tensor, TensorData};
 use needle_data::Batch;
 use needle_data::augment::stream;
 use needle_model::dropout::Dropout;
-use needle_model::fake_quant::fake_quantize;
+use needle_model::fake_quant::{fake_quantize, in_bf16};
 use needle_model::int4::Bits;
 use needle_model::params::{EMBEDDING, ParamInfo, with_gradients};
 use needle_model::{FusedOps, San};
@@ -23,7 +23,7 @@ use crate::distributed::{World, bytes_of, floats_of};
 use crate::error::TrainError;
 use crate::loss::{DeviceBatch, StepLosses, clip_loss, pair_embeddings, text_loss};
 use crate::optim::{Gradients, add_gradients, collect};
-use crate::recipe::Recipe;
+use crate::recipe::{ComputeDtype, Recipe};
 
 /// Losses and gradients of `batch` at step `step` (from 1), in one process.
 pub fn forward_backward<AB>(
@@ -62,6 +62,7 @@ where
     let graph = || {
         let model = with_gradients(model.clone());
         let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
+        let seen = if recipe.compute_dtype == ComputeDtype::Bf16 { in_bf16(seen) } else { seen };
         (model, seen)
     };
     // The streams depend on the step and the place in the batch alone, so a resumed step drops what it dropped the first time.

@@ -12,6 +12,7 @@ use needle_infer::tokenizer::Vocabulary;
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::{Precision, at_precision};
 use needle_model::generate::{NoHook, generate};
+use needle_train::device::Inference;
 use needle_train::eval::retrieval::embed;
 use needle_train::quickstart::{self, RECIPE};
 use needle_train::recipe::Recipe;
@@ -90,7 +91,7 @@ fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
     data.held_out.truncate(EXAMPLES);
     let held_out = data.held_out.clone();
     let options = RunOptions { quiet: true, ..RunOptions::default() };
-    let report = quickstart::run(dir.path(), &recipe, data, &Default::default(), options).unwrap();
+    let report = quickstart::run::<Inference>(dir.path(), &recipe, data, &Default::default(), options).unwrap();
     assert_same_answers(&report.run.last(), &report.artifact, &held_out);
 }
 

@@ -65,6 +65,19 @@ impl<B: FusedOps> Backward<B, 1> for RopeBackward {
 }
 
 #[derive(Debug)]
+struct DropoutBackward;
+
+impl<B: FusedOps> Backward<B, 1> for DropoutBackward {
+    type State = (f32, u64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (keep, seed) = ops.state;
+        register!(grads, B, ops.parents, [B::dropout(grad, keep, seed)]);
+    }
+}
+
+#[derive(Debug)]
 struct AttentionBackward;
 
 impl<B: FusedOps> Backward<B, 3> for AttentionBackward {
@@ -126,6 +139,10 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             |_: &_| (cos.clone(), sin.clone()),
             B::rope(x.primitive, cos.clone(), sin.clone())
         )
+    }
+
+    fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
+        tracked!(DropoutBackward, C, [x], |_: &_| (keep, seed), B::dropout(x.primitive, keep, seed))
     }
 
     fn grouped_query_attention(

@@ -1,13 +1,15 @@
 //! The few operations that are worth a kernel of their own, as an extension of burn's backend.
 //!
 //! Every backend has them: the default bodies are the plain graph of [`mod@reference`], and stand as the definition. A backend
-//! overrides those for which it has a kernel (`cpu` for burn-flex), and `autodiff` registers each as one operation
+//! overrides those for which it has a kernel (`cpu` for burn-flex, `cube` for GPUs), and `autodiff` registers each as one operation
 //! whose backward pass is the backend's own. Elsewhere in this crate no kernel is mentioned.
 //!
 //! Shapes use the vocabulary of the crate's front page.
 
 mod autodiff;
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod reference;
 
 use burn::tensor::backend::Backend;
@@ -73,6 +75,12 @@ pub trait FusedOps: Backend {
         let grads =
             reference::attention_backward::<Self>([float(q), float(k), float(v)], &mask, float(out), float(grad));
         grads.map(primitive)
+    }
+
+    /// Zeroes elements of `x [elements]` and scales those that are kept by `1 / keep`; see [`reference::is_kept`]. The backward pass is
+    /// the same on the gradient.
+    fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
+        primitive(reference::dropout::<Self>(float(x), keep, seed))
     }
 
     /// `x + sigmoid(gate) * branch`: `x` and `branch` `[rows, width]`, `gate [1]`.

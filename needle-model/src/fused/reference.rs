@@ -1,16 +1,25 @@
 //! Each operation as a plain graph: the definition, the fallback, and what kernels are checked against.
+//!
+//! Tensors may be f32 or narrower: products of matrices are made as they come, statistics, softmax and losses in f32.
 
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, FloatDType, Int, Tensor, TensorData};
 
 use super::{MaskPrimitive, int};
 
 /// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, zero-centred RMSNorm (Zhang and Sennrich, arXiv:1910.07467, with the gain
 /// counted from 1 as in needle/model/architecture.py).
 pub fn zc_rms_norm<B: Backend>(x: Tensor<B, 2>, gain: Tensor<B, 1>, epsilon: f32) -> Tensor<B, 2> {
+    let dtype = x.dtype();
+    let (x, gain) = (wide(x), wide(gain));
     let inverse = inverse_rms(x.clone(), epsilon); // [rows, 1]
-    x * inverse * (gain + 1.0).unsqueeze()
+    (x * inverse * (gain + 1.0).unsqueeze()).cast(dtype)
+}
+
+/// In f32, if it was narrower.
+fn wide<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    x.cast(FloatDType::F32)
 }
 
 fn inverse_rms<B: Backend>(x: Tensor<B, 2>, epsilon: f32) -> Tensor<B, 2> {
@@ -24,23 +33,27 @@ pub fn zc_rms_norm_backward<B: Backend>(
     grad: Tensor<B, 2>,
     epsilon: f32,
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+    let (dtype, gain_dtype) = (x.dtype(), gain.dtype());
+    let (x, gain, grad) = (wide(x), wide(gain), wide(grad));
     let inverse = inverse_rms(x.clone(), epsilon);
     let normed = x.clone() * inverse.clone();
     let dgain = (grad.clone() * normed.clone()).sum_dim(0).squeeze_dim(0);
     let scaled = grad * (gain + 1.0).unsqueeze();
     let projection = (scaled.clone() * normed.clone()).mean_dim(1); // [rows, 1]
-    (inverse * (scaled - normed * projection), dgain)
+    ((inverse * (scaled - normed * projection)).cast(dtype), dgain.cast(gain_dtype))
 }
 
 /// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al., arXiv:2104.09864, in the
 /// half-split layout of GPT-NeoX and Llama; burn's own rotary encoding rotates neighbours instead).
 pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Tensor<B, 4> {
     let half = x.dims()[3] / 2;
+    let dtype = x.dtype();
+    let (x, cos, sin) = (wide(x), wide(cos), wide(sin));
     let cos = cos.unsqueeze_dim::<3>(1).unsqueeze(); // [1, seq, 1, head_dim / 2]
     let sin = sin.unsqueeze_dim::<3>(1).unsqueeze();
     let a = x.clone().narrow(3, 0, half);
     let b = x.narrow(3, half, half);
-    Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
+    Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3).cast(dtype)
 }
 
 /// True where a query may *not* see a key, `[batch, 1, q_len, k_len]`; `None` where every query sees every key.
@@ -78,7 +91,7 @@ fn hidden_pairs<B: Backend>(
 /// Scores of masked pairs: the most negative finite f32, so that a query which sees nothing attends to all keys alike.
 const MASKED: f32 = f32::MIN;
 
-/// Attention weights, `[batch, num_heads, q_len, k_len]`, and which pairs are hidden.
+/// Attention weights in f32, `[batch, num_heads, q_len, k_len]`, and which pairs are hidden.
 fn weights<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -88,7 +101,7 @@ fn weights<B: Backend>(
     let k_len = k.dims()[1];
     let q = q.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
     let k = repeated(k, num_heads).swap_dims(2, 3); // [batch, num_heads, head_dim, k_len]
-    let mut scores = q.matmul(k) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
+    let mut scores = wide(q.matmul(k)) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
     let hidden = hidden_pairs(mask, [batch, q_len, k_len], &scores.device());
     let hidden = hidden.map(|h| h.expand([batch, num_heads, q_len, k_len]));
     if let Some(hidden) = &hidden {
@@ -122,8 +135,8 @@ pub fn attention<B: Backend>(
     v: Tensor<B, 4>,
     mask: &MaskPrimitive<B>,
 ) -> Tensor<B, 4> {
-    let num_heads = q.dims()[2];
-    weights(q, k, mask).0.matmul(repeated(v, num_heads)).swap_dims(1, 2)
+    let (num_heads, dtype) = (q.dims()[2], q.dtype());
+    weights(q, k, mask).0.cast(dtype).matmul(repeated(v, num_heads)).swap_dims(1, 2)
 }
 
 /// With `p` the weights, `s` the scores and `dp = grad v^T`: `dv = p^T grad`, `ds = p * (dp - rowsum(grad * out))` (zero
@@ -137,23 +150,55 @@ pub fn attention_backward<B: Backend>(
     let [_, _, num_heads, head_dim] = q.dims();
     let num_kv_heads = k.dims()[2];
     let scale = 1.0 / (head_dim as f64).sqrt();
+    let dtype = q.dtype();
     let (p, hidden) = weights(q.clone(), k.clone(), mask);
-    let delta = (grad.clone() * out).sum_dim(3).swap_dims(1, 2); // [batch, num_heads, q_len, 1]
+    let delta = (wide(grad.clone()) * wide(out)).sum_dim(3).swap_dims(1, 2); // [batch, num_heads, q_len, 1]
     let grad = grad.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
-    let dv = summed_groups(p.clone().swap_dims(2, 3).matmul(grad.clone()), num_kv_heads);
-    let dp = grad.matmul(repeated(v, num_heads).swap_dims(2, 3));
+    let dv = summed_groups(p.clone().cast(dtype).swap_dims(2, 3).matmul(grad.clone()), num_kv_heads);
+    let dp = wide(grad.matmul(repeated(v, num_heads).swap_dims(2, 3)));
     let mut ds = p * (dp - delta) * scale;
     if let Some(hidden) = hidden {
         ds = ds.mask_fill(hidden, 0.0);
     }
+    let ds = ds.cast(dtype);
     let dq = ds.clone().matmul(repeated(k, num_heads)).swap_dims(1, 2);
     let dk = summed_groups(ds.swap_dims(2, 3).matmul(q.swap_dims(1, 2)), num_kv_heads);
     [dq, dk, dv]
 }
 
+/// Whether dropout keeps the element at `index`: a hash of both, so that every device and every part of a tensor draws the same, in
+/// any order. (The finalizer that Chris Wellons' hash-prospector found, "lowbias32".) `threshold` is `keep * 2^32`.
+pub fn is_kept(seed: u64, index: u32, threshold: u32) -> bool {
+    mix(mix(index ^ seed as u32).wrapping_add((seed >> 32) as u32)) < threshold
+}
+
+fn mix(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7feb_352d);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// The share of all 32-bit numbers that is `keep`.
+pub fn keep_threshold(keep: f32) -> u32 {
+    (f64::from(keep) * 2f64.powi(32)).min(f64::from(u32::MAX)) as u32
+}
+
+/// `x / keep` where [`is_kept`], else 0; `x [elements]`.
+pub fn dropout<B: Backend>(x: Tensor<B, 1>, keep: f32, seed: u64) -> Tensor<B, 1> {
+    let (threshold, scale) = (keep_threshold(keep), 1.0 / keep);
+    let mask = (0..x.dims()[0] as u32).map(|i| if is_kept(seed, i, threshold) { scale } else { 0.0 });
+    let mask: Vec<f32> = mask.collect();
+    let mask = Tensor::<B, 1>::from_data(TensorData::new(mask, x.shape()), &x.device());
+    let dtype = x.dtype();
+    x * mask.cast(dtype)
+}
+
 /// `x + sigmoid(gate) * branch`.
 pub fn gated_residual<B: Backend>(x: Tensor<B, 2>, branch: Tensor<B, 2>, gate: Tensor<B, 1>) -> Tensor<B, 2> {
-    x + branch * sigmoid(gate).unsqueeze()
+    let dtype = x.dtype();
+    (wide(x) + wide(branch) * sigmoid(wide(gate)).unsqueeze()).cast(dtype)
 }
 
 /// With `s = sigmoid(gate)`: `dbranch = s * grad`, `dgate = s (1 - s) sum(grad * branch)`.
@@ -162,19 +207,20 @@ pub fn gated_residual_backward<B: Backend>(
     gate: Tensor<B, 1>,
     grad: Tensor<B, 2>,
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
-    let s = sigmoid(gate);
+    let (dtype, gate_dtype) = (branch.dtype(), gate.dtype());
+    let (branch, grad, s) = (wide(branch), wide(grad), sigmoid(wide(gate)));
     let slope = s.clone() * (s.clone() * -1.0 + 1.0);
-    ((grad.clone() * s.unsqueeze()), slope * (grad * branch).sum())
+    ((grad.clone() * s.unsqueeze()).cast(dtype), (slope * (grad * branch).sum()).cast(gate_dtype))
 }
 
 fn logits<B: Backend>(hidden: Tensor<B, 2>, embedding: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    let logits = hidden.matmul(embedding.transpose()); // [rows, vocab]
+    let logits = wide(hidden.matmul(embedding.transpose())); // [rows, vocab]
     let max = logits.clone().max_dim(1).detach();
     let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max; // [rows, 1]
     (logits, log_sum_exp)
 }
 
-/// `nll = logsumexp(logits) - logits[target]` and `logsumexp(logits)`, side by side.
+/// `nll = logsumexp(logits) - logits[target]` and `logsumexp(logits)`, side by side, in f32.
 pub fn tied_cross_entropy<B: Backend>(
     hidden: Tensor<B, 2>,
     embedding: Tensor<B, 2>,
@@ -201,6 +247,7 @@ pub fn tied_cross_entropy_backward<B: Backend>(
         -dnll,
         burn::tensor::IndexingUpdateOp::Add,
     );
+    let dlogits = dlogits.cast(hidden.dtype());
     (dlogits.clone().matmul(embedding), dlogits.transpose().matmul(hidden))
 }
 

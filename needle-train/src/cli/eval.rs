@@ -6,15 +6,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::convert::{bfcl_questions, is_bfcl};
 use needle_data::source::{OnBadRow, load_examples};
 use needle_data::{DataError, Encoder, Example, file};
-use needle_model::ModelError;
+use needle_model::checkpoint::Checkpoint;
+use needle_model::{FusedOps, ModelError};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, limits, load, print, print_json};
+use super::{Global, PrecisionArg, limits, print, print_json};
 use crate::eval::bfcl::is_acceptable;
 use crate::eval::breakdown::Breakdown;
 use crate::eval::confidence::{self, Confidence};
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, calibrate, evaluate, is_exact, table};
+use crate::on_device;
 use crate::recipe::EvalConfig;
 
 /// Measure a checkpoint on examples: every metric of the one scorer, by tool, by number of calls, and the worst answers
@@ -77,14 +79,17 @@ impl EvalArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let questions = self.questions()?;
         if self.calibrate {
-            self.calibrate(&questions.examples, global)?;
+            on_device!(global.device()?, |B, device| self.calibrate::<B>(&questions.examples, device))?;
         }
-        let measured = self.measure(&self.checkpoint, &questions, global)?;
+        let device = global.device()?;
+        let measured = on_device!(device, |B, device| self.measure::<B>(&self.checkpoint, &questions, global, device))?;
         let breakdown = Breakdown::new(&questions.examples, &measured.predictions, WORST);
         if let Some(path) = &self.predictions {
             write_predictions(path, &questions.examples, &measured.predictions)?;
         }
-        let other = self.compare.as_ref().map(|path| self.measure(path, &questions, global)).transpose()?;
+        let compare =
+            |path: &PathBuf| on_device!(device, |B, device| self.measure::<B>(path, &questions, global, device));
+        let other = self.compare.as_ref().map(compare).transpose()?;
         if self.json {
             let mut value = to_json(&measured)?;
             value["breakdown"] = serde_json::to_value(&breakdown)?;
@@ -154,8 +159,14 @@ impl EvalArgs {
         EvalConfig { max_tokens, constrained: self.constrained, ..EvalConfig::default() }
     }
 
-    fn measure(&self, path: &Path, questions: &Questions, global: &Global) -> anyhow::Result<Measured> {
-        let checkpoint = load(path, global)?;
+    fn measure<B: FusedOps>(
+        &self,
+        path: &Path,
+        questions: &Questions,
+        global: &Global,
+        device: &B::Device,
+    ) -> anyhow::Result<Measured> {
+        let checkpoint = Checkpoint::<B>::load(path, device)?;
         let confidence = Confidence::load(path)?;
         let examples = &questions.examples;
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
@@ -182,8 +193,8 @@ impl EvalArgs {
         Ok(Measured { evaluation, predictions, bfcl_accuracy })
     }
 
-    fn calibrate(&self, examples: &[Example], global: &Global) -> anyhow::Result<()> {
-        let checkpoint = load(&self.checkpoint, global)?;
+    fn calibrate<B: FusedOps>(&self, examples: &[Example], device: &B::Device) -> anyhow::Result<()> {
+        let checkpoint = Checkpoint::<B>::load(&self.checkpoint, device)?;
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
         let config = self.config(checkpoint.config.max_dec_len);
         let fitted = calibrate(&checkpoint.model, &encoder, examples, self.precision.into(), &config)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use needle_model::export::hf::Float;
 
-use super::{Global, print, print_json};
+use super::{print, print_json};
 use crate::artifact::{self, Format};
 
 /// Write a deployable artifact, and prove that it is the model
@@ -54,7 +54,7 @@ enum FloatArg {
 }
 
 impl ExportArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let float = match self.dtype {
             FloatArg::Bf16 => Float::Bf16,
             FloatArg::F32 => Float::F32,
@@ -64,7 +64,7 @@ impl ExportArgs {
             FormatArg::Onnx => Format::Onnx,
             FormatArg::Hf => Format::Hf(float),
         };
-        let exported = artifact::export(&self.checkpoint, format, &self.out, !self.no_verify, &global.device())?;
+        let exported = artifact::export(&self.checkpoint, format, &self.out, !self.no_verify)?;
         if self.json {
             return print_json(&exported).map(|()| true);
         }

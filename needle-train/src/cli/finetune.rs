@@ -7,6 +7,7 @@ use needle_data::source::{OnBadRow, load_examples};
 use super::train::{stop_on_signal, with_hint};
 use super::{Global, print, print_json};
 use crate::finetune::{self, Base, Parts};
+use crate::on_device;
 use crate::run_dir::RunDir;
 use crate::trainer::RunOptions;
 
@@ -73,7 +74,9 @@ impl FinetuneArgs {
         let base = if is_scratch { Base::Scratch } else { Base::Checkpoint(&self.base) };
         let run = RunDir::new(&self.out);
         let options = RunOptions { resume: self.resume, quiet: global.quiet, stop: stop_on_signal()? };
-        let result = finetune::run(&parts, base, &overrides, &run, &global.device(), options)?;
+        let result = on_device!(global.device()?, |B, device| finetune::run::<B>(
+            &parts, base, &overrides, &run, device, options
+        ))?;
         if let Some(step) = result.stopped_at {
             print(format_args!("stopped and saved after step {step}; the same command with --resume goes on"))?;
             return Ok(true);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use needle_model::fake_quant::at_precision;
 use needle_model::golden::{compute, read_inputs, write_outputs};
 
-use super::{Global, PrecisionArg, load};
+use super::{PrecisionArg, load};
 
 /// Write what the model computes for given token ids, for whoever writes a runtime
 #[derive(clap::Args)]
@@ -29,9 +29,9 @@ pub struct GoldenArgs {
 }
 
 impl GoldenArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let checkpoint = load(&self.checkpoint, global)?;
-        let inputs = read_inputs(&self.inputs, checkpoint.config.vocab_size, &global.device())?;
+    pub(super) fn run(self) -> anyhow::Result<bool> {
+        let checkpoint = load(&self.checkpoint)?;
+        let inputs = read_inputs(&self.inputs, checkpoint.config.vocab_size, &Default::default())?;
         let (longest_enc, longest_dec) = (inputs.src.dims()[1], inputs.tgt.dims()[1]);
         let most = checkpoint.config.max_len();
         anyhow::ensure!(

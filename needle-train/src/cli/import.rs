@@ -8,9 +8,9 @@ use needle_model::checkpoint::{Checkpoint, files, load_config, weights_from_byte
 use needle_model::import::{is_feed_forward, needle_pkl, needle_rs};
 use needle_model::{ModelError, directory, export};
 
+use super::print;
 use super::tokenizer::load_tokenizer;
-use super::{Global, print};
-use crate::device::{Device, Inference};
+use crate::device::Inference;
 
 /// Turn a needle.pkl, a Hugging Face directory or a needle-rs artifact into a checkpoint
 #[derive(clap::Args)]
@@ -31,8 +31,8 @@ pub struct ImportArgs {
 }
 
 impl ImportArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let device = global.device();
+    pub(super) fn run(self) -> anyhow::Result<bool> {
+        let device = Default::default();
         let checkpoint = if self.source.is_file() {
             let bytes = std::fs::read(&self.source).map_err(|e| ModelError::io(&self.source, e))?;
             let (config, model) = needle_pkl::read::<Inference>(&bytes, &self.source, &device)?;
@@ -45,7 +45,7 @@ impl ImportArgs {
             tracing::info!("Q, K, V and O are what their INT4 codes stand for: dequantized, not as they were trained");
             Checkpoint { config, model, tokenizer }
         } else {
-            self.hugging_face(&device)?
+            self.hugging_face()?
         };
         let (ids, vocab) = (checkpoint.tokenizer.vocab_size(), checkpoint.config.vocab_size);
         anyhow::ensure!(ids == vocab, "the tokenizer has {ids} ids, the model {vocab}");
@@ -55,11 +55,11 @@ impl ImportArgs {
         Ok(true)
     }
 
-    fn hugging_face(&self, device: &Device) -> anyhow::Result<Checkpoint<Inference>> {
+    fn hugging_face(&self) -> anyhow::Result<Checkpoint<Inference>> {
         let config = load_config(&self.source)?;
         let path = self.source.join(files::WEIGHTS);
         let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
-        let model = weights_from_bytes(&config, &bytes, &path, device).map_err(|error| match error {
+        let model = weights_from_bytes(&config, &bytes, &path, &Default::default()).map_err(|error| match error {
             ModelError::Tensors { unexpected, .. } if unexpected.iter().any(|name| is_feed_forward(name)) => {
                 let reason = "it has feed-forward layers; a Simple Attention Network has none";
                 ModelError::bad_file(&path, reason)

@@ -51,7 +51,7 @@ pub struct Cli {
 /// Flags of every subcommand.
 #[derive(Args)]
 pub struct Global {
-    /// Where to compute: auto or cpu
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in
     #[arg(long, global = true, default_value = "auto")]
     device: DeviceChoice,
     /// Seed of everything random; overrides the recipe's
@@ -66,8 +66,13 @@ pub struct Global {
 }
 
 impl Global {
-    fn device(&self) -> Device {
-        self.device.device()
+    fn device(&self) -> anyhow::Result<Device> {
+        self.device_of(0)
+    }
+
+    /// The device of the `local_rank`-th process of this machine.
+    fn device_of(&self, local_rank: usize) -> anyhow::Result<Device> {
+        self.device.device(local_rank).map_err(anyhow::Error::msg)
     }
 
     /// Overrides of the recipe: the user's, then the seed.
@@ -121,6 +126,19 @@ impl Cli {
         ) {
             launch.one()?;
         }
+        let is_for_devices = matches!(
+            self.command,
+            Command::Quickstart(_)
+                | Command::Pretrain(_)
+                | Command::Train(_)
+                | Command::Finetune(_)
+                | Command::Eval(_)
+                | Command::Bench(bench::BenchCommand::Train(_))
+        );
+        anyhow::ensure!(
+            is_for_devices || matches!(global.device, DeviceChoice::Auto | DeviceChoice::Cpu),
+            "this command computes on the processor; leave out --device"
+        );
         match self.command {
             Command::Quickstart(args) => args.run(global),
             Command::Pretrain(args) => args.run(global, launch),
@@ -128,12 +146,12 @@ impl Cli {
             Command::Finetune(args) => args.run(global),
             Command::Eval(args) => args.run(global),
             Command::Run(args) => args.run(global),
-            Command::Retrieve(args) => args.run(global),
+            Command::Retrieve(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Info(args) => args.run(),
-            Command::Golden(args) => args.run(global),
-            Command::Export(args) => args.run(global),
-            Command::Import(args) => args.run(global),
+            Command::Golden(args) => args.run(),
+            Command::Export(args) => args.run(),
+            Command::Import(args) => args.run(),
             Command::Data(command) => command.run(global),
             Command::Tokenizer(command) => command.run(global),
             Command::Bench(command) => command.run(global, launch),
@@ -173,8 +191,9 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(serde_json::to_string(value)?)
 }
 
-fn load(dir: &Path, global: &Global) -> anyhow::Result<Checkpoint<Inference>> {
-    Ok(Checkpoint::load(dir, &global.device())?)
+/// For what the processor does, whatever the device.
+fn load(dir: &Path) -> anyhow::Result<Checkpoint<Inference>> {
+    Ok(Checkpoint::load(dir, &Default::default())?)
 }
 
 /// Tools from a file, from stdin (`-`), or from JSON on the command line.

@@ -7,6 +7,7 @@ use needle_model::Precision;
 use super::{Global, print};
 use crate::eval::table;
 use crate::needle::Needle;
+use crate::on_device;
 use crate::quickstart::{self, RECIPE, SAMPLES, sample_tools};
 use crate::recipe::Recipe;
 use crate::trainer::RunOptions;
@@ -26,7 +27,7 @@ pub struct QuickstartArgs {
 impl QuickstartArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let recipe = Recipe::parse(RECIPE, &global.overrides(&self.set)).map_err(anyhow::Error::msg)?;
-        let device = global.device();
+        let device = global.device()?;
         tracing::info!("1/4  generating examples");
         let data = quickstart::data(recipe.seed)?;
         tracing::info!("     {} for training, {} held out, such as", data.train.len(), data.held_out.len());
@@ -35,14 +36,14 @@ impl QuickstartArgs {
         }
         tracing::info!("2/4  training tokenizer and model ({} steps)", recipe.steps);
         let options = RunOptions { quiet: global.quiet, ..RunOptions::default() };
-        let report = quickstart::run(&self.out, &recipe, data, &device, options)?;
+        let report = on_device!(device, |B, device| quickstart::run::<B>(&self.out, &recipe, data, device, options))?;
 
         tracing::info!("3/4  evaluated on held-out examples, exported");
         print(format_args!("trained in {:.0} s", report.train_seconds))?;
         print(table(&report.evaluations))?;
 
         tracing::info!("4/4  answering with tools that training never offered together");
-        let needle = Needle::load_at(&report.run.last(), Precision::Int4, &device)?;
+        let needle = Needle::load_at(&report.run.last(), Precision::Int4)?;
         for sample in &SAMPLES {
             let tools = sample_tools(sample);
             let answer = needle.call(sample.query, &tools)?;

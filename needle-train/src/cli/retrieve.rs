@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{Global, PrecisionArg, print, print_json, read_tools};
+use super::{PrecisionArg, print, print_json, read_tools};
 use crate::needle::Needle;
 
 /// Rank a catalogue of tools for a query
@@ -33,10 +33,10 @@ pub struct RetrieveArgs {
 }
 
 impl RetrieveArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
         anyhow::ensure!(!self.query.trim().is_empty(), "--query is empty");
-        let needle = Needle::load_at(&self.checkpoint, self.precision.into(), &global.device())?;
+        let needle = Needle::load_at(&self.checkpoint, self.precision.into())?;
         let start = Instant::now();
         let catalogue = needle.catalogue(&tools)?;
         let embedded = start.elapsed();

@@ -62,8 +62,7 @@ impl RunArgs {
             strict: self.strict,
             ..CallOptions::default()
         };
-        let needle =
-            Needle::load_at(&self.checkpoint, self.precision.into(), &global.device())?.with_options(options)?;
+        let needle = Needle::load_at(&self.checkpoint, self.precision.into())?.with_options(options)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
             (None, Some(path)) => many(&needle, path, tools.as_deref(), global),

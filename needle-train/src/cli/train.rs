@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::backend::Autodiff;
 use needle_data::record::Record;
 use needle_data::source::{load_examples, load_records};
 use needle_data::split::split_by_tool;
@@ -12,12 +13,14 @@ use needle_data::{DataError, Tokenizer};
 
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
-use crate::device::{Device, Training};
+use needle_model::FusedOps;
+
 use crate::distributed::World;
 use crate::distributed::launch::Launch;
 use crate::distributed::monitor::Monitor;
 use crate::error::TrainError;
 use crate::eval::table;
+use crate::on_device;
 use crate::recipe::Recipe;
 use crate::run_dir::RunDir;
 use crate::trainer::{self, Outcome, RunOptions, Start};
@@ -94,10 +97,20 @@ impl TrainArgs {
     }
 
     fn train(&self, recipe: &Recipe, global: &Global, world: &World) -> anyhow::Result<Outcome> {
+        let device = global.device_of(world.local_rank())?;
+        on_device!(device, |B, device| self.train_on::<B>(recipe, global, world, device))
+    }
+
+    fn train_on<B: FusedOps>(
+        &self,
+        recipe: &Recipe,
+        global: &Global,
+        world: &World,
+        device: &B::Device,
+    ) -> anyhow::Result<Outcome> {
         let (train, validation) = self.data(recipe).map_err(with_hint)?;
-        let device = global.device();
         let run = RunDir::new(&self.out);
-        let start = self.start(recipe, &train, &run, &device)?;
+        let start = self.start::<B>(recipe, &train, &run, device)?;
         tracing::info!("{} parameters, {} processes", start.config.num_params_with_head(), world.size());
         let options = RunOptions { resume: self.resume, quiet: global.quiet, stop: stop_on_signal()? };
         trainer::train(start, recipe, &train, &validation, &run, options, world).map_err(|e| with_hint(e.into()))
@@ -153,7 +166,13 @@ impl TrainArgs {
     }
 
     /// The model to begin with: the run's own, the base, or a new one.
-    fn start(&self, recipe: &Recipe, data: &Sources, run: &RunDir, device: &Device) -> anyhow::Result<Start<Training>> {
+    fn start<B: FusedOps>(
+        &self,
+        recipe: &Recipe,
+        data: &Sources,
+        run: &RunDir,
+        device: &B::Device,
+    ) -> anyhow::Result<Start<Autodiff<B>>> {
         let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
         if let Some(base) = existing.or(self.base.clone()) {
             return Ok(Start::from_checkpoint(&base, recipe, device)?);

@@ -9,20 +9,20 @@ mod parts;
 use std::path::Path;
 use std::time::Instant;
 
+use burn::backend::Autodiff;
 use needle_data::loader::pack_examples;
 use needle_data::record::Record;
 use needle_data::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
-use needle_model::SanConfig;
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
+use needle_model::{FusedOps, SanConfig};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
 pub use parts::Parts;
 use parts::write_examples;
 
-use crate::device::{Device, Inference, Training};
 use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::confidence::Confidence;
@@ -96,12 +96,12 @@ fn is_set(overrides: &[String], key: &str) -> bool {
 ///
 /// # Errors
 /// If the examples or the base cannot be used, or something cannot be written.
-pub fn run(
+pub fn run<B: FusedOps>(
     parts: &Parts,
     base: Base<'_>,
     overrides: &[String],
     run: &RunDir,
-    device: &Device,
+    device: &B::Device,
     options: RunOptions,
 ) -> Result<Finetuned, TrainError> {
     let began = Instant::now();
@@ -130,7 +130,7 @@ pub fn run(
             .collect();
             write_examples(&path, &generated)?;
             sources.push(SourceConfig { paths: vec![path], weight: 1.0 });
-            new_start(&parts.train, &generated, &recipe, device)?
+            new_start::<B>(&parts.train, &generated, &recipe, device)?
         }
     };
     let recipe = fit(recipe, &start, &parts.train, base, &is_set)?;
@@ -149,7 +149,9 @@ pub fn run(
     };
     announce(&recipe, &start, parts)?;
     let before = match base {
-        Base::Checkpoint(path) if !parts.test.is_empty() => Some(measure(path, &parts.test, &recipe.eval, device)?),
+        Base::Checkpoint(path) if !parts.test.is_empty() => {
+            Some(measure::<B>(path, &parts.test, &recipe.eval, device)?)
+        }
         _ => None,
     };
     if let Some((evaluation, _)) = &before {
@@ -164,10 +166,10 @@ pub fn run(
     }
     let result = run.result();
     if !parts.validation.is_empty() {
-        keep_confidence(&result, &parts.validation, &recipe.eval, device)?;
+        keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)?;
     }
     if !parts.test.is_empty() {
-        let after = measure(&result, &parts.test, &recipe.eval, device)?;
+        let after = measure::<B>(&result, &parts.test, &recipe.eval, device)?;
         comparison.compare(&parts.test, before, after);
     }
     comparison.seconds = began.elapsed().as_secs_f64();
@@ -177,12 +179,12 @@ pub fn run(
     Ok(Finetuned { comparison, stopped_at: None })
 }
 
-fn new_start(
+fn new_start<B: FusedOps>(
     own: &[Example],
     generated: &[Example],
     recipe: &Recipe,
-    device: &Device,
-) -> Result<Start<Training>, TrainError> {
+    device: &B::Device,
+) -> Result<Start<Autodiff<B>>, TrainError> {
     let texts = own.iter().chain(generated.iter().take(GENERATED / 5)).flat_map(Encoder::texts);
     let preset = SanConfig::preset(&recipe.model)?;
     let vocab_size = recipe.tokenizer.vocab_size.min(preset.vocab_size);
@@ -192,9 +194,9 @@ fn new_start(
 }
 
 /// The recipe with rows that hold the examples and steps that meet them often enough, where the user has not set them.
-fn fit(
+fn fit<B: FusedOps>(
     mut recipe: Recipe,
-    start: &Start<Training>,
+    start: &Start<Autodiff<B>>,
     train: &[Example],
     base: Base<'_>,
     is_set: &dyn Fn(&str) -> bool,
@@ -240,7 +242,7 @@ fn fit(
 }
 
 /// Says what will happen and how long it will take, by one step and one answer.
-fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts) -> Result<(), TrainError> {
+fn announce<B: FusedOps>(recipe: &Recipe, start: &Start<Autodiff<B>>, parts: &Parts) -> Result<(), TrainError> {
     let encoder = Encoder::new(&start.tokenizer, encode_config(recipe))?;
     let examples: Vec<EncodedExample> = parts.train.iter().filter_map(|e| encoder.encode(e, None).ok()).collect();
     let sizes = recipe.data.row_sizes();
@@ -266,7 +268,7 @@ fn announce(recipe: &Recipe, start: &Start<Training>, parts: &Parts) -> Result<(
     let began = Instant::now();
     let inner = burn::module::AutodiffModule::valid(&start.model);
     let config = EvalConfig { max_tokens: 64, ..recipe.eval.clone() };
-    evaluate::<Inference>(&inner, &encoder, &asked, Precision::Int4, &config, None, &mut |_| {})?;
+    evaluate::<B>(&inner, &encoder, &asked, Precision::Int4, &config, None, &mut |_| {})?;
     let seconds_per_answer = began.elapsed().as_secs_f64() / asked.len().max(1) as f64;
     let validation =
         parts.validation.len().min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * parts.validation.len();
@@ -291,13 +293,13 @@ fn in_words(seconds: f64) -> String {
 }
 
 /// The checkpoint in `path` as it ships, on `examples`.
-fn measure(
+fn measure<B: FusedOps>(
     path: &Path,
     examples: &[Example],
     config: &EvalConfig,
-    device: &Device,
+    device: &B::Device,
 ) -> Result<(Evaluation, Vec<Prediction>), TrainError> {
-    let checkpoint = Checkpoint::<Inference>::load(path, device)?;
+    let checkpoint = Checkpoint::<B>::load(path, device)?;
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
     let confidence = Confidence::load(path)?;
     let config = as_shipped(config);
@@ -309,8 +311,13 @@ fn as_shipped(config: &EvalConfig) -> EvalConfig {
 }
 
 /// Fits the confidence on the validation part, and puts it into the checkpoint.
-fn keep_confidence(path: &Path, examples: &[Example], config: &EvalConfig, device: &Device) -> Result<(), TrainError> {
-    let checkpoint = Checkpoint::<Inference>::load(path, device)?;
+fn keep_confidence<B: FusedOps>(
+    path: &Path,
+    examples: &[Example],
+    config: &EvalConfig,
+    device: &B::Device,
+) -> Result<(), TrainError> {
+    let checkpoint = Checkpoint::<B>::load(path, device)?;
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
     let fitted = calibrate(&checkpoint.model, &encoder, examples, Precision::Int4, &as_shipped(config))?;
     Ok(fitted.save(path)?)

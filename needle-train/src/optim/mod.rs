@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::{ElementConversion, FloatDType, Tensor};
 use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{FusedOps, San};
 use serde::{Deserialize, Serialize};
@@ -135,7 +135,7 @@ pub fn collect<AB: AutodiffBackend>(model: &San<AB>, raw: &AB::Gradients) -> Gra
     impl<AB: AutodiffBackend> ParamVisitor<AB> for Collect<'_, AB> {
         fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<AB, D>) {
             if let Some(gradient) = tensor.grad(self.raw) {
-                self.found.insert(info.name, gradient.reshape([-1]));
+                self.found.insert(info.name, gradient.reshape([-1]).cast(FloatDType::F32));
             }
         }
     }

@@ -10,7 +10,7 @@ use needle_model::fake_quant::at_precision;
 use needle_model::generate::{NoHook, StepHook, generate};
 use serde::Serialize;
 
-use crate::cli::{Global, PrecisionArg, limits, load, print, print_json};
+use crate::cli::{PrecisionArg, limits, load, print, print_json};
 
 /// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
 #[derive(clap::Args)]
@@ -66,8 +66,8 @@ impl<H: StepHook> StepHook for Timed<H> {
 }
 
 impl DecodeArgs {
-    pub(in crate::cli) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let checkpoint = load(&self.checkpoint, global)?;
+    pub(in crate::cli) fn run(self) -> anyhow::Result<bool> {
+        let checkpoint = load(&self.checkpoint)?;
         let (examples, _) = load_examples(std::slice::from_ref(&self.data), OnBadRow::Fail)?;
         let examples: Vec<Example> = examples.into_iter().take(self.limit).collect();
         anyhow::ensure!(!examples.is_empty(), "{}: no examples", self.data.display());

@@ -24,7 +24,7 @@ impl BenchCommand {
             Self::Allreduce(args) => args.run(launch),
             Self::Data(args) => args.run(global),
             Self::Train(args) => args.run(global),
-            Self::Decode(args) => args.run(global),
+            Self::Decode(args) => args.run(),
         }
     }
 }

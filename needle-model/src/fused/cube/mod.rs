@@ -1,0 +1,135 @@
+//! Kernels for GPUs, in CubeCL: one source for CUDA, Vulkan and Metal.
+
+mod attention;
+mod rows;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, FloatDType, Tensor};
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+
+use super::{FusedOps, MaskPrimitive, float, int, primitive, reference};
+
+/// Logits of so many rows are held at a time: with 8192 ids, 64 MB in f32.
+const CROSS_ENTROPY_ROWS: usize = 2048;
+
+impl<R, F, I, BT> FusedOps for CubeBackend<R, F, I, BT>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+    Self: Backend<
+            FloatTensorPrimitive = burn_cubecl::tensor::CubeTensor<R>,
+            IntTensorPrimitive = burn_cubecl::tensor::CubeTensor<R>,
+        >,
+{
+    fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        rows::norm(x, gain, epsilon)
+    }
+
+    fn zc_rms_norm_backward(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let gain_dtype = gain.dtype;
+        let (dx, parts) = rows::norm_backward(x, gain, grad, epsilon);
+        // Sums over blocks of rows, [blocks, width].
+        let dgain: Tensor<Self, 1> = float::<Self, 2>(parts).sum_dim(0).squeeze_dim(0);
+        (dx, burn_cubecl::kernel::cast(primitive(dgain), gain_dtype))
+    }
+
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+        rows::rope(x, cos, sin)
+    }
+
+    fn grouped_query_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: MaskPrimitive<Self>,
+    ) -> FloatTensor<Self> {
+        attention::forward([q, k, v], mask.query_segments, mask.key_segments, mask.causal)
+    }
+
+    fn grouped_query_attention_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: MaskPrimitive<Self>,
+        out: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        attention::backward([q, k, v], mask.query_segments, mask.key_segments, mask.causal, [out, grad])
+    }
+
+    fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
+        rows::dropout(x, keep, seed)
+    }
+
+    fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
+        rows::gated_residual(x, branch, gate)
+    }
+
+    fn tied_cross_entropy(
+        hidden: FloatTensor<Self>,
+        embedding: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (hidden, embedding) = (float::<Self, 2>(hidden), float::<Self, 2>(embedding));
+        let targets = int::<Self, 1>(targets);
+        let parts = chunks(hidden.dims()[0]).map(|(begin, rows)| {
+            let hidden = hidden.clone().narrow(0, begin, rows);
+            reference::tied_cross_entropy(hidden, embedding.clone(), targets.clone().narrow(0, begin, rows))
+        });
+        primitive(Tensor::cat(parts.collect(), 0))
+    }
+
+    fn tied_cross_entropy_backward(
+        hidden: FloatTensor<Self>,
+        embedding: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (hidden, embedding) = (float::<Self, 2>(hidden), float::<Self, 2>(embedding));
+        let (targets, grad) = (int::<Self, 1>(targets), float::<Self, 2>(grad));
+        let mut of_hidden = Vec::new();
+        let mut of_embedding: Option<Tensor<Self, 2>> = None;
+        for (begin, rows) in chunks(hidden.dims()[0]) {
+            let (dhidden, dembedding) = reference::tied_cross_entropy_backward(
+                hidden.clone().narrow(0, begin, rows),
+                embedding.clone(),
+                targets.clone().narrow(0, begin, rows),
+                grad.clone().narrow(0, begin, rows),
+            );
+            of_hidden.push(dhidden);
+            // The sum over chunks in f32, whatever the chunks are in.
+            let dembedding = dembedding.cast(FloatDType::F32);
+            of_embedding = Some(match of_embedding {
+                Some(sum) => sum + dembedding,
+                None => dembedding,
+            });
+        }
+        let dtype = embedding.dtype();
+        let of_embedding = of_embedding.unwrap_or_else(|| embedding.zeros_like());
+        (primitive(Tensor::cat(of_hidden, 0)), burn_cubecl::kernel::cast(primitive(of_embedding), dtype))
+    }
+
+    fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
+        let x = float::<Self, 3>(x);
+        // The method is made for bf16 (see `reference::newton_schulz`); a device without it goes on in f32.
+        if !Self::supports_dtype(&x.device(), DType::BF16) {
+            return primitive(reference::newton_schulz(x, steps));
+        }
+        let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt() + 1e-7; // [batch, 1, 1]
+        let x = (x / norm).cast(FloatDType::BF16);
+        primitive(reference::newton_schulz(x, steps).cast(FloatDType::F32))
+    }
+}
+
+/// Beginnings and lengths of chunks of `rows` rows.
+fn chunks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).step_by(CROSS_ENTROPY_ROWS).map(move |begin| (begin, CROSS_ENTROPY_ROWS.min(rows - begin)))
+}

@@ -1,0 +1,264 @@
+//! The kernels for GPUs against their plain definitions, and a model on a GPU against the same on the processor.
+//!
+//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, Mesa's for the processor too), or `--features cuda`.
+
+#![cfg(any(feature = "cuda", feature = "wgpu"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use burn::backend::Autodiff;
+use burn::module::AutodiffModule;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use needle_data::Batch;
+use needle_data::batch::RetrievalBatch;
+use needle_data::encode::PairKey;
+use needle_model::fused::{FusedOps, MaskPrimitive, reference};
+use needle_model::params::{self, ParamInfo, ParamVisitor};
+use needle_model::{San, SanConfig};
+use needle_train::device::Inference as Cpu;
+use needle_train::optim::{LearningRates, OptimConfig, Optimizer, clip_global_norm, newton_schulz};
+use needle_train::recipe::Recipe;
+use needle_train::step::forward_backward;
+
+#[cfg(feature = "cuda")]
+type Gpu = needle_train::device::Cuda;
+#[cfg(not(feature = "cuda"))]
+type Gpu = needle_train::device::Wgpu;
+
+/// Numbers between -1 and 1 that follow from `seed`.
+fn values(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn tensor<B: Backend, const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B, D> {
+    Tensor::from_data(TensorData::new(values(seed, shape.iter().product()), shape), &Default::default())
+}
+
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
+    tensor.into_primitive().tensor()
+}
+
+fn back<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn list<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().to_vec().unwrap()
+}
+
+#[track_caller]
+fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    let largest = b.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+    let apart = a.iter().zip(b).fold(0.0f32, |most, (a, b)| if (a - b).abs() <= most { most } else { (a - b).abs() });
+    assert!(apart <= tolerance * largest, "{what}: {apart:e} of {largest:e}");
+}
+
+/// Rows of packed segments `1 1 .. 2 2 .. 0 0`, of `examples` examples.
+fn segments(rows: usize, len: usize, examples: usize, real: usize) -> Vec<i32> {
+    let row: Vec<i32> = (0..len).map(|i| if i < real { (i * examples / real) as i32 + 1 } else { 0 }).collect();
+    row.repeat(rows)
+}
+
+fn ints<B: Backend>(ids: &[i32], rows: usize) -> Tensor<B, 2, Int> {
+    Tensor::from_data(TensorData::new(ids.to_vec(), [rows, ids.len() / rows]), &Default::default())
+}
+
+#[test]
+fn attention_and_its_gradients_are_those_of_the_plain_graph() {
+    // Rows, queries, keys, heads, key/value heads, head_dim, causal, packed, padding keys: beyond a tile and a cube, and not
+    // multiples of either.
+    for (rows, q_len, k_len, heads, kv_heads, head_dim, causal, packed, padding) in [
+        (2, 70, 70, 4, 2, 16, false, true, false),
+        (2, 33, 33, 4, 2, 16, true, true, false),
+        (1, 20, 75, 2, 1, 32, false, true, false),
+        (3, 7, 19, 2, 2, 8, false, false, true),
+        (1, 5, 37, 8, 4, 64, true, false, false),
+        (1, 130, 130, 2, 1, 16, false, true, false),
+    ] {
+        let case = format!("{q_len} queries, {k_len} keys, causal {causal}, packed {packed}");
+        let (q_seg, k_seg) = (segments(rows, q_len, 3, q_len - 2), segments(rows, k_len, 3, k_len - 3));
+        fn mask<B: Backend>(
+            q: &[i32],
+            k: &[i32],
+            rows: usize,
+            (causal, packed, padding): (bool, bool, bool),
+        ) -> MaskPrimitive<B> {
+            MaskPrimitive {
+                query_segments: packed.then(|| ints::<B>(q, rows).into_primitive()),
+                key_segments: (packed || padding).then(|| ints::<B>(k, rows).into_primitive()),
+                causal,
+            }
+        }
+        let rules = (causal, packed, padding);
+        let shapes = [[rows, q_len, heads, head_dim], [rows, k_len, kv_heads, head_dim]];
+        let grad_values = values(4, shapes[0].iter().product());
+        // What a padding query computes means nothing, and no gradient comes to it.
+        let is_real = |row: usize, position: usize| !packed || q_seg[row * q_len + position] != 0;
+        let real: Vec<f32> =
+            (0..rows * q_len).flat_map(|i| vec![f32::from(is_real(i / q_len, i % q_len)); heads * head_dim]).collect();
+        let grad_values: Vec<f32> = grad_values.iter().zip(&real).map(|(g, r)| g * r).collect();
+        fn inputs<B: Backend>(shapes: [[usize; 4]; 2]) -> [Tensor<B, 4>; 3] {
+            [tensor(1, shapes[0]), tensor(2, shapes[1]), tensor(3, shapes[1])]
+        }
+        fn grad<B: Backend>(values: &[f32], shape: [usize; 4]) -> Tensor<B, 4> {
+            Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
+        }
+        let [q, k, v] = inputs::<Cpu>(shapes);
+        let plain_mask = mask::<Cpu>(&q_seg, &k_seg, rows, rules);
+        let expected = reference::attention(q.clone(), k.clone(), v.clone(), &plain_mask);
+        let expected_grads =
+            reference::attention_backward([q, k, v], &plain_mask, expected.clone(), grad(&grad_values, shapes[0]));
+
+        let [q, k, v] = inputs::<Gpu>(shapes).map(primitive);
+        let gpu_mask = mask::<Gpu>(&q_seg, &k_seg, rows, rules);
+        let out = Gpu::grouped_query_attention(q.clone(), k.clone(), v.clone(), gpu_mask.clone());
+        let masked = |values: Vec<f32>| values.iter().zip(&real).map(|(x, r)| x * r).collect::<Vec<f32>>();
+        assert_close(&case, &masked(list(back::<Gpu, 4>(out.clone()))), &masked(list(expected)), 2e-5);
+        let upstream = primitive(grad::<Gpu>(&grad_values, shapes[0]));
+        let grads = Gpu::grouped_query_attention_backward(q, k, v, gpu_mask, out, upstream);
+        for ((name, ours), expected) in ["dq", "dk", "dv"].into_iter().zip(grads).zip(expected_grads) {
+            assert_close(&format!("{name}: {case}"), &list(back::<Gpu, 4>(ours)), &list(expected), 5e-5);
+        }
+    }
+}
+
+#[test]
+fn norms_rotations_gates_losses_and_newton_schulz_are_those_of_the_plain_graph() {
+    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96)] {
+        let case = format!("{rows} x {width}");
+        let (x, grad) = (tensor::<Cpu, 2>(1, [rows, width]), tensor::<Cpu, 2>(2, [rows, width]));
+        let gain = tensor::<Cpu, 1>(3, [width]);
+        let gpu = || (primitive(tensor::<Gpu, 2>(1, [rows, width])), primitive(tensor::<Gpu, 1>(3, [width])));
+        let out = Gpu::zc_rms_norm(gpu().0, gpu().1, 1e-6);
+        let expected = reference::zc_rms_norm(x.clone(), gain.clone(), 1e-6);
+        assert_close(&case, &list(back::<Gpu, 2>(out)), &list(expected), 1e-5);
+        let upstream = primitive(tensor::<Gpu, 2>(2, [rows, width]));
+        let (dx, dgain) = Gpu::zc_rms_norm_backward(gpu().0, gpu().1, upstream, 1e-6);
+        let (expected_dx, expected_dgain) = reference::zc_rms_norm_backward(x.clone(), gain, grad.clone(), 1e-6);
+        assert_close(&case, &list(back::<Gpu, 2>(dx)), &list(expected_dx), 1e-5);
+        assert_close(&case, &list(back::<Gpu, 1>(dgain)), &list(expected_dgain), 1e-5);
+        let gate = primitive(tensor::<Gpu, 1>(5, [1]));
+        let out = Gpu::gated_residual(gpu().0, primitive(tensor::<Gpu, 2>(2, [rows, width])), gate);
+        let expected = reference::gated_residual(x, grad, tensor(5, [1]));
+        assert_close(&case, &list(back::<Gpu, 2>(out)), &list(expected), 1e-5);
+    }
+    let shape = [2, 13, 3, 16];
+    let out = Gpu::rope(
+        primitive(tensor::<Gpu, 4>(1, shape)),
+        primitive(tensor::<Gpu, 2>(2, [13, 8])),
+        primitive(tensor::<Gpu, 2>(3, [13, 8])),
+    );
+    let expected = reference::rope::<Cpu>(tensor(1, shape), tensor(2, [13, 8]), tensor(3, [13, 8]));
+    assert_close("rope", &list(back::<Gpu, 4>(out)), &list(expected), 1e-5);
+
+    // More rows than a chunk of the cross-entropy.
+    let (rows, width, vocab) = (2050, 16, 40);
+    let targets: Vec<i32> = (0..rows as i32).map(|i| i * 7 % vocab as i32).collect();
+    fn three<B: FusedOps>(rows: usize, width: usize, vocab: usize, targets: &[i32]) -> [Vec<f32>; 3] {
+        let (hidden, embedding) = (tensor::<B, 2>(1, [rows, width]), tensor::<B, 2>(2, [vocab, width]));
+        let targets = ints::<B>(targets, 1).reshape([rows]).into_primitive();
+        let (hidden, embedding) = (primitive(hidden), primitive(embedding));
+        let loss = B::tied_cross_entropy(hidden.clone(), embedding.clone(), targets.clone());
+        let grad = primitive(tensor::<B, 2>(3, [rows, 2]));
+        let (dhidden, dembedding) = B::tied_cross_entropy_backward(hidden, embedding, targets, grad);
+        [list(back::<B, 2>(loss)), list(back::<B, 2>(dhidden)), list(back::<B, 2>(dembedding))]
+    }
+    let (ours, expected) = (three::<Gpu>(rows, width, vocab, &targets), three::<Cpu>(rows, width, vocab, &targets));
+    for (name, (ours, expected)) in ["loss", "dhidden", "dembedding"].iter().zip(ours.iter().zip(&expected)) {
+        assert_close(name, ours, expected, 3e-5);
+    }
+
+    // In bf16 where the device has it.
+    let ours = list(newton_schulz(tensor::<Gpu, 3>(1, [3, 24, 16]), 5));
+    let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 0.05 } else { 1e-4 };
+    assert_close("Newton-Schulz", &ours, &list(newton_schulz(tensor::<Cpu, 3>(1, [3, 24, 16]), 5)), tolerance);
+}
+
+fn batch(config: &SanConfig) -> Batch {
+    let (rows, enc_len, dec_len) = (2, 40, 24);
+    let ids = |seed: u64, segments: &[i32]| -> Vec<i32> {
+        let draw = values(seed, segments.len()).into_iter().zip(segments);
+        draw.map(|(x, s)| if *s == 0 { 0 } else { 6 + ((x + 1.0) * 0.499 * (config.vocab_size - 6) as f32) as i32 })
+            .collect()
+    };
+    let (enc_segments, dec_segments) = (segments(rows, enc_len, 3, 37), segments(rows, dec_len, 3, 20));
+    let pairs = RetrievalBatch {
+        pairs: 3,
+        query_len: 6,
+        query_ids: ids(5, &[1; 18]),
+        tool_len: 9,
+        tool_ids: ids(6, &[1; 27]),
+        keys: (0..3).map(|name| PairKey { name, content: None }).collect(),
+    };
+    Batch {
+        rows,
+        enc_len,
+        dec_len,
+        enc_ids: ids(1, &enc_segments),
+        dec_input: ids(2, &dec_segments),
+        dec_target: ids(3, &dec_segments),
+        dec_classes: vec![0; dec_segments.len()],
+        enc_segments,
+        dec_segments,
+        retrieval: Some(pairs),
+        num_examples: 6,
+    }
+}
+
+/// Losses of some steps, and the weights after them.
+fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
+    struct Collect(Vec<(String, Vec<f32>)>);
+    impl<B: Backend> ParamVisitor<B> for Collect {
+        fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
+            self.0.push((info.name, list(tensor)));
+        }
+    }
+    let config = SanConfig { vocab_size: 300, ..SanConfig::preset("tiny").unwrap() };
+    let mut model = San::<Autodiff<B>>::new(&config, 1, &Default::default()).unwrap();
+    let mut optimizer = Optimizer::<B>::new(&OptimConfig::default());
+    let batch = batch(&config);
+    let mut losses = Vec::new();
+    for step in 1..=steps {
+        let (of_step, gradients) = forward_backward(&model, &batch, recipe, step);
+        losses.push(of_step.total);
+        let (gradients, _) = clip_global_norm(gradients, 1.0);
+        model = optimizer.step(model, gradients, LearningRates { muon: 0.01, adamw: 1e-3 });
+    }
+    let mut collect = Collect(Vec::new());
+    params::visit(&model.valid(), &mut collect);
+    (losses, collect.0)
+}
+
+fn recipe(more: &str) -> Recipe {
+    Recipe::parse(&format!("model = \"tiny\"\nsteps = 100\ndata = {{ row_enc_tokens = 128, row_dec_tokens = 64 }}\nloss = {{ contrastive_every_steps = 1 }}\n{more}"), &[])
+        .unwrap()
+}
+
+#[test]
+fn training_steps_are_those_of_the_processor_quantized_with_retrieval_and_dropout() {
+    // Without dropout, and with: both draw the same.
+    for more in [
+        "dropout = 0.0\nqat = { every_steps = 2, final_fraction = 0 }",
+        "dropout = 0.1\nactivation_checkpointing = true",
+    ] {
+        let recipe = recipe(more);
+        let (losses, weights) = train::<Gpu>(&recipe, 4);
+        let (expected_losses, expected) = train::<Cpu>(&recipe, 4);
+        for (loss, expected) in losses.iter().zip(&expected_losses) {
+            assert!((loss - expected).abs() < 2e-4 * expected.abs(), "{losses:?} {expected_losses:?}");
+        }
+        // Newton-Schulz in bf16 moves a weight by up to a hundredth of a step.
+        let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 2e-2 } else { 2e-3 };
+        for ((name, ours), (_, expected)) in weights.iter().zip(&expected) {
+            assert_close(name, ours, expected, tolerance);
+        }
+    }
+}
