@@ -124,15 +124,12 @@ impl DeviceChoice {
 
 /// Lists what there is.
 fn devices() -> String {
-    #[allow(unused_mut, reason = "the features add to it")]
-    let mut found = vec!["cpu".to_owned()];
+    let found = std::iter::once("cpu".to_owned());
     #[cfg(feature = "cuda")]
-    found.extend((0..cuda_count().unwrap_or(0)).map(|i| format!("cuda:{i}")));
+    let found = found.chain((0..cuda_count().unwrap_or(0)).map(|i| format!("cuda:{i}")));
     #[cfg(feature = "wgpu")]
-    if wgpu_works(None) {
-        found.push("wgpu".into());
-    }
-    format!("devices here: {}", found.join(", "))
+    let found = found.chain(wgpu_works(None).then(|| "wgpu".to_owned()));
+    format!("devices here: {}", found.collect::<Vec<_>>().join(", "))
 }
 
 /// Number of NVIDIA GPUs.

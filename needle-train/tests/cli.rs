@@ -423,3 +423,30 @@ fn every_command_explains_itself() {
         assert!(help.contains("Example"), "{command:?}: {help}");
     }
 }
+
+#[test]
+fn several_devices_divide_a_batch_and_come_to_the_weights_of_one() {
+    let place = Workplace::with_model();
+    let recipe = "data.lanes=2";
+    let train = |out: &str, device: &str| {
+        let args = ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", out, "-q", "--set", recipe];
+        place.ok(&[&args[..], &["--set", "steps=4", "--set", "qat.final_fraction=0", "--device", device]].concat())
+    };
+    train("one", "cpu");
+    train("two", "cpu,cpu");
+    let read = |out: &str| weights(&place.path(out).join("last"));
+    let (one, two) = (read("one"), read("two"));
+    let tensors = |bytes: &[u8]| -> Vec<f32> {
+        let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let mut names = file.names();
+        names.sort_unstable();
+        let values = names.into_iter().flat_map(|name| file.tensor(name).unwrap().data().to_vec());
+        values.collect::<Vec<u8>>().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let apart = tensors(&one).iter().zip(tensors(&two)).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(apart < 1e-4, "{apart:e}");
+    assert!(
+        place.fails(1, &["eval", "one/last", "data.jsonl", "--device", "cpu,cpu"]).contains("only train and pretrain")
+    );
+    assert!(place.fails(2, &["info", "one/last", "--device", "cuda"]).contains("built without cuda"));
+}

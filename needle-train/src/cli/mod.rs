@@ -51,9 +51,10 @@ pub struct Cli {
 /// Flags of every subcommand.
 #[derive(Args)]
 pub struct Global {
-    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in
-    #[arg(long, global = true, default_value = "auto")]
-    device: DeviceChoice,
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in; train and pretrain divide their batches
+    /// among several (cuda:0,cuda:1)
+    #[arg(long, global = true, default_value = "auto", value_delimiter = ',')]
+    device: Vec<DeviceChoice>,
     /// Seed of everything random; overrides the recipe's
     #[arg(long, global = true)]
     seed: Option<u64>,
@@ -67,12 +68,17 @@ pub struct Global {
 
 impl Global {
     fn device(&self) -> anyhow::Result<Device> {
+        anyhow::ensure!(self.device.len() == 1, "only train and pretrain compute on several devices");
         self.device_of(0)
     }
 
-    /// The device of the `local_rank`-th process of this machine.
+    /// The device of the `local_rank`-th process of this machine, or of the `local_rank`-th thread where several devices are named.
     fn device_of(&self, local_rank: usize) -> anyhow::Result<Device> {
-        self.device.device(local_rank).map_err(anyhow::Error::msg)
+        let choice = match self.device.as_slice() {
+            [one] => one.device(local_rank),
+            several => several[local_rank % several.len()].device(0),
+        };
+        choice.map_err(anyhow::Error::msg)
     }
 
     /// Overrides of the recipe: the user's, then the seed.
@@ -136,7 +142,7 @@ impl Cli {
                 | Command::Bench(bench::BenchCommand::Train(_))
         );
         anyhow::ensure!(
-            is_for_devices || matches!(global.device, DeviceChoice::Auto | DeviceChoice::Cpu),
+            is_for_devices || matches!(global.device[..], [DeviceChoice::Auto | DeviceChoice::Cpu]),
             "this command computes on the processor; leave out --device"
         );
         match self.command {

@@ -11,13 +11,15 @@ use needle_data::split::split_by_tool;
 use needle_data::stream::Sources;
 use needle_data::{DataError, Tokenizer};
 
+use tracing::subscriber::NoSubscriber;
+
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
 use needle_model::FusedOps;
 
-use crate::distributed::World;
 use crate::distributed::launch::Launch;
 use crate::distributed::monitor::Monitor;
+use crate::distributed::{Threads, World};
 use crate::error::TrainError;
 use crate::eval::table;
 use crate::on_device;
@@ -70,13 +72,17 @@ impl TrainArgs {
             overrides.push("data.on_bad_row=skip".into());
         }
         let recipe = Recipe::load(Some(&self.config), &overrides)?;
+        if global.device.len() > 1 {
+            launch.one()?;
+            return self.train_on_several(&recipe, global);
+        }
         let world = launch.join()?;
         let monitor = Monitor::start(&world, |sentence| {
             eprintln!("error: {sentence}; go on with the same command and --resume");
             // The thread that trains waits for whoever is missing.
             std::process::exit(1);
         })?;
-        match self.train(&recipe, global, &world) {
+        match self.train(&recipe, global, &world, stop_on_signal()?) {
             Ok(outcome) => {
                 world.barrier()?;
                 monitor.finish();
@@ -96,9 +102,30 @@ impl TrainArgs {
         }
     }
 
-    fn train(&self, recipe: &Recipe, global: &Global, world: &World) -> anyhow::Result<Outcome> {
+    /// One thread for each device, as if they were processes.
+    fn train_on_several(&self, recipe: &Recipe, global: &Global) -> anyhow::Result<bool> {
+        let stop = stop_on_signal()?;
+        let outcomes = Threads::run(global.device.len(), |world| {
+            // The first one tells how it goes.
+            let _silence = (!world.is_main()).then(|| tracing::subscriber::set_default(NoSubscriber::new()));
+            self.train(recipe, global, &world, stop.clone())
+        });
+        // An error of one's own says more than that another went missing.
+        let mut outcome = None;
+        for result in outcomes {
+            match result {
+                Ok(of_rank) => outcome = outcome.or(Some(of_rank)),
+                Err(error) if matches!(error.downcast_ref(), Some(TrainError::Lost(_))) && outcome.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let outcome = outcome.ok_or_else(|| anyhow::anyhow!("a device's thread ended without a result"))?;
+        self.conclude(recipe, &outcome)
+    }
+
+    fn train(&self, recipe: &Recipe, global: &Global, world: &World, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
         let device = global.device_of(world.local_rank())?;
-        on_device!(device, |B, device| self.train_on::<B>(recipe, global, world, device))
+        on_device!(device, |B, device| self.train_on::<B>(recipe, global, world, device, stop))
     }
 
     fn train_on<B: FusedOps>(
@@ -107,12 +134,13 @@ impl TrainArgs {
         global: &Global,
         world: &World,
         device: &B::Device,
+        stop: Arc<AtomicBool>,
     ) -> anyhow::Result<Outcome> {
         let (train, validation) = self.data(recipe).map_err(with_hint)?;
         let run = RunDir::new(&self.out);
         let start = self.start::<B>(recipe, &train, &run, device)?;
         tracing::info!("{} parameters, {} processes", start.config.num_params_with_head(), world.size());
-        let options = RunOptions { resume: self.resume, quiet: global.quiet, stop: stop_on_signal()? };
+        let options = RunOptions { resume: self.resume, quiet: global.quiet, stop };
         trainer::train(start, recipe, &train, &validation, &run, options, world).map_err(|e| with_hint(e.into()))
     }
 

@@ -1,11 +1,15 @@
 //! `needle bench train`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::backend::Autodiff;
+use burn::module::AutodiffModule;
 use burn::tensor::{ElementConversion, Tensor};
 use clap::ValueEnum;
 use needle_data::Batch;
+use needle_data::file::write_atomically;
+use needle_model::checkpoint::weights_to_bytes;
 use needle_model::dropout::Dropout;
 use needle_model::fake_quant::in_bf16;
 use needle_model::params::with_gradients;
@@ -52,6 +56,9 @@ pub struct TrainArgs {
     /// Compute each layer once more in the backward pass, which keeps less in memory
     #[arg(long)]
     activation_checkpointing: bool,
+    /// Write the first weights to this file, for another program to begin with
+    #[arg(long, value_name = "FILE")]
+    save_weights: Option<PathBuf>,
     /// Steps that are measured, after two that are not
     #[arg(long, default_value_t = 5)]
     steps: usize,
@@ -149,6 +156,9 @@ impl TrainArgs {
         device: &B::Device,
     ) -> anyhow::Result<TrainBench> {
         let mut model = San::<Autodiff<B>>::new(config, seed, device)?;
+        if let Some(path) = &self.save_weights {
+            write_atomically(path, &weights_to_bytes(&model.valid())?)?;
+        }
         let batch = random_batch(config, sizes, self.examples_per_row, self.filled);
         let mut optimizer = Optimizer::new(&OptimConfig::default());
         let rates = LearningRates { muon: 1e-3, adamw: 1e-4 };
