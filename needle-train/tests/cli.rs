@@ -389,7 +389,7 @@ fn mistakes_are_one_clear_sentence() {
         place.fails(1, &["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "new", "--resume"]);
     assert!(resume.contains("no run to resume"), "{resume}");
     let cuda = place.fails(2, &["info", "run/last", "--device", "cuda:0"]);
-    assert!(cuda.contains("built without cuda:0"), "{cuda}");
+    assert!(cuda.contains("built without cuda"), "{cuda}");
     place.fails(2, &["nonsense"]);
     assert!(place.fails(1, &["data", "synth", "--categories", "nonsense"]).contains("timers"));
 }

@@ -82,6 +82,7 @@ fn attention_and_its_gradients_are_those_of_the_plain_graph() {
         (3, 7, 19, 2, 2, 8, false, false, true),
         (1, 5, 37, 8, 4, 64, true, false, false),
         (1, 130, 130, 2, 1, 16, false, true, false),
+        (1, 9, 9, 2, 1, 6, true, true, false),
     ] {
         let case = format!("{q_len} queries, {k_len} keys, causal {causal}, packed {packed}");
         let (q_seg, k_seg) = (segments(rows, q_len, 3, q_len - 2), segments(rows, k_len, 3, k_len - 3));

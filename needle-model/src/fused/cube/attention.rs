@@ -3,7 +3,7 @@
 //! FlashAttention's recurrences (Dao et al., arXiv:2205.14135; Rabe and Staats, arXiv:2112.05682) in plain multiply-adds, so
 //! that they run on every device that CubeCL compiles for: a unit keeps one query (or, for the gradients of keys and values, one
 //! key) in registers, a cube of [`UNITS`] of them reads the other side in tiles through shared memory, where all units read one
-//! address at a time. Tiles that share no segment with the cube's positions are not read at all.
+//! address at a time, four values in one access. Tiles that share no segment with the cube's positions are not read at all.
 //!
 //! ```text
 //! forward      o = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m),   s_j = q k_j / sqrt(head_dim),   m = max_j s_j so far
@@ -87,11 +87,25 @@ fn load_segments<I: Int>(
     }
 }
 
-/// Rows `[TILE, head_dim]` of `x [batch, length, heads, head_dim]` from position `begin` on, zeros beyond the end.
+/// Four neighbours of a head: shared memory gives them in one access.
+type Four = Vector<f32, Const<4>>;
+
+/// Four values of `x` from `at` on.
+#[cube]
+fn four<E: Float>(x: &Tensor<E>, at: usize) -> Four {
+    let mut values = Four::empty();
+    #[unroll]
+    for i in 0..4 {
+        values[i] = f32::cast_from(x[at + i]);
+    }
+    values
+}
+
+/// Rows `[TILE, head_dim]` of `x [batch, length, heads, head_dim]` from position `begin` on, zeros beyond the end; in fours.
 #[cube]
 fn load_rows<E: Float>(
     x: &Tensor<E>,
-    tile: &mut SharedMemory<f32>,
+    tile: &mut SharedMemory<Four>,
     batch: usize,
     begin: usize,
     head: usize,
@@ -99,43 +113,89 @@ fn load_rows<E: Float>(
 ) {
     let length = x.shape(1);
     let heads = x.shape(2);
+    let fours = comptime!(head_dim / 4);
     let mut i = UNIT_POS_X as usize;
-    while i < comptime!(TILE * head_dim) {
-        let position = begin + i / head_dim;
-        let mut value = 0.0f32;
+    while i < comptime!(TILE * head_dim / 4) {
+        let position = begin + i / fours;
+        let mut values = Four::new(0.0f32);
         if position < length {
-            value = f32::cast_from(x[((batch * length + position) * heads + head) * head_dim + i % head_dim]);
+            values = four::<E>(x, ((batch * length + position) * heads + head) * head_dim + 4 * (i % fours));
         }
-        tile[i] = value;
+        tile[i] = values;
         i += comptime!(UNITS);
     }
 }
 
-/// One row of `x [batch, length, heads, head_dim]` in registers, zeros beyond the end.
+/// One row of `x [batch, length, heads, head_dim]` in registers, zeros beyond the end; in fours.
 #[cube]
-fn row<E: Float>(x: &Tensor<E>, batch: usize, position: usize, head: usize, #[comptime] head_dim: usize) -> Array<f32> {
-    let mut values = Array::<f32>::new(head_dim);
+fn row<E: Float>(
+    x: &Tensor<E>,
+    batch: usize,
+    position: usize,
+    head: usize,
+    #[comptime] head_dim: usize,
+) -> Array<Four> {
+    let fours = comptime!(head_dim / 4);
+    let mut values = Array::<Four>::new(fours);
     let length = x.shape(1);
     let base = ((batch * length + position) * x.shape(2) + head) * head_dim;
     #[unroll]
-    for d in 0..head_dim {
-        values[d] = 0.0f32;
+    for d in 0..fours {
+        values[d] = Four::new(0.0f32);
         if position < length {
-            values[d] = f32::cast_from(x[base + d]);
+            values[d] = four::<E>(x, base + 4 * d);
         }
     }
     values
 }
 
+/// Zeros in registers, for a row.
+#[cube]
+fn zeros(#[comptime] head_dim: usize) -> Array<Four> {
+    let fours = comptime!(head_dim / 4);
+    let mut values = Array::<Four>::new(fours);
+    #[unroll]
+    for d in 0..fours {
+        values[d] = Four::new(0.0f32);
+    }
+    values
+}
+
+/// `sum += factor * tile[i]`.
+#[cube]
+fn add_row(sum: &mut Array<Four>, factor: f32, tile: &SharedMemory<Four>, i: usize, #[comptime] head_dim: usize) {
+    let fours = comptime!(head_dim / 4);
+    let factor = Four::new(factor);
+    #[unroll]
+    for d in 0..fours {
+        sum[d] += factor * tile[i * fours + d];
+    }
+}
+
+/// Writes `sum * factor` to one row of `out`.
+#[cube]
+fn store_row<E: Float>(out: &mut Tensor<E>, base: usize, sum: &Array<Four>, factor: f32, #[comptime] head_dim: usize) {
+    let fours = comptime!(head_dim / 4);
+    #[unroll]
+    for d in 0..fours {
+        let values = sum[d];
+        #[unroll]
+        for i in 0..4 {
+            out[base + 4 * d + i] = E::cast_from(values[i] * factor);
+        }
+    }
+}
+
 /// Product of a row in registers and row `i` of a tile.
 #[cube]
-fn dot(values: &Array<f32>, tile: &SharedMemory<f32>, i: usize, #[comptime] head_dim: usize) -> f32 {
-    let mut sum = 0.0f32;
+fn dot(values: &Array<Four>, tile: &SharedMemory<Four>, i: usize, #[comptime] head_dim: usize) -> f32 {
+    let fours = comptime!(head_dim / 4);
+    let mut sum = Four::new(0.0f32);
     #[unroll]
-    for d in 0..head_dim {
-        sum += values[d] * tile[i * head_dim + d];
+    for d in 0..fours {
+        sum += values[d] * tile[i * fours + d];
     }
-    sum
+    sum[0] + sum[1] + sum[2] + sum[3]
 }
 
 /// Smallest and largest segment of a tile, zeros left out; nothing visible where the first is above the second.
@@ -196,19 +256,15 @@ fn forward_kernel<E: Float, I: Int>(
 
     let mut own_segments = SharedMemory::<i32>::new(UNITS);
     let mut segments = SharedMemory::<i32>::new(TILE);
-    let mut keys = SharedMemory::<f32>::new(comptime!(TILE * head_dim));
-    let mut values = SharedMemory::<f32>::new(comptime!(TILE * head_dim));
+    let mut keys = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
+    let mut values = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
     load_segments::<I>(q_segments, &mut own_segments, batch, first, q_len, UNITS, rules.query_segments);
     let query = row::<E>(q, batch, position, head, head_dim);
     sync_cube();
     let (least, most) = segment_range(&own_segments, UNITS);
     let own_segment = own_segments[UNIT_POS_X as usize];
 
-    let mut sum = Array::<f32>::new(head_dim);
-    #[unroll]
-    for d in 0..head_dim {
-        sum[d] = 0.0f32;
-    }
+    let mut sum = zeros(head_dim);
     let mut max = LOWEST.runtime();
     let mut total = 0.0f32;
     let mut end = k_len;
@@ -239,8 +295,9 @@ fn forward_kernel<E: Float, I: Int>(
                         let shrink = (max - score).exp();
                         total *= shrink;
                         if comptime!(of_values) {
+                            let shrink = Four::new(shrink);
                             #[unroll]
-                            for d in 0..head_dim {
+                            for d in 0..comptime!(head_dim / 4) {
                                 sum[d] *= shrink;
                             }
                         }
@@ -249,10 +306,7 @@ fn forward_kernel<E: Float, I: Int>(
                     let weight = (score - max).exp();
                     total += weight;
                     if comptime!(of_values) {
-                        #[unroll]
-                        for d in 0..head_dim {
-                            sum[d] += weight * values[j * head_dim + d];
-                        }
+                        add_row(&mut sum, weight, &values, j, head_dim);
                     }
                 }
             }
@@ -267,10 +321,7 @@ fn forward_kernel<E: Float, I: Int>(
         let heads = q.shape(2);
         let base = ((batch * q_len + position) * heads + head) * head_dim;
         if comptime!(of_values) {
-            #[unroll]
-            for d in 0..head_dim {
-                out[base + d] = E::cast_from(sum[d] * inverse);
-            }
+            store_row::<E>(out, base, &sum, inverse, head_dim);
         }
         let mut log_sum_exp = 0.0f32;
         if total > 0.0f32 {
@@ -310,8 +361,8 @@ fn queries_kernel<E: Float, I: Int>(
 
     let mut own_segments = SharedMemory::<i32>::new(UNITS);
     let mut segments = SharedMemory::<i32>::new(TILE);
-    let mut keys = SharedMemory::<f32>::new(comptime!(TILE * head_dim));
-    let mut values = SharedMemory::<f32>::new(comptime!(TILE * head_dim));
+    let mut keys = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
+    let mut values = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
     load_segments::<I>(q_segments, &mut own_segments, batch, first, q_len, UNITS, rules.query_segments);
     let query = row::<E>(q, batch, position, head, head_dim);
     let upstream = row::<E>(grad, batch, position, head, head_dim);
@@ -321,21 +372,19 @@ fn queries_kernel<E: Float, I: Int>(
         let at = (batch * heads + head) * q_len + position;
         log_sum_exp = lse[at];
         let base = ((batch * q_len + position) * heads + head) * head_dim;
+        let mut products = Four::new(0.0f32);
         #[unroll]
-        for d in 0..head_dim {
-            own_delta += upstream[d] * f32::cast_from(out[base + d]);
+        for d in 0..comptime!(head_dim / 4) {
+            products += upstream[d] * four::<E>(out, base + 4 * d);
         }
+        own_delta = products[0] + products[1] + products[2] + products[3];
         delta[at] = own_delta;
     }
     sync_cube();
     let (least, most) = segment_range(&own_segments, UNITS);
     let own_segment = own_segments[UNIT_POS_X as usize];
 
-    let mut sum = Array::<f32>::new(head_dim);
-    #[unroll]
-    for d in 0..head_dim {
-        sum[d] = 0.0f32;
-    }
+    let mut sum = zeros(head_dim);
     let mut end = k_len;
     if comptime!(rules.causal) {
         end = k_len.min(first + comptime!(UNITS) + offset);
@@ -359,10 +408,7 @@ fn queries_kernel<E: Float, I: Int>(
                 if is_visible(position, own_segment, begin + j, segments[j], offset, rules) {
                     let weight = (dot(&query, &keys, j, head_dim) * scale - log_sum_exp).exp();
                     let slope = weight * (dot(&upstream, &values, j, head_dim) - own_delta) * scale;
-                    #[unroll]
-                    for d in 0..head_dim {
-                        sum[d] += slope * keys[j * head_dim + d];
-                    }
+                    add_row(&mut sum, slope, &keys, j, head_dim);
                 }
             }
         }
@@ -370,10 +416,7 @@ fn queries_kernel<E: Float, I: Int>(
     }
     if position < q_len {
         let base = ((batch * q_len + position) * heads + head) * head_dim;
-        #[unroll]
-        for d in 0..head_dim {
-            dq[base + d] = E::cast_from(sum[d]);
-        }
+        store_row::<E>(dq, base, &sum, 1.0f32, head_dim);
     }
 }
 
@@ -408,8 +451,8 @@ fn keys_kernel<E: Float, I: Int>(
 
     let mut own_segments = SharedMemory::<i32>::new(UNITS);
     let mut segments = SharedMemory::<i32>::new(TILE);
-    let mut queries = SharedMemory::<f32>::new(comptime!(TILE * head_dim));
-    let mut upstream = SharedMemory::<f32>::new(comptime!(TILE * head_dim));
+    let mut queries = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
+    let mut upstream = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
     let mut lses = SharedMemory::<f32>::new(TILE);
     let mut deltas = SharedMemory::<f32>::new(TILE);
     load_segments::<I>(k_segments, &mut own_segments, batch, first, k_len, UNITS, rules.key_segments);
@@ -419,11 +462,7 @@ fn keys_kernel<E: Float, I: Int>(
     let (least, most) = segment_range(&own_segments, UNITS);
     let own_segment = own_segments[UNIT_POS_X as usize];
 
-    let mut sum = Array::<f32>::new(head_dim);
-    #[unroll]
-    for d in 0..head_dim {
-        sum[d] = 0.0f32;
-    }
+    let mut sum = zeros(head_dim);
     // The first query that sees the first key of the cube, at the beginning of its tile.
     let mut start = 0usize.runtime();
     if comptime!(rules.causal) {
@@ -459,16 +498,10 @@ fn keys_kernel<E: Float, I: Int>(
                     if exists && is_visible(begin + i, segments[i], position, own_segment, offset, rules) {
                         let weight = (dot(&key, &queries, i, head_dim) * scale - lses[i]).exp();
                         if comptime!(of_values) {
-                            #[unroll]
-                            for d in 0..head_dim {
-                                sum[d] += weight * upstream[i * head_dim + d];
-                            }
+                            add_row(&mut sum, weight, &upstream, i, head_dim);
                         } else {
                             let slope = weight * (dot(&value, &upstream, i, head_dim) - deltas[i]) * scale;
-                            #[unroll]
-                            for d in 0..head_dim {
-                                sum[d] += slope * queries[i * head_dim + d];
-                            }
+                            add_row(&mut sum, slope, &queries, i, head_dim);
                         }
                     }
                 }
@@ -478,11 +511,13 @@ fn keys_kernel<E: Float, I: Int>(
     }
     if position < k_len {
         let base = ((batch * k_len + position) * k.shape(2) + kv_head) * head_dim;
-        #[unroll]
-        for d in 0..head_dim {
-            result[base + d] = E::cast_from(sum[d]);
-        }
+        store_row::<E>(result, base, &sum, 1.0f32, head_dim);
     }
+}
+
+/// Whether the kernels can do it: a head is read in fours.
+pub fn fits<R: CubeRuntime>(q: &CubeTensor<R>) -> bool {
+    q.meta.shape()[3].is_multiple_of(4)
 }
 
 /// Everything that the kernels read, contiguous.

@@ -51,6 +51,9 @@ where
         v: FloatTensor<Self>,
         mask: MaskPrimitive<Self>,
     ) -> FloatTensor<Self> {
+        if !attention::fits(&q) {
+            return primitive(reference::attention::<Self>(float(q), float(k), float(v), &mask));
+        }
         attention::forward([q, k, v], mask.query_segments, mask.key_segments, mask.causal)
     }
 
@@ -62,6 +65,10 @@ where
         out: FloatTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3] {
+        if !attention::fits(&q) {
+            let inputs = [float(q), float(k), float(v)];
+            return reference::attention_backward::<Self>(inputs, &mask, float(out), float(grad)).map(primitive);
+        }
         attention::backward([q, k, v], mask.query_segments, mask.key_segments, mask.causal, [out, grad])
     }
 
