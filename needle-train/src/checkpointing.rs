@@ -6,14 +6,14 @@
 //! of `sum(f(x) * g)` are those of the loss.
 
 use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{ElementConversion, Tensor};
 use needle_data::Batch;
 use needle_model::dropout::Dropout;
 use needle_model::params::with_gradients;
 use needle_model::{FusedOps, San};
 
-use crate::loss::{DeviceBatch, output_loss};
+use crate::loss::{DeviceBatch, TextLoss, output_loss};
 use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::LossConfig;
 
@@ -25,7 +25,7 @@ pub fn text_loss_and_gradients<AB>(
     num_targets: usize,
     config: &LossConfig,
     dropout: &mut Dropout,
-) -> (f64, f64, Gradients<AB::InnerBackend>)
+) -> (TextLoss<AB::InnerBackend>, Gradients<AB::InnerBackend>)
 where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
@@ -60,8 +60,7 @@ where
     let graph = with_gradients(model.clone());
     let output = leaf::<AB>(x);
     let loss = output_loss(&graph, graph.decoder.norm.forward(output.clone()), on_device, config.z_coefficient);
-    let scalar = |loss: &Tensor<AB, 1>| loss.clone().into_scalar().elem::<f64>();
-    let (cross_entropy, z) = (scalar(&loss.cross_entropy), scalar(&loss.z));
+    let value = TextLoss { cross_entropy: loss.cross_entropy.clone().inner(), z: loss.z.clone().inner() };
     let raw = (loss.cross_entropy + loss.z).backward();
     sums.add(&graph, &raw);
     let mut gradient = grad_of(&output, &raw);
@@ -93,7 +92,7 @@ where
         gradient = grad_of(&x, &raw);
     }
     sums.add_embedding(model, enc_ids, gradient);
-    (cross_entropy, z, sums.0)
+    (value, sums.0)
 }
 
 fn leaf<AB: AutodiffBackend>(x: Tensor<AB::InnerBackend, 3>) -> Tensor<AB, 3> {

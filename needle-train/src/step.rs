@@ -7,7 +7,7 @@
 //! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a backward pass.)
 
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{ElementConversion, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use needle_data::Batch;
 use needle_data::augment::stream;
 use needle_model::dropout::Dropout;
@@ -21,7 +21,7 @@ use crate::checkpointing::text_loss_and_gradients;
 use crate::distributed::share::Share;
 use crate::distributed::{World, bytes_of, floats_of};
 use crate::error::TrainError;
-use crate::loss::{DeviceBatch, StepLosses, clip_loss, pair_embeddings, text_loss};
+use crate::loss::{DeviceBatch, StepLosses, TextLoss, clip_loss, pair_embeddings, text_loss};
 use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::{ComputeDtype, Recipe};
 
@@ -70,28 +70,27 @@ where
         let place: Vec<u64> = [3, step as u64].iter().chain(place).copied().collect();
         Dropout::new(recipe.dropout, stream(recipe.seed, &place).random())
     };
-    let mut losses = StepLosses { quantized, ..StepLosses::default() };
+    // Read once, at the end: reading waits for the device.
+    let (mut of_text, mut of_pairs) = (Vec::new(), Vec::new());
     let mut gradients = Gradients::<AB::InnerBackend>::new();
     for work in &share.work {
         for (i, part) in work.batch.split(recipe.data.micro_batches).iter().enumerate() {
             let dropout = &mut dropout(&[work.stream * recipe.data.micro_batches as u64 + i as u64]);
             let (model, seen) = graph();
-            let (cross_entropy, z, more) = if recipe.activation_checkpointing {
+            let (loss, more) = if recipe.activation_checkpointing {
                 // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
                 text_loss_and_gradients(&seen, part, share.num_targets, &recipe.loss, dropout)
             } else {
                 let weights = recipe.loss.class_weights();
                 let on_device = DeviceBatch::new(part, share.num_targets, weights, &model.device());
                 let loss = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
-                let (cross_entropy, z) = (scalar(&loss.cross_entropy), scalar(&loss.z));
-                (cross_entropy, z, collect(&model, &(loss.cross_entropy + loss.z).backward()))
+                let value = TextLoss { cross_entropy: loss.cross_entropy.clone().inner(), z: loss.z.clone().inner() };
+                (value, collect(&model, &(loss.cross_entropy + loss.z).backward()))
             };
-            losses.cross_entropy += cross_entropy;
-            losses.z += z;
+            of_text.extend([loss.cross_entropy, loss.z]);
             add_gradients(&mut gradients, more);
         }
     }
-    losses.total = losses.cross_entropy + losses.z;
 
     let is_time = step.is_multiple_of(recipe.loss.contrastive_every_steps) && recipe.loss.contrastive_weight > 0.0;
     if is_time && share.num_pairs >= 2 && model.retrieval_head.is_some() {
@@ -99,13 +98,20 @@ where
         let own =
             share.pairs.iter().filter_map(|(lane, pairs)| pair_embeddings(&seen, pairs, &mut dropout(&[*lane, 1])));
         if let Some(loss) = contrastive_loss(&seen, own.collect(), share, world)? {
-            let part = own_part(share);
-            losses.contrastive = Some(scalar(&loss) * part);
-            losses.total += scalar(&loss) * part * recipe.loss.contrastive_weight;
+            of_pairs.push(loss.clone().inner());
             add_gradients(&mut gradients, collect(&model, &(loss * recipe.loss.contrastive_weight).backward()));
         }
     }
-    Ok((losses, gradients))
+    let num_text = of_text.len();
+    of_text.extend(of_pairs);
+    let values: Vec<f64> =
+        if of_text.is_empty() { Vec::new() } else { Tensor::cat(of_text, 0).into_data().iter::<f64>().collect() };
+    let (of_text, of_pairs) = values.split_at(num_text);
+    let sum = |first: usize| of_text.iter().skip(first).step_by(2).sum::<f64>();
+    let (cross_entropy, z) = (sum(0), sum(1));
+    let contrastive = of_pairs.first().map(|loss| loss * own_part(share));
+    let total = cross_entropy + z + contrastive.map_or(0.0, |loss| loss * recipe.loss.contrastive_weight);
+    Ok((StepLosses { cross_entropy, z, contrastive, total, quantized }, gradients))
 }
 
 /// Contrastive loss over the pairs of all ranks, of which `own` are those of this rank: embeddings of queries and tools, lane by
@@ -160,8 +166,4 @@ fn contrastive_loss<AB: AutodiffBackend>(
 /// Which part of all pairs are this rank's.
 fn own_part(share: &Share) -> f64 {
     share.pairs.iter().map(|(_, pairs)| pairs.pairs).sum::<usize>() as f64 / share.num_pairs.max(1) as f64
-}
-
-fn scalar<AB: AutodiffBackend>(loss: &Tensor<AB, 1>) -> f64 {
-    loss.clone().into_scalar().elem()
 }

@@ -256,10 +256,11 @@ impl TrainArgs {
         let (value, data, forward, gradients);
         if self.activation_checkpointing {
             let config = LossConfig { structure_weight: 1.0, ..LossConfig::default() };
-            let (ce, z, found) =
+            let (loss, found) =
                 text_loss_and_gradients(&seen, batch, batch.num_targets(), &config, &mut Dropout::none());
             // Forward and backward passes take turns: one time for both.
-            (value, data, forward, gradients) = (ce + z, 0.0, 0.0, found);
+            let total: Tensor<B, 1> = loss.cross_entropy + loss.z;
+            (value, data, forward, gradients) = (total.into_scalar().elem::<f64>(), 0.0, 0.0, found);
         } else {
             let on_device = DeviceBatch::new(batch, batch.num_targets(), [1.0; 4], &device);
             data = lap()?;
