@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::Receiver;
 use std::thread::Scope;
+use std::time::Instant;
 
 use needle_data::loader::{Loaded, Loader, LoaderConfig};
 use needle_data::prefetch::prefetch;
@@ -33,6 +34,8 @@ pub struct Fed {
     pub counts: Counts,
     /// Epoch of its lane that is furthest behind.
     pub epoch: u64,
+    /// Seconds that the trainer waited for them.
+    pub seconds: f64,
 }
 
 impl Feed {
@@ -69,6 +72,7 @@ impl Feed {
     /// # Errors
     /// If a row cannot be read or used, by the recipe's rules.
     pub fn read(&mut self) -> Result<Fed, TrainError> {
+        let began = Instant::now();
         let mut fed = Fed { epoch: u64::MAX, ..Fed::default() };
         for (part, batches) in &self.lanes {
             let ended = || DataError::NoExamples(format!("lane {} ended", part.lane));
@@ -80,6 +84,7 @@ impl Feed {
                 fed.counts.merge(&counts);
             }
         }
+        fed.seconds = began.elapsed().as_secs_f64();
         Ok(fed)
     }
 }

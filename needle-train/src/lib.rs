@@ -24,6 +24,7 @@
 //! | [`validation`] | what a run is measured by while it trains |
 //! | [`track`] | what a run reports: progress bar, `metrics.jsonl`, TensorBoard |
 //! | [`report`] | a run, or several, as one page to look at |
+//! | [`start`] | what a run starts from |
 //! | [`trainer`] | the loop |
 //! | [`finetune`] | one's own examples to a better checkpoint, measured before and after |
 //! | [`quickstart`] | data to answered query in minutes |
@@ -48,6 +49,7 @@ pub mod recipe;
 pub mod report;
 pub mod run_dir;
 pub mod schedule;
+pub mod start;
 pub mod state;
 pub mod step;
 pub mod track;

@@ -2,7 +2,7 @@
 //!
 //! All ranks of a run go through it side by side and come to the same decisions; rank 0 also validates, writes and reports.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use burn::tensor::backend::AutodiffBackend;
 use needle_data::record::Record;
 use needle_data::source::Counts;
 use needle_data::stream::{Cursor, Sources};
-use needle_data::{DataError, EncodeConfig, Encoder, Example, Tokenizer, file};
+use needle_data::{DataError, Encoder, Example, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::fake_quant::Precision;
 use needle_model::{FusedOps, ModelError, San, SanConfig, directory, params};
@@ -31,59 +31,11 @@ use crate::optim::{LearningRates, Optimizer, Shards, clip, squared_norm};
 use crate::recipe::Recipe;
 use crate::report;
 use crate::run_dir::RunDir;
+pub use crate::start::{Start, encode_config};
 use crate::state::{self, Progress};
 use crate::step::forward_backward_share;
 use crate::track::{Event, Tracker};
 use crate::validation::{Answered, Validation};
-
-/// What a run starts from.
-pub struct Start<AB: AutodiffBackend> {
-    /// Sizes.
-    pub config: SanConfig,
-    /// Weights, fresh or from a base checkpoint.
-    pub model: San<AB>,
-    /// Tokenizer.
-    pub tokenizer: Tokenizer,
-}
-
-impl<AB: AutodiffBackend> Start<AB> {
-    /// A new model of the recipe's preset, for `tokenizer`.
-    ///
-    /// # Errors
-    /// If there is no such preset.
-    pub fn new(tokenizer: Tokenizer, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
-        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
-        let model = San::new(&config, recipe.seed, device)?;
-        Ok(Self { config, model, tokenizer })
-    }
-
-    /// The checkpoint in `path`, with a new retrieval head if it has none and the recipe trains one.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn from_checkpoint(path: &Path, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
-        let Checkpoint { mut config, mut model, tokenizer } = Checkpoint::<AB>::load(path, device)?;
-        tracing::info!("starting from {}", path.display());
-        if model.retrieval_head.is_some() {
-            tracing::info!("retrieval head: the one of {}", path.display());
-        } else if recipe.loss.contrastive_weight > 0.0 {
-            // The preset's width; the base has none of its own.
-            config.contrastive_dim = SanConfig::preset(&recipe.model)?.contrastive_dim;
-            model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
-            tracing::info!("retrieval head: a new one, {} has none", path.display());
-        }
-        Ok(Self { config, model, tokenizer })
-    }
-}
-
-/// The limits at which a recipe cuts text.
-pub fn encode_config(recipe: &Recipe) -> EncodeConfig {
-    EncodeConfig {
-        max_enc_tokens: recipe.data.row_enc_tokens.longest(),
-        max_dec_tokens: recipe.data.row_dec_tokens.longest(),
-        max_tool_tokens: recipe.data.max_tool_tokens.min(recipe.data.row_enc_tokens.longest()),
-    }
-}
 
 /// How a run is watched, continued and ended.
 #[derive(Debug, Clone, Default)]
@@ -304,7 +256,7 @@ where
 
         let began = Instant::now();
         let (losses, gradients) = forward_backward_share(&self.model, batch, recipe, step, world)?;
-        let seconds = began.elapsed().as_secs_f64() - (world.traffic().seconds - traffic.seconds);
+        let seconds = fed.seconds + began.elapsed().as_secs_f64() - (world.traffic().seconds - traffic.seconds);
         let dtype = recipe.distributed.gradient_dtype;
         let gradients = reduce(world, &self.shards, gradients, dtype, &self.model.device())?;
         let part = Part { losses, squared_norm: squared_norm(&gradients), epoch: fed.epoch, seconds };

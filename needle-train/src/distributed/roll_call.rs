@@ -86,7 +86,7 @@ pub struct Part {
     pub squared_norm: f64,
     /// Epoch of its lane that is furthest behind.
     pub epoch: u64,
-    /// Seconds that it took to compute.
+    /// Seconds that it took to read and compute.
     pub seconds: f64,
 }
 

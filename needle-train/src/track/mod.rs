@@ -73,7 +73,7 @@ pub enum Event {
         rank: usize,
         /// Where it runs.
         host: String,
-        /// Seconds that it takes to compute its share of a step.
+        /// Seconds that it takes to read and compute its share of a step.
         rank_seconds: f64,
         /// Seconds that the median rank takes.
         median_seconds: f64,

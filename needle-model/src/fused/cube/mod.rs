@@ -2,6 +2,7 @@
 
 mod attention;
 mod rows;
+mod tile;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
