@@ -32,14 +32,16 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// `model` with all parameters rounded to bf16, and so activations and products of matrices in bf16, too: mixed precision, where the
+/// `model` with its matrices, gains and gates rounded to bf16, and so activations and products of matrices in bf16, too: mixed precision, where the
 /// weights that are trained stay f32 (Micikevicius et al., arXiv:1710.03740; bf16 needs no scaling of the loss). Norms, softmax
-/// and losses are computed in f32, and so is the retrieval head.
+/// and losses are computed in f32, and so is the retrieval head. The embedding stays as it is and is rounded where it is read: the
+/// gradient of a frequent token is a sum of many small terms, for which bf16 is too narrow.
 pub fn in_bf16<B: Backend>(model: San<B>) -> San<B> {
     struct Cast;
     impl<B: Backend> ParamMapper<B> for Cast {
         fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
-            if info.name.starts_with("retrieval_head.") { tensor } else { tensor.cast(FloatDType::BF16) }
+            let stays = info.name.starts_with("retrieval_head.") || info.name == EMBEDDING;
+            if stays { tensor } else { tensor.cast(FloatDType::BF16) }
         }
     }
     params::map(model, &mut Cast)

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::backend::Backend;
-use burn::tensor::{FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
@@ -144,7 +144,13 @@ impl<B: FusedOps> San<B> {
     /// `E[ids] * sqrt(d_model)`: `[batch, seq] -> [batch, seq, d_model]`.
     pub fn embed(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         let scale = (self.d_model() as f64).sqrt();
-        self.embed_tokens.forward(ids) * scale
+        (self.embed_tokens.forward(ids) * scale).cast(self.compute_dtype())
+    }
+
+    /// What activations are computed in: the type of the matrices.
+    fn compute_dtype(&self) -> DType {
+        let first = self.encoder.layers.first().map(|layer| layer.self_attn.q_proj.weight.val().dtype());
+        first.unwrap_or(DType::F32)
     }
 
     /// What the encoder makes of `ids [batch, enc_len]` -> `[batch, enc_len, d_model]`.
@@ -189,7 +195,7 @@ impl<B: FusedOps> San<B> {
     /// Logits over the vocabulary, unscaled: `hidden [batch, seq, d_model] -> [batch, seq, vocab]`.
     pub fn logits(&self, hidden: Tensor<B, 3>) -> Tensor<B, 3> {
         let [batch, seq, d_model] = hidden.dims();
-        let embedding = self.embed_tokens.weight.val(); // [vocab, d_model]
+        let embedding = self.embed_tokens.weight.val().cast(hidden.dtype()); // [vocab, d_model]
         let [vocab, _] = embedding.dims();
         hidden.reshape([batch * seq, d_model]).matmul(embedding.transpose()).reshape([batch, seq, vocab])
     }
@@ -200,7 +206,7 @@ impl<B: FusedOps> San<B> {
         let [batch, seq, d_model] = hidden.dims();
         let rows = hidden.reshape([batch * seq, d_model]);
         let targets = targets.reshape([batch * seq]);
-        let embedding = self.embed_tokens.weight.val();
+        let embedding = self.embed_tokens.weight.val().cast(rows.dtype());
         let both = B::tied_cross_entropy(primitive(rows), primitive(embedding), targets.into_primitive());
         let both = float::<B, 2>(both); // [rows, 2]
         [0, 1].map(|column| both.clone().narrow(1, column, 1).reshape([batch, seq]))

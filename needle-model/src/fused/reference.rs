@@ -263,9 +263,13 @@ pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> 
     if rows > columns {
         return newton_schulz(x.swap_dims(1, 2), steps).swap_dims(1, 2);
     }
-    let (a, b, c) = NEWTON_SCHULZ_COEFFICIENTS;
     let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt(); // [batch, 1, 1]
-    let mut x = x / (norm + NEWTON_SCHULZ_EPSILON);
+    newton_schulz_iterations(x / (norm + NEWTON_SCHULZ_EPSILON), steps)
+}
+
+/// The iterations alone, for `x [batch, rows, columns]` of length 1 with no more rows than columns.
+pub fn newton_schulz_iterations<B: Backend>(mut x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
+    let (a, b, c) = NEWTON_SCHULZ_COEFFICIENTS;
     for _ in 0..steps {
         let gram = x.clone().matmul(x.clone().swap_dims(1, 2)); // [batch, rows, rows]
         let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;

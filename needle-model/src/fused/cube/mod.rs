@@ -131,9 +131,14 @@ where
         if !Self::supports_dtype(&x.device(), DType::BF16) {
             return primitive(reference::newton_schulz(x, steps));
         }
-        let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt() + 1e-7; // [batch, 1, 1]
+        let [_, rows, columns] = x.dims();
+        let is_tall = rows > columns;
+        // Its length is a sum of many small squares, for which bf16 is too narrow.
+        let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt() + reference::NEWTON_SCHULZ_EPSILON; // [batch, 1, 1]
         let x = (x / norm).cast(FloatDType::BF16);
-        primitive(reference::newton_schulz(x, steps).cast(FloatDType::F32))
+        let x = if is_tall { x.swap_dims(1, 2) } else { x };
+        let x = reference::newton_schulz_iterations(x, steps).cast(FloatDType::F32);
+        primitive(if is_tall { x.swap_dims(1, 2) } else { x })
     }
 }
 
