@@ -23,7 +23,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::tile::{
-    Four, TILE, UNITS, add_row, dot, four, has_any, load_rows, load_segments, row, segment_range, store_row, zeros,
+    Four, TILE, UNITS, add_row, dot, four, load_rows, load_segments, load_tile_segments, row, segment_range, store_row,
+    sum_of_four, zeros,
 };
 
 /// Below every score.
@@ -106,13 +107,17 @@ fn forward_kernel<E: Float, I: Int>(
     }
     let mut begin = 0usize.runtime();
     while begin < end {
-        sync_cube();
-        load_segments::<I>(k_segments, &mut segments, batch, begin, k_len, TILE, rules.key_segments);
-        sync_cube();
-        let mut any = true;
-        if comptime!(rules.query_segments) {
-            any = has_any(&segments, least, most, TILE);
-        }
+        let any = load_tile_segments::<I>(
+            k_segments,
+            &mut segments,
+            batch,
+            begin,
+            k_len,
+            least,
+            most,
+            rules.key_segments,
+            rules.query_segments,
+        );
         if any {
             load_rows::<E>(k, &mut keys, batch, begin, kv_head, head_dim);
             if comptime!(of_values) {
@@ -210,7 +215,7 @@ fn queries_kernel<E: Float, I: Int>(
         for d in 0..comptime!(head_dim / 4) {
             products += upstream[d] * four::<E>(out, base + 4 * d);
         }
-        own_delta = products[0] + products[1] + products[2] + products[3];
+        own_delta = sum_of_four(products);
         delta[at] = own_delta;
     }
     sync_cube();
@@ -224,13 +229,17 @@ fn queries_kernel<E: Float, I: Int>(
     }
     let mut begin = 0usize.runtime();
     while begin < end {
-        sync_cube();
-        load_segments::<I>(k_segments, &mut segments, batch, begin, k_len, TILE, rules.key_segments);
-        sync_cube();
-        let mut any = true;
-        if comptime!(rules.query_segments) {
-            any = has_any(&segments, least, most, TILE);
-        }
+        let any = load_tile_segments::<I>(
+            k_segments,
+            &mut segments,
+            batch,
+            begin,
+            k_len,
+            least,
+            most,
+            rules.key_segments,
+            rules.query_segments,
+        );
         if any {
             load_rows::<E>(k, &mut keys, batch, begin, kv_head, head_dim);
             load_rows::<E>(v, &mut values, batch, begin, kv_head, head_dim);
@@ -305,13 +314,17 @@ fn keys_kernel<E: Float, I: Int>(
         let head = kv_head * group + member;
         let mut begin = start;
         while begin < q_len {
-            sync_cube();
-            load_segments::<I>(q_segments, &mut segments, batch, begin, q_len, TILE, rules.query_segments);
-            sync_cube();
-            let mut any = true;
-            if comptime!(rules.query_segments) {
-                any = has_any(&segments, least, most, TILE);
-            }
+            let any = load_tile_segments::<I>(
+                q_segments,
+                &mut segments,
+                batch,
+                begin,
+                q_len,
+                least,
+                most,
+                rules.query_segments,
+                rules.query_segments,
+            );
             if any {
                 load_rows::<E>(q, &mut queries, batch, begin, head, head_dim);
                 load_rows::<E>(grad, &mut upstream, batch, begin, head, head_dim);

@@ -138,6 +138,12 @@ pub fn store_row<E: Float>(
     }
 }
 
+/// The sum of the four.
+#[cube]
+pub fn sum_of_four(values: Four) -> f32 {
+    values[0] + values[1] + values[2] + values[3]
+}
+
 /// Product of a row in registers and row `i` of a tile.
 #[cube]
 pub fn dot(values: &Array<Four>, tile: &SharedMemory<Four>, i: usize, #[comptime] head_dim: usize) -> f32 {
@@ -147,7 +153,7 @@ pub fn dot(values: &Array<Four>, tile: &SharedMemory<Four>, i: usize, #[comptime
     for d in 0..fours {
         sum += values[d] * tile[i * fours + d];
     }
-    sum[0] + sum[1] + sum[2] + sum[3]
+    sum_of_four(sum)
 }
 
 /// Smallest and largest segment of a tile, zeros left out; nothing visible where the first is above the second.
@@ -169,13 +175,38 @@ pub fn segment_range(tile: &SharedMemory<i32>, #[comptime] count: usize) -> (i32
 
 /// Whether a tile of `count` has any visible segment between `least` and `most`.
 #[cube]
-pub fn has_any(tile: &SharedMemory<i32>, least: i32, most: i32, #[comptime] count: usize) -> bool {
+fn has_any(tile: &SharedMemory<i32>, least: i32, most: i32, #[comptime] count: usize) -> bool {
     let mut any = false;
     for i in 0..count {
         let segment = tile[i];
         if segment != 0 && segment >= least && segment <= most {
             any = true;
         }
+    }
+    any
+}
+
+/// The segments of the tile that begins at `begin` of a row of `length`, and whether any of them is visible: between
+/// `least` and `most` where `compares`, always elsewhere. When it begins, all units are done with the tile before; what is loaded after it
+/// is there after one more `sync_cube`.
+#[cube]
+pub fn load_tile_segments<I: Int>(
+    segments: &Tensor<I>,
+    tile: &mut SharedMemory<i32>,
+    batch: usize,
+    begin: usize,
+    length: usize,
+    least: i32,
+    most: i32,
+    #[comptime] has_segments: bool,
+    #[comptime] compares: bool,
+) -> bool {
+    sync_cube();
+    load_segments::<I>(segments, tile, batch, begin, length, TILE, has_segments);
+    sync_cube();
+    let mut any = true;
+    if comptime!(compares) {
+        any = has_any(tile, least, most, TILE);
     }
     any
 }
