@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::backend::Autodiff;
 use needle_data::record::Record;
 use needle_data::stream::Sources;
 use needle_data::synth::{Generator, Part, SynthConfig};
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
-use needle_model::directory;
 use needle_model::export::needle_rs;
-
-use burn::backend::Autodiff;
-use needle_model::FusedOps;
+use needle_model::{FusedOps, directory};
 
 use crate::distributed::World;
 use crate::error::TrainError;

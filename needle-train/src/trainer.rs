@@ -18,7 +18,7 @@ use needle_model::fake_quant::Precision;
 use needle_model::{FusedOps, ModelError, San, SanConfig, directory, params};
 
 use crate::distributed::World;
-use crate::distributed::exchange::{gather_state, reduce, share};
+use crate::distributed::exchange::{all_gather_weights, gather_state, reduce_scatter};
 use crate::distributed::identity::{self, Identity};
 use crate::distributed::roll_call::{Decision, Part, Straggler, Stragglers, after_gradients, before_step};
 use crate::distributed::share::Share;
@@ -258,7 +258,7 @@ where
         let (losses, gradients) = forward_backward_share(&self.model, batch, recipe, step, world)?;
         let seconds = fed.seconds + began.elapsed().as_secs_f64() - (world.traffic().seconds - traffic.seconds);
         let dtype = recipe.distributed.gradient_dtype;
-        let gradients = reduce(world, &self.shards, gradients, dtype, &self.model.device())?;
+        let gradients = reduce_scatter(world, &self.shards, gradients, dtype, &self.model.device())?;
         let part = Part { losses, squared_norm: squared_norm(&gradients), epoch: fed.epoch, seconds };
         let (totals, rank_seconds) = after_gradients(world, batch, &part)?;
         self.progress.step = step;
@@ -268,7 +268,8 @@ where
             return self.skip(what, rates, batch);
         }
         let gradients = clip(gradients, totals.gradient_norm, recipe.optim.clip_global_norm);
-        self.model = share(world, &self.shards, self.optimizer.step(self.model.clone(), gradients, rates))?;
+        let updated = self.optimizer.step(self.model.clone(), gradients, rates);
+        self.model = all_gather_weights(world, &self.shards, updated)?;
         self.progress.updates += 1;
         self.progress.skipped_in_a_row = 0;
         if let Some(what) = self.diverged(totals.losses.cross_entropy) {

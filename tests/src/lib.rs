@@ -2,13 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
+use needle_data::synth::{Generator, SynthConfig};
+use needle_data::{Encoder, Example, Tokenizer};
 use needle_model::import::needle_pkl::original_name;
-use needle_model::params::{self, ParamInfo, ParamMapper};
+use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{San, SanConfig};
+use needle_train::device::Training;
+use needle_train::recipe::Recipe;
+use needle_train::trainer::Start;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 /// A file under `tests/fixtures`.
@@ -83,6 +89,50 @@ impl Golden {
         let values: Vec<i32> = values.into_iter().map(|x| x as i32).collect();
         Tensor::from_data(TensorData::new(values, shape), &Default::default())
     }
+}
+
+/// A recipe and overrides of the form `key=value`.
+///
+/// # Panics
+/// If it is not valid.
+pub fn recipe(text: &str, overrides: &[&str]) -> Recipe {
+    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+    Recipe::parse(text, &overrides).unwrap()
+}
+
+/// Short generated examples, the same each time.
+///
+/// # Panics
+/// Never: the settings are valid.
+pub fn examples(count: usize) -> Vec<Example> {
+    let config = SynthConfig { num_tools: (1, 2), max_calls: 1, brief: true, ..SynthConfig::default() };
+    Generator::new(config).unwrap().take(count).collect()
+}
+
+/// A new model with a tokenizer trained on `examples`.
+///
+/// # Panics
+/// If the recipe does not fit them.
+pub fn start(examples: &[Example], recipe: &Recipe) -> Start<Training> {
+    let texts: Vec<String> = examples.iter().flat_map(Encoder::texts).collect();
+    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter()).unwrap();
+    Start::new(tokenizer, recipe, &Default::default()).unwrap()
+}
+
+/// All weights of `model` by name.
+///
+/// # Panics
+/// If they cannot be read from the device.
+pub fn weights_by_name<B: Backend>(model: &San<B>) -> BTreeMap<String, Vec<f32>> {
+    struct Collect(BTreeMap<String, Vec<f32>>);
+    impl<B: Backend> ParamVisitor<B> for Collect {
+        fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
+            self.0.insert(info.name, tensor.into_data().convert::<f32>().to_vec().unwrap());
+        }
+    }
+    let mut collect = Collect(BTreeMap::new());
+    params::visit(model, &mut collect);
+    collect.0
 }
 
 /// The sizes of the golden model.

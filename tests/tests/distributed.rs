@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::AutodiffModule;
 use needle_data::record::Record;
 use needle_data::stream::Sources;
-use needle_data::synth::{Generator, SynthConfig};
-use needle_data::{Encoder, Example, Tokenizer};
+use needle_data::{Encoder, Example};
 use needle_model::San;
 use needle_model::checkpoint::Checkpoint;
-use needle_model::params::{self, ParamInfo, ParamVisitor};
+use needle_model::params;
+use needle_tests::{examples, start, weights_by_name};
 use needle_train::TrainError;
 use needle_train::device::{Inference, Training};
-use needle_train::distributed::exchange::{reduce, share};
+use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
 use needle_train::distributed::roll_call::{Decision, before_step};
 use needle_train::distributed::{Threads, World};
 use needle_train::feed::Feed;
@@ -26,7 +26,7 @@ use needle_train::optim::{LearningRates, Optimizer, Shards};
 use needle_train::recipe::{GradientDtype, Recipe};
 use needle_train::run_dir::RunDir;
 use needle_train::step::forward_backward_share;
-use needle_train::trainer::{Outcome, RunOptions, Start, encode_config, train};
+use needle_train::trainer::{Outcome, RunOptions, encode_config, train};
 
 /// Quantized, with retrieval loss, packing, rows of two sizes and validations.
 fn recipe(overrides: &[&str]) -> Recipe {
@@ -43,19 +43,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         eval = { every_steps = 10, max_examples = 4, max_tokens = 16 }
         checkpoint = { every_steps = 5 }
     "#;
-    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
-    Recipe::parse(text, &overrides).unwrap()
-}
-
-fn examples(count: usize) -> Vec<Example> {
-    let config = SynthConfig { num_tools: (1, 2), max_calls: 1, brief: true, ..SynthConfig::default() };
-    Generator::new(config).unwrap().take(count).collect()
-}
-
-fn start(examples: &[Example], recipe: &Recipe) -> Start<Training> {
-    let texts: Vec<String> = examples.iter().flat_map(Encoder::texts).collect();
-    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter()).unwrap();
-    Start::new(tokenizer, recipe, &Default::default()).unwrap()
+    needle_tests::recipe(text, overrides)
 }
 
 /// One rank's part of the run in `out`.
@@ -79,19 +67,6 @@ fn run(ranks: usize, recipe: &Recipe, out: &Path, resume: bool) -> Vec<Result<Ou
     Threads::run(ranks, |world| run_rank(&world, recipe, out, options()))
 }
 
-/// Weights by name.
-fn collect(model: &San<Inference>) -> BTreeMap<String, Vec<f32>> {
-    struct Collect(BTreeMap<String, Vec<f32>>);
-    impl ParamVisitor<Inference> for Collect {
-        fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: burn::tensor::Tensor<Inference, D>) {
-            self.0.insert(info.name, tensor.into_data().to_vec().unwrap());
-        }
-    }
-    let mut collect = Collect(BTreeMap::new());
-    params::visit(model, &mut collect);
-    collect.0
-}
-
 /// Largest difference of two models' parameters, relative to their lengths.
 fn apart(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f64 {
     let length =
@@ -104,7 +79,7 @@ fn apart(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f64 
 }
 
 fn difference(a: &Path, b: &Path) -> f64 {
-    let weights = |dir: &Path| collect(&Checkpoint::<Inference>::load(dir, &Default::default()).unwrap().model);
+    let weights = |dir: &Path| weights_by_name(&Checkpoint::<Inference>::load(dir, &Default::default()).unwrap().model);
     apart(&weights(a), &weights(b))
 }
 
@@ -192,7 +167,7 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
             own_optimizer.load_state(optimizer.state(), step - 1);
             let (by_all, _) = one_step(world, &shards, &mut own_feed, &mut own_optimizer, model.clone(), &recipe, step);
             let (by_one, of_step) = one_step(&alone, &shards, &mut whole_feed, &mut optimizer, model, &recipe, step);
-            let apart = apart(&collect(&by_one.valid()), &collect(&by_all.valid()));
+            let apart = apart(&weights_by_name(&by_one.valid()), &weights_by_name(&by_all.valid()));
             assert!(apart < 1e-4, "step {step} of {} ranks: {apart:e}", world.size());
             losses.push(of_step);
             model = by_one;
@@ -217,9 +192,9 @@ fn one_step(
     let decision = before_step(world, step, Ok(fed.work), false, recipe.data.max_retrieval_pairs).unwrap();
     let Decision::Go(batch) = decision else { panic!("{decision:?}") };
     let (losses, gradients) = forward_backward_share(&model, &batch, recipe, step, world).unwrap();
-    let gradients = reduce(world, shards, gradients, GradientDtype::F32, &model.device()).unwrap();
+    let gradients = reduce_scatter(world, shards, gradients, GradientDtype::F32, &model.device()).unwrap();
     let rates = LearningRates { muon: recipe.optim.muon_lr, adamw: recipe.optim.adamw_lr };
-    (share(world, shards, optimizer.step(model, gradients, rates)).unwrap(), losses)
+    (all_gather_weights(world, shards, optimizer.step(model, gradients, rates)).unwrap(), losses)
 }
 
 #[test]

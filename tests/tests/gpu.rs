@@ -5,6 +5,8 @@
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
@@ -13,8 +15,8 @@ use needle_data::Batch;
 use needle_data::batch::RetrievalBatch;
 use needle_data::encode::PairKey;
 use needle_model::fused::{FusedOps, MaskPrimitive, reference};
-use needle_model::params::{self, ParamInfo, ParamVisitor};
 use needle_model::{San, SanConfig};
+use needle_tests::weights_by_name;
 use needle_train::device::Inference as Cpu;
 use needle_train::optim::{LearningRates, OptimConfig, Optimizer, clip_global_norm, newton_schulz};
 use needle_train::recipe::Recipe;
@@ -83,6 +85,7 @@ fn attention_and_its_gradients_are_those_of_the_plain_graph() {
         (1, 5, 37, 8, 4, 64, true, false, false),
         (1, 130, 130, 2, 1, 16, false, true, false),
         (1, 9, 9, 2, 1, 6, true, true, false),
+        (1, 75, 20, 2, 1, 16, false, true, false),
     ] {
         let case = format!("{q_len} queries, {k_len} keys, causal {causal}, packed {packed}");
         let (q_seg, k_seg) = (segments(rows, q_len, 3, q_len - 2), segments(rows, k_len, 3, k_len - 3));
@@ -215,13 +218,7 @@ fn batch(config: &SanConfig) -> Batch {
 }
 
 /// Losses of some steps, and the weights after them.
-fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
-    struct Collect(Vec<(String, Vec<f32>)>);
-    impl<B: Backend> ParamVisitor<B> for Collect {
-        fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
-            self.0.push((info.name, list(tensor)));
-        }
-    }
+fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, BTreeMap<String, Vec<f32>>) {
     let config = SanConfig { vocab_size: 300, ..SanConfig::preset("tiny").unwrap() };
     let mut model = San::<Autodiff<B>>::new(&config, 1, &Default::default()).unwrap();
     let mut optimizer = Optimizer::<B>::new(&OptimConfig::default());
@@ -233,9 +230,7 @@ fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, Vec<(String, 
         let (gradients, _) = clip_global_norm(gradients, 1.0);
         model = optimizer.step(model, gradients, LearningRates { muon: 0.01, adamw: 1e-3 });
     }
-    let mut collect = Collect(Vec::new());
-    params::visit(&model.valid(), &mut collect);
-    (losses, collect.0)
+    (losses, weights_by_name(&model.valid()))
 }
 
 fn recipe(more: &str) -> Recipe {

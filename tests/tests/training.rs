@@ -7,10 +7,10 @@ use burn_flex::Flex;
 use needle_data::loader::Loader;
 use needle_data::record::Record;
 use needle_data::stream::{Lane, Sources, Windows};
-use needle_data::synth::{Generator, SynthConfig};
-use needle_data::{Batch, EncodedExample, Encoder, Example, Tokenizer};
+use needle_data::{Batch, EncodedExample, Encoder, Example};
+use needle_model::San;
 use needle_model::checkpoint::weights_to_bytes;
-use needle_model::{San, SanConfig};
+use needle_tests::{examples, start};
 use needle_train::device::Training;
 use needle_train::distributed::World;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
@@ -36,25 +36,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         qat = { every_steps = 3, final_fraction = 0.2 }
         eval = { every_steps = 3, max_examples = 4, max_tokens = 16 }
     "#;
-    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
-    Recipe::parse(text, &overrides).unwrap()
-}
-
-fn examples(count: usize) -> Vec<Example> {
-    let config = SynthConfig { num_tools: (1, 2), max_calls: 1, brief: true, ..SynthConfig::default() };
-    Generator::new(config).unwrap().take(count).collect()
-}
-
-fn tokenizer(examples: &[Example], recipe: &Recipe) -> Tokenizer {
-    let texts: Vec<String> = examples.iter().flat_map(Encoder::texts).collect();
-    Tokenizer::train(&recipe.tokenizer, texts.iter()).unwrap()
-}
-
-fn start(examples: &[Example], recipe: &Recipe) -> Start<Training> {
-    let tokenizer = tokenizer(examples, recipe);
-    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model).unwrap() };
-    let model = San::new(&config, recipe.seed, &Default::default()).unwrap();
-    Start { config, model, tokenizer }
+    needle_tests::recipe(text, overrides)
 }
 
 fn weights(model: &San<Training>) -> Vec<u8> {

@@ -10,13 +10,11 @@ use needle_data::source::{load_examples, load_records};
 use needle_data::split::split_by_tool;
 use needle_data::stream::Sources;
 use needle_data::{DataError, Tokenizer};
-
+use needle_model::FusedOps;
 use tracing::subscriber::NoSubscriber;
 
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
-use needle_model::FusedOps;
-
 use crate::distributed::launch::Launch;
 use crate::distributed::monitor::Monitor;
 use crate::distributed::{Threads, World};

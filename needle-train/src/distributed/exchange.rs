@@ -1,9 +1,9 @@
 //! Gradients to those who update, new weights to all.
 //!
 //! ```text
-//! gradients of all ranks  --reduce-->  each rank: the sum, for its own pieces
-//! update                               each rank: its own pieces
-//! weights                 --share--->  each rank: all
+//! gradients of all ranks  --reduce_scatter-->      each rank: the sum, for its own pieces
+//! update                                           each rank: its own pieces
+//! weights                 --all_gather_weights-->  each rank: all
 //! ```
 //!
 //! Each direction moves `(N - 1) / N` of the model once, as a ring would. The sum is made by the one who needs it, in the order
@@ -64,7 +64,7 @@ impl GradientDtype {
 ///
 /// # Errors
 /// If a rank is gone.
-pub fn reduce<B: Backend>(
+pub fn reduce_scatter<B: Backend>(
     world: &World,
     shards: &Shards,
     gradients: Gradients<B>,
@@ -118,7 +118,11 @@ pub fn reduce<B: Backend>(
 ///
 /// # Errors
 /// If a rank is gone.
-pub fn share<AB: AutodiffBackend>(world: &World, shards: &Shards, model: San<AB>) -> Result<San<AB>, TrainError> {
+pub fn all_gather_weights<AB: AutodiffBackend>(
+    world: &World,
+    shards: &Shards,
+    model: San<AB>,
+) -> Result<San<AB>, TrainError> {
     if world.size() == 1 {
         return Ok(model);
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::{print, print_json};
 use crate::device::{Inference, Training};
 use crate::distributed::World;
-use crate::distributed::exchange::{reduce, share};
+use crate::distributed::exchange::{all_gather_weights, reduce_scatter};
 use crate::distributed::launch::Launch;
 use crate::optim::{Gradients, OptimConfig, Shards};
 use crate::recipe::GradientDtype;
@@ -105,11 +105,11 @@ impl AllreduceArgs {
             let gradients = weights_as_gradients(&model);
             world.barrier()?;
             let began = Instant::now();
-            reduce(world, &shards, gradients, self.gradient_dtype, &device)?;
+            reduce_scatter(world, &shards, gradients, self.gradient_dtype, &device)?;
             world.barrier()?;
             reducing.push(began.elapsed().as_secs_f64());
             let began = Instant::now();
-            model = share(world, &shards, model)?;
+            model = all_gather_weights(world, &shards, model)?;
             world.barrier()?;
             sharing.push(began.elapsed().as_secs_f64());
         }
