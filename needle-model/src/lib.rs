@@ -19,7 +19,6 @@
 //! | [`int4`] | codes and scales of group quantization: the one copy |
 //! | [`fake_quant`] | a model that computes as its quantized form will |
 //! | [`generate`] | batched greedy decoding with caches |
-//! | [`constrain`] | decoding that can only write what the offered tools allow |
 //! | [`tensor_file`] | tensors as a safetensors file, and back |
 //! | [`directory`] | directories written whole or not at all |
 //! | [`checkpoint`] | the directory that holds a model |
@@ -36,7 +35,6 @@
 pub mod attention;
 pub mod checkpoint;
 pub mod config;
-pub mod constrain;
 pub mod decoder;
 pub mod directory;
 pub mod dropout;
@@ -56,6 +54,8 @@ pub mod retrieval;
 pub mod rope;
 pub mod san;
 pub mod tensor_file;
+
+pub use needle_runtime::constrain;
 
 pub use config::SanConfig;
 pub use error::ModelError;

@@ -123,7 +123,7 @@ impl Needle {
             precision,
             config: checkpoint.config,
             model: at_precision(checkpoint.model, precision),
-            constrainer: Constrainer::new(&checkpoint.tokenizer)?,
+            constrainer: Constrainer::new(&checkpoint.tokenizer).map_err(ModelError::from)?,
             confidence: Confidence::load(dir)?,
             tokenizer: checkpoint.tokenizer,
             options: CallOptions::default(),

@@ -24,7 +24,7 @@ use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID};
 use needle_data::{Tokenizer, Tool};
 use serde_json::{Map, Value};
 
-use crate::error::ModelError;
+use crate::error::RuntimeError;
 use crate::generate::StepHook;
 
 /// A rule has one bit for each argument.
@@ -57,7 +57,7 @@ impl Constrainer {
     ///
     /// # Errors
     /// If the vocabulary cannot be used.
-    pub fn new(tokenizer: &Tokenizer) -> Result<Self, ModelError> {
+    pub fn new(tokenizer: &Tokenizer) -> Result<Self, RuntimeError> {
         let vocab_size = tokenizer.vocab_size() as u32;
         let mut words: Vec<Vec<u8>> = (0..vocab_size).map(|id| tokenizer.token_bytes(id)).collect();
         // Of two ids with the same bytes, the learned piece is the one that encoding gives.
@@ -80,7 +80,7 @@ impl Constrainer {
     ///
     /// # Errors
     /// If a tool has more than 64 parameters, or a definition asks for more than a grammar can hold.
-    pub fn compile(&self, tools: &[Tool], max_calls: usize) -> Result<Constraint, ModelError> {
+    pub fn compile(&self, tools: &[Tool], max_calls: usize) -> Result<Constraint, RuntimeError> {
         let grammar = grammar(tools, max_calls)?;
         let parser = self.factory.create_parser(TopLevelGrammar::from_lark(grammar)).map_err(error)?;
         let matcher = Matcher::new(Ok(parser));
@@ -91,10 +91,10 @@ impl Constrainer {
     }
 }
 
-fn error(reason: impl std::fmt::Display) -> ModelError {
+fn error(reason: impl std::fmt::Display) -> RuntimeError {
     // The crate's messages go on with a dump of its state.
     let reason = reason.to_string();
-    ModelError::Config { field: "tools", reason: reason.lines().next().unwrap_or_default().to_owned() }
+    RuntimeError::Tools(reason.lines().next().unwrap_or_default().to_owned())
 }
 
 impl Constraint {
@@ -159,7 +159,7 @@ impl<H: StepHook> StepHook for Constrained<'_, H> {
 }
 
 /// The answers that `tools` allow, in llguidance's dialect of Lark. Their text begins with the space in front of it.
-fn grammar(tools: &[Tool], max_calls: usize) -> Result<String, ModelError> {
+fn grammar(tools: &[Tool], max_calls: usize) -> Result<String, RuntimeError> {
     let names = NameMap::of(tools);
     let mut rules = Rules { text: TERMINALS.to_owned(), ..Rules::default() };
     for depth in 1..=MAX_DEPTH {
@@ -189,8 +189,8 @@ fn grammar(tools: &[Tool], max_calls: usize) -> Result<String, ModelError> {
     Ok(text)
 }
 
-fn too_large(tool: &Tool, reason: &str) -> ModelError {
-    ModelError::Config { field: "tools", reason: format!("{:?}: {reason}", tool.name) }
+fn too_large(tool: &Tool, reason: &str) -> RuntimeError {
+    RuntimeError::Tools(format!("{:?}: {reason}", tool.name))
 }
 
 /// A member that an object may have.
