@@ -1,4 +1,4 @@
-//! Optimizer, loss, trainer, evaluation, and what the `needle` command is made of.
+//! Recipes, optimizers, losses, trainer, evaluation and finetuning.
 //!
 //! A file imports only files above it in this map:
 //!
@@ -28,12 +28,10 @@
 //! | [`trainer`] | the loop |
 //! | [`finetune`] | one's own examples to a better checkpoint, measured before and after |
 //! | [`quickstart`] | data to answered query in minutes |
-//! | [`cli`] | the `needle` command, one file a subcommand |
 
 pub mod artifact;
 pub mod catalogue;
 pub mod checkpointing;
-pub mod cli;
 pub mod device;
 pub mod distributed;
 pub mod error;

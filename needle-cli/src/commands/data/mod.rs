@@ -10,7 +10,6 @@ use super::Global;
 
 /// Check, count, convert, pack and generate examples
 #[derive(clap::Subcommand)]
-#[expect(missing_docs, reason = "the structs carry the help texts")]
 pub enum DataCommand {
     Check(check::CheckArgs),
     Stats(stats::StatsArgs),

@@ -6,7 +6,7 @@ use needle_data::convert::{Format, convert};
 use needle_data::source::{Counts, OnBadRow, expand};
 use needle_data::{DataError, file};
 
-use crate::cli::print;
+use crate::commands::print;
 
 /// `--from`.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

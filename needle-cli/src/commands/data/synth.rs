@@ -4,7 +4,7 @@ use std::io::Write;
 
 use needle_data::synth::{Generator, Part, SynthConfig};
 
-use crate::cli::Global;
+use crate::commands::Global;
 
 /// Generate examples of everyday tools, as JSONL on stdout
 #[derive(clap::Args)]

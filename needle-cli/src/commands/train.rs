@@ -15,15 +15,15 @@ use tracing::subscriber::NoSubscriber;
 
 use super::tokenizer::{load_tokenizer, texts};
 use super::{Global, print};
-use crate::distributed::launch::Launch;
-use crate::distributed::monitor::Monitor;
-use crate::distributed::{Threads, World};
-use crate::error::TrainError;
-use crate::eval::table;
-use crate::on_device;
-use crate::recipe::Recipe;
-use crate::run_dir::RunDir;
-use crate::trainer::{self, Outcome, RunOptions, Start};
+use needle_train::distributed::launch::Launch;
+use needle_train::distributed::monitor::Monitor;
+use needle_train::distributed::{Threads, World};
+use needle_train::error::TrainError;
+use needle_train::eval::table;
+use needle_train::on_device;
+use needle_train::recipe::Recipe;
+use needle_train::run_dir::RunDir;
+use needle_train::trainer::{self, Outcome, RunOptions, Start};
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]

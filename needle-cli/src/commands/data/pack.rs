@@ -10,10 +10,10 @@ use needle_data::packed::PackedWriter;
 use needle_data::prefetch::prefetch;
 use needle_data::stream::{Lane, Sources, Windows};
 
-use crate::cli::tokenizer::load_tokenizer;
-use crate::cli::{Global, print, print_json};
-use crate::recipe::Recipe;
-use crate::trainer::encode_config;
+use crate::commands::tokenizer::load_tokenizer;
+use crate::commands::{Global, print, print_json};
+use needle_train::recipe::Recipe;
+use needle_train::trainer::encode_config;
 
 /// Tokenize and pack data once, into shards that train reads at memory speed
 ///

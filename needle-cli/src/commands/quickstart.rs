@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use needle_model::Precision;
 
 use super::{Global, print};
-use crate::eval::table;
-use crate::needle::Needle;
-use crate::on_device;
-use crate::quickstart::{self, RECIPE, SAMPLES, sample_tools};
-use crate::recipe::Recipe;
-use crate::trainer::RunOptions;
+use needle_train::eval::table;
+use needle_train::needle::Needle;
+use needle_train::on_device;
+use needle_train::quickstart::{self, RECIPE, SAMPLES, sample_tools};
+use needle_train::recipe::Recipe;
+use needle_train::trainer::RunOptions;
 
 /// Generated data to a trained, evaluated, exported model that answers, in minutes on any CPU
 #[derive(clap::Args)]

@@ -6,13 +6,13 @@ use burn::tensor::Tensor;
 use needle_model::{San, SanConfig, params};
 use serde::Serialize;
 
-use crate::cli::{print, print_json};
-use crate::device::{Inference, Training};
-use crate::distributed::World;
-use crate::distributed::exchange::{all_gather_weights, reduce_scatter};
-use crate::distributed::launch::Launch;
-use crate::optim::{Gradients, OptimConfig, Shards};
-use crate::recipe::GradientDtype;
+use crate::commands::{print, print_json};
+use needle_train::device::{Inference, Training};
+use needle_train::distributed::World;
+use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
+use needle_train::distributed::launch::Launch;
+use needle_train::optim::{Gradients, OptimConfig, Shards};
+use needle_train::recipe::GradientDtype;
 
 /// Measure how fast ranks exchange gradients and weights, and plain messages
 #[derive(clap::Args)]

@@ -10,11 +10,11 @@ use needle_data::stream::{Lane, Sources, Windows};
 use needle_data::{DataError, Encoder, Tokenizer};
 use serde::Serialize;
 
-use crate::cli::tokenizer::load_tokenizer;
-use crate::cli::{Global, print, print_json};
-use crate::memory::peak_rss_mb;
-use crate::recipe::Recipe;
-use crate::trainer::encode_config;
+use crate::commands::tokenizer::load_tokenizer;
+use crate::commands::{Global, print, print_json};
+use needle_train::memory::peak_rss_mb;
+use needle_train::recipe::Recipe;
+use needle_train::trainer::encode_config;
 
 /// Measure how fast data become batches: each stage alone on one core, then all of them together
 #[derive(clap::Args)]

@@ -6,8 +6,8 @@ use needle_data::source::{expand, rows};
 use needle_data::split::RECOMMENDED_PER_TOOL;
 use needle_data::stats::{Histogram, Stats};
 
-use crate::cli::tokenizer::load_tokenizer;
-use crate::cli::{print, print_json};
+use crate::commands::tokenizer::load_tokenizer;
+use crate::commands::{print, print_json};
 
 /// Count rows, tools, calls and tokens; several files are compared for queries that they share
 #[derive(clap::Args)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use needle_data::packed::{EXTENSION, PackedShard};
 use needle_data::source::{Counts, expand, rows};
 
-use crate::cli::{print, print_json};
+use crate::commands::{print, print_json};
 
 /// List every row that cannot be used, with file, line, field and reason; exits 1 if there is one
 #[derive(clap::Args)]

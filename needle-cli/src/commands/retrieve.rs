@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{PrecisionArg, print, print_json, read_tools};
-use crate::needle::Needle;
+use needle_train::needle::Needle;
 
 /// Rank a catalogue of tools for a query
 #[derive(clap::Args)]

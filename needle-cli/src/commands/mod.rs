@@ -27,9 +27,9 @@ use needle_model::Precision;
 use needle_model::checkpoint::Checkpoint;
 use serde_json::Value;
 
-use crate::device::{Device, DeviceChoice, Inference};
-use crate::distributed::launch::Launch;
-use crate::needle::limits;
+use needle_train::device::{Device, DeviceChoice, Inference};
+use needle_train::distributed::launch::Launch;
+use needle_train::needle::limits;
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]

@@ -10,7 +10,7 @@ use needle_model::{ModelError, directory, export};
 
 use super::print;
 use super::tokenizer::load_tokenizer;
-use crate::device::Inference;
+use needle_train::device::Inference;
 
 /// Turn a needle.pkl, a Hugging Face directory or a needle-rs artifact into a checkpoint
 #[derive(clap::Args)]

@@ -1,5 +1,7 @@
 //! The `needle` command.
 
+mod commands;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
     // SAFETY: setting an option has no precondition.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let launch = Launch::from_variables(|name| std::env::var(name).ok());
-    match needle_train::cli::Cli::parse().run(launch) {
+    match commands::Cli::parse().run(launch) {
         Ok(code) => code,
         // Whoever read our output has enough of it.
         Err(error)

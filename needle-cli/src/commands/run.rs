@@ -10,7 +10,7 @@ use needle_data::source::Lines;
 use serde_json::Value;
 
 use super::{Global, PrecisionArg, print, print_json, read_tools};
-use crate::needle::{Answer, CallOptions, Needle};
+use needle_train::needle::{Answer, CallOptions, Needle};
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]

@@ -6,10 +6,10 @@ use needle_data::source::{OnBadRow, load_examples};
 
 use super::train::{stop_on_signal, with_hint};
 use super::{Global, print, print_json};
-use crate::finetune::{self, Base, Parts};
-use crate::on_device;
-use crate::run_dir::RunDir;
-use crate::trainer::RunOptions;
+use needle_train::finetune::{self, Base, Parts};
+use needle_train::on_device;
+use needle_train::run_dir::RunDir;
+use needle_train::trainer::RunOptions;
 
 /// Make a checkpoint better at one's own tools, and measure how much
 #[derive(clap::Args)]

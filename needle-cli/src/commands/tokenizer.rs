@@ -13,7 +13,6 @@ use super::{Global, print};
 
 /// Train, import and export tokenizers, and see what they make of a text
 #[derive(clap::Subcommand)]
-#[expect(missing_docs, reason = "the structs carry the help texts")]
 pub enum TokenizerCommand {
     Train(TrainArgs),
     Import(ImportArgs),

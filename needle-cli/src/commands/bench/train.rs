@@ -16,14 +16,14 @@ use needle_model::params::with_gradients;
 use needle_model::{FusedOps, San, SanConfig};
 use serde::Serialize;
 
-use crate::checkpointing::text_loss_and_gradients;
-use crate::cli::{Global, print, print_json};
-use crate::device::{Device, reserved_bytes};
-use crate::loss::{DeviceBatch, text_loss};
-use crate::memory::{peak_rss_mb, rss_mb};
-use crate::on_device;
-use crate::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect};
-use crate::recipe::LossConfig;
+use crate::commands::{Global, print, print_json};
+use needle_train::checkpointing::text_loss_and_gradients;
+use needle_train::device::{Device, reserved_bytes};
+use needle_train::loss::{DeviceBatch, text_loss};
+use needle_train::memory::{peak_rss_mb, rss_mb};
+use needle_train::on_device;
+use needle_train::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect};
+use needle_train::recipe::LossConfig;
 
 /// Measure a training step on random tokens, part by part
 #[derive(clap::Args)]

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use needle_model::export::hf::Float;
 
 use super::{print, print_json};
-use crate::artifact::{self, Format};
+use needle_train::artifact::{self, Format};
 
 /// Write a deployable artifact, and prove that it is the model
 #[derive(clap::Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Global;
 use super::train::TrainArgs;
-use crate::distributed::launch::Launch;
+use needle_train::distributed::launch::Launch;
 
 /// Train from scratch on text shards: the trainer of `train`, without a base
 #[derive(clap::Args)]

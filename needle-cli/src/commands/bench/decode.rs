@@ -10,7 +10,7 @@ use needle_model::fake_quant::at_precision;
 use needle_model::generate::{NoHook, StepHook, generate};
 use serde::Serialize;
 
-use crate::cli::{PrecisionArg, limits, load, print, print_json};
+use crate::commands::{PrecisionArg, limits, load, print, print_json};
 
 /// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ impl<H: StepHook> StepHook for Timed<H> {
 }
 
 impl DecodeArgs {
-    pub(in crate::cli) fn run(self) -> anyhow::Result<bool> {
+    pub(in crate::commands) fn run(self) -> anyhow::Result<bool> {
         let checkpoint = load(&self.checkpoint)?;
         let (examples, _) = load_examples(std::slice::from_ref(&self.data), OnBadRow::Fail)?;
         let examples: Vec<Example> = examples.into_iter().take(self.limit).collect();

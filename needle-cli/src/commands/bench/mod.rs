@@ -6,11 +6,10 @@ mod decode;
 mod train;
 
 use super::Global;
-use crate::distributed::launch::Launch;
+use needle_train::distributed::launch::Launch;
 
 /// Measure throughput and memory
 #[derive(clap::Subcommand)]
-#[expect(missing_docs, reason = "the structs carry the help texts")]
 pub enum BenchCommand {
     Allreduce(allreduce::AllreduceArgs),
     Data(data::DataArgs),

@@ -11,13 +11,13 @@ use needle_model::{FusedOps, ModelError};
 use serde_json::Value;
 
 use super::{Global, PrecisionArg, limits, print, print_json};
-use crate::eval::bfcl::is_acceptable;
-use crate::eval::breakdown::Breakdown;
-use crate::eval::confidence::{self, Confidence};
-use crate::eval::predict::Prediction;
-use crate::eval::{Evaluation, calibrate, evaluate, is_exact, table};
-use crate::on_device;
-use crate::recipe::EvalConfig;
+use needle_train::eval::bfcl::is_acceptable;
+use needle_train::eval::breakdown::Breakdown;
+use needle_train::eval::confidence::{self, Confidence};
+use needle_train::eval::predict::Prediction;
+use needle_train::eval::{Evaluation, calibrate, evaluate, is_exact, table};
+use needle_train::on_device;
+use needle_train::recipe::EvalConfig;
 
 /// Measure a checkpoint on examples: every metric of the one scorer, by tool, by number of calls, and the worst answers
 #[derive(clap::Args)]
