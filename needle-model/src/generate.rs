@@ -5,14 +5,14 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use needle_data::batch::pad_rows;
+use needle_data::batching::batch::pad_rows;
 use needle_data::tokenizer::EOS_ID;
 pub use needle_runtime::generate::{Certainty, Generated, MAX_MARGIN, NoHook, StepHook, Stop};
 
 use crate::decoder::DecoderMasks;
 use crate::dropout::Dropout;
-use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
+use crate::ops::FusedOps;
 use crate::san::San;
 
 /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens.

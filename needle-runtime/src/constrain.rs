@@ -19,7 +19,7 @@ use std::sync::Arc;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use needle_data::names::NameMap;
+use needle_data::text::names::NameMap;
 use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID};
 use needle_data::{Tokenizer, Tool};
 use serde_json::{Map, Value};
@@ -272,7 +272,7 @@ impl Rules {
 
     fn alternatives(&mut self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
         if let Some(Value::Array(allowed)) = spec.get("enum") {
-            let parameter = needle_data::tool::Parameter { name: String::new(), spec: spec.clone() };
+            let parameter = needle_data::text::tool::Parameter { name: String::new(), spec: spec.clone() };
             let allowed = allowed.iter().filter(|value| parameter.mismatch(value).is_none());
             let mut literals: Vec<String> = allowed.map(|value| literal(&value.to_string())).collect();
             literals.sort();

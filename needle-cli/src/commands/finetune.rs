@@ -8,8 +8,8 @@ use super::train::{stop_on_signal, with_hint};
 use super::{Global, print, print_json};
 use needle_train::finetune::{self, Base, Parts};
 use needle_train::on_device;
-use needle_train::run_dir::RunDir;
-use needle_train::trainer::RunOptions;
+use needle_train::run::directory::RunDir;
+use needle_train::training::trainer::RunOptions;
 
 /// Make a checkpoint better at one's own tools, and measure how much
 #[derive(clap::Args)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use needle_model::fake_quant::at_precision;
 use needle_model::golden::{compute, read_inputs, write_outputs};
+use needle_model::quant::fake_quant::at_precision;
 
 use super::{PrecisionArg, load};
 

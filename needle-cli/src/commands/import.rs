@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use needle_data::Tokenizer;
+use needle_model::checkpoint::directory;
 use needle_model::checkpoint::{Checkpoint, files, load_config, weights_from_bytes};
 use needle_model::import::{is_feed_forward, needle_pkl, needle_rs};
-use needle_model::{ModelError, directory, export};
+use needle_model::{ModelError, export};
 
 use super::print;
 use super::tokenizer::load_tokenizer;

@@ -10,7 +10,7 @@ use needle_train::needle::Needle;
 use needle_train::on_device;
 use needle_train::quickstart::{self, RECIPE, SAMPLES, sample_tools};
 use needle_train::recipe::Recipe;
-use needle_train::trainer::RunOptions;
+use needle_train::training::trainer::RunOptions;
 
 /// Generated data to a trained, evaluated, exported model that answers, in minutes on any CPU
 #[derive(clap::Args)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::print;
-use needle_train::report;
-use needle_train::run_dir::RunDir;
+use needle_train::run::directory::RunDir;
+use needle_train::run::report;
 
 /// Make a page of one run, or of several to compare: curves, answers, recipes
 #[derive(clap::Args)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::Autodiff;
-use needle_data::record::Record;
+use needle_data::order::split::split_by_tool;
+use needle_data::order::stream::Sources;
 use needle_data::source::{load_examples, load_records};
-use needle_data::split::split_by_tool;
-use needle_data::stream::Sources;
+use needle_data::text::record::Record;
 use needle_data::{DataError, Tokenizer};
 use needle_model::FusedOps;
 use tracing::subscriber::NoSubscriber;
@@ -22,8 +22,8 @@ use needle_train::error::TrainError;
 use needle_train::eval::table;
 use needle_train::on_device;
 use needle_train::recipe::Recipe;
-use needle_train::run_dir::RunDir;
-use needle_train::trainer::{self, Outcome, RunOptions, Start};
+use needle_train::run::directory::RunDir;
+use needle_train::training::trainer::{self, Outcome, RunOptions, Start};
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use needle_data::loader::{Loader, LoaderConfig};
-use needle_data::prefetch::prefetch;
+use needle_data::batching::loader::{Loader, LoaderConfig};
+use needle_data::batching::prefetch::prefetch;
+use needle_data::order::stream::{Lane, Sources, Windows};
 use needle_data::source::{OnBadRow, Row};
-use needle_data::stream::{Lane, Sources, Windows};
 use needle_data::{DataError, Encoder, Tokenizer};
 use serde::Serialize;
 
 use crate::commands::tokenizer::load_tokenizer;
 use crate::commands::{Global, print, print_json};
-use needle_train::memory::peak_rss_mb;
 use needle_train::recipe::Recipe;
-use needle_train::trainer::encode_config;
+use needle_train::run::memory::peak_rss_mb;
+use needle_train::training::trainer::encode_config;
 
 /// Measure how fast data become batches: each stage alone on one core, then all of them together
 #[derive(clap::Args)]
@@ -204,7 +204,7 @@ impl DataArgs {
             Windows::new(sources, encoder.tokenizer(), recipe.data.stream(recipe.seed, Lane::default()), None)?;
         let mut meter = Meter::new(self.seconds);
         let mut positions = 0;
-        let mut measure = |loaded: Result<needle_data::loader::Loaded, DataError>, meter: &mut Meter| {
+        let mut measure = |loaded: Result<needle_data::batching::loader::Loaded, DataError>, meter: &mut Meter| {
             let loaded = loaded?;
             if loaded.epoch > 0 || meter.is_over() {
                 return Ok(false);

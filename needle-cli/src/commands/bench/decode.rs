@@ -6,8 +6,8 @@ use std::time::Instant;
 use needle_data::source::{OnBadRow, load_examples};
 use needle_data::{Encoder, Example};
 use needle_model::constrain::{Constrained, Constrainer, Constraint};
-use needle_model::fake_quant::at_precision;
 use needle_model::generate::{NoHook, StepHook, generate};
+use needle_model::quant::fake_quant::at_precision;
 use serde::Serialize;
 
 use crate::commands::{PrecisionArg, limits, load, print, print_json};

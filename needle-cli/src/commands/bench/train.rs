@@ -11,19 +11,19 @@ use needle_data::Batch;
 use needle_data::file::write_atomically;
 use needle_model::checkpoint::weights_to_bytes;
 use needle_model::dropout::Dropout;
-use needle_model::fake_quant::in_bf16;
 use needle_model::params::with_gradients;
+use needle_model::quant::fake_quant::in_bf16;
 use needle_model::{FusedOps, San, SanConfig};
 use serde::Serialize;
 
 use crate::commands::{Global, print, print_json};
-use needle_train::checkpointing::text_loss_and_gradients;
 use needle_train::device::{Device, reserved_bytes};
-use needle_train::loss::{DeviceBatch, text_loss};
-use needle_train::memory::{peak_rss_mb, rss_mb};
 use needle_train::on_device;
 use needle_train::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect};
 use needle_train::recipe::LossConfig;
+use needle_train::run::memory::{peak_rss_mb, rss_mb};
+use needle_train::training::checkpointing::text_loss_and_gradients;
+use needle_train::training::loss::{DeviceBatch, text_loss};
 
 /// Measure a training step on random tokens, part by part
 #[derive(clap::Args)]

@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use needle_data::Encoder;
-use needle_data::loader::RowPacker;
+use needle_data::batching::loader::RowPacker;
+use needle_data::batching::prefetch::prefetch;
+use needle_data::order::stream::{Lane, Sources, Windows};
 use needle_data::packed::PackedWriter;
-use needle_data::prefetch::prefetch;
-use needle_data::stream::{Lane, Sources, Windows};
 
 use crate::commands::tokenizer::load_tokenizer;
 use crate::commands::{Global, print, print_json};
 use needle_train::recipe::Recipe;
-use needle_train::trainer::encode_config;
+use needle_train::training::trainer::encode_config;
 
 /// Tokenize and pack data once, into shards that train reads at memory speed
 ///

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use needle_data::order::split::RECOMMENDED_PER_TOOL;
 use needle_data::source::{expand, rows};
-use needle_data::split::RECOMMENDED_PER_TOOL;
 use needle_data::stats::{Histogram, Stats};
 
 use crate::commands::tokenizer::load_tokenizer;
