@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
 //! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
+//! | [`random`] | every random stream: one function, one list of purposes |
 //! | [`text::json`] | JSON read strictly |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
@@ -37,6 +38,7 @@ pub mod error;
 pub mod file;
 pub mod order;
 pub mod packed;
+pub mod random;
 pub mod source;
 pub mod stats;
 pub mod synth;

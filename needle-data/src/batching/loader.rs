@@ -6,20 +6,16 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::augment::{OtherValues, ValuePool, stream, with_fewer_tools, with_other_values, without_called_tools};
+use crate::augment::{OtherValues, ValuePool, with_fewer_tools, with_other_values, without_called_tools};
 use crate::batching::batch::Batch;
 use crate::batching::pack::{RowSize, pack};
 use crate::encode::{EncodedExample, Encoder};
 use crate::error::{DataError, Place, Problem, ProblemCode};
 use crate::order::stream::{Cursor, Item, Window};
 use crate::packed::PackedRow;
+use crate::random::{Purpose, rng};
 use crate::source::{Content, Counts, OnBadRow};
 use crate::text::record::Record;
-
-/// Purpose of this file's random stream, beside those of [`crate::order::stream`].
-mod purpose {
-    pub const ROWS: u64 = 4;
-}
 
 /// Rows read before the share of bad ones is judged, unless the epoch is shorter.
 const ROWS_BEFORE_JUDGING: u64 = 1000;
@@ -130,7 +126,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         let items: Vec<Item> = current.items.by_ref().take(self.config.pack_window.max(1)).collect();
         let is_last = current.items.len() == 0;
         let rows = match self.encode(&items, is_last, current.used_before) {
-            Ok(encoded) => self.pack(encoded, &[purpose::ROWS, current.start.window, current.chunk]),
+            Ok(encoded) => self.pack(encoded, &[current.start.window, current.chunk]),
             Err(error) => return Some(Err(error)),
         };
         current.chunk += 1;
@@ -188,7 +184,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         Ok(used)
     }
 
-    fn pack(&self, encoded: Vec<Encoded>, draw: &[u64]) -> Vec<PackedRow> {
+    fn pack(&self, encoded: Vec<Encoded>, place: &[u64]) -> Vec<PackedRow> {
         let (mut rows, mut examples) = (Vec::new(), Vec::new());
         for encoded in encoded {
             match encoded {
@@ -198,7 +194,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         }
         rows.extend(pack_examples(examples, &self.config.row_sizes));
         // Packing sorts by length; the order of rows must not.
-        rows.shuffle(&mut stream(self.seed, draw));
+        rows.shuffle(&mut rng(self.seed, Purpose::PackedRowOrder, place));
         rows
     }
 }
@@ -278,7 +274,7 @@ fn encode(
     };
     Ok(match record {
         Record::ToolCall(mut example) => {
-            let mut rng = stream(item.seed, &[]);
+            let mut rng = rng(item.seed, Purpose::Augmentation, &[]);
             if let Some(pool) = pool {
                 example = with_other_values(&example, pool, config.other_values, &mut rng);
             }

@@ -11,8 +11,8 @@ use needle_data::{Batch, RetrievalBatch};
 /// Rows of one lane that a rank computes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
-    /// Numbers what draws at random, so that it draws the same wherever it is computed.
-    pub stream: u64,
+    /// Lane, and part of the lane: what draws at random draws the same wherever it is computed.
+    pub place: [u64; 2],
     /// The rows.
     pub batch: Batch,
 }
@@ -24,8 +24,8 @@ pub struct Share {
     pub work: Vec<Work>,
     /// Targets of the whole batch, by which its losses are divided.
     pub num_targets: usize,
-    /// Its pairs, lane by lane, of those that the whole batch compares, each with the stream of its lane.
-    pub pairs: Vec<(u64, RetrievalBatch)>,
+    /// Its pairs, lane by lane, of those that the whole batch compares, each with its lane and part of the lane.
+    pub pairs: Vec<([u64; 2], RetrievalBatch)>,
     /// Pairs before its own.
     pub first_pair: usize,
     /// Pairs of the whole batch.
@@ -35,7 +35,7 @@ pub struct Share {
 impl Share {
     /// All of a batch, for one that is alone.
     pub fn whole(batch: &Batch) -> Self {
-        let work = vec![Work { stream: 0, batch: batch.clone() }];
+        let work = vec![Work { place: [0, 0], batch: batch.clone() }];
         let keys = keys_of(&work);
         Self::new(work, batch.num_targets(), &[keys], 0, usize::MAX)
     }
@@ -53,7 +53,7 @@ impl Share {
             let end = begin + retrieval.pairs;
             let own = retrieval.select(chosen.iter().filter(|&&i| i >= begin && i < end).map(|&i| i - begin));
             if own.pairs > 0 {
-                pairs.push((work.stream, own));
+                pairs.push((work.place, own));
             }
             begin = end;
         }
@@ -91,9 +91,8 @@ pub fn lanes_of(rank: usize, world_size: usize, lanes: usize) -> Vec<LanePart> {
 impl LanePart {
     /// This part of a batch of the lane.
     pub fn of(&self, batch: Batch) -> Work {
-        let stream = (self.lane * self.parts + self.part) as u64;
         let batch = if self.parts == 1 { batch } else { batch.part(self.part, self.parts) };
-        Work { stream, batch }
+        Work { place: [self.lane as u64, self.part as u64], batch }
     }
 }
 

@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::Named;
@@ -109,7 +109,7 @@ fn initial<B: Backend>(name: &str, inputs: usize, rank: usize, device: &B::Devic
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     let deviation = 1.0 / (inputs as f32).sqrt();
-    let draw = StandardNormal.sample_iter(stream(hasher.finish(), &[])).map(|x: f32| x * deviation);
+    let draw = StandardNormal.sample_iter(rng(hasher.finish(), Purpose::InitialAdapter, &[])).map(|x: f32| x * deviation);
     Tensor::from_data(TensorData::new(draw.take(inputs * rank).collect(), [inputs, rank]), device)
 }
 
