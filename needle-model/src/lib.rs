@@ -26,6 +26,7 @@
 //! | [`golden`] | vectors for authors of runtimes |
 //! | [`export`] | deployable artifacts |
 //! | [`import`] | checkpoints of others |
+//! | [`locate`] | which checkpoint a path means, or what it is instead |
 //!
 //! # Shapes
 //!
@@ -49,6 +50,7 @@ pub mod generate;
 pub mod golden;
 pub mod import;
 pub mod int4;
+pub mod locate;
 pub mod mask;
 pub mod norm;
 pub mod params;
