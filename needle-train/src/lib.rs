@@ -17,9 +17,12 @@
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
 //! | [`catalogue`] | embeddings of many tools, computed once |
 //! | [`needle`] | a trained model to ask: load, call, stream, many at once |
+//! | [`out_dir`] | where an export or an import may write |
 //! | [`artifact`] | what ships: an artifact, its manifest, and proof that it is the model |
 //! | [`memory`] | how much memory the process holds |
+//! | [`inputs`] | what a run was begun with, by content |
 //! | [`state`] | what must survive a restart |
+//! | [`run_lock`] | one run at a time in a directory |
 //! | [`run_dir`] | where a run puts what it makes |
 //! | [`validation`] | what a run is measured by while it trains |
 //! | [`track`] | what a run reports: progress bar, `metrics.jsonl`, TensorBoard |
@@ -40,14 +43,17 @@ pub mod error;
 pub mod eval;
 pub mod feed;
 pub mod finetune;
+pub mod inputs;
 pub mod loss;
 pub mod memory;
 pub mod needle;
 pub mod optim;
+pub mod out_dir;
 pub mod quickstart;
 pub mod recipe;
 pub mod report;
 pub mod run_dir;
+pub mod run_lock;
 pub mod schedule;
 pub mod start;
 pub mod state;

@@ -24,7 +24,7 @@ use needle_train::feed::Feed;
 use needle_train::loss::StepLosses;
 use needle_train::optim::{LearningRates, Optimizer, Shards};
 use needle_train::recipe::{GradientDtype, Recipe};
-use needle_train::run_dir::RunDir;
+use needle_train::run_dir::{Existing, RunDir};
 use needle_train::step::forward_backward_share;
 use needle_train::trainer::{Outcome, RunOptions, encode_config, train};
 
@@ -60,7 +60,7 @@ fn quiet() -> RunOptions {
 }
 
 fn run(ranks: usize, recipe: &Recipe, out: &Path, resume: bool) -> Vec<Result<Outcome, TrainError>> {
-    let options = || RunOptions { resume, ..quiet() };
+    let options = || RunOptions { existing: if resume { Existing::Resume } else { Existing::Refuse }, ..quiet() };
     if ranks == 1 {
         return vec![run_rank(&World::default(), recipe, out, options())];
     }
