@@ -26,6 +26,9 @@
 //! | [`run::report`] | a run, or several, as one page to look at |
 //! | [`training::start`] | what a run starts from |
 //! | [`training::trainer`] | the loop |
+//! | [`out_dir`] | where an export or an import may write |
+//! | [`run::inputs`] | what a run was begun with, by content |
+//! | [`run::lock`] | one run at a time in a directory |
 //! | [`finetune`] | one's own examples to a better checkpoint, measured before and after |
 //! | [`quickstart`] | data to answered query in minutes |
 
@@ -38,6 +41,7 @@ pub mod eval;
 pub mod finetune;
 pub mod needle;
 pub mod optim;
+pub mod out_dir;
 pub mod quickstart;
 pub mod recipe;
 pub mod run;

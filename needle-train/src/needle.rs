@@ -7,7 +7,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let tools = Tool::list_from_json(&serde_json::from_str(r#"[{"name": "set_timer", "description": "Start a timer",
 //!     "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?)?;
-//! let needle = Needle::load("quickstart/run/best")?;
+//! let needle = Needle::load("quickstart/best")?;
 //! let answer = needle.call("a timer for ten minutes please", &tools)?;
 //! for call in answer.calls {
 //!     println!("{} {:?}", call.name, call.arguments);
@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use needle_data::{Call, EncodeConfig, Encoder, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
+use needle_model::checkpoint::locate::locate;
 use needle_model::constrain::Constrainer;
 use needle_model::generate::{StepHook, Stop};
 use needle_model::quant::fake_quant::{Precision, at_precision};
@@ -104,7 +105,7 @@ pub struct Needle {
 }
 
 impl Needle {
-    /// Loads the checkpoint in `dir` as it ships: INT4, answers constrained to the offered tools.
+    /// Loads the checkpoint in `dir`, or the result of the run there, as it ships: INT4, answers constrained to the offered tools.
     ///
     /// # Errors
     /// If there is no readable checkpoint.
@@ -112,11 +113,12 @@ impl Needle {
         Self::load_at(dir.as_ref(), Precision::Int4)
     }
 
-    /// Loads the checkpoint in `dir` at `precision`.
+    /// Loads the checkpoint in `dir`, or the result of the run there, at `precision`.
     ///
     /// # Errors
     /// If there is no readable checkpoint.
     pub fn load_at(dir: &Path, precision: Precision) -> Result<Self, TrainError> {
+        let dir = &locate(dir)?;
         let checkpoint = Checkpoint::load(dir, &Default::default())?;
         Ok(Self {
             path: dir.to_owned(),

@@ -11,9 +11,8 @@ use burn::module::AutodiffModule;
 use needle_data::order::stream::Sources;
 use needle_data::text::record::Record;
 use needle_data::{Encoder, Example};
-use needle_model::San;
 use needle_model::checkpoint::Checkpoint;
-use needle_model::params;
+use needle_model::{San, params};
 use needle_tests::{examples, start, weights_by_name};
 use needle_train::TrainError;
 use needle_train::device::{Inference, Training};
@@ -22,7 +21,7 @@ use needle_train::distributed::roll_call::{Decision, before_step};
 use needle_train::distributed::{Threads, World};
 use needle_train::optim::{LearningRates, Optimizer, Shards};
 use needle_train::recipe::{GradientDtype, Recipe};
-use needle_train::run::directory::RunDir;
+use needle_train::run::directory::{Existing, RunDir};
 use needle_train::training::feed::Feed;
 use needle_train::training::loss::StepLosses;
 use needle_train::training::step::forward_backward_share;
@@ -60,7 +59,7 @@ fn quiet() -> RunOptions {
 }
 
 fn run(ranks: usize, recipe: &Recipe, out: &Path, resume: bool) -> Vec<Result<Outcome, TrainError>> {
-    let options = || RunOptions { resume, ..quiet() };
+    let options = || RunOptions { existing: if resume { Existing::Resume } else { Existing::Refuse }, ..quiet() };
     if ranks == 1 {
         return vec![run_rank(&World::default(), recipe, out, options())];
     }

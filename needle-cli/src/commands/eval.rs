@@ -10,19 +10,19 @@ use needle_model::checkpoint::Checkpoint;
 use needle_model::{FusedOps, ModelError};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, limits, print, print_json};
+use super::{Global, PrecisionArg, checkpoint_at, limits, print, print_json};
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
-use needle_train::eval::confidence::{self, Confidence};
+use needle_train::eval::confidence::Confidence;
 use needle_train::eval::predict::Prediction;
-use needle_train::eval::{Evaluation, calibrate, evaluate, is_exact, table};
+use needle_train::eval::{Evaluation, calibrate, confidence, evaluate, is_exact, table};
 use needle_train::on_device;
 use needle_train::recipe::EvalConfig;
 
 /// Measure a checkpoint on examples: every metric of the one scorer, by tool, by number of calls, and the worst answers
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle eval quickstart/run/last held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
+    after_help = "Examples:\n  needle eval quickstart/best held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
                         --precision int4 --constrained --json\n  needle eval runs/mine/best test.jsonl --compare runs/other/best\n  \
                         needle eval runs/mine/best BFCL_v3_simple.json --answers possible_answer/BFCL_v3_simple.json"
 )]
@@ -76,7 +76,9 @@ struct Questions {
 }
 
 impl EvalArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(mut self, global: &Global) -> anyhow::Result<bool> {
+        self.checkpoint = checkpoint_at(&self.checkpoint)?;
+        self.compare = self.compare.as_deref().map(checkpoint_at).transpose()?;
         let questions = self.questions()?;
         if self.calibrate {
             on_device!(global.device()?, |B, device| self.calibrate::<B>(&questions.examples, device))?;

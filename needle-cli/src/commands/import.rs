@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use needle_data::Tokenizer;
-use needle_model::checkpoint::directory;
 use needle_model::checkpoint::{Checkpoint, files, load_config, weights_from_bytes};
 use needle_model::import::{is_feed_forward, needle_pkl, needle_rs};
 use needle_model::{ModelError, export};
@@ -12,6 +11,8 @@ use needle_model::{ModelError, export};
 use super::print;
 use super::tokenizer::load_tokenizer;
 use needle_train::device::Inference;
+use needle_train::out_dir;
+use needle_train::out_dir::OutDir;
 
 /// Turn a needle.pkl, a Hugging Face directory or a needle-rs artifact into a checkpoint
 #[derive(clap::Args)]
@@ -26,14 +27,18 @@ pub struct ImportArgs {
     /// The model's tokenizer, where the source has none: a SentencePiece .model or a tokenizer.json
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Directory of the checkpoint to write
+    /// Directory of the checkpoint to write: one that does not exist yet, or is empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace an earlier export or import in --out
+    #[arg(long)]
+    force: bool,
 }
 
 impl ImportArgs {
     pub(super) fn run(self) -> anyhow::Result<bool> {
         let device = Default::default();
+        let out = OutDir::new(&self.out, &self.source, self.force)?;
         let checkpoint = if self.source.is_file() {
             let bytes = std::fs::read(&self.source).map_err(|e| ModelError::io(&self.source, e))?;
             let (config, model) = needle_pkl::read::<Inference>(&bytes, &self.source, &device)?;
@@ -50,7 +55,14 @@ impl ImportArgs {
         };
         let (ids, vocab) = (checkpoint.tokenizer.vocab_size(), checkpoint.config.vocab_size);
         anyhow::ensure!(ids == vocab, "the tokenizer has {ids} ids, the model {vocab}");
-        directory::write(&self.out, checkpoint.to_files(&BTreeMap::new())?, None)?;
+        let files: Vec<_> = checkpoint.to_files(&BTreeMap::new())?.into_iter().collect();
+        let directory = out.begin()?;
+        for (name, bytes) in &files {
+            directory.add(name, bytes)?;
+        }
+        let manifest = serde_json::to_vec_pretty(&out_dir::manifest("checkpoint", &files))?;
+        directory.add(out_dir::MANIFEST, &manifest)?;
+        out.finish(directory)?;
         let parameters = checkpoint.config.num_params_with_head();
         print(format_args!("{}: {parameters} parameters, {ids} ids", self.out.display()))?;
         Ok(true)

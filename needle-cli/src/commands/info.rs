@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use needle_model::checkpoint::{files, load_config};
 
-use super::{print, print_json};
+use super::{checkpoint_at, print, print_json};
 
 /// Sizes, parameters and origin of a checkpoint
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  needle info quickstart/run/last")]
+#[command(after_help = "Example:\n  needle info quickstart/best")]
 pub struct InfoArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
@@ -18,7 +18,8 @@ pub struct InfoArgs {
 }
 
 impl InfoArgs {
-    pub(super) fn run(self) -> anyhow::Result<bool> {
+    pub(super) fn run(mut self) -> anyhow::Result<bool> {
+        self.checkpoint = checkpoint_at(&self.checkpoint)?;
         let config = load_config(&self.checkpoint)?;
         let bytes = |name: &str| std::fs::metadata(self.checkpoint.join(name)).map(|m| m.len()).ok();
         let state = std::fs::read(self.checkpoint.join("trainer/state.json")).ok();

@@ -17,7 +17,7 @@ pub mod tokenizer;
 pub mod train;
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -25,6 +25,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use needle_data::Tool;
 use needle_model::Precision;
 use needle_model::checkpoint::Checkpoint;
+use needle_model::checkpoint::locate::locate;
 use serde_json::Value;
 
 use needle_train::device::{Device, DeviceChoice, Inference};
@@ -39,7 +40,7 @@ use needle_train::needle::limits;
     about,
     max_term_width = 100,
     after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle finetune mine.jsonl --base \
-                  quickstart/run/last --out runs/mine\n  needle run runs/mine/best --query \"ten minute timer\" --tools tools.json"
+                  quickstart --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools tools.json"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -199,7 +200,16 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// For what the processor does, whatever the device.
 fn load(dir: &Path) -> anyhow::Result<Checkpoint<Inference>> {
-    Ok(Checkpoint::load(dir, &Default::default())?)
+    Ok(Checkpoint::load(&checkpoint_at(dir)?, &Default::default())?)
+}
+
+/// The checkpoint that `path` means: itself, or the result of the run there, and then it says so.
+fn checkpoint_at(path: &Path) -> anyhow::Result<PathBuf> {
+    let found = locate(path)?;
+    if found != path {
+        tracing::info!("{}: taking the checkpoint in {}", path.display(), found.display());
+    }
+    Ok(found)
 }
 
 /// Tools from a file, from stdin (`-`), or from JSON on the command line.

@@ -9,17 +9,15 @@ use needle_data::Tool;
 use needle_data::source::Lines;
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, print, print_json, read_tools};
+use super::{Global, PrecisionArg, checkpoint_at, print, print_json, read_tools};
 use needle_train::needle::{Answer, CallOptions, Needle};
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  needle run quickstart/run/last --query \"ten minute timer\" --tools tools.json\n  \
+#[command(after_help = "Examples:\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
                         cat tools.json | needle run runs/mine/best --query \"call Anna\" --tools - --json\n  \
                         needle run runs/mine/best --input questions.jsonl --tools tools.json > answers.jsonl\n  \
-                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5"
-)]
+                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5")]
 pub struct RunArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
@@ -62,7 +60,8 @@ impl RunArgs {
             strict: self.strict,
             ..CallOptions::default()
         };
-        let needle = Needle::load_at(&self.checkpoint, self.precision.into())?.with_options(options)?;
+        let needle =
+            Needle::load_at(&checkpoint_at(&self.checkpoint)?, self.precision.into())?.with_options(options)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
             (None, Some(path)) => many(&needle, path, tools.as_deref(), global),

@@ -96,6 +96,11 @@ impl Sources {
         Ok(hex(&hash.finalize()[..8]))
     }
 
+    /// The shards of every source, in order.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.0.iter().flat_map(|source| &source.shards)
+    }
+
     /// Every row of every source once, in order.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, DataError>> + '_ {
         rows_of(self.0.iter().flat_map(|source| &source.shards).cloned())

@@ -5,6 +5,7 @@
 //! missing, extra or misshapen tensors are an error that names them.
 
 pub mod directory;
+pub mod locate;
 pub mod tensor_file;
 
 use std::collections::{BTreeMap, HashMap};

@@ -6,6 +6,8 @@ use std::path::Path;
 use needle_data::order::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
 use needle_data::{DataError, Example, file};
 
+use crate::error::TrainError;
+
 /// Examples in three parts.
 pub struct Parts {
     /// Trained on.
@@ -63,15 +65,34 @@ impl Parts {
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), DataError> {
-        for (name, part) in [("train", &self.train), ("validation", &self.validation), ("test", &self.test)] {
-            write_examples(&dir.join(format!("{name}.jsonl")), part)?;
+        self.files().into_iter().try_for_each(|(name, part)| write_examples(&dir.join(name), part))
+    }
+
+    /// # Errors
+    /// If the parts that a run wrote to `dir` as it began are not these.
+    pub(super) fn ensure_written(&self, dir: &Path) -> Result<(), TrainError> {
+        for (name, part) in self.files() {
+            let path = dir.join(name);
+            let begun = std::fs::read(&path).map_err(|e| DataError::io(&path, e))?;
+            if begun != to_lines(part).as_bytes() {
+                let reason = "the examples are not those that the run was begun with, which are in its split/; put them back, or \
+                              begin another run in another --out";
+                return Err(TrainError::Run { path, reason: reason.into() });
+            }
         }
         Ok(())
+    }
+
+    fn files(&self) -> [(&'static str, &[Example]); 3] {
+        [("train.jsonl", &self.train), ("validation.jsonl", &self.validation), ("test.jsonl", &self.test)]
     }
 }
 
 /// Writes examples as JSONL.
 pub(super) fn write_examples(path: &Path, examples: &[Example]) -> Result<(), DataError> {
-    let lines: String = examples.iter().map(|example| format!("{}\n", example.to_json())).collect();
-    file::write_atomically(path, lines.as_bytes())
+    file::write_atomically(path, to_lines(examples).as_bytes())
+}
+
+fn to_lines(examples: &[Example]) -> String {
+    examples.iter().map(|example| format!("{}\n", example.to_json())).collect()
 }

@@ -109,7 +109,8 @@ fn initial<B: Backend>(name: &str, inputs: usize, rank: usize, device: &B::Devic
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     let deviation = 1.0 / (inputs as f32).sqrt();
-    let draw = StandardNormal.sample_iter(rng(hasher.finish(), Purpose::InitialAdapter, &[])).map(|x: f32| x * deviation);
+    let draw =
+        StandardNormal.sample_iter(rng(hasher.finish(), Purpose::InitialAdapter, &[])).map(|x: f32| x * deviation);
     Tensor::from_data(TensorData::new(draw.take(inputs * rank).collect(), [inputs, rank]), device)
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::optim::Optimizer;
 use crate::recipe::Recipe;
+use crate::run::inputs::Inputs;
 
 /// The file of a checkpoint that holds [`Progress`].
 pub const STATE: &str = "trainer/state.json";
@@ -37,6 +38,9 @@ pub struct Progress {
     pub best: Option<f64>,
     /// Validation loss at INT4 of that result.
     pub best_loss: Option<f64>,
+    /// The step that it was measured after: that of `best/`.
+    #[serde(default)]
+    pub best_step: Option<usize>,
     /// Validations since.
     pub validations_since_best: usize,
     /// Steps skipped because a loss or gradient was not finite.
@@ -53,6 +57,9 @@ pub struct Progress {
     pub recent_loss: Option<f64>,
     /// The run's recipe.
     pub recipe: Recipe,
+    /// What the run reads; none where an earlier version began it.
+    #[serde(default)]
+    pub inputs: Option<Inputs>,
 }
 
 impl Progress {
@@ -66,6 +73,7 @@ impl Progress {
             cursors: Vec::new(),
             best: None,
             best_loss: None,
+            best_step: None,
             validations_since_best: 0,
             skipped_steps: 0,
             skipped_in_a_row: 0,
@@ -74,6 +82,7 @@ impl Progress {
             first_loss: None,
             recent_loss: None,
             recipe: recipe.clone(),
+            inputs: None,
         }
     }
 }
@@ -92,16 +101,24 @@ pub fn to_files<B: FusedOps>(
     Ok(BTreeMap::from([(STATE.to_owned(), state), (OPTIMIZER.to_owned(), tensors)]))
 }
 
+/// Reads the part of the state in the checkpoint `dir` that is not tensors.
+///
+/// # Errors
+/// If there is none, or it is malformed.
+pub fn progress(dir: &Path) -> Result<Progress, ModelError> {
+    let path = dir.join(STATE);
+    let text = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
+    serde_json::from_slice(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))
+}
+
 /// Reads the state in the checkpoint `dir` into `optimizer`.
 ///
 /// # Errors
 /// If there is none, or it is malformed.
 pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
-    let read =
-        |name: &str| std::fs::read(dir.join(name)).map_err(|e| TrainError::Model(ModelError::io(dir.join(name), e)));
     let bad = |name: &str, reason: String| TrainError::Model(ModelError::bad_file(dir.join(name), reason));
-    let progress: Progress = serde_json::from_slice(&read(STATE)?).map_err(|e| bad(STATE, e.to_string()))?;
-    let bytes = read(OPTIMIZER)?;
+    let progress = progress(dir)?;
+    let bytes = std::fs::read(dir.join(OPTIMIZER)).map_err(|e| ModelError::io(dir.join(OPTIMIZER), e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(OPTIMIZER, e.to_string()))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {

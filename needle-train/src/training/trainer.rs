@@ -13,8 +13,7 @@ use needle_data::order::stream::{Cursor, Sources};
 use needle_data::source::Counts;
 use needle_data::text::record::Record;
 use needle_data::{DataError, Encoder, Example, file};
-use needle_model::checkpoint::Checkpoint;
-use needle_model::checkpoint::directory;
+use needle_model::checkpoint::{Checkpoint, directory};
 use needle_model::quant::fake_quant::Precision;
 use needle_model::{FusedOps, ModelError, San, SanConfig, params};
 
@@ -28,21 +27,23 @@ use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, evaluate};
 use crate::optim::{LearningRates, Optimizer, Shards, clip, squared_norm};
 use crate::recipe::Recipe;
-use crate::run::directory::RunDir;
+use crate::run::directory::{Claim, Existing, RunDir};
+use crate::run::inputs::{Base, Inputs};
 use crate::run::memory::peak_rss_mb;
-use crate::run::report;
-use crate::run::state::{self, Progress};
+use crate::run::state::Progress;
 use crate::run::tracking::{Event, Tracker};
+use crate::run::{inputs, report, state};
 use crate::training::feed::{Fed, Feed};
-pub use crate::training::start::{Start, encode_config};
+pub use crate::training::start::Start;
+pub use crate::training::start::encode_config;
 use crate::training::step::forward_backward_share;
 use crate::training::validation::{Answered, Validation};
 
 /// How a run is watched, continued and ended.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// Goes on from `last/`.
-    pub resume: bool,
+    /// What to do about a run that is in the directory already.
+    pub existing: Existing,
     /// No bar and no lines.
     pub quiet: bool,
     /// Once true, the run finishes its step, saves and ends.
@@ -71,10 +72,19 @@ const DIVERGED: (f64, f64) = (2.0, 1.0);
 /// Answers kept for the report.
 const SAMPLE_PREDICTIONS: usize = 100;
 
-/// Trains from `start` by `recipe` and writes the run to `run`, together with all other ranks of `world`.
+/// Claims the directory of a run, on the rank that writes it; all other ranks wait for that.
 ///
 /// # Errors
-/// If no example can be used, losses or gradients stay not finite, or something cannot be written; if a rank has a problem, is
+/// Those of [`RunDir::claim`], on every rank.
+pub fn claim(run: &RunDir, existing: Existing, world: &World) -> Result<Option<Claim>, TrainError> {
+    world.all_or_none(world.is_main().then(|| run.claim(existing)).transpose())
+}
+
+/// Trains from `start` by `recipe` and writes the run to `run`, together with all other ranks of `world`. It claims the
+/// directory, unless the caller has.
+///
+/// # Errors
+/// If the directory cannot be claimed, if no example can be used, losses or gradients stay not finite, or something cannot be written; if a rank has a problem, is
 /// about to run something else, or is gone.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
@@ -89,10 +99,13 @@ where
     AB::InnerBackend: FusedOps,
 {
     recipe.fits(&start.config).map_err(|reason| TrainError::Recipe { path: None, reason })?;
+    let _claim = claim(run, options.existing, world)?;
     let tokenizer = start.tokenizer.clone();
     let encoder = Encoder::new(&tokenizer, encode_config(recipe))?;
+    let base = start.base.clone();
     let trainer = Trainer::new(start, recipe, &encoder, validation, run, options, world);
     let mut trainer = world.all_or_none(trainer)?;
+    world.all_or_none(trainer.compare_inputs(data, validation, &base))?;
     trainer.meet(data)?;
     std::thread::scope(|scope| {
         let place = (trainer.progress.lanes, trainer.progress.cursors.as_slice());
@@ -157,7 +170,8 @@ where
         let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
         let mut optimizer = own_optimizer(recipe, &shards, world);
         let mut progress = Progress::new(recipe, recipe.data.lanes.unwrap_or(world.size()));
-        if options.resume {
+        let is_resumed = options.existing == Existing::Resume;
+        if is_resumed {
             progress = resume(run, recipe, &mut optimizer, &model.device())?;
             model = Checkpoint::<AB>::load(&run.last(), &model.device())?.model;
         }
@@ -177,7 +191,7 @@ where
             config: start.config,
             model,
             optimizer,
-            saved_step: options.resume.then_some(progress.step),
+            saved_step: is_resumed.then_some(progress.step),
             counts: Counts::default(),
             options,
             progress,
@@ -187,6 +201,24 @@ where
             began: Instant::now(),
             validating: Duration::ZERO,
         })
+    }
+
+    /// Takes note of what a new run reads, and makes sure that a resumed one reads the same. Rank 0 looks, for all.
+    fn compare_inputs(&mut self, data: &Sources, validation: &[Record], base: &Base) -> Result<(), TrainError> {
+        if !self.world.is_main() {
+            return Ok(());
+        }
+        let now = Inputs::new(data, validation, base)?;
+        match &self.progress.inputs {
+            Some(begun) => inputs::ensure_same(&now, begun, base, self.run.path()),
+            None => {
+                if self.saved_step.is_some() {
+                    tracing::warn!("an earlier version of needle began this run: what it reads cannot be compared");
+                }
+                self.progress.inputs = Some(now);
+                Ok(())
+            }
+        }
     }
 
     /// Makes sure that all ranks are about to run the same thing; only then is anything written.
@@ -199,7 +231,8 @@ where
         }
         self.hosts = world.tell_all(&world.host())?;
         if world.is_main() {
-            directory::clean_up(run.path())?;
+            run.begin()?;
+            self.finish_save()?;
             file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
             let (step, quiet) = (self.progress.step, self.options.quiet);
             self.tracker = Some(Tracker::new(&run.metrics(), &run.tensorboard(), step, recipe.steps, quiet)?);
@@ -236,7 +269,8 @@ where
 
     /// What a run has before its first step: a result to beat, and a checkpoint to go back to.
     fn start(&mut self) -> Result<(), TrainError> {
-        if self.progress.step > 0 {
+        // What a resumed run had before its first step, it still has.
+        if self.saved_step.is_some() {
             return Ok(());
         }
         if self.recipe.eval.at_start {
@@ -357,10 +391,11 @@ where
 
     fn evaluate(
         &self,
+        model: &San<AB::InnerBackend>,
         precision: Precision,
         examples: &[Example],
     ) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
-        evaluate(&self.model.valid(), self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
+        evaluate(model, self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
     }
 
     /// Measures, and saves `last/`, and `best/` if the result is the best so far: INT4 call F1 on the first validation
@@ -376,9 +411,15 @@ where
         let is_as_good =
             result == best && int4_loss.zip(self.progress.best_loss).is_none_or(|(loss, best)| loss <= best);
         let improved = (has_risen || result.is_some() && is_as_good) && int4_loss.is_none_or(f64::is_finite);
-        self.progress.validations_since_best = if has_risen { 0 } else { self.progress.validations_since_best + 1 };
+        if has_risen {
+            self.progress.validations_since_best = 0;
+        } else if result.is_some() {
+            // With nothing to measure by, there is nothing to lose patience with.
+            self.progress.validations_since_best += 1;
+        }
         if improved {
             (self.progress.best, self.progress.best_loss) = (result, int4_loss);
+            self.progress.best_step = Some(self.progress.step);
         }
         self.save(improved)?;
         self.write_report()?;
@@ -397,7 +438,7 @@ where
         }
         let sample = &self.validation.examples[..self.validation.examples.len().min(self.recipe.eval.max_examples)];
         if !sample.is_empty() {
-            let (evaluation, predictions) = self.evaluate(Precision::Int4, sample)?;
+            let (evaluation, predictions) = self.evaluate(&self.model.valid(), Precision::Int4, sample)?;
             result = Some(evaluation.score.call_f1);
             self.write_predictions(sample, &predictions)?;
             self.report(&Event::Validation { step, evaluation })?;
@@ -420,6 +461,16 @@ where
         Ok(file::write_atomically(&path, lines.as_bytes())?)
     }
 
+    /// Writes the `best/` that a killed run was about to write: the checkpoint in `last/`, by its own account.
+    fn finish_save(&self) -> Result<(), TrainError> {
+        let (last, best) = (self.run.last(), self.run.best());
+        let is_best = self.saved_step.is_some() && self.saved_step == self.progress.best_step;
+        if is_best && state::progress(&best).ok().map(|progress| progress.step) != self.saved_step {
+            directory::write(&best, directory::read(&last)?, None)?;
+        }
+        Ok(())
+    }
+
     /// Saves weights and state as one unit to `last/`, and to `best/` too if it is. Rank 0 writes, for all.
     fn save(&mut self, is_best: bool) -> Result<(), TrainError> {
         let optimizer = gather_state(self.world, &self.optimizer, &self.model.device())?;
@@ -435,10 +486,11 @@ where
                 tokenizer: self.encoder.tokenizer().clone(),
             };
             let files = checkpoint.to_files(&state::to_files(&progress, optimizer)?)?;
+            // `last/` first: a run that is killed between the two knows by it that `best/` is to be written.
+            self.run.save_last(files.clone(), self.saved_step, self.recipe.checkpoint.keep_last)?;
             if is_best {
-                directory::write(&self.run.best(), files.clone(), None)?;
+                directory::write(&self.run.best(), files, None)?;
             }
-            self.run.save_last(files, self.saved_step, self.recipe.checkpoint.keep_last)?;
         }
         self.saved_step = Some(self.progress.step);
         // Nobody goes on, or reads it, before it is there.
@@ -464,8 +516,13 @@ where
             }
             // Rank 0 alone has examples.
             if !self.validation.examples.is_empty() {
+                // Measured is what the run results in, which is not always where it ended.
+                let (model, step) = match self.progress.best_step.filter(|best| *best != step) {
+                    Some(best) => (Checkpoint::load(&self.run.best(), &self.model.device())?.model, best),
+                    None => (self.model.valid(), step),
+                };
                 for precision in [Precision::F32, Precision::Int4] {
-                    let (evaluation, _) = self.evaluate(precision, &self.validation.examples)?;
+                    let (evaluation, _) = self.evaluate(&model, precision, &self.validation.examples)?;
                     self.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
                     validation.push(evaluation);
                 }
@@ -486,6 +543,7 @@ where
         if self.progress.skipped_steps > 0 {
             self.say(&format!("{} steps left out: not finite", self.progress.skipped_steps));
         }
+        self.run.keep();
         Ok(Outcome { validation, train_seconds, counts, stopped_at })
     }
 }

@@ -13,7 +13,7 @@ use crate::commands::{print, print_json};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data stats mine.jsonl\n  needle data stats train.jsonl validation.jsonl --tokenizer \
-                        quickstart/run/last"
+                        quickstart/best"
 )]
 pub struct StatsArgs {
     /// Files, directories or globs of JSONL (.gz, .zst) or parquet

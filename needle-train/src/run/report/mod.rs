@@ -83,6 +83,8 @@ impl Run {
                 run.scores.insert(kind, event);
             }
         }
+        // The result is measured last, whichever step it is of.
+        run.series.values_mut().for_each(|points| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
         if let Ok(lines) = text(&dir.predictions()) {
             run.predictions = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         }
