@@ -5,6 +5,7 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can stop a run |
+//! | [`range`] | what the numbers of a recipe may be |
 //! | [`recipe`] | a run's settings: one typed TOML file, with `--set` overrides |
 //! | [`device`] | the one place that names a backend |
 //! | [`schedule`] | warmup, constant, decay: learning rates as functions of the step |
@@ -45,6 +46,7 @@ pub mod memory;
 pub mod needle;
 pub mod optim;
 pub mod quickstart;
+pub mod range;
 pub mod recipe;
 pub mod report;
 pub mod run_dir;

@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
+use needle_data::file;
 use needle_data::stream::Cursor;
-use needle_model::tensor_file::{self, Entry, f32_values};
+use needle_model::tensor_file::{self, Entry, f32_values, finite};
 use needle_model::{FusedOps, ModelError};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::optim::Optimizer;
+use crate::range;
 use crate::recipe::Recipe;
 
 /// The file of a checkpoint that holds [`Progress`].
@@ -95,20 +98,51 @@ pub fn to_files<B: FusedOps>(
 /// Reads the state in the checkpoint `dir` into `optimizer`.
 ///
 /// # Errors
-/// If there is none, or it is malformed.
+/// If there is none, it is malformed, its recipe has a number out of its range, or a moment is not finite.
 pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
-    let read =
-        |name: &str| std::fs::read(dir.join(name)).map_err(|e| TrainError::Model(ModelError::io(dir.join(name), e)));
-    let bad = |name: &str, reason: String| TrainError::Model(ModelError::bad_file(dir.join(name), reason));
-    let progress: Progress = serde_json::from_slice(&read(STATE)?).map_err(|e| bad(STATE, e.to_string()))?;
-    let bytes = read(OPTIMIZER)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(OPTIMIZER, e.to_string()))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let values = f32_values(&view).map_err(|reason| bad(OPTIMIZER, format!("{name}: {reason}")))?;
+    let path = dir.join(STATE);
+    let bad = |reason: String| TrainError::Model(ModelError::bad_file(&path, reason));
+    let text = file::read_text(&path)?;
+    let value = json(&path, &text)?;
+    range::check_json(&value["recipe"], Recipe::KEYS).map_err(bad)?;
+    // Read from the text, so that the message has line and column.
+    let progress: Progress = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    let path = dir.join(OPTIMIZER);
+    let tensors = optimizer_values(&path)?.into_iter().map(|(name, values)| {
         let length = values.len();
-        tensors.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
-    }
-    optimizer.load_state(tensors, progress.updates);
+        (name, Tensor::from_data(TensorData::new(values, [length]), device))
+    });
+    optimizer.load_state(tensors.collect()).map_err(|reason| ModelError::bad_file(&path, reason))?;
     Ok(progress)
+}
+
+/// The state in the checkpoint `dir`, whatever version of the program wrote it, if it has one.
+///
+/// # Errors
+/// If it has one that is damaged: the optimizer's part is read, too.
+pub fn inspect(dir: &Path) -> Result<Option<Value>, TrainError> {
+    let path = dir.join(STATE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    optimizer_values(&dir.join(OPTIMIZER))?;
+    Ok(Some(json(&path, &file::read_text(&path)?)?))
+}
+
+fn json(path: &Path, text: &str) -> Result<Value, ModelError> {
+    serde_json::from_str(text).map_err(|e| ModelError::bad_file(path, e.to_string()))
+}
+
+/// The optimizer's state by name, flat.
+fn optimizer_values(path: &Path) -> Result<BTreeMap<String, Vec<f32>>, TrainError> {
+    let bad = |reason: String| ModelError::bad_file(path, reason);
+    let bytes = file::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
+    let mut all = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let values = f32_values(&view).map_err(|reason| bad(format!("{name}: {reason}")))?;
+        let values = finite(&name, values).map_err(bad)?;
+        all.insert(name, values);
+    }
+    Ok(all)
 }
