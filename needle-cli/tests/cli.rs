@@ -345,7 +345,7 @@ fn a_mixture_of_text_and_calls_trains_by_recipe() {
     let lengths = "[data]\nrows = 2\nrow_enc_tokens = [64, 256]\nrow_dec_tokens = [32, 128]\npack_window = 32\n";
     place.write(
         "mixture.toml",
-        &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\n{lengths}{sources}"),
+        &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\nschedule = {{ warmup_steps = 2 }}\neval = {{ max_tokens = 64 }}\n{lengths}{sources}"),
     );
     let output = place.needle(&["train", "--config", "mixture.toml", "--val", "data.jsonl", "--out", "mixed"]);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -8,7 +8,16 @@ use serde_json::Value;
 use workplace::Workplace;
 
 /// A few steps, of which nothing is learned.
-const QUICK: [&str; 6] = ["--set", "steps=6", "--set", "eval.every_steps=3", "--set", "eval.max_tokens=24"];
+const QUICK: [&str; 8] = [
+    "--set",
+    "steps=6",
+    "--set",
+    "schedule.warmup_steps=2",
+    "--set",
+    "eval.every_steps=3",
+    "--set",
+    "eval.max_tokens=24",
+];
 
 /// A model, and the first sixty of the sample examples.
 fn workplace() -> Workplace {

@@ -7,6 +7,7 @@
 //! | [`error`] | what can stop a run |
 //! | [`training::schedule`] | warmup, constant, decay: learning rates as functions of the step |
 //! | [`optim`] | parameter groups, Muon, AdamW, the global clip |
+//! | [`range`] | what the numbers of a recipe may be |
 //! | [`recipe`] | a run's settings: one typed TOML file, with `--set` overrides |
 //! | [`device`] | the one place that names a backend |
 //! | [`training::loss`] | weighted cross-entropy, z-loss, contrastive loss |
@@ -43,6 +44,7 @@ pub mod needle;
 pub mod optim;
 pub mod out_dir;
 pub mod quickstart;
+pub mod range;
 pub mod recipe;
 pub mod run;
 pub mod training;

@@ -163,7 +163,7 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
         let mut losses = Vec::new();
         for step in 1..=20 {
             let mut own_optimizer = Optimizer::new(&recipe.optim).of_pieces(shards.of(world.rank()));
-            own_optimizer.load_state(optimizer.state(), step - 1);
+            own_optimizer.load_state(optimizer.state()).unwrap();
             let (by_all, _) = one_step(world, &shards, &mut own_feed, &mut own_optimizer, model.clone(), &recipe, step);
             let (by_one, of_step) = one_step(&alone, &shards, &mut whole_feed, &mut optimizer, model, &recipe, step);
             let apart = apart(&weights_by_name(&by_one.valid()), &weights_by_name(&by_all.valid()));

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use needle_data::Tokenizer;
+use needle_data::{Tokenizer, file};
 use needle_model::checkpoint::{Checkpoint, files, load_config, weights_from_bytes};
+use needle_model::import::manifest::{self, Manifest};
 use needle_model::import::{is_feed_forward, needle_pkl, needle_rs};
 use needle_model::{ModelError, export};
 
@@ -40,13 +41,17 @@ impl ImportArgs {
         let device = Default::default();
         let out = OutDir::new(&self.out, &self.source, self.force)?;
         let checkpoint = if self.source.is_file() {
-            let bytes = std::fs::read(&self.source).map_err(|e| ModelError::io(&self.source, e))?;
+            let bytes = file::read(&self.source)?;
             let (config, model) = needle_pkl::read::<Inference>(&bytes, &self.source, &device)?;
             let Some(tokenizer) = &self.tokenizer else {
                 anyhow::bail!("{}: a pickle holds no tokenizer; name it by --tokenizer", self.source.display())
             };
             Checkpoint { config, model, tokenizer: load_tokenizer(tokenizer)? }
         } else if self.source.join(export::needle_rs::WEIGHTS).exists() {
+            if !self.source.join(manifest::FILE).exists() {
+                let (weights, vocab) = (export::needle_rs::WEIGHTS, export::needle_rs::VOCAB);
+                tracing::warn!("no {}: whether {vocab} belongs to {weights} cannot be checked", manifest::FILE);
+            }
             let (config, model, tokenizer) = needle_rs::read::<Inference>(&self.source, &device)?;
             tracing::info!("Q, K, V and O are what their INT4 codes stand for: dequantized, not as they were trained");
             Checkpoint { config, model, tokenizer }
@@ -71,7 +76,15 @@ impl ImportArgs {
     fn hugging_face(&self) -> anyhow::Result<Checkpoint<Inference>> {
         let config = load_config(&self.source)?;
         let path = self.source.join(files::WEIGHTS);
-        let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
+        let bytes = file::read(&path)?;
+        if let Some(manifest) = Manifest::load(&self.source)? {
+            manifest.check(files::WEIGHTS, &bytes)?;
+            let others =
+                [files::CONFIG, files::TOKENIZER, files::SENTENCEPIECE].map(|name| (name, self.source.join(name)));
+            for (name, path) in others.iter().filter(|(_, path)| path.exists()) {
+                manifest.check(name, &file::read(path)?)?;
+            }
+        }
         let model = weights_from_bytes(&config, &bytes, &path, &Default::default()).map_err(|error| match error {
             ModelError::Tensors { unexpected, .. } if unexpected.iter().any(|name| is_feed_forward(name)) => {
                 let reason = "it has feed-forward layers; a Simple Attention Network has none";

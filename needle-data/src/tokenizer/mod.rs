@@ -171,7 +171,7 @@ impl Tokenizer {
     /// If the file cannot be read, is not a tokenizer that Needle wrote, or has other special ids than 0-5.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| DataError::io(path, e))?;
+        let text = crate::file::read_text(path)?;
         Self::from_json(&text).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
     }
 

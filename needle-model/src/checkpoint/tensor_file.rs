@@ -80,6 +80,21 @@ pub fn f32_values(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     })
 }
 
+/// `values`, if they are all finite; `what` names them.
+///
+/// # Errors
+/// A sentence with the first value that is not, and what to do.
+pub fn finite(what: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
+    // Without an early end, so that it is vectorized: 26 million values take some milliseconds.
+    if values.iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(values);
+    }
+    let found = values.iter().find(|value| !value.is_finite()).copied().unwrap_or_default();
+    Err(format!(
+        "{what} holds {found}: the training that wrote it went wrong, or the file is damaged; use an earlier checkpoint"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -162,7 +162,7 @@ impl Confidence {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
+        let text = file::read_text(&path)?;
         Ok(Some(Self::from_json(&text).map_err(|reason| ModelError::bad_file(&path, reason))?))
     }
 

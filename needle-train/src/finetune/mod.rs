@@ -67,7 +67,7 @@ pub struct Finetuned {
     pub stopped_at: Option<usize>,
 }
 
-/// The recipe with what the user chose; rows are never longer than the preset's.
+/// The recipe with what the user chose; rows and answers are never longer than the preset's.
 ///
 /// # Errors
 /// If an override cannot be read, or asks for what cannot work.
@@ -80,6 +80,7 @@ pub fn recipe(overrides: &[String]) -> Result<Recipe, TrainError> {
     for (key, length, most) in [
         ("data.row_enc_tokens", plain.data.row_enc_tokens.longest(), preset.max_enc_len),
         ("data.row_dec_tokens", plain.data.row_dec_tokens.longest(), preset.max_dec_len),
+        ("eval.max_tokens", plain.eval.max_tokens, preset.max_dec_len),
     ] {
         if !is_set(overrides, key) {
             all.push(format!("{key}={}", length.min(most)));

@@ -7,14 +7,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
+use needle_data::file;
 use needle_data::order::stream::Cursor;
-use needle_model::checkpoint::tensor_file::{self, Entry, f32_values};
+use needle_model::checkpoint::tensor_file;
+use needle_model::checkpoint::tensor_file::{Entry, f32_values, finite};
 use needle_model::{FusedOps, ModelError};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::optim::Optimizer;
+use crate::range;
 use crate::recipe::Recipe;
 use crate::run::inputs::Inputs;
 
@@ -104,28 +108,59 @@ pub fn to_files<B: FusedOps>(
 /// Reads the part of the state in the checkpoint `dir` that is not tensors.
 ///
 /// # Errors
-/// If there is none, or it is malformed.
-pub fn progress(dir: &Path) -> Result<Progress, ModelError> {
+/// If there is none, it is malformed, or its recipe has a number out of its range.
+pub fn progress(dir: &Path) -> Result<Progress, TrainError> {
     let path = dir.join(STATE);
-    let text = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
-    serde_json::from_slice(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))
+    let bad = |reason: String| ModelError::bad_file(&path, reason);
+    let text = file::read_text(&path)?;
+    let value = json(&path, &text)?;
+    range::check_json(&value["recipe"], Recipe::KEYS).map_err(bad)?;
+    // Read from the text, so that the message has line and column.
+    Ok(serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?)
 }
 
 /// Reads the state in the checkpoint `dir` into `optimizer`.
 ///
 /// # Errors
-/// If there is none, or it is malformed.
+/// If there is none, it is malformed, its recipe has a number out of its range, or a moment is not finite.
 pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
-    let bad = |name: &str, reason: String| TrainError::Model(ModelError::bad_file(dir.join(name), reason));
     let progress = progress(dir)?;
-    let bytes = std::fs::read(dir.join(OPTIMIZER)).map_err(|e| ModelError::io(dir.join(OPTIMIZER), e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(OPTIMIZER, e.to_string()))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let values = f32_values(&view).map_err(|reason| bad(OPTIMIZER, format!("{name}: {reason}")))?;
+    let path = dir.join(OPTIMIZER);
+    let tensors = optimizer_values(&path)?.into_iter().map(|(name, values)| {
         let length = values.len();
-        tensors.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
-    }
-    optimizer.load_state(tensors, progress.updates);
+        (name, Tensor::from_data(TensorData::new(values, [length]), device))
+    });
+    optimizer.load_state(tensors.collect()).map_err(|reason| ModelError::bad_file(&path, reason))?;
     Ok(progress)
+}
+
+/// The state in the checkpoint `dir`, whatever version of the program wrote it, if it has one.
+///
+/// # Errors
+/// If it has one that is damaged: the optimizer's part is read, too.
+pub fn inspect(dir: &Path) -> Result<Option<Value>, TrainError> {
+    let path = dir.join(STATE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    optimizer_values(&dir.join(OPTIMIZER))?;
+    Ok(Some(json(&path, &file::read_text(&path)?)?))
+}
+
+fn json(path: &Path, text: &str) -> Result<Value, ModelError> {
+    serde_json::from_str(text).map_err(|e| ModelError::bad_file(path, e.to_string()))
+}
+
+/// The optimizer's state by name, flat.
+fn optimizer_values(path: &Path) -> Result<BTreeMap<String, Vec<f32>>, TrainError> {
+    let bad = |reason: String| ModelError::bad_file(path, reason);
+    let bytes = file::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
+    let mut all = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let values = f32_values(&view).map_err(|reason| bad(format!("{name}: {reason}")))?;
+        let values = finite(&name, values).map_err(bad)?;
+        all.insert(name, values);
+    }
+    Ok(all)
 }

@@ -41,7 +41,7 @@ struct Run {
 
 impl Run {
     fn read(dir: &RunDir) -> Result<Self, DataError> {
-        let text = |path: &Path| std::fs::read_to_string(path).map_err(|e| DataError::io(path, e));
+        let text = |path: &Path| file::read_text(path);
         let path = dir.metrics();
         let metrics = text(&path)?;
         let name = dir.path().file_name().unwrap_or(dir.path().as_os_str()).to_string_lossy().into_owned();
