@@ -7,6 +7,7 @@
 //! | [`error`] | what can be wrong with input, and where |
 //! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
 //! | [`json`] | JSON read strictly |
+//! | [`schema`] | what a declaration of an argument asks of its value |
 //! | [`tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`example`] | one `(query, tools, answers)` line, validated |
@@ -43,6 +44,7 @@ pub mod pack;
 pub mod packed;
 pub mod prefetch;
 pub mod record;
+pub mod schema;
 pub mod source;
 pub mod span_json;
 pub mod split;

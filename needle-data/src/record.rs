@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::error::{Problem, ProblemCode};
 use crate::example::Example;
 use crate::json;
-use crate::tool::kind;
+use crate::schema::kind;
 
 /// One usable row.
 #[derive(Debug, Clone, PartialEq)]

@@ -26,8 +26,8 @@ use crate::error::{DataError, Place, Problem, ProblemCode};
 use crate::example::Example;
 use crate::file;
 use crate::json;
+use crate::schema::kind;
 use crate::source::{Lines, Position};
-use crate::tool::kind;
 
 type Object = Map<String, Value>;
 
