@@ -24,12 +24,15 @@
 //! | [`loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`prefetch`] | the next batches, made ready on another thread |
 //! | [`split`] | per-tool train, validation and test parts |
+//! | [`patterns`] | how many different sentences a dataset has |
+//! | [`advice`] | what to know of a dataset before training on it |
 //! | [`stats`] | what is in a file |
 //! | [`convert`] | other people's datasets as ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
 //!
 //! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
 
+pub mod advice;
 pub mod augment;
 pub mod batch;
 pub mod convert;
@@ -42,6 +45,7 @@ pub mod loader;
 pub mod names;
 pub mod pack;
 pub mod packed;
+pub mod patterns;
 pub mod prefetch;
 pub mod record;
 pub mod schema;
