@@ -13,6 +13,7 @@
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | what a row can be: an example, a question about a text, text |
 //! | [`text::span_json`] | compact JSON of the answers together with the class of each byte |
+//! | [`text::schema`] | what a declaration of an argument asks of its value |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys |
 //! | [`batching::pack`] | several examples in one row |
@@ -24,6 +25,8 @@
 //! | [`batching::loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`batching::prefetch`] | the next batches, made ready on another thread |
 //! | [`order::split`] | per-tool train, validation and test parts |
+//! | [`stats::patterns`] | how many different sentences a dataset has |
+//! | [`stats::advice`] | what to know of a dataset before training on it |
 //! | [`stats`] | what is in a file |
 //! | [`convert`] | other people's datasets as ours |
 //! | [`synth`] | the built-in generator of tool-call examples |

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::ElementConversion;
+use needle_data::Encoder;
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::tokenizer::hex;
-use needle_data::{Encoder, file};
-use needle_model::checkpoint::{self, Checkpoint, directory};
+use needle_model::checkpoint::{self, Checkpoint};
 use needle_model::export::hf::{self, Float};
 use needle_model::export::verify::{Verified, verify};
 use needle_model::export::{needle_rs, onnx};

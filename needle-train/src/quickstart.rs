@@ -8,8 +8,6 @@ use needle_data::synth::{Generator, Part, SynthConfig};
 use needle_data::text::record::Record;
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
 use needle_model::FusedOps;
-use needle_model::checkpoint::{Checkpoint, directory};
-use needle_model::export::needle_rs;
 
 use crate::artifact::{self, Format};
 use crate::distributed::World;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::convert::{bfcl_questions, is_bfcl};
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::source::{BadRows, load_examples};
 use needle_data::{DataError, Encoder, Example, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{FusedOps, ModelError};
@@ -130,7 +130,7 @@ impl EvalArgs {
     fn questions(&self) -> anyhow::Result<Questions> {
         let limit = self.limit.unwrap_or(usize::MAX);
         if self.answers.is_none() && !is_bfcl(&self.data)? {
-            let (mut examples, _) = load_examples(std::slice::from_ref(&self.data), OnBadRow::Fail)?;
+            let (mut examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
             examples.truncate(limit);
             return Ok(Questions { examples, ground_truth: None });
         }

@@ -67,8 +67,9 @@ impl FinetuneArgs {
         // The data are split by the recipe's seed.
         let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
+        let bad_rows = on_bad_row.up_to(recipe.data.max_bad_fraction);
         let (examples, counts) =
-            load_examples(std::slice::from_ref(&self.data), on_bad_row).map_err(|error| with_hint(error.into()))?;
+            load_examples(std::slice::from_ref(&self.data), bad_rows).map_err(|error| with_hint(error.into()))?;
         tracing::info!("{}: {counts}", self.data.display());
         let parts = Parts::new(&examples, recipe.seed)?;
         for warning in &parts.warnings {

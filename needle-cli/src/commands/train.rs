@@ -174,14 +174,14 @@ impl TrainArgs {
 
     /// What to train on and what to validate on.
     fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Record>)> {
-        let on_bad_row = recipe.data.on_bad_row;
+        let bad_rows = recipe.data.bad_rows();
         let sources = match (self.data.as_slice(), recipe.data.sources.as_slice()) {
             ([], []) => anyhow::bail!("nothing to train on: name files by --data, or [[data.sources]] in the recipe"),
             ([], mixture) => Sources::mixture(mixture)?,
             (paths, _) => Sources::files(paths)?,
         };
         if let Some(path) = &self.val {
-            let (validation, counts) = load_records(&[path], on_bad_row)?;
+            let (validation, counts) = load_records(&[path], bad_rows)?;
             tracing::info!("validation: {counts}");
             return Ok((sources, validation));
         }
@@ -191,7 +191,7 @@ impl TrainArgs {
             tracing::warn!("no --val: the run is not validated while it trains");
             return Ok((sources, Vec::new()));
         }
-        let (train, counts) = load_examples(&self.data, on_bad_row)?;
+        let (train, counts) = load_examples(&self.data, bad_rows)?;
         tracing::info!("data: {counts}");
         let split = split_by_tool(&train, recipe.seed);
         let pick = |part: &[usize]| part.iter().map(|&i| train[i].clone()).collect::<Vec<_>>();

@@ -54,9 +54,13 @@ fn calls(truth: &[Value]) -> Result<Vec<Value>, Problem> {
         .collect()
 }
 
-/// Inside an object, too, each member has a list of acceptable values.
+/// Inside an object, too, each member has a list of acceptable values, wherever the object stands.
 fn first_of_each(value: &Value) -> Value {
-    let Value::Object(members) = value else { return value.clone() };
+    let members = match value {
+        Value::Object(members) => members,
+        Value::Array(items) => return items.iter().map(first_of_each).collect(),
+        other => return other.clone(),
+    };
     let members = members.iter().filter_map(|(key, acceptable)| {
         let value = match acceptable {
             Value::Array(values) => values.first().filter(|value| *value != "")?,

@@ -27,7 +27,7 @@ use crate::file;
 use crate::source::{Lines, Position};
 use crate::text::example::Example;
 use crate::text::json;
-use crate::text::tool::kind;
+use crate::text::schema::kind;
 
 type Object = Map<String, Value>;
 
@@ -321,11 +321,17 @@ mod tests {
     fn bfcl_questions_meet_their_possible_answers() {
         let question = json!({"id": "simple_0", "question": [[{"role": "user", "content": "area?"}]], "function": [
             {"name": "area", "description": "d", "parameters": {"type": "dict", "properties": {
-                "base": {"type": "integer"}, "unit": {"type": "string"}, "scale": {"type": "float"}}, "required": ["base"]}}]});
-        let truth = json!([{"area": {"base": [10], "unit": ["units", ""], "scale": ["", 1.0]}}]);
+                "base": {"type": "integer"}, "unit": {"type": "string"}, "scale": {"type": "float"},
+                "where": {"type": "array", "items": {"type": "dict", "properties": {"field": {"type": "string"}}}}},
+                "required": ["base"]}}]});
+        let truth = json!([{"area": {"base": [10], "unit": ["units", ""], "scale": ["", 1.0],
+            "where": [[{"field": ["age"]}], ""]}}]);
         let possible = HashMap::from([("simple_0".to_owned(), truth)]);
         let example = convert_row(question.as_object().unwrap(), None, Some(&possible)).unwrap();
-        assert_eq!(calls(&example), r#"[{"name":"area","arguments":{"base":10,"unit":"units"}}]"#);
+        assert_eq!(
+            calls(&example),
+            r#"[{"name":"area","arguments":{"base":10,"unit":"units","where":[{"field":"age"}]}}]"#
+        );
         let problem = convert_row(question.as_object().unwrap(), None, Some(&HashMap::new())).unwrap_err();
         assert!(problem.reason.contains("simple_0"), "{problem}");
         let irrelevance = json!({"id": "irrelevance_0", "question": [[{"role": "user", "content": "hi"}]], "function": question["function"]});

@@ -4,7 +4,7 @@ use needle_data::augment::OtherValues;
 use needle_data::batching::loader::LoaderConfig;
 use needle_data::batching::pack::RowSize;
 use needle_data::order::stream::{Lane, SourceConfig, StreamConfig};
-use needle_data::source::OnBadRow;
+use needle_data::source::{BadRows, OnBadRow};
 use serde::{Deserialize, Serialize};
 
 use crate::range::Allowed::{Number, Section, Whole};
@@ -121,6 +121,11 @@ impl DataRecipe {
     pub fn row_sizes(&self) -> Vec<RowSize> {
         let (enc, dec) = (self.row_enc_tokens.all(), self.row_dec_tokens.all());
         enc.iter().zip(dec).map(|(&enc, &dec)| RowSize { enc, dec }).collect()
+    }
+
+    /// What to do with the bad rows of a file that is read as a whole.
+    pub fn bad_rows(&self) -> BadRows {
+        self.on_bad_row.up_to(self.max_bad_fraction)
     }
 
     /// The part that batches of one of `lanes` lanes are made by.
