@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::device::Inference;
 use crate::error::TrainError;
-use crate::eval::confidence;
+use crate::eval::confidence::{self, Confidence};
 use crate::needle::limits;
 use crate::state;
 
@@ -105,12 +105,14 @@ pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool) -> R
         }
         Format::Hf(float) => hf::artifact(&checkpoint, float)?,
     };
-    if let Ok(bytes) = std::fs::read(source.join(confidence::FILE)) {
-        files.push((confidence::FILE.to_owned(), bytes));
+    let mut readme = readme(source, &checkpoint, format);
+    if let Some(confidence) = Confidence::load(source)? {
+        files.push((confidence::FILE.to_owned(), pretty(&confidence)?));
+        readme.push_str(&format!("\n{}\n", confidence.about_file()));
     }
     let manifest = manifest(source, &checkpoint, format, &files)?;
     files.push(("manifest.json".to_owned(), pretty(&manifest)?));
-    files.push(("README.md".to_owned(), readme(source, &checkpoint, format).into_bytes()));
+    files.push(("README.md".to_owned(), readme.into_bytes()));
     let sizes = files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
     if !is_verified {
         directory::write(out, files, None)?;

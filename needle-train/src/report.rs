@@ -181,17 +181,16 @@ const RIGHT_SHOWN: usize = 10;
 /// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what changed.
 fn comparison(run: &Run) -> String {
     let Some(compared) = run.comparison.as_ref().filter(|c| c["after"].is_object()) else { return String::new() };
-    let mut out =
-        format!(
-            "<h2>{}: base against tuned, on {} test examples</h2>\n<p>At {}, {}.</p>\n",
-            escape(&run.name),
-            compared["after"]["n"],
-            plain(&compared["after"]["precision"]).to_uppercase(),
-            match compared["after"]["constrained"].as_bool() {
-                Some(true) => "constrained to the offered tools, as it ships",
-                _ => "not constrained to the offered tools",
-            }
-        );
+    let mut out = format!(
+        "<h2>{}: base against tuned, on {} test examples</h2>\n<p>At {}, {}.</p>\n",
+        escape(&run.name),
+        compared["after"]["n"],
+        plain(&compared["after"]["precision"]).to_uppercase(),
+        match compared["after"]["constrained"].as_bool() {
+            Some(true) => "constrained to the offered tools, as it ships",
+            _ => "not constrained to the offered tools",
+        }
+    );
     let number = |value: &Value| match (value.as_u64(), value.as_f64()) {
         (Some(count), _) => count.to_string(),
         (None, Some(value)) => format!("{value:.3}"),

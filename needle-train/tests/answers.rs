@@ -112,7 +112,10 @@ fn a_confidence_is_fitted_kept_reported_and_abstained_by() {
     assert!(error.contains("4 examples are too few") && error.contains("at least 30"), "{error}");
     assert!(!place.path("run/last/confidence.json").exists());
     let measured = place.json(&[eval.as_slice(), &["--calibrate"]].concat());
-    assert_eq!((&measured["calibration_measured"], &measured["confidence_fitted_on"]), (&json!("cross_validated"), &json!(60)));
+    assert_eq!(
+        (&measured["calibration_measured"], &measured["confidence_fitted_on"]),
+        (&json!("cross_validated"), &json!(60))
+    );
     assert!(measured["expected_calibration_error"].as_f64().unwrap() < 0.2);
     let again = place.ok(&["eval", "run/last", "data.jsonl", "-q"]);
     assert!(again.contains("on the 60 examples that the confidence was fitted on; it is higher on others"), "{again}");
@@ -123,9 +126,17 @@ fn a_confidence_is_fitted_kept_reported_and_abstained_by() {
     assert!((curve[9]["risk"].as_f64().unwrap() - (1.0 - measured["exact_match"].as_f64().unwrap())).abs() < 1e-9);
 
     let answer = place.json(&run);
-    assert!((0.0..=1.0).contains(&answer["confidence"].as_f64().unwrap()) && answer["confidence_fitted_on"] == 60, "{answer}");
+    assert!(
+        (0.0..=1.0).contains(&answer["confidence"].as_f64().unwrap()) && answer["confidence_fitted_on"] == 60,
+        "{answer}"
+    );
     let answer = place.json(&[run.as_slice(), &["--abstain-below", "1"]].concat());
     assert_eq!((&answer["calls"], &answer["abstained"]), (&json!([]), &json!(true)));
+
+    // What is shipped says what the file is and what it was fitted on.
+    place.ok(&["export", "run/last", "--format", "hf", "--out", "hf", "--no-verify"]);
+    let page = std::fs::read_to_string(place.path("hf/README.md")).unwrap();
+    assert!(page.contains("`confidence.json` is a logistic regression, fitted on 60 validation examples"), "{page}");
 
     // Nothing of a withheld answer is streamed: what a terminal shows is [].
     let options = CallOptions { abstain_below: Some(1.0), ..CallOptions::default() };
@@ -198,9 +209,8 @@ fn bfcl_questions_are_scored_by_their_own_rules() {
     place.write("BFCL_v3_simple.json", &format!("{}\n{}\n", question("simple_0"), question("simple_1")));
     let truth = |id: &str| json!({"id": id, "ground_truth": [{"math.area": {"base": [5, 6]}}]});
     place.write("answers.json", &format!("{}\n{}\n", truth("simple_0"), truth("simple_1")));
-    let eval = |data: &str, more: &[&str]| {
-        place.json(&[["eval", "run/last", data, "--json", "-q"].as_slice(), more].concat())
-    };
+    let eval =
+        |data: &str, more: &[&str]| place.json(&[["eval", "run/last", data, "--json", "-q"].as_slice(), more].concat());
     let simple = eval("BFCL_v3_simple.json", &["--answers", "answers.json", "--predictions", "predictions.jsonl"]);
     assert!(simple["n"] == 2 && simple["bfcl_accuracy"].is_number(), "{simple}");
     let predictions = std::fs::read_to_string(place.path("predictions.jsonl")).unwrap();
@@ -233,7 +243,8 @@ fn bfcl_questions_whose_reference_answer_lacks_a_required_argument_are_counted_t
     let answer = |i: usize| json!({"id": format!("simple_{i}"), "ground_truth": [{"area": truths[i]}]});
     place.write("BFCL_v4_simple.json", &lines(&question));
     place.write("answers.json", &lines(&answer));
-    let measured = place.json(&["eval", "run/last", "BFCL_v4_simple.json", "--answers", "answers.json", "--json", "-q"]);
+    let measured =
+        place.json(&["eval", "run/last", "BFCL_v4_simple.json", "--answers", "answers.json", "--json", "-q"]);
     assert_eq!(measured["n"], 3, "{measured}");
 }
 
@@ -278,7 +289,11 @@ fn the_library_answers_as_the_command_does_one_by_one_streamed_and_in_batches() 
     let mut streamed = Vec::new();
     needle.call_streaming("ten minutes", &tools, |bytes| streamed.extend_from_slice(bytes)).unwrap();
     let streamed = String::from_utf8(streamed).unwrap();
-    assert_eq!(streamed.replace("setTimer", "set_timer"), answer.text, "under the user's names, without a space in front");
+    assert_eq!(
+        streamed.replace("setTimer", "set_timer"),
+        answer.text,
+        "under the user's names, without a space in front"
+    );
     // Questions are taken as one has them.
     let owned =
         vec![("ten minutes".to_owned(), tools.clone()), ("a much longer question than that".to_owned(), tools.clone())];

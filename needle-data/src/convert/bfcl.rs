@@ -35,7 +35,8 @@ pub(super) fn question(
     };
     let object = asked(row, answers)?;
     let tools = Tool::list_from_json(&object["tools"])?;
-    let example = Example { query: text(&object, "query")?.to_owned(), tools, answers: parse_answers(object.get("answers"))? };
+    let example =
+        Example { query: text(&object, "query")?.to_owned(), tools, answers: parse_answers(object.get("answers"))? };
     Ok(BfclQuestion { id: text(row, "id")?.to_owned(), example, truth })
 }
 
@@ -47,7 +48,9 @@ fn truth(row: &Map<String, Value>, possible: Option<&HashMap<String, Value>>) ->
         _ if id.contains("relevance") => Ok(BfclTruth::AnyCall),
         Some(possible) => {
             let truth = possible.get(id).and_then(Value::as_array);
-            Ok(BfclTruth::Calls(truth.ok_or_else(|| bad("id", format!("{id:?} is not among the possible answers")))?.clone()))
+            Ok(BfclTruth::Calls(
+                truth.ok_or_else(|| bad("id", format!("{id:?} is not among the possible answers")))?.clone(),
+            ))
         }
         None => Err(bad("id", "needs the file of possible answers")),
     }

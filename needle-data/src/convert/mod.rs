@@ -114,9 +114,7 @@ pub fn bfcl_questions(
     each: &mut dyn FnMut(Place, Result<BfclQuestion, Problem>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let possible = answers.map(possible_answers).transpose()?;
-    for_each_object(path, &mut |place, row| {
-        each(place, row.and_then(|row| bfcl::question(&row, possible.as_ref())))
-    })
+    for_each_object(path, &mut |place, row| each(place, row.and_then(|row| bfcl::question(&row, possible.as_ref()))))
 }
 
 /// Whether the first row of `path` is a question of BFCL.

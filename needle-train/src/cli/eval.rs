@@ -283,7 +283,9 @@ fn write_predictions(path: &Path, questions: &Questions, measured: &Measured) ->
             "query": example.query, "expected": example.answers, "predicted": prediction.calls, "text": prediction.text,
             "confidence": prediction.confidence, "exact": is_exact(example, prediction),
         });
-        if let Some(((id, _), accepted)) = questions.bfcl.as_ref().zip(measured.accepted.as_ref()).map(|(q, a)| (&q[i], a[i])) {
+        if let Some(((id, _), accepted)) =
+            questions.bfcl.as_ref().zip(measured.accepted.as_ref()).map(|(q, a)| (&q[i], a[i]))
+        {
             line["id"] = id.as_str().into();
             line["bfcl_accepted"] = accepted.into();
         }

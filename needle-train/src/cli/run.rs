@@ -115,7 +115,9 @@ fn show(
     let answer = answer?;
     match form {
         Form::Json => writeln!(out, "{}", to_json(&answer)).context("stdout")?,
-        Form::Calls if answer.is_complete => writeln!(out, "{}", serde_json::to_string(&answer.calls)?).context("stdout")?,
+        Form::Calls if answer.is_complete => {
+            writeln!(out, "{}", serde_json::to_string(&answer.calls)?).context("stdout")?
+        }
         Form::Calls => writeln!(out, "{}", answer.text).context("stdout")?,
         Form::Streamed => {}
     }

@@ -28,7 +28,16 @@ impl AnswerStream {
     /// Of an answer that calls tools with these names.
     pub fn new(names: NameMap) -> Self {
         let (string, last) = (None, Vec::new());
-        Self { names, has_begun: false, depth: 0, string, is_escaped: false, is_name: false, last, is_after_colon: false }
+        Self {
+            names,
+            has_begun: false,
+            depth: 0,
+            string,
+            is_escaped: false,
+            is_name: false,
+            last,
+            is_after_colon: false,
+        }
     }
 
     /// What can be shown after the text has gone on with `bytes`.
@@ -88,7 +97,10 @@ impl AnswerStream {
     /// The user's name for the tool of the last string; what is no JSON stays as it is.
     fn outer(&self) -> Vec<u8> {
         let inner: Option<String> = serde_json::from_slice(&self.last).ok();
-        inner.map_or_else(|| self.last.clone(), |inner| Value::from(self.names.to_outer(&inner)).to_string().into_bytes())
+        inner.map_or_else(
+            || self.last.clone(),
+            |inner| Value::from(self.names.to_outer(&inner)).to_string().into_bytes(),
+        )
     }
 }
 

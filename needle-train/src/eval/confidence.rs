@@ -400,7 +400,9 @@ mod tests {
         // Features that say nothing: a fit finds something in them all the same.
         let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(3);
         let mut draw = |n: usize| -> Vec<(Features, bool)> {
-            (0..n).map(|_| (Features(std::array::from_fn(|_| rng.random_range(-6.0..6.0))), rng.random_bool(0.5))).collect()
+            (0..n)
+                .map(|_| (Features(std::array::from_fn(|_| rng.random_range(-6.0..6.0))), rng.random_bool(0.5)))
+                .collect()
         };
         const N: usize = 60;
         let queries: Vec<String> = (0..N).map(|i| i.to_string()).collect();

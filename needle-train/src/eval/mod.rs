@@ -87,7 +87,9 @@ impl Calibration {
     pub fn to_text(&self) -> String {
         let n = self.confidence_fitted_on;
         match self.calibration_measured {
-            CalibrationMeasured::Kept => format!("calibration error: of the checkpoint's confidence, fitted on {n} examples"),
+            CalibrationMeasured::Kept => {
+                format!("calibration error: of the checkpoint's confidence, fitted on {n} examples")
+            }
             CalibrationMeasured::KeptOnItsOwnExamples => format!(
                 "calibration error: on the {n} examples that the confidence was fitted on; it is higher on others (--calibrate \
                  cross-validates)"
@@ -203,10 +205,7 @@ fn fit(examples: &[Example], predictions: &[Prediction]) -> Option<Confidence> {
 
 /// Fits a confidence on answers that were judged by any ([`evaluate`] with one), and measures what it is worth by
 /// cross-validation: each of `predictions` gets the confidence of a fit that has not seen it. None where they are too few.
-pub fn calibrate_on(
-    examples: &[Example],
-    predictions: &mut [Prediction],
-) -> Option<(Confidence, Calibration)> {
+pub fn calibrate_on(examples: &[Example], predictions: &mut [Prediction]) -> Option<(Confidence, Calibration)> {
     let fitted = fit(examples, predictions)?;
     let folds = confidence::folds(examples.iter().map(|example| example.query.as_str()));
     let held_out = confidence::cross_validated(&features(examples, predictions), &folds);

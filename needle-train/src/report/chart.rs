@@ -160,8 +160,8 @@ struct Ticks {
 }
 
 impl Ticks {
-    /// About this many.
-    const NUM: f64 = 4.0;
+    /// About so many steps.
+    const NUM: f64 = 5.0;
     /// Of a step: what rounding may be off by.
     const SLACK: f64 = 1e-6;
 
@@ -180,7 +180,7 @@ impl Ticks {
     fn step(low: f64, high: f64, least: f64) -> f64 {
         let wanted = ((high - low) / Self::NUM).max(least);
         let power = 10_f64.powf(wanted.log10().floor());
-        // The first that makes no more than one tick too many.
+        // A little less than wanted is fine: one tick more.
         [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step > 0.8 * wanted).unwrap_or(wanted)
     }
 
@@ -240,10 +240,10 @@ mod tests {
         let labels = |ticks: Ticks| ticks.labelled().map(|(_, label)| label).collect::<Vec<_>>().join(" ");
         for (low, high, expected) in [
             (0.0, 99.0, "0 20 40 60 80 100"),
-            (0.0, 0.005, "0 0.002 0.004 0.006"),
+            (0.0, 0.005, "0 0.001 0.002 0.003 0.004 0.005"),
             (0.001, 0.0051, "0.001 0.002 0.003 0.004 0.005 0.006"),
             (0.0, 1.0, "0 0.2 0.4 0.6 0.8 1.0"),
-            (-3.0, 3.0, "-4 -2 0 2 4"),
+            (-3.0, 3.0, "-3 -2 -1 0 1 2 3"),
             (0.0, 7300.0, "0 2000 4000 6000 8000"),
             (0.0, 36_000.0, "0 10k 20k 30k 40k"),
             (0.0, 2_100_000.0, "0 0.5M 1.0M 1.5M 2.0M 2.5M"),
