@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::device::Inference;
 use crate::error::TrainError;
-use crate::eval::confidence;
+use crate::eval::confidence::{self, Confidence};
 use crate::needle::limits;
 use crate::out_dir;
 use crate::out_dir::{MANIFEST, OutDir};
@@ -106,12 +106,14 @@ pub fn export(source: &Path, format: Format, out: &OutDir, is_verified: bool) ->
         }
         Format::Hf(float) => hf::artifact(&checkpoint, float)?,
     };
-    if let Ok(bytes) = std::fs::read(source.join(confidence::FILE)) {
-        files.push((confidence::FILE.to_owned(), bytes));
+    let mut readme = readme(source, &checkpoint, format);
+    if let Some(confidence) = Confidence::load(source)? {
+        files.push((confidence::FILE.to_owned(), pretty(&confidence)?));
+        readme.push_str(&format!("\n{}\n", confidence.about_file()));
     }
     let manifest = manifest(source, &checkpoint, format, &files)?;
     files.push((MANIFEST.to_owned(), pretty(&manifest)?));
-    files.push(("README.md".to_owned(), readme(source, &checkpoint, format).into_bytes()));
+    files.push(("README.md".to_owned(), readme.into_bytes()));
     let mut sizes = BTreeMap::new();
     // Beside its place first: what fails its proof never stands there.
     let artifact = out.begin()?;

@@ -50,5 +50,12 @@ pub mod run;
 pub mod training;
 
 pub use error::TrainError;
-pub use needle::Needle;
+pub use eval::predict::Question;
+pub use needle::{Answer, AsQuestion, CallOptions, Needle, tools_from_json};
+pub use needle_data::{Call, Tool};
 pub use recipe::Recipe;
+
+/// The README's Rust, compiled as it is printed.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 use needle_train::device::{Device, DeviceChoice, Inference};
 use needle_train::distributed::launch::Launch;
-use needle_train::needle::limits;
+use needle_train::needle::{SHIPPED_PRECISION, limits, tools_from_json};
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
@@ -167,7 +167,7 @@ impl Cli {
     }
 }
 
-/// `--precision`.
+/// `--precision`; what ships, if not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionArg {
     /// As trained.
@@ -176,6 +176,16 @@ pub enum PrecisionArg {
     Int4,
     /// As exported to ONNX: the embedding in INT4, too.
     Int4Embedding,
+}
+
+impl Default for PrecisionArg {
+    fn default() -> Self {
+        match SHIPPED_PRECISION {
+            Precision::F32 => Self::F32,
+            Precision::Int4 => Self::Int4,
+            Precision::Int4Embedding => Self::Int4Embedding,
+        }
+    }
 }
 
 impl From<PrecisionArg> for Precision {
@@ -223,9 +233,7 @@ fn read_tools(source: &str) -> anyhow::Result<Vec<Tool>> {
         }
         _ => (source.to_owned(), std::fs::read_to_string(source).with_context(|| source.to_owned())?),
     };
-    // The message of serde_json has line and column.
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("{name}: not JSON"))?;
-    let tools = Tool::list_from_json(&value).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
+    let tools = tools_from_json(&text).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
     anyhow::ensure!(!tools.is_empty(), "{name}: no tools");
     Ok(tools)
 }

@@ -25,7 +25,7 @@ pub struct RetrieveArgs {
     #[arg(long, default_value_t = 5)]
     top_k: usize,
     /// As trained, or as exported
-    #[arg(long, value_enum, default_value = "int4")]
+    #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Print a JSON list of names and scores
     #[arg(long)]

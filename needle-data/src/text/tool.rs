@@ -8,9 +8,8 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Problem, ProblemCode};
-use crate::text::json;
-use crate::text::schema;
 use crate::text::schema::{Mismatch, ValueType, kind};
+use crate::text::{json, schema};
 
 /// One tool: what it is called, what it does, which arguments it takes.
 #[derive(Debug, Clone, PartialEq)]

@@ -25,7 +25,7 @@ use parts::write_examples;
 
 use crate::distributed::World;
 use crate::error::TrainError;
-use crate::eval::confidence::Confidence;
+use crate::eval::confidence::{Confidence, LEAST_EXAMPLES};
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, calibrate, evaluate};
 use crate::needle::limits;
@@ -169,8 +169,13 @@ pub fn run<B: FusedOps>(
         directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
-    if !parts.validation.is_empty() {
-        keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)?;
+    if !keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)? {
+        let warning = format!(
+            "{} validation examples are too few to fit a confidence ({LEAST_EXAMPLES} are needed): answers come without one",
+            parts.validation.len()
+        );
+        tracing::warn!("{warning}");
+        comparison.warnings.push(warning);
     }
     if !parts.test.is_empty() {
         let after = measure::<B>(&result, &parts.test, &recipe.eval, device)?;
@@ -334,15 +339,15 @@ fn as_shipped(config: &EvalConfig) -> EvalConfig {
     EvalConfig { constrained: true, ..config.clone() }
 }
 
-/// Fits the confidence on the validation part, and puts it into the checkpoint.
+/// Fits the confidence on the validation part, and puts it into the checkpoint; false where there are too few examples.
 fn keep_confidence<B: FusedOps>(
     path: &Path,
     examples: &[Example],
     config: &EvalConfig,
     device: &B::Device,
-) -> Result<(), TrainError> {
+) -> Result<bool, TrainError> {
     let checkpoint = Checkpoint::<B>::load(path, device)?;
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
     let fitted = calibrate(&checkpoint.model, &encoder, examples, Precision::Int4, &as_shipped(config))?;
-    Ok(fitted.save(path)?)
+    Ok(fitted.map(|fitted| fitted.save(path)).transpose()?.is_some())
 }
