@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
-use needle_data::source::{BadRows, OnBadRow, load_examples};
+use needle_data::source::{BadRows, load_examples};
 use needle_data::{DataError, Encoder, Example, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{FusedOps, ModelError};
@@ -15,7 +15,7 @@ use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
 use needle_train::eval::confidence::Confidence;
 use needle_train::eval::predict::Prediction;
-use needle_train::eval::{Evaluation, calibrate, calibrate_on, confidence, evaluate, is_exact, labelled_table, table};
+use needle_train::eval::{Evaluation, calibrate_on, confidence, evaluate, is_exact, labelled_table};
 use needle_train::needle::CallOptions;
 use needle_train::on_device;
 use needle_train::recipe::EvalConfig;

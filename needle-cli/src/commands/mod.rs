@@ -26,7 +26,6 @@ use needle_data::Tool;
 use needle_model::Precision;
 use needle_model::checkpoint::Checkpoint;
 use needle_model::checkpoint::locate::locate;
-use serde_json::Value;
 
 use needle_train::device::{Device, DeviceChoice, Inference};
 use needle_train::distributed::launch::Launch;

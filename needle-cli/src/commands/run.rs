@@ -9,7 +9,7 @@ use needle_data::Tool;
 use needle_data::source::Lines;
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, checkpoint_at, print, print_json, read_tools};
+use super::{Global, PrecisionArg, checkpoint_at, print_json, read_tools};
 use needle_train::error::TrainError;
 use needle_train::needle::{Answer, CallOptions, Needle};
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use needle_data::order::split::RECOMMENDED_PER_TOOL;
 use needle_data::source::{expand, rows};
 use needle_data::stats::advice::FEW_PER_TOOL;
 use needle_data::stats::{Histogram, Stats};
