@@ -5,7 +5,7 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with a model or its files |
-//! | [`config`] | sizes, presets, number of parameters |
+//! | [`config`](mod@config) | sizes, presets, number of parameters: those of the runtime |
 //! | [`ops`] | the operations with kernels of their own, and their plain definitions |
 //! | [`mask`] | who may attend to whom |
 //! | [`dropout`] | seeded dropout |
@@ -35,7 +35,6 @@
 
 pub mod attention;
 pub mod checkpoint;
-pub mod config;
 pub mod decoder;
 pub mod dropout;
 pub mod encoder;
@@ -54,6 +53,8 @@ pub mod rope;
 pub mod san;
 
 pub use needle_runtime::constrain;
+
+pub use needle_runtime::config;
 
 pub use config::SanConfig;
 pub use error::ModelError;
