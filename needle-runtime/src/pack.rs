@@ -7,8 +7,6 @@
 //! Codes are stored without sign, `code + 8` and `code + 128`: the operand that the dot products of x86 want unsigned. With
 //! activations `a`, sums begin at `-8 sum(a)` or `-128 sum(a)`, which takes the offset out again, exactly.
 
-use half::f16;
-
 use crate::file::quantize::{GROUP_SIZE, group_size};
 use crate::file::source::Int4Ref;
 use crate::kernels::Kernels;
@@ -71,7 +69,7 @@ impl Int4Matrix {
         let byte = self.codes[(panel * self.groups + group) * 4 + line].0[4 * (output % LANES) + within % 4];
         let code = if within < 4 { byte & 15 } else { byte >> 4 };
         let scale = self.scales[(panel * self.groups + group) * LANES + output % LANES];
-        (f32::from(code) - 8.0) * f16::from_bits(scale).to_f32()
+        (f32::from(code) - 8.0) * half::f16::from_bits(scale).to_f32()
     }
 }
 
