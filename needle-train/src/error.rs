@@ -63,6 +63,9 @@ pub enum TrainError {
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] needle_model::ModelError),
+    /// From the runtime.
+    #[error(transparent)]
+    Runtime(#[from] needle_runtime::RuntimeError),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),
