@@ -6,7 +6,7 @@
 use crate::key_value::KeyValue;
 use crate::pack::LANES;
 use crate::pool::Pool;
-use crate::weights::{Dims, SelfAttention, Weights};
+use crate::weights::{CrossAttention, Dims, SelfAttention, Weights};
 use crate::workspace::{HeadRow, HeadValues, Mode, Order, Workspace};
 
 /// Fewer rows than these are not worth a thread.
@@ -22,6 +22,7 @@ struct Part {
 }
 
 /// Keys and values of one thread's rows, for all threads to read.
+#[derive(Default)]
 struct Rows {
     /// Keys, then values: `[rows, kv_heads, head_width]`.
     codes: [Vec<i8>; 2],
@@ -33,13 +34,15 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(rows: usize, mode: Mode, dims: Dims) -> Self {
+    fn resize(&mut self, rows: usize, mode: Mode, dims: Dims) {
         let heads = rows * dims.kv_heads;
         let (int8, exact) = if mode.is_exact { (0, heads) } else { (heads, 0) };
-        let codes = || vec![0; int8 * dims.head_width];
-        let floats = || vec![0.0; exact * dims.head_width];
-        let scales = || vec![0.0; int8];
-        Self { codes: [codes(), codes()], scales: [scales(), scales()], exact: [floats(), floats()], rows }
+        for which in 0..2 {
+            self.codes[which].resize(int8 * dims.head_width, 0);
+            self.scales[which].resize(int8, 0.0);
+            self.exact[which].resize(exact * dims.head_width, 0.0);
+        }
+        self.rows = rows;
     }
 
     fn set(&mut self, row: usize, head: &HeadRow<'_>, dims: Dims) {
@@ -69,32 +72,72 @@ impl Rows {
     }
 }
 
-/// What the encoder makes of `prompt`: `[prompt, row]`, normed.
-pub fn encode(weights: &Weights, mode: Mode, pool: &Pool, prompt: &[u32]) -> Vec<f32> {
-    let dims = weights.dims;
-    let stretch = prompt.len().div_ceil(pool.threads()).max(MIN_ROWS);
-    let (mut parts, mut rows) = (Vec::new(), Vec::new());
-    for (index, ids) in prompt.chunks(stretch).enumerate() {
-        let mut workspace = Workspace::new(mode, dims);
-        workspace.resize(ids.len());
-        for (id, x) in ids.iter().zip(workspace.x.chunks_exact_mut(dims.row)) {
-            weights.embed(*id, x);
+/// Buffers of the encoder, kept from one prompt to the next.
+pub struct Encoder {
+    mode: Mode,
+    parts: Vec<Part>,
+    rows: Vec<Rows>,
+    /// What the encoder has made of the prompt, `[prompt, row]`, normed.
+    memory: Vec<f32>,
+}
+
+impl Encoder {
+    /// Empty buffers.
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, parts: Vec::new(), rows: Vec::new(), memory: Vec::new() }
+    }
+
+    /// Reads `prompt`: `[prompt, row]`, normed.
+    pub fn encode(&mut self, weights: &Weights, pool: &Pool, prompt: &[u32]) -> &[f32] {
+        let (mode, dims) = (self.mode, weights.dims);
+        let stretch = prompt.len().div_ceil(pool.threads()).max(MIN_ROWS);
+        let count = prompt.len().div_ceil(stretch);
+        while self.parts.len() < count {
+            let all = KeyValue::new(1, dims.head_width, prompt.len(), mode.is_exact);
+            self.parts.push(Part { first: 0, workspace: Workspace::new(mode, dims), all });
+            self.rows.push(Rows::default());
         }
-        let all = KeyValue::new(1, dims.head_width, prompt.len(), mode.is_exact);
-        parts.push(Part { first: index * stretch, workspace, all });
-        rows.push(Rows::new(ids.len(), mode, dims));
+        let (parts, all_rows) = (&mut self.parts[..count], &mut self.rows[..count]);
+        for (index, ids) in prompt.chunks(stretch).enumerate() {
+            let part = &mut parts[index];
+            part.first = index * stretch;
+            part.all.clear(prompt.len());
+            part.workspace.resize(ids.len());
+            for (id, x) in ids.iter().zip(part.workspace.x.chunks_exact_mut(dims.row)) {
+                weights.embed(*id, x);
+            }
+            all_rows[index].resize(ids.len(), mode, dims);
+        }
+        for layer in &weights.encoder {
+            let work: Vec<_> = parts.iter_mut().zip(&mut *all_rows).collect();
+            pool.each(work, |(part, rows)| project(part, rows, layer, weights));
+            pool.each(parts.iter_mut().collect(), |part| attend(part, all_rows, layer, mode, dims));
+        }
+        self.memory.resize(prompt.len() * dims.row, 0.0);
+        for (part, memory) in parts.iter_mut().zip(self.memory.chunks_mut(stretch * dims.row)) {
+            part.workspace.norm(&weights.encoder_norm);
+            memory.copy_from_slice(part.workspace.input());
+        }
+        &self.memory
     }
-    for layer in &weights.encoder {
-        let work: Vec<_> = parts.iter_mut().zip(&mut rows).collect();
-        pool.each(work, |(part, rows)| project(part, rows, layer, weights));
-        pool.each(parts.iter_mut().collect(), |part| attend(part, &rows, layer, mode, dims));
+
+    /// Reads `prompt`, and gives each layer of the decoder the keys and values that it attends to.
+    pub fn read(&mut self, weights: &Weights, pool: &Pool, prompt: &[u32], caches: &mut [KeyValue]) {
+        self.encode(weights, pool, prompt);
+        // A stretch of layers for each thread, so that each quantizes the memory once.
+        let stretch = weights.decoder.len().div_ceil(pool.threads());
+        while self.parts.len() < weights.decoder.len().div_ceil(stretch) {
+            let all = KeyValue::new(1, weights.dims.head_width, 0, self.mode.is_exact);
+            self.parts.push(Part { first: 0, workspace: Workspace::new(self.mode, weights.dims), all });
+            self.rows.push(Rows::default());
+        }
+        let memory = &self.memory;
+        let layers = weights.decoder.chunks(stretch).zip(caches.chunks_mut(stretch));
+        let work: Vec<_> = layers.zip(&mut self.parts).collect();
+        pool.each(work, |((layers, caches), part)| {
+            cross_keys_values(&mut part.workspace, weights.dims, memory, layers, caches);
+        });
     }
-    let mut memory = vec![0.0; prompt.len() * dims.row];
-    for (part, memory) in parts.iter_mut().zip(memory.chunks_mut(stretch * dims.row)) {
-        part.workspace.norm(&weights.encoder_norm);
-        memory.copy_from_slice(part.workspace.input());
-    }
-    memory
 }
 
 /// Queries, keys and values of a thread's rows.
@@ -133,23 +176,22 @@ fn attend(part: &mut Part, rows: &[Rows], layer: &SelfAttention, mode: Mode, dim
     part.workspace.project_residual(&layer.out, layer.block.gate);
 }
 
-/// Keys and values of `memory [prompt, row]` for each layer of the decoder.
-pub fn cross_keys_values(weights: &Weights, mode: Mode, pool: &Pool, memory: &[f32], caches: &mut [KeyValue]) {
-    let dims = weights.dims;
+/// Keys and values of `memory [prompt, row]` for some layers of the decoder.
+fn cross_keys_values(
+    workspace: &mut Workspace,
+    dims: Dims,
+    memory: &[f32],
+    layers: &[(SelfAttention, CrossAttention)],
+    caches: &mut [KeyValue],
+) {
     let rows = memory.len() / dims.row;
-    // A stretch of layers for each thread, so that each quantizes the memory once.
-    let stretch = weights.decoder.len().div_ceil(pool.threads());
-    let work: Vec<_> = weights.decoder.chunks(stretch).zip(caches.chunks_mut(stretch)).collect();
-    pool.each(work, |(layers, caches)| {
-        let mut workspace = Workspace::new(mode, dims);
-        workspace.set_input(memory);
-        for ((_, layer), cache) in layers.iter().zip(caches) {
-            workspace.project(&layer.kv);
-            cache.clear(rows);
-            for row in 0..rows {
-                let at = (layer.kv.panels * LANES, 0);
-                workspace.keys_values(&layer.block, row, at, None, |head| cache.set(row, &head));
-            }
+    workspace.set_input(memory);
+    for ((_, layer), cache) in layers.iter().zip(caches) {
+        workspace.project(&layer.kv);
+        cache.clear(rows);
+        for row in 0..rows {
+            let at = (layer.kv.panels * LANES, 0);
+            workspace.keys_values(&layer.block, row, at, None, |head| cache.set(row, &head));
         }
-    });
+    }
 }

@@ -10,7 +10,7 @@ use needle_data::tokenizer::{EOS_ID, PAD_ID};
 
 use crate::config::SanConfig;
 use crate::decode::{Cache, Decoder, Sequence};
-use crate::encode::{cross_keys_values, encode};
+use crate::encode::Encoder;
 use crate::error::RuntimeError;
 use crate::file::artifact::{self, Artifact};
 use crate::file::checkpoint::{self, Checkpoint};
@@ -54,6 +54,8 @@ pub struct Engine {
     mode: Mode,
     pool: Pool,
     tokenizer: Option<Tokenizer>,
+    /// Buffers that no prompt is read with at the moment.
+    spare: Mutex<Vec<Encoder>>,
 }
 
 impl Engine {
@@ -119,7 +121,7 @@ impl Engine {
         let mode = Mode { kernels, is_exact: options.exact };
         let pool = Pool::new(options.threads);
         let weights = Weights::load(source, kernels, &pool, options.exact)?;
-        Ok(Self { config: source.config().clone(), weights, mode, pool, tokenizer })
+        Ok(Self { config: source.config().clone(), weights, mode, pool, tokenizer, spare: Mutex::default() })
     }
 
     /// Sizes of the model.
@@ -232,10 +234,13 @@ impl Engine {
     /// Mean over the positions -> Linear with bias -> ReLU -> Linear -> unit length.
     fn embed_one(&self, head: &RetrievalHead, text: &[u32]) -> Vec<f32> {
         let dims = self.weights.dims;
-        let memory = if text.is_empty() { Vec::new() } else { encode(&self.weights, self.mode, &self.pool, text) };
         let mut mean = vec![0.0_f32; dims.d_model];
-        for row in memory.chunks_exact(dims.row) {
-            mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x);
+        if !text.is_empty() {
+            self.with_encoder(|encoder| {
+                for row in encoder.encode(&self.weights, &self.pool, text).chunks_exact(dims.row) {
+                    mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x);
+                }
+            });
         }
         let count = text.len().max(1) as f32;
         let mut hidden = head.bias.clone();
@@ -256,9 +261,18 @@ impl Engine {
     /// Reads a prompt: the keys and values that an answer of at most `max_tokens` attends to.
     fn read(&self, prompt: &[u32], max_tokens: usize) -> Cache {
         let mut cache = Cache::new(&self.weights, self.mode, prompt.len(), max_tokens);
-        let memory = encode(&self.weights, self.mode, &self.pool, prompt);
-        cross_keys_values(&self.weights, self.mode, &self.pool, &memory, cache.cross_mut());
+        self.with_encoder(|encoder| encoder.read(&self.weights, &self.pool, prompt, cache.cross_mut()));
         cache
+    }
+
+    /// Calls `work` with buffers of the encoder, which are kept for the next prompt.
+    fn with_encoder<T>(&self, work: impl FnOnce(&mut Encoder) -> T) -> T {
+        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = spare().pop();
+        let mut encoder = taken.unwrap_or_else(|| Encoder::new(self.mode));
+        let result = work(&mut encoder);
+        spare().push(encoder);
+        result
     }
 
     fn check(&self, row: usize, prompt: &[u32]) -> Result<(), RuntimeError> {

@@ -4,8 +4,10 @@
 //! 12 bits, so that the sum over the values is exact, too; 12 bits are two digits of 6, small enough that no instruction set's
 //! dot product saturates. So a query's result depends on nothing but itself, its keys and its values.
 
+use std::f32::consts::LOG2_E;
+
 use super::isa::Isa;
-use super::math::exp;
+use super::math::exp2;
 use crate::key_value::HeadView;
 use crate::pack::{LANES, Line};
 
@@ -120,7 +122,8 @@ impl Block<'_> {
                 let scores = &mut scratch.scores[r * self.padded..(r + 1) * self.padded];
                 let (one, two) = scratch.digits.split_at_mut(MAX_ROWS * self.padded);
                 let range = r * self.padded..(r + 1) * self.padded;
-                weights[r] = self.softmax::<I>(scores, &mut one[range.clone()], &mut two[range]);
+                let scale = self.queries.scales[first + r];
+                weights[r] = self.softmax::<I>(scores, scale, &mut one[range.clone()], &mut two[range]);
             }
             let mut from = 0;
             while I::MIX_ROWS >= 4 && from + 4 <= R {
@@ -138,7 +141,7 @@ impl Block<'_> {
         }
     }
 
-    /// `scores [R, padded]`; negative infinity beyond `len`.
+    /// `scores [R, padded]`, still without the scales of the queries; negative infinity beyond `len`.
     #[inline(always)]
     unsafe fn scores<I: Isa, const R: usize>(&self, first: usize, scores: &mut [f32]) {
         let width = self.queries.head_width;
@@ -159,8 +162,7 @@ impl Block<'_> {
                 }
                 let of_keys = I::load(self.key_scales.as_ptr().add(panel * LANES));
                 for r in 0..R {
-                    let of_query = I::splat(self.queries.scales[first + r]);
-                    let score = I::mul(I::mul(I::to_floats(I::finish(sums[r])), of_keys), of_query);
+                    let score = I::mul(I::to_floats(I::finish(sums[r])), of_keys);
                     I::store(scores.as_mut_ptr().add(r * self.padded + panel * LANES), score);
                 }
             }
@@ -172,17 +174,18 @@ impl Block<'_> {
 
     /// One row of scores to the digits of its probabilities, each times the scale of its value.
     #[inline(always)]
-    unsafe fn softmax<I: Isa>(&self, scores: &mut [f32], first: &mut [i8], second: &mut [i8]) -> Weights {
+    unsafe fn softmax<I: Isa>(&self, scores: &mut [f32], scale: f32, first: &mut [i8], second: &mut [i8]) -> Weights {
         // SAFETY: blocks of 16 below `padded`, which is the length of all slices.
         unsafe {
             let mut largest = I::load(scores.as_ptr());
             for i in (LANES..self.padded).step_by(LANES) {
                 largest = I::max(I::load(scores.as_ptr().add(i)), largest);
             }
-            let shift = I::splat(I::reduce_max(largest));
+            // `e^(scale (score - greatest))` as a power of two: one product for the query's scale and for the base.
+            let (shift, scale) = (I::splat(I::reduce_max(largest)), I::splat(scale * LOG2_E));
             let (mut total, mut largest) = (I::splat(0.0), I::splat(0.0));
             for i in (0..self.padded).step_by(LANES) {
-                let e = exp::<I>(I::sub(I::load(scores.as_ptr().add(i)), shift));
+                let e = exp2::<I>(I::mul(I::sub(I::load(scores.as_ptr().add(i)), shift), scale));
                 total = I::add(total, e);
                 let weighted = I::mul(e, I::load(self.value_scales.as_ptr().add(i)));
                 largest = I::max(weighted, largest);

@@ -148,11 +148,12 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: Ints) -> Floats {
+    unsafe fn scale_exp2(x: Floats, n: Ints) -> Floats {
         unsafe {
-            let biased = halves!(_mm256_add_epi32, x, [_mm256_set1_epi32(127); 2]);
-            let bits = [_mm256_slli_epi32::<23>(biased[0]), _mm256_slli_epi32::<23>(biased[1])];
-            halves!(_mm256_castsi256_ps, bits)
+            let bits = halves!(_mm256_castps_si256, x);
+            let shifted = [_mm256_slli_epi32::<23>(n[0]), _mm256_slli_epi32::<23>(n[1])];
+            let sums = halves!(_mm256_add_epi32, bits, shifted);
+            halves!(_mm256_castsi256_ps, sums)
         }
     }
 

@@ -100,8 +100,8 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: __m512i) -> __m512 {
-        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(x, _mm512_set1_epi32(127)))) }
+    unsafe fn scale_exp2(x: __m512, n: __m512i) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32::<23>(n))) }
     }
 
     #[inline(always)]

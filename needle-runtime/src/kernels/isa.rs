@@ -55,8 +55,8 @@ pub(crate) trait Isa: Copy {
     unsafe fn round(x: Self::Floats) -> Self::Ints;
     /// As floats.
     unsafe fn to_floats(x: Self::Ints) -> Self::Floats;
-    /// `2^x` for -126 to 127.
-    unsafe fn exp2(x: Self::Ints) -> Self::Floats;
+    /// `x 2^n`, by adding `n` to the exponent; neither `x` nor the result may be subnormal.
+    unsafe fn scale_exp2(x: Self::Floats, n: Self::Ints) -> Self::Floats;
     /// 0 in all lanes.
     unsafe fn zero_ints() -> Self::Ints;
     /// `a + b`.

@@ -1,5 +1,7 @@
 //! Functions of 16 lanes that every instruction set computes alike: exponentials, norms, quantization.
 
+use std::f32::consts::LOG2_E;
+
 use super::isa::{Isa, tail};
 use crate::activations::{BLOCK_GROUP_BYTES, BLOCK_ROWS, FOUR};
 use crate::file::quantize::GROUP_SIZE;
@@ -10,29 +12,36 @@ const LARGEST: f32 = 127.0;
 /// Below it, a row is taken for zeros: its inverse would not be finite.
 const TINY: f32 = 1e-30;
 
-/// `e^x` for `x <= 0`, to about one unit in the last place; 1e-38 below -87.
+/// `2^x` for `x <= 0`, to two units in the last place and exactly 1 at 0; 2^-125 below -125.
 ///
-/// `2^n e^r` with `n = round(x / ln 2)`, and a polynomial for `e^r` (S. Moshier's Cephes library, `expf`).
+/// `2^n 2^f` with `n = round(x)`, and for `2^f` the polynomial of degree 5 with the least relative error among those that are
+/// 1 at 0.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn exp2<I: Isa>(x: I::Floats) -> I::Floats {
+    // SAFETY: no pointers; the instructions are the caller's.
+    unsafe {
+        let x = I::max(x, I::splat(-125.0));
+        let n = I::round(x);
+        let f = I::sub(x, I::to_floats(n));
+        let mut y = I::splat(1.326_472_7e-3);
+        for coefficient in [9.671_513e-3, 5.550_733_6e-2, 0.240_222_42, 0.693_147, 1.0] {
+            y = I::add(I::mul(y, f), I::splat(coefficient));
+        }
+        I::scale_exp2(y, n)
+    }
+}
+
+/// `e^x` for `x <= 0`.
 ///
 /// # Safety
 /// As all of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn exp<I: Isa>(x: I::Floats) -> I::Floats {
-    // SAFETY: no pointers; the instructions are the caller's.
-    unsafe {
-        let x = I::max(x, I::splat(-87.0));
-        let n = I::round(I::mul(x, I::splat(std::f32::consts::LOG2_E)));
-        let n_floats = I::to_floats(n);
-        // ln 2 in two parts, of which the first has few enough digits that its product with n is exact.
-        let r = I::sub(x, I::mul(n_floats, I::splat(0.693_359_4)));
-        let r = I::sub(r, I::mul(n_floats, I::splat(-2.121_944_4e-4)));
-        let mut y = I::splat(1.987_569_1e-4);
-        for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-            y = I::add(I::mul(y, r), I::splat(coefficient));
-        }
-        let y = I::add(I::add(I::mul(y, I::mul(r, r)), r), I::splat(1.0));
-        I::mul(y, I::exp2(n))
-    }
+    // SAFETY: as above.
+    unsafe { exp2::<I>(I::mul(x, I::splat(LOG2_E))) }
 }
 
 /// `(1 + g) x / sqrt(mean(x^2) + eps)`; `gain` is `1 + g`.
@@ -79,7 +88,7 @@ pub(super) unsafe fn quantize<I: Isa>(x: &[f32], codes: &mut [i8]) -> (f32, i32)
             largest = I::max(I::abs(I::load(x.as_ptr().add(i))), largest);
         }
         let largest = I::reduce_max(largest);
-        let (scale, inverse) = if largest > TINY { (largest / LARGEST, LARGEST / largest) } else { (0.0, 0.0) };
+        let (scale, inverse) = if largest > TINY { (largest * (1.0 / LARGEST), LARGEST / largest) } else { (0.0, 0.0) };
         let inverse = I::splat(inverse);
         let mut sum = I::zero_ints();
         for i in (0..x.len()).step_by(LANES) {

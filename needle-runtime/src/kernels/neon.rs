@@ -152,8 +152,12 @@ impl Isa for NeonDot {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: Ints) -> Floats {
-        unsafe { quarters!(i => vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(x[i], vdupq_n_s32(127))))) }
+    unsafe fn scale_exp2(x: Floats, n: Ints) -> Floats {
+        unsafe {
+            quarters!(i => {
+                vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x[i]), vshlq_n_s32::<23>(n[i])))
+            })
+        }
     }
 
     #[inline(always)]

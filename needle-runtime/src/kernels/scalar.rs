@@ -118,8 +118,8 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: Ints) -> Floats {
-        lanes!(i => f32::from_bits((x[i].wrapping_add(127) as u32) << 23))
+    unsafe fn scale_exp2(x: Floats, n: Ints) -> Floats {
+        lanes!(i => f32::from_bits(x[i].to_bits().wrapping_add((n[i] as u32) << 23)))
     }
 
     #[inline(always)]

@@ -144,8 +144,8 @@ impl Isa for WasmSimd {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: Quarters) -> Quarters {
-        quarters!(i => i32x4_shl(i32x4_add(x[i], i32x4_splat(127)), 23))
+    unsafe fn scale_exp2(x: Quarters, n: Quarters) -> Quarters {
+        quarters!(i => i32x4_add(x[i], i32x4_shl(n[i], 23)))
     }
 
     #[inline(always)]
