@@ -9,13 +9,13 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use needle_runtime::InstructionSet;
 use needle_runtime::config::SanConfig;
 use needle_runtime::engine::{Engine, Options};
 use needle_runtime::error::RuntimeError;
 use needle_runtime::file::quantize::GROUP_SIZE;
 use needle_runtime::file::source::{Int4Ref, Source};
 use needle_runtime::generate::StepHook;
-use needle_runtime::kernels::InstructionSet;
 
 /// Tokens of an answer.
 const ANSWER: usize = 64;
@@ -124,7 +124,11 @@ fn main() {
             "--set" => {
                 let named = |set: &InstructionSet| format!("{set:?}").to_lowercase() == value.replace('-', "");
                 options.instructions = InstructionSet::available().into_iter().find(named);
-                assert!(options.instructions.is_some(), "--set {value}: this CPU has {:?}", InstructionSet::available());
+                assert!(
+                    options.instructions.is_some(),
+                    "--set {value}: this CPU has {:?}",
+                    InstructionSet::available()
+                );
             }
             "--exact" => options.exact = value.parse().unwrap(),
             other => panic!("{other} is no option"),

@@ -4,7 +4,6 @@
 //! one stretch of memory, with one pointer a block.
 
 use crate::file::quantize::GROUP_SIZE;
-use crate::kernels::Kernels;
 
 /// Rows of one block.
 pub const BLOCK_ROWS: usize = 4;
@@ -27,14 +26,14 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// The rows of `x`, each of `width` values, a multiple of 32.
-    pub fn quantize(&mut self, kernels: &Kernels, x: &[f32], width: usize) {
-        (self.rows, self.groups) = (x.len() / width, width / GROUP_SIZE);
-        let places = self.rows.div_ceil(BLOCK_ROWS) * self.groups * BLOCK_ROWS;
+    /// Makes room for `rows` rows of `groups` groups, whose codes, scales and offsets are then to be written.
+    pub fn resize(&mut self, rows: usize, groups: usize) -> (&mut [i8], &mut [f32], &mut [i32]) {
+        (self.rows, self.groups) = (rows, groups);
+        let places = rows.div_ceil(BLOCK_ROWS) * groups * BLOCK_ROWS;
         self.codes.resize(places * GROUP_SIZE, 0);
         self.scales.resize(places, 0.0);
         self.offsets.resize(places, 0);
-        kernels.quantize_rows(x, width, &mut self.codes, &mut self.scales, &mut self.offsets);
+        (&mut self.codes, &mut self.scales, &mut self.offsets)
     }
 
     /// Number of rows.

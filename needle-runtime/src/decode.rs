@@ -96,7 +96,7 @@ impl Decoder {
         }
         match &weights.output {
             Some(output) => {
-                self.activations.quantize(self.mode.kernels, &self.last, row);
+                self.mode.kernels.quantize_rows(&self.last, row, &mut self.activations);
                 self.mode.kernels.product_int8(&self.activations, output, logits);
             }
             None => {
@@ -127,7 +127,8 @@ fn self_attention(
             let position = next.cache.len + i;
             let rotation = Some((&weights.rope, position));
             workspace.set_queries(&own.block, row, width, rotation, Order::ByRow);
-            workspace.keys_values(&own.block, row, (width, dims.q_width()), rotation, |head| cache.set(position, &head));
+            let start = dims.q_width();
+            workspace.keys_values(&own.block, row, width, start, rotation, |head| cache.set(position, &head));
             row += 1;
         }
     }
@@ -165,8 +166,7 @@ fn cross_attention(
 fn attend_row(workspace: &mut Workspace, dims: Dims, row: usize, cache: &KeyValue, len: usize) {
     let group = dims.heads_per_kv();
     for kv_head in 0..dims.kv_heads {
-        let queries = (row * dims.heads + kv_head * group, group);
-        workspace.attend(queries, cache.head(kv_head), len, |input, query, read| {
+        workspace.attend(row * dims.heads + kv_head * group, group, cache.head(kv_head), len, |input, query, read| {
             let at = row * dims.row + query % dims.heads * dims.head_dim;
             input[at..at + dims.head_dim].copy_from_slice(read);
         });

@@ -73,7 +73,7 @@ impl Rows {
 }
 
 /// Buffers of the encoder, kept from one prompt to the next.
-pub struct Encoder {
+pub struct PromptEncoder {
     mode: Mode,
     parts: Vec<Part>,
     rows: Vec<Rows>,
@@ -81,7 +81,7 @@ pub struct Encoder {
     memory: Vec<f32>,
 }
 
-impl Encoder {
+impl PromptEncoder {
     /// Empty buffers.
     pub fn new(mode: Mode) -> Self {
         Self { mode, parts: Vec::new(), rows: Vec::new(), memory: Vec::new() }
@@ -149,7 +149,7 @@ fn project(part: &mut Part, rows: &mut Rows, layer: &SelfAttention, weights: &We
     for row in 0..rows.rows {
         let rotation = Some((&weights.rope, part.first + row));
         workspace.set_queries(&layer.block, row, width, rotation, Order::ByHead);
-        workspace.keys_values(&layer.block, row, (width, dims.q_width()), rotation, |head| rows.set(row, &head, dims));
+        workspace.keys_values(&layer.block, row, width, dims.q_width(), rotation, |head| rows.set(row, &head, dims));
     }
 }
 
@@ -166,8 +166,7 @@ fn attend(part: &mut Part, rows: &[Rows], layer: &SelfAttention, mode: Mode, dim
                 len += 1;
             }
         }
-        let queries = (kv_head * group * own, group * own);
-        part.workspace.attend(queries, part.all.head(0), len, |input, query, read| {
+        part.workspace.attend(kv_head * group * own, group * own, part.all.head(0), len, |input, query, read| {
             let (head, row) = (query / own, query % own);
             let at = row * dims.row + head * dims.head_dim;
             input[at..at + dims.head_dim].copy_from_slice(read);
@@ -190,8 +189,7 @@ fn cross_keys_values(
         workspace.project(&layer.kv);
         cache.clear(rows);
         for row in 0..rows {
-            let at = (layer.kv.panels * LANES, 0);
-            workspace.keys_values(&layer.block, row, at, None, |head| cache.set(row, &head));
+            workspace.keys_values(&layer.block, row, layer.kv.panels * LANES, 0, None, |head| cache.set(row, &head));
         }
     }
 }

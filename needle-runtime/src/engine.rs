@@ -5,12 +5,12 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use needle_data::{Tokenizer, file};
 use needle_data::tokenizer::{EOS_ID, PAD_ID};
+use needle_data::{Tokenizer, file};
 
 use crate::config::SanConfig;
 use crate::decode::{Cache, Decoder, Sequence};
-use crate::encode::Encoder;
+use crate::encode::PromptEncoder;
 use crate::error::RuntimeError;
 use crate::file::artifact::{self, Artifact};
 use crate::file::checkpoint::{self, Checkpoint};
@@ -55,7 +55,7 @@ pub struct Engine {
     pool: Pool,
     tokenizer: Option<Tokenizer>,
     /// Buffers that no prompt is read with at the moment.
-    spare: Mutex<Vec<Encoder>>,
+    spare: Mutex<Vec<PromptEncoder>>,
 }
 
 impl Engine {
@@ -266,10 +266,10 @@ impl Engine {
     }
 
     /// Calls `work` with buffers of the encoder, which are kept for the next prompt.
-    fn with_encoder<T>(&self, work: impl FnOnce(&mut Encoder) -> T) -> T {
+    fn with_encoder<T>(&self, work: impl FnOnce(&mut PromptEncoder) -> T) -> T {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = spare().pop();
-        let mut encoder = taken.unwrap_or_else(|| Encoder::new(self.mode));
+        let mut encoder = taken.unwrap_or_else(|| PromptEncoder::new(self.mode));
         let result = work(&mut encoder);
         spare().push(encoder);
         result

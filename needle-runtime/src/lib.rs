@@ -12,7 +12,7 @@
 //! | [`mod@file`] | the files that hold a model |
 //! | `pool` | a few threads |
 //! | `pack`, `activations`, `key_value` | the operands of the kernels: weights, rows, what is attended to |
-//! | [`kernels`] | what is computed, for each instruction set; the three above are described in its terms |
+//! | `kernels` | what is computed, for each instruction set |
 //! | `rope` | angles of positions |
 //! | `weights` | a model in the layout of the kernels |
 //! | `workspace` | buffers, and the steps that encoder and decoder share |
@@ -33,7 +33,7 @@ pub mod engine;
 pub mod error;
 pub mod file;
 pub mod generate;
-pub mod kernels;
+mod kernels;
 mod key_value;
 pub mod network;
 mod pack;
@@ -45,3 +45,4 @@ mod workspace;
 pub use config::SanConfig;
 pub use engine::{Engine, Options};
 pub use error::RuntimeError;
+pub use kernels::InstructionSet;

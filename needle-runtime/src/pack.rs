@@ -9,7 +9,6 @@
 
 use crate::file::quantize::{GROUP_SIZE, group_size};
 use crate::file::source::Int4Ref;
-use crate::kernels::Kernels;
 
 /// Outputs of one panel: the lanes of every kernel.
 pub const LANES: usize = 16;
@@ -41,26 +40,6 @@ pub struct Int4Matrix {
 }
 
 impl Int4Matrix {
-    /// Packs matrices of the same inputs, one after the other. Each begins in a panel of its own.
-    pub fn pack(kernels: &Kernels, matrices: &[Int4Ref<'_>]) -> Self {
-        let groups = matrices.first().map_or(0, |matrix| matrix.inputs.div_ceil(GROUP_SIZE));
-        let panels = matrices.iter().map(|matrix| matrix.outputs.div_ceil(LANES)).sum();
-        let lines_per_panel = groups * INT4_GROUP_BYTES / Line::BYTES;
-        // Code 0 is stored as 8.
-        let mut codes = vec![Line([0x88; Line::BYTES]); panels * lines_per_panel];
-        let mut scales = vec![0_u16; panels * groups * LANES];
-        let mut first = 0;
-        for matrix in matrices {
-            let count = matrix.outputs.div_ceil(LANES);
-            let codes = &mut codes[first * lines_per_panel..(first + count) * lines_per_panel];
-            let scales = &mut scales[first * groups * LANES..(first + count) * groups * LANES];
-            kernels.pack_int4(matrix, codes);
-            pack_scales(matrix, groups, scales);
-            first += count;
-        }
-        Self { panels, groups, codes, scales }
-    }
-
     /// What one weight stands for.
     #[cfg(test)]
     pub(crate) fn weight(&self, output: usize, input: usize) -> f32 {
@@ -105,7 +84,7 @@ pub(crate) fn pack_int4_codes(matrix: &Int4Ref<'_>, lines: &mut [Line]) {
 }
 
 /// `[groups, outputs]` as bytes to `[panels, groups, 16]`.
-fn pack_scales(matrix: &Int4Ref<'_>, groups: usize, scales: &mut [u16]) {
+pub(crate) fn pack_scales(matrix: &Int4Ref<'_>, groups: usize, scales: &mut [u16]) {
     debug_assert_eq!(groups, matrix.inputs.div_ceil(group_size(matrix.inputs)));
     for (index, scales) in scales.chunks_exact_mut(LANES).enumerate() {
         let (panel, group) = (index / groups, index % groups);
@@ -127,52 +106,4 @@ pub struct Int8Matrix {
     pub codes: Vec<Line>,
     /// `[panels, groups, 16]`.
     pub scales: Vec<f32>,
-}
-
-impl Int8Matrix {
-    /// Quantizes the rows of `weights [outputs, inputs]`, bf16 bits: `scale = max(|w|) / 127`, `code = round(w / scale)`.
-    pub fn quantize(kernels: &Kernels, pool: &crate::pool::Pool, weights: &[u16], inputs: usize) -> Self {
-        let outputs = weights.len() / inputs;
-        let (panels, groups) = (outputs.div_ceil(LANES), inputs.div_ceil(GROUP_SIZE));
-        let lines_per_panel = groups * INT8_GROUP_BYTES / Line::BYTES;
-        let mut codes = vec![Line([128; Line::BYTES]); panels * lines_per_panel];
-        let mut scales = vec![0.0; panels * groups * LANES];
-        // A task for each thread: a stretch of panels.
-        let stretch = panels.div_ceil(pool.threads()).max(1);
-        let tasks: Vec<_> = weights
-            .chunks(stretch * LANES * inputs)
-            .zip(codes.chunks_mut(stretch * lines_per_panel))
-            .zip(scales.chunks_mut(stretch * groups * LANES))
-            .collect();
-        pool.each(tasks, |((weights, codes), scales)| kernels.pack_int8(weights, inputs, codes, scales));
-        Self { panels, groups, codes, scales }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::file::quantize::quantize;
-    use crate::kernels::InstructionSet;
-
-    #[test]
-    fn a_packed_matrix_holds_the_weights_that_its_codes_stand_for() {
-        for (inputs, outputs) in [(64, 32), (48, 24), (20, 5), (512, 16)] {
-            let weights: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.01).collect();
-            let quantized = quantize(&weights, inputs, outputs);
-            let scales: Vec<u8> = quantized.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-            for set in InstructionSet::available() {
-                let matrix = || Int4Ref { inputs, outputs, codes: (&quantized.codes).into(), scales: (&scales).into() };
-                let packed = Int4Matrix::pack(Kernels::of(set).unwrap(), &[matrix(), matrix()]);
-                let second = outputs.next_multiple_of(LANES);
-                for (i, weight) in weights.iter().enumerate() {
-                    let (output, input) = (i / inputs, i % inputs);
-                    let read = packed.weight(output, input);
-                    assert_eq!(read, packed.weight(second + output, input));
-                    // Half a step of the group's scale, and a little for its rounding to f16.
-                    assert!((read - weight).abs() <= 0.51 / 7.0 * 0.51, "{set:?} {output} {input}: {read} for {weight}");
-                }
-            }
-        }
-    }
 }

@@ -167,7 +167,7 @@ impl Weights {
         let decoder = decoder.into_iter().map(both).collect::<Result<_, RuntimeError>>()?;
         let embedding = source.embedding()?;
         Ok(Self {
-            output: (!is_exact).then(|| Int8Matrix::quantize(kernels, pool, &embedding, dims.d_model)),
+            output: (!is_exact).then(|| kernels.quantize_matrix(pool, &embedding, dims.d_model)),
             embedding,
             encoder,
             encoder_norm: loader.gain(ENCODER_NORM, dims.d_model)?,
@@ -207,8 +207,8 @@ impl Loader<'_> {
         let [q, k, v, out] = self.projections(names)?;
         Ok(SelfAttention {
             block: self.block(names)?,
-            qkv: Int4Matrix::pack(self.kernels, &[q, k, v]),
-            out: Int4Matrix::pack(self.kernels, &[out]),
+            qkv: self.kernels.pack(&[q, k, v]),
+            out: self.kernels.pack(&[out]),
         })
     }
 
@@ -216,9 +216,9 @@ impl Loader<'_> {
         let [q, k, v, out] = self.projections(names)?;
         Ok(CrossAttention {
             block: self.block(names)?,
-            q: Int4Matrix::pack(self.kernels, &[q]),
-            kv: Int4Matrix::pack(self.kernels, &[k, v]),
-            out: Int4Matrix::pack(self.kernels, &[out]),
+            q: self.kernels.pack(&[q]),
+            kv: self.kernels.pack(&[k, v]),
+            out: self.kernels.pack(&[out]),
         })
     }
 

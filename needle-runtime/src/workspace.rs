@@ -3,8 +3,8 @@
 //! Shapes: `rows` positions; `row` the padded width; a head is `head_dim` values, padded to `head_width`.
 
 use crate::activations::Activations;
-use crate::key_value::{HeadView, KeyValue};
 use crate::kernels::{Angles, Kernels, Queries, Scratch};
+use crate::key_value::{HeadView, KeyValue};
 use crate::pack::{Int4Matrix, LANES};
 use crate::rope::Rope;
 use crate::weights::{Block, Dims};
@@ -147,7 +147,7 @@ impl Workspace {
 
     fn quantize_input(&mut self) {
         if !self.mode.is_exact {
-            self.activations.quantize(self.mode.kernels, &self.input, self.dims.row);
+            self.mode.kernels.quantize_rows(&self.input, self.dims.row, &mut self.activations);
         }
     }
 
@@ -201,7 +201,8 @@ impl Workspace {
         &mut self,
         block: &Block,
         row: usize,
-        (width, start): (usize, usize),
+        width: usize,
+        start: usize,
         rotation: Rotation<'_>,
         mut set: impl FnMut(HeadRow<'_>),
     ) {
@@ -231,7 +232,8 @@ impl Workspace {
     /// read is given to `set`, query by query.
     pub fn attend(
         &mut self,
-        (first, count): (usize, usize),
+        first: usize,
+        count: usize,
         head: HeadView<'_>,
         len: usize,
         mut set: impl FnMut(&mut [f32], usize, &[f32]),

@@ -17,9 +17,9 @@ use needle_model::generate::generate;
 use needle_model::golden::{Inputs, compute};
 use needle_model::params::{self, ParamInfo, ParamMapper};
 use needle_model::{San, SanConfig};
+use needle_runtime::InstructionSet;
 use needle_runtime::engine::{Engine, Options};
 use needle_runtime::generate::{Generated, NoHook, StepHook};
-use needle_runtime::kernels::InstructionSet;
 use needle_tests::{Golden, golden_model, max_difference};
 
 /// Of a logit, between the exact mode and the trainer's model at INT4.
@@ -46,7 +46,8 @@ fn save(dir: &Path, config: &SanConfig, tokenizer: Tokenizer, seed: u64) -> (Pat
         fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<Flex, D>) -> Tensor<Flex, D> {
             let is_vector = D == 1;
             let count = info.shape.iter().product::<usize>();
-            let values: Vec<f32> = (0..count).map(|i| ((i * 7919 + info.name.len() * 31) % 97) as f32 / 97.0 - 0.5).collect();
+            let values: Vec<f32> =
+                (0..count).map(|i| ((i * 7919 + info.name.len() * 31) % 97) as f32 / 97.0 - 0.5).collect();
             let offset = Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device());
             // Larger matrices than the first step's, so that attention prefers some positions.
             if is_vector { tensor + offset } else { tensor * 4.0 }
@@ -90,7 +91,8 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 
 /// Answers with their certainties as bits.
 fn answer_bits(answers: &[Generated]) -> Vec<(Vec<u32>, Vec<[u32; 2]>)> {
-    let bits = |answer: &Generated| answer.certainties.iter().map(|c| [c.log_prob.to_bits(), c.margin.to_bits()]).collect();
+    let bits =
+        |answer: &Generated| answer.certainties.iter().map(|c| [c.log_prob.to_bits(), c.margin.to_bits()]).collect();
     answers.iter().map(|answer| (answer.ids.clone(), bits(answer))).collect()
 }
 
@@ -159,9 +161,11 @@ fn the_exact_mode_computes_the_golden_models_logits() {
 fn a_checkpoint_is_quantized_to_the_codes_of_its_artifact() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
-    for config in [SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() }, uneven(300)] {
+    for config in [SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() }, uneven(300)]
+    {
         let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..config };
-        let (checkpoint, exported, _) = save(&dir.path().join(config.d_model.to_string()), &config, tokenizer.clone(), 2);
+        let (checkpoint, exported, _) =
+            save(&dir.path().join(config.d_model.to_string()), &config, tokenizer.clone(), 2);
         let [one, two] = [checkpoint, exported].map(|path| Engine::open(path).unwrap());
         let prompt = &prompts(config.vocab_size, &[70])[0];
         let tokens = [EOS_ID, 4, 7, 200];
@@ -191,7 +195,8 @@ fn all_instruction_sets_threads_and_pass_widths_give_the_same_bits() {
         let vectors = reference.embed(&prompts).unwrap().unwrap().concat();
         for set in InstructionSet::available() {
             for threads in [1, 2, 3] {
-                let engine = Engine::open_with(&path, &Options { threads, exact: false, instructions: Some(set) }).unwrap();
+                let engine =
+                    Engine::open_with(&path, &Options { threads, exact: false, instructions: Some(set) }).unwrap();
                 assert_eq!(engine.instructions(), set);
                 assert_eq!(bits(&engine.logits(&prompts[4], &tokens).unwrap()), logits, "{set:?}, {threads} threads");
                 let together = engine.generate(&prompts, 20, &mut NoHook).unwrap();

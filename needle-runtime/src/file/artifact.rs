@@ -129,8 +129,7 @@ impl Source for Artifact {
 /// # Errors
 /// If it is not one of Needle, or has another number of ids than `vocab_size`.
 pub fn tokenizer(text: &str, vocab_size: usize, path: &Path) -> Result<Tokenizer, RuntimeError> {
-    let pieces: Vec<String> =
-        text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
+    let pieces: Vec<String> = text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
     if pieces.len() != vocab_size {
         let reason = format!("{} pieces, but the model has {vocab_size} ids", pieces.len());
         return Err(RuntimeError::bad_file(path, reason));

@@ -8,7 +8,9 @@ use std::path::Path;
 use half::bf16;
 
 use super::config_json;
-use super::names::{BlockNames, DECODER_NORM, EMBEDDING, ENCODER_NORM, HEAD_BIAS, HEAD_HIDDEN, HEAD_PROJECTION, LOG_TEMP};
+use super::names::{
+    BlockNames, DECODER_NORM, EMBEDDING, ENCODER_NORM, HEAD_BIAS, HEAD_HIDDEN, HEAD_PROJECTION, LOG_TEMP,
+};
 use super::quantize::quantize;
 use super::source::{Int4Ref, Source};
 use super::tensors::TensorFile;
@@ -59,7 +61,8 @@ fn expected_names(config: &SanConfig) -> Vec<String> {
         names.extend([HEAD_HIDDEN, HEAD_BIAS, HEAD_PROJECTION, LOG_TEMP].map(str::to_owned));
     }
     let encoder = (0..config.num_encoder_layers).map(BlockNames::encoder);
-    let decoder = (0..config.num_decoder_layers).flat_map(|layer| [BlockNames::decoder(layer), BlockNames::cross(layer)]);
+    let decoder =
+        (0..config.num_decoder_layers).flat_map(|layer| [BlockNames::decoder(layer), BlockNames::cross(layer)]);
     for block in encoder.chain(decoder) {
         names.extend(["q", "k", "v", "out"].map(|which| block.projection(which)));
         names.extend(["q", "k"].map(|which| block.head_norm(which)));

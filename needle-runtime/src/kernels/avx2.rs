@@ -232,8 +232,7 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
                 }
                 for r in 0..R {
                     let start = _mm256_set1_epi32(starts[r]);
-                    sums[r][half] =
-                        if VNNI { own[r] } else { _mm256_add_epi32(start, _mm256_madd_epi16(own[r], one)) };
+                    sums[r][half] = if VNNI { own[r] } else { _mm256_add_epi32(start, _mm256_madd_epi16(own[r], one)) };
                 }
             }
             sums

@@ -150,7 +150,8 @@ impl Isa for Avx512 {
                     sums[r] = _mm512_dpbusd_epi32(sums[r], low, broadcast(row_codes(rows, block_bytes, 2 * line, r)));
                 }
                 for r in 0..R {
-                    sums[r] = _mm512_dpbusd_epi32(sums[r], high, broadcast(row_codes(rows, block_bytes, 2 * line + 1, r)));
+                    sums[r] =
+                        _mm512_dpbusd_epi32(sums[r], high, broadcast(row_codes(rows, block_bytes, 2 * line + 1, r)));
                 }
             }
             sums

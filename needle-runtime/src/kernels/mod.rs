@@ -1,6 +1,8 @@
 //! What the engine computes, for each instruction set. [`isa`] says what a set has to offer; `product`, `attend`, `math` and
 //! `exact` are written once, in those terms; a table of functions, one for each set, is chosen when a model is opened.
 
+#![allow(clippy::needless_range_loop, reason = "arrays of registers are walked side by side")]
+
 pub(crate) mod attend;
 mod exact;
 pub(crate) mod isa;
@@ -20,9 +22,11 @@ mod wasm;
 pub use attend::{Queries, Scratch};
 
 use crate::activations::Activations;
+use crate::file::quantize::GROUP_SIZE;
 use crate::file::source::Int4Ref;
 use crate::key_value::HeadView;
-use crate::pack::{Int4Matrix, Int8Matrix, Line};
+use crate::pack::{INT4_GROUP_BYTES, INT8_GROUP_BYTES, Int4Matrix, Int8Matrix, LANES, Line, pack_scales};
+use crate::pool::Pool;
 
 /// What the kernels are compiled for. All of them give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,25 +229,46 @@ impl Kernels {
         unsafe { (self.product_int8)(x, matrix, out) }
     }
 
-    /// See [`Int4Matrix::pack`].
-    pub(crate) fn pack_int4(&self, matrix: &Int4Ref<'_>, lines: &mut [Line]) {
-        unsafe { (self.pack_int4)(matrix, lines) }
+    /// Packs matrices of the same inputs, one after the other. Each begins in a panel of its own.
+    pub fn pack(&self, matrices: &[Int4Ref<'_>]) -> Int4Matrix {
+        let groups = matrices.first().map_or(0, |matrix| matrix.inputs.div_ceil(GROUP_SIZE));
+        let panels = matrices.iter().map(|matrix| matrix.outputs.div_ceil(LANES)).sum();
+        let lines_per_panel = groups * INT4_GROUP_BYTES / Line::BYTES;
+        // Code 0 is stored as 8.
+        let mut codes = vec![Line([0x88; Line::BYTES]); panels * lines_per_panel];
+        let mut scales = vec![0_u16; panels * groups * LANES];
+        let mut first = 0;
+        for matrix in matrices {
+            let count = matrix.outputs.div_ceil(LANES);
+            let codes = &mut codes[first * lines_per_panel..(first + count) * lines_per_panel];
+            unsafe { (self.pack_int4)(matrix, codes) };
+            pack_scales(matrix, groups, &mut scales[first * groups * LANES..(first + count) * groups * LANES]);
+            first += count;
+        }
+        Int4Matrix { panels, groups, codes, scales }
     }
 
-    /// See [`Int8Matrix::quantize`].
-    pub(crate) fn pack_int8(&self, weights: &[u16], inputs: usize, codes: &mut [Line], scales: &mut [f32]) {
-        unsafe { (self.pack_int8)(weights, inputs, codes, scales) }
+    /// Quantizes the rows of `weights [outputs, inputs]`, bf16 bits: `scale = max(|w|) / 127`, `code = round(w / scale)`.
+    pub fn quantize_matrix(&self, pool: &Pool, weights: &[u16], inputs: usize) -> Int8Matrix {
+        let outputs = weights.len() / inputs;
+        let (panels, groups) = (outputs.div_ceil(LANES), inputs.div_ceil(GROUP_SIZE));
+        let lines_per_panel = groups * INT8_GROUP_BYTES / Line::BYTES;
+        let mut codes = vec![Line([128; Line::BYTES]); panels * lines_per_panel];
+        let mut scales = vec![0.0; panels * groups * LANES];
+        // A task for each thread: a stretch of panels.
+        let stretch = panels.div_ceil(pool.threads()).max(1);
+        let tasks: Vec<_> = weights
+            .chunks(stretch * LANES * inputs)
+            .zip(codes.chunks_mut(stretch * lines_per_panel))
+            .zip(scales.chunks_mut(stretch * groups * LANES))
+            .collect();
+        pool.each(tasks, |((weights, codes), scales)| unsafe { (self.pack_int8)(weights, inputs, codes, scales) });
+        Int8Matrix { panels, groups, codes, scales }
     }
 
-    /// See [`Activations::quantize`].
-    pub(crate) fn quantize_rows(
-        &self,
-        x: &[f32],
-        width: usize,
-        codes: &mut [i8],
-        scales: &mut [f32],
-        offsets: &mut [i32],
-    ) {
+    /// Quantizes the rows of `x`, each of `width` values, a multiple of 32.
+    pub fn quantize_rows(&self, x: &[f32], width: usize, rows: &mut Activations) {
+        let (codes, scales, offsets) = rows.resize(x.len() / width, width / GROUP_SIZE);
         unsafe { (self.quantize_rows)(x, width, codes, scales, offsets) }
     }
 
@@ -315,10 +340,8 @@ impl Kernels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::quantize::GROUP_SIZE;
+    use crate::file::quantize::quantize;
     use crate::key_value::KeyValue;
-    use crate::pack::LANES;
-    use crate::pool::Pool;
 
     /// Numbers from -1 to 1 of which many are at the ends: where sums of 16 bits would saturate.
     fn extreme(len: usize, seed: usize) -> Vec<f32> {
@@ -339,11 +362,37 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_matrix_holds_the_weights_that_its_codes_stand_for() {
+        for (inputs, outputs) in [(64, 32), (48, 24), (20, 5), (512, 16)] {
+            let weights: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.01).collect();
+            let quantized = quantize(&weights, inputs, outputs);
+            let scales: Vec<u8> = quantized.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+            for set in InstructionSet::available() {
+                let matrix = || Int4Ref { inputs, outputs, codes: (&quantized.codes).into(), scales: (&scales).into() };
+                let packed = Kernels::of(set).unwrap().pack(&[matrix(), matrix()]);
+                let second = outputs.next_multiple_of(LANES);
+                for (i, weight) in weights.iter().enumerate() {
+                    let (output, input) = (i / inputs, i % inputs);
+                    let read = packed.weight(output, input);
+                    assert_eq!(read, packed.weight(second + output, input));
+                    // Half a step of the group's scale, and a little for its rounding to f16.
+                    assert!(
+                        (read - weight).abs() <= 0.51 / 7.0 * 0.51,
+                        "{set:?} {output} {input}: {read} for {weight}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn products_are_the_same_bits_for_every_instruction_set_and_number_of_rows() {
         let (groups, panels) = (3, 2);
         let width = groups * GROUP_SIZE;
         let codes: Vec<Line> = (0..panels * groups * 4)
-            .map(|line| Line(std::array::from_fn(|i| [0xFF, 0x00, 0xF0, 0x0F, (i * 37 + line * 11) as u8][(i + line) % 5])))
+            .map(|line| {
+                Line(std::array::from_fn(|i| [0xFF, 0x00, 0xF0, 0x0F, (i * 37 + line * 11) as u8][(i + line) % 5]))
+            })
             .collect();
         let scales: Vec<u16> = (0..panels * groups * LANES).map(|i| [0x0001, 0x3C00, 0x2E66, 0x1234][i % 4]).collect();
         let int4 = Int4Matrix { panels, groups, codes, scales };
@@ -351,8 +400,8 @@ mod tests {
         let x = extreme(13 * width, 1);
         let product = |kernels: &Kernels, rows: std::ops::Range<usize>| {
             let mut activations = Activations::default();
-            activations.quantize(kernels, &x[rows.start * width..rows.end * width], width);
-            let int8 = Int8Matrix::quantize(kernels, &Pool::new(1), &weights, width);
+            kernels.quantize_rows(&x[rows.start * width..rows.end * width], width, &mut activations);
+            let int8 = kernels.quantize_matrix(&Pool::new(1), &weights, width);
             let mut out = vec![0.0; 2 * rows.len() * panels * LANES];
             let (first, second) = out.split_at_mut(rows.len() * panels * LANES);
             kernels.product_int4(&activations, &int4, first);
@@ -365,7 +414,12 @@ mod tests {
             for row in 0..13 {
                 let (int4, int8) = product(kernels, row..row + 1);
                 let of_row = row * panels * LANES..(row + 1) * panels * LANES;
-                assert_eq!((&int4[..], &int8[..]), (&expected.0[of_row.clone()], &expected.1[of_row]), "{:?}", kernels.set);
+                assert_eq!(
+                    (&int4[..], &int8[..]),
+                    (&expected.0[of_row.clone()], &expected.1[of_row]),
+                    "{:?}",
+                    kernels.set
+                );
             }
         }
     }
@@ -402,7 +456,8 @@ mod tests {
             for (query, out) in queries.chunks_exact(width).zip(expected.chunks_exact(width)) {
                 let weights: Vec<f64> = keys.chunks_exact(width).map(|key| dot(query, key).exp()).collect();
                 for (i, out) in out.iter().enumerate() {
-                    let sum: f64 = weights.iter().zip(values.chunks_exact(width)).map(|(w, v)| w * f64::from(v[i])).sum();
+                    let sum: f64 =
+                        weights.iter().zip(values.chunks_exact(width)).map(|(w, v)| w * f64::from(v[i])).sum();
                     let formula = sum / weights.iter().sum::<f64>();
                     assert!((f64::from(*out) - formula).abs() < 0.05, "{out} for {formula}");
                 }

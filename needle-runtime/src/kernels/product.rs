@@ -64,7 +64,8 @@ unsafe fn int4_rows<I: Isa, const R: usize>(
             for r in 0..R {
                 starts[r] = rows.offset(group, r);
             }
-            let dots = I::dot_int4::<R>(codes.add(group * INT4_GROUP_BYTES), rows.codes(group), rows.block_bytes, starts);
+            let dots =
+                I::dot_int4::<R>(codes.add(group * INT4_GROUP_BYTES), rows.codes(group), rows.block_bytes, starts);
             let scale = I::load_f16(scales.add(group * LANES));
             for r in 0..R {
                 let of_row = I::splat(rows.scale(group, r));

@@ -187,9 +187,8 @@ impl Isa for Scalar {
     #[inline(always)]
     unsafe fn dot_int8(sums: Ints, line: *const u8, activations: *const i8) -> Ints {
         // SAFETY: the caller's 64 codes and 4 activations.
-        let (w, a) = unsafe {
-            (line.cast::<[u8; 64]>().read_unaligned(), activations.cast::<[i8; 4]>().read_unaligned())
-        };
+        let (w, a) =
+            unsafe { (line.cast::<[u8; 64]>().read_unaligned(), activations.cast::<[i8; 4]>().read_unaligned()) };
         lanes!(lane => {
             let product = |i: usize| i32::from(w[4 * lane + i]) * i32::from(a[i]);
             sums[lane].wrapping_add(product(0) + product(1) + product(2) + product(3))
