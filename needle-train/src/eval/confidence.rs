@@ -318,9 +318,9 @@ pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
 /// A point of the risk-coverage curve (El-Yaniv and Wiener 2010).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RiskAtCoverage {
-    /// Share of the questions that are answered: the most confident ones.
+    /// RankBatch of the questions that are answered: the most confident ones.
     pub coverage: f64,
-    /// Share of those answers that are wrong.
+    /// RankBatch of those answers that are wrong.
     pub risk: f64,
     /// What `--abstain-below` answers so many.
     pub abstain_below: f64,
