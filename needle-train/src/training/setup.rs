@@ -8,6 +8,7 @@ use needle_data::order::stream::Sources;
 use needle_data::source::Counts;
 use needle_data::text::record::Record;
 use needle_data::{Encoder, file};
+use needle_model::checkpoint::Checkpoint;
 use needle_model::{FusedOps, params};
 
 use crate::distributed::World;
@@ -32,7 +33,7 @@ where
 {
     /// A run that is about to begin, or to go on.
     pub(super) fn new(
-        start: Start<AB>,
+        mut start: Start<AB>,
         recipe: &'a Recipe,
         encoder: &'a Encoder<'a>,
         validation: &[Record],
@@ -45,8 +46,11 @@ where
         let mut progress = Progress::new(recipe, recipe.data.lanes.unwrap_or(world.size()));
         let is_resumed = options.existing == Existing::Resume;
         if is_resumed {
-            // `start` brings the weights.
-            progress = resume(run, recipe, &mut optimizer, &start.model.device())?;
+            let device = start.model.device();
+            progress = resume(run, recipe, &mut optimizer, &device)?;
+            if !start.is_resumed {
+                start.model = Checkpoint::<AB>::load(&run.last(), &device)?.model;
+            }
         }
         recipe.data.fits_lanes(progress.lanes).map_err(|reason| TrainError::Recipe { path: None, reason })?;
         let saved_step = is_resumed.then_some(progress.step);
