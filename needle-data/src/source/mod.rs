@@ -410,9 +410,8 @@ fn load<P: AsRef<Path>, T>(
             Err(problem) => _ = first.get_or_insert((row.place, problem)),
         }
     }
-    match (bad_rows, first) {
-        (BadRows::Skip { max_fraction }, Some(first)) => counts.judge(max_fraction, &first)?,
-        _ => {}
+    if let (BadRows::Skip { max_fraction }, Some(first)) = (bad_rows, first) {
+        counts.judge(max_fraction, &first)?;
     }
     Ok((loaded, counts))
 }
