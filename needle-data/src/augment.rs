@@ -11,8 +11,8 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value};
 
-use crate::example::Example;
-use crate::tool::Tool;
+use crate::text::example::Example;
+use crate::text::tool::Tool;
 
 /// The random stream for one purpose at one position: equal inputs give equal streams, others unrelated ones.
 ///

@@ -16,14 +16,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::augment::{shuffle_tools, stream};
+use crate::batching::pack::RowSize;
 use crate::error::{DataError, Problem, ProblemCode};
-use crate::example::Example;
-use crate::names::NameMap;
-use crate::pack::RowSize;
-use crate::record::Record;
-use crate::span_json::SpanJson;
+use crate::text::example::Example;
+use crate::text::names::NameMap;
+use crate::text::record::Record;
+use crate::text::span_json::SpanJson;
+use crate::text::tool::Tool;
 use crate::tokenizer::{EOS_ID, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
-use crate::tool::Tool;
 
 /// What a target token is part of. The loss weighs the classes; the data keeps them apart, so that stored data survives
 /// other weights.

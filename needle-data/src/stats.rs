@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::encode::Encoder;
 use crate::error::Problem;
-use crate::example::Example;
-use crate::record::Record;
+use crate::order::split::{RECOMMENDED_PER_TOOL, query_key};
 use crate::source::Counts;
-use crate::split::{RECOMMENDED_PER_TOOL, query_key};
+use crate::text::example::Example;
+use crate::text::record::Record;
 use crate::tokenizer::Tokenizer;
 
 /// Lengths in bins of growing width.

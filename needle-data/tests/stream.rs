@@ -7,12 +7,12 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use needle_data::batching::loader::{Loaded, Loader, LoaderConfig, RowPacker};
+use needle_data::batching::pack::RowSize;
 use needle_data::error::ProblemCode;
-use needle_data::loader::{Loaded, Loader, LoaderConfig, RowPacker};
-use needle_data::pack::RowSize;
+use needle_data::order::stream::{Cursor, Lane, SourceConfig, Sources, StreamConfig, Windows};
 use needle_data::packed::PackedWriter;
 use needle_data::source::{OnBadRow, load_examples, rows};
-use needle_data::stream::{Cursor, Lane, SourceConfig, Sources, StreamConfig, Windows};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, EncodeConfig, Encoder, Example, Tokenizer};

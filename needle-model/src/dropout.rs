@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use needle_data::augment::stream;
 use rand::RngExt;
 
-use crate::fused::{FusedOps, float, primitive};
+use crate::ops::{FusedOps, float, primitive};
 
 /// Zeroes elements at random and scales the others up, or does nothing. A copy drops what the original would have dropped.
 #[derive(Debug, Clone)]

@@ -6,13 +6,13 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use crate::checkpoint::tensor_file::{self, Entry};
 use crate::decoder::DecoderMasks;
 use crate::dropout::Dropout;
 use crate::error::ModelError;
-use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
+use crate::ops::FusedOps;
 use crate::san::San;
-use crate::tensor_file::{self, Entry};
 
 /// Token ids to compute with, each `[batch, len]`.
 pub struct Inputs<B: Backend> {

@@ -14,9 +14,9 @@ use crate::decoder::{Decoder, DecoderCache, DecoderLayer, DecoderMasks};
 use crate::dropout::Dropout;
 use crate::encoder::{Encoder, EncoderLayer};
 use crate::error::ModelError;
-use crate::fused::{FusedOps, float, primitive};
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
+use crate::ops::{FusedOps, float, primitive};
 use crate::retrieval::RetrievalHead;
 use crate::rope::Rope;
 

@@ -7,14 +7,15 @@ use burn::tensor::ElementConversion;
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::tokenizer::hex;
 use needle_data::{Encoder, file};
+use needle_model::checkpoint::directory;
 use needle_model::checkpoint::{self, Checkpoint};
 use needle_model::export::hf::{self, Float};
 use needle_model::export::verify::{Verified, verify};
 use needle_model::export::{needle_rs, onnx};
-use needle_model::fake_quant::{Precision, at_precision, round_to_bf16};
 use needle_model::import;
-use needle_model::int4::GROUP_SIZE;
-use needle_model::{ModelError, San, directory};
+use needle_model::quant::fake_quant::{Precision, at_precision, round_to_bf16};
+use needle_model::quant::int4::GROUP_SIZE;
+use needle_model::{ModelError, San};
 use safetensors::tensor::SafeTensors;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ use crate::device::Inference;
 use crate::error::TrainError;
 use crate::eval::confidence;
 use crate::needle::limits;
-use crate::state;
+use crate::run::state;
 
 /// Prompts that an artifact is verified on.
 const VERIFIED_PROMPTS: usize = 64;

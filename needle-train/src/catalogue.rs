@@ -11,7 +11,7 @@ use needle_data::file;
 use needle_data::tokenizer::hex;
 use needle_model::Precision;
 use needle_model::checkpoint::files;
-use needle_model::tensor_file::{self, Entry, f32_values};
+use needle_model::checkpoint::tensor_file::{self, Entry, f32_values};
 use safetensors::tensor::SafeTensors;
 use sha2::{Digest, Sha256};
 

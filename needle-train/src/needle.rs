@@ -22,8 +22,8 @@ use std::time::Instant;
 use needle_data::{Call, EncodeConfig, Encoder, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::constrain::Constrainer;
-use needle_model::fake_quant::{Precision, at_precision};
 use needle_model::generate::{StepHook, Stop};
+use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{ModelError, San, SanConfig};
 
 use crate::catalogue::Catalogue;
@@ -123,7 +123,7 @@ impl Needle {
             precision,
             config: checkpoint.config,
             model: at_precision(checkpoint.model, precision),
-            constrainer: Constrainer::new(&checkpoint.tokenizer)?,
+            constrainer: Constrainer::new(&checkpoint.tokenizer).map_err(ModelError::from)?,
             confidence: Confidence::load(dir)?,
             tokenizer: checkpoint.tokenizer,
             options: CallOptions::default(),

@@ -3,20 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use burn::backend::Autodiff;
-use needle_data::record::Record;
-use needle_data::stream::Sources;
+use needle_data::order::stream::Sources;
 use needle_data::synth::{Generator, Part, SynthConfig};
+use needle_data::text::record::Record;
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
+use needle_model::FusedOps;
 use needle_model::checkpoint::Checkpoint;
+use needle_model::checkpoint::directory;
 use needle_model::export::needle_rs;
-use needle_model::{FusedOps, directory};
 
 use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
-use crate::run_dir::RunDir;
-use crate::trainer::{self, RunOptions, Start};
+use crate::run::directory::RunDir;
+use crate::training::trainer::{self, RunOptions, Start};
 
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
@@ -76,9 +77,9 @@ pub struct Data {
 pub fn data(seed: u64) -> Result<Data, DataError> {
     let train: Vec<Example> = Generator::new(synth(Part::Train, seed))?.take(TRAIN_EXAMPLES).collect();
     let seen: std::collections::HashSet<String> =
-        train.iter().map(|e| needle_data::split::query_key(&e.query)).collect();
+        train.iter().map(|e| needle_data::order::split::query_key(&e.query)).collect();
     let held_out = Generator::new(synth(Part::HeldOut, seed))?;
-    let held_out = held_out.filter(|e| !seen.contains(&needle_data::split::query_key(&e.query)));
+    let held_out = held_out.filter(|e| !seen.contains(&needle_data::order::split::query_key(&e.query)));
     let held_out = held_out.take(HELD_OUT_EXAMPLES).collect();
     Ok(Data { train, held_out })
 }

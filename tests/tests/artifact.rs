@@ -10,13 +10,13 @@ use needle_data::{EncodeConfig, Encoder, Example};
 use needle_infer::engine::NeedleEngine;
 use needle_infer::tokenizer::Vocabulary;
 use needle_model::checkpoint::Checkpoint;
-use needle_model::fake_quant::{Precision, at_precision};
 use needle_model::generate::{NoHook, generate};
+use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_train::device::Inference;
 use needle_train::eval::retrieval::embed;
 use needle_train::quickstart::{self, RECIPE};
 use needle_train::recipe::Recipe;
-use needle_train::trainer::RunOptions;
+use needle_train::training::trainer::RunOptions;
 
 const EXAMPLES: usize = 50;
 const MAX_TOKENS: usize = 48;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::AutodiffModule;
-use needle_data::record::Record;
-use needle_data::stream::Sources;
+use needle_data::order::stream::Sources;
+use needle_data::text::record::Record;
 use needle_data::{Encoder, Example};
 use needle_model::San;
 use needle_model::checkpoint::Checkpoint;
@@ -20,13 +20,13 @@ use needle_train::device::{Inference, Training};
 use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
 use needle_train::distributed::roll_call::{Decision, before_step};
 use needle_train::distributed::{Threads, World};
-use needle_train::feed::Feed;
-use needle_train::loss::StepLosses;
 use needle_train::optim::{LearningRates, Optimizer, Shards};
 use needle_train::recipe::{GradientDtype, Recipe};
-use needle_train::run_dir::RunDir;
-use needle_train::step::forward_backward_share;
-use needle_train::trainer::{Outcome, RunOptions, encode_config, train};
+use needle_train::run::directory::RunDir;
+use needle_train::training::feed::Feed;
+use needle_train::training::loss::StepLosses;
+use needle_train::training::step::forward_backward_share;
+use needle_train::training::trainer::{Outcome, RunOptions, encode_config, train};
 
 /// Quantized, with retrieval loss, packing, rows of two sizes and validations.
 fn recipe(overrides: &[&str]) -> Recipe {

@@ -4,9 +4,9 @@
 
 use burn::module::AutodiffModule;
 use burn_flex::Flex;
-use needle_data::loader::Loader;
-use needle_data::record::Record;
-use needle_data::stream::{Lane, Sources, Windows};
+use needle_data::batching::loader::Loader;
+use needle_data::order::stream::{Lane, Sources, Windows};
+use needle_data::text::record::Record;
 use needle_data::{Batch, EncodedExample, Encoder, Example};
 use needle_model::San;
 use needle_model::checkpoint::weights_to_bytes;
@@ -15,9 +15,9 @@ use needle_train::device::Training;
 use needle_train::distributed::World;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
 use needle_train::recipe::Recipe;
-use needle_train::run_dir::RunDir;
-use needle_train::step::forward_backward;
-use needle_train::trainer::{RunOptions, Start, encode_config, train};
+use needle_train::run::directory::RunDir;
+use needle_train::training::step::forward_backward;
+use needle_train::training::trainer::{RunOptions, Start, encode_config, train};
 
 fn quiet() -> RunOptions {
     RunOptions { quiet: true, ..RunOptions::default() }

@@ -23,11 +23,11 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, Place, Problem, ProblemCode};
-use crate::example::Example;
 use crate::file;
-use crate::json;
 use crate::source::{Lines, Position};
-use crate::tool::kind;
+use crate::text::example::Example;
+use crate::text::json;
+use crate::text::tool::kind;
 
 type Object = Map<String, Value>;
 

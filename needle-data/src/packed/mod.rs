@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use reader::PackedShard;
 pub use writer::{PackedWriter, Totals};
 
+use crate::batching::pack::RowSize;
 use crate::encode::EncodedExample;
-use crate::pack::RowSize;
 
 const MAGIC: &[u8; 8] = b"NEEDLEPK";
 const VERSION: u32 = 1;

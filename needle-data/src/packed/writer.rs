@@ -7,9 +7,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{ALIGNMENT, EXAMPLE_BYTES, EXTENSION, Header, MAGIC, PackedRow, VERSION};
+use crate::batching::pack::RowSize;
 use crate::error::DataError;
 use crate::file;
-use crate::pack::RowSize;
 use crate::tokenizer::{Tokenizer, hex};
 
 /// Tokens of a shard, after which a writer begins the next: about 80 MB.

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, Place, Problem, ProblemCode};
-use crate::example::Example;
 use crate::packed::{self, PackedShard};
-use crate::record::Record;
+use crate::text::example::Example;
+use crate::text::record::Record;
 use crate::tokenizer::Tokenizer;
 
 pub use lines::Lines;

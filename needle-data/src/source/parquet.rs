@@ -11,7 +11,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::{Content, MAX_ROW_BYTES, Position, Row};
 use crate::error::{DataError, Place};
-use crate::record::COLUMNS;
+use crate::text::record::COLUMNS;
 
 /// Rows decoded at a time.
 const ROWS_AT_ONCE: usize = 256;

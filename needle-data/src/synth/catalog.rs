@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::slots::{Slot, slot};
-use crate::tool::{Parameter, Tool};
+use crate::text::tool::{Parameter, Tool};
 
 /// One tool of the catalogue.
 #[derive(Clone)]

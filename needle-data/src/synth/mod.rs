@@ -18,7 +18,7 @@ use serde_json::Map;
 
 use crate::augment::stream;
 use crate::error::DataError;
-use crate::example::{Call, Example};
+use crate::text::example::{Call, Example};
 
 pub use catalog::{CatalogTool, catalog};
 

@@ -13,12 +13,12 @@ use half::{bf16, f16};
 use needle_data::Tokenizer;
 use safetensors::tensor::Dtype;
 
+use crate::checkpoint::tensor_file::{self, Entry};
 use crate::config::SanConfig;
 use crate::error::ModelError;
-use crate::int4::{Bits, group_size, quantize};
 use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
+use crate::quant::int4::{Bits, group_size, quantize};
 use crate::san::San;
-use crate::tensor_file::{self, Entry};
 
 /// Name of the weights inside the artifact.
 pub const WEIGHTS: &str = "needle.safetensors";

@@ -9,13 +9,13 @@ use needle_data::Tokenizer;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::{Tensors, assemble};
+use crate::checkpoint::tensor_file::f32_values;
 use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::export::needle_rs::{VOCAB, WEIGHTS, artifact_name};
-use crate::int4::group_size;
 use crate::params;
+use crate::quant::int4::group_size;
 use crate::san::San;
-use crate::tensor_file::f32_values;
 
 /// Reads the artifact in `dir`.
 ///

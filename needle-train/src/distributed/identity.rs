@@ -1,6 +1,6 @@
 //! Whether all ranks are about to run the same thing.
 
-use needle_data::stream::Sources;
+use needle_data::order::stream::Sources;
 use needle_data::tokenizer::hex;
 use needle_model::checkpoint::weights_to_bytes;
 use needle_model::{FusedOps, San};

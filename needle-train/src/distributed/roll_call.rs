@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::World;
 use super::share::{Share, Work, keys_of};
 use crate::error::TrainError;
-use crate::loss::StepLosses;
+use crate::training::loss::StepLosses;
 
 /// Before a step: whether everyone can and will, and what the batch comes to.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 //! with fewer ranks than lanes, a rank computes several lanes; with more, several ranks divide a lane's rows. So any number of
 //! ranks goes on where any other left off, with the same batches.
 
-use needle_data::batch::different;
+use needle_data::batching::batch::different;
 use needle_data::encode::PairKey;
 use needle_data::{Batch, RetrievalBatch};
 

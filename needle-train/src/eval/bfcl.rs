@@ -80,7 +80,7 @@ fn standardized(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use needle_data::example::parse_answers;
+    use needle_data::text::example::parse_answers;
     use serde_json::json;
 
     #[test]

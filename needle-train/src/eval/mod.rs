@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use needle_data::{Encoder, Example};
 use needle_model::constrain::Constrainer;
-use needle_model::fake_quant::{Precision, at_precision};
+use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{FusedOps, ModelError, San};
 use serde::Serialize;
 

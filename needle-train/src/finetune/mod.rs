@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::backend::Autodiff;
-use needle_data::loader::pack_examples;
-use needle_data::record::Record;
-use needle_data::stream::{SourceConfig, Sources};
+use needle_data::batching::loader::pack_examples;
+use needle_data::order::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
+use needle_data::text::record::Record;
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::Checkpoint;
-use needle_model::fake_quant::Precision;
+use needle_model::quant::fake_quant::Precision;
 use needle_model::{FusedOps, SanConfig};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
@@ -31,10 +31,10 @@ use crate::eval::{Evaluation, calibrate, evaluate};
 use crate::needle::limits;
 use crate::optim::{LearningRates, Optimizer, clip_global_norm};
 use crate::recipe::{EvalConfig, OneOrMore, Recipe};
-use crate::report;
-use crate::run_dir::RunDir;
-use crate::step::forward_backward;
-use crate::trainer::{self, RunOptions, Start, encode_config};
+use crate::run::directory::RunDir;
+use crate::run::report;
+use crate::training::step::forward_backward;
+use crate::training::trainer::{self, RunOptions, Start, encode_config};
 
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
@@ -204,7 +204,7 @@ fn fit<B: FusedOps>(
     let encoder = Encoder::new(&start.tokenizer, limits(&start.config))?;
     let sizes: Vec<_> = train.iter().filter_map(|e| encoder.encode(e, None).ok()).map(|e| e.size()).collect();
     let up = |length: usize, least: usize, most: usize| length.next_multiple_of(64).clamp(least.min(most), most);
-    let longest = |f: &dyn Fn(&needle_data::pack::RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
+    let longest = |f: &dyn Fn(&needle_data::batching::pack::RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
     if !is_set("data.row_enc_tokens") {
         let enc = up(longest(&|s| s.enc), recipe.data.row_enc_tokens.longest(), start.config.max_enc_len);
         recipe.data.row_enc_tokens = OneOrMore::One(enc);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use needle_data::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
+use needle_data::order::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
 use needle_data::{DataError, Example, file};
 
 /// Examples in three parts.

@@ -1,10 +1,10 @@
 //! The part of a recipe about data.
 
 use needle_data::augment::OtherValues;
-use needle_data::loader::LoaderConfig;
-use needle_data::pack::RowSize;
+use needle_data::batching::loader::LoaderConfig;
+use needle_data::batching::pack::RowSize;
+use needle_data::order::stream::{Lane, SourceConfig, StreamConfig};
 use needle_data::source::OnBadRow;
-use needle_data::stream::{Lane, SourceConfig, StreamConfig};
 use serde::{Deserialize, Serialize};
 
 /// One number or several.

@@ -1,0 +1,373 @@
+//! The directory that holds a model, as Hugging Face's libraries read it: `config.json`, `model.safetensors` (linear weights
+//! as `[out, in]`), `tokenizer.json`, `tokenizer.model`, and whatever else its writer adds.
+//!
+//! Written into a temporary directory beside its place and renamed, so that no reader ever meets half of one. Read strictly:
+//! missing, extra or misshapen tensors are an error that names them.
+
+pub mod directory;
+pub mod tensor_file;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use needle_data::Tokenizer;
+use needle_data::tokenizer::{BOS_ID, EOS_ID, PAD_ID, UNK_ID};
+use safetensors::tensor::SafeTensors;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::SanConfig;
+use crate::error::ModelError;
+use crate::params::{self, ParamInfo, ParamMapper, ParamVisitor};
+use crate::san::San;
+use tensor_file::{Entry, f32_values};
+
+/// File names inside a checkpoint.
+pub mod files {
+    /// Sizes and special ids.
+    pub const CONFIG: &str = "config.json";
+    /// Weights.
+    pub const WEIGHTS: &str = "model.safetensors";
+    /// The tokenizer.
+    pub const TOKENIZER: &str = "tokenizer.json";
+    /// The same tokenizer for SentencePiece.
+    pub const SENTENCEPIECE: &str = "tokenizer.model";
+}
+
+/// `config.json`: [`SanConfig`] and what `transformers` wants to know. Unknown keys of other writers are kept out of the
+/// way, so that a published checkpoint opens.
+#[derive(Debug, Serialize, Deserialize)]
+struct ConfigFile {
+    model_type: String,
+    #[serde(default)]
+    is_encoder_decoder: bool,
+    vocab_size: usize,
+    d_model: usize,
+    num_heads: usize,
+    num_kv_heads: usize,
+    num_encoder_layers: usize,
+    num_decoder_layers: usize,
+    rope_theta: f32,
+    rms_norm_eps: f32,
+    contrastive_dim: Option<usize>,
+    max_enc_len: usize,
+    max_dec_len: usize,
+    pad_token_id: u32,
+    eos_token_id: u32,
+    bos_token_id: u32,
+    unk_token_id: u32,
+    decoder_start_token_id: u32,
+}
+
+const MODEL_TYPE: &str = "needle";
+
+impl ConfigFile {
+    fn new(config: &SanConfig) -> Self {
+        Self {
+            model_type: MODEL_TYPE.into(),
+            is_encoder_decoder: true,
+            vocab_size: config.vocab_size,
+            d_model: config.d_model,
+            num_heads: config.num_heads,
+            num_kv_heads: config.num_kv_heads,
+            num_encoder_layers: config.num_encoder_layers,
+            num_decoder_layers: config.num_decoder_layers,
+            rope_theta: config.rope_theta,
+            rms_norm_eps: config.rms_norm_eps,
+            contrastive_dim: config.contrastive_dim,
+            max_enc_len: config.max_enc_len,
+            max_dec_len: config.max_dec_len,
+            pad_token_id: PAD_ID,
+            eos_token_id: EOS_ID,
+            bos_token_id: BOS_ID,
+            unk_token_id: UNK_ID,
+            decoder_start_token_id: EOS_ID,
+        }
+    }
+
+    fn into_config(self, path: &Path) -> Result<SanConfig, ModelError> {
+        for (name, found, expected) in [
+            ("pad_token_id", self.pad_token_id, PAD_ID),
+            ("eos_token_id", self.eos_token_id, EOS_ID),
+            ("bos_token_id", self.bos_token_id, BOS_ID),
+            ("unk_token_id", self.unk_token_id, UNK_ID),
+            ("decoder_start_token_id", self.decoder_start_token_id, EOS_ID),
+        ] {
+            if found != expected {
+                return Err(ModelError::bad_file(path, format!("{name} is {found}, expected {expected}")));
+            }
+        }
+        let config = SanConfig {
+            vocab_size: self.vocab_size,
+            d_model: self.d_model,
+            num_heads: self.num_heads,
+            num_kv_heads: self.num_kv_heads,
+            num_encoder_layers: self.num_encoder_layers,
+            num_decoder_layers: self.num_decoder_layers,
+            rope_theta: self.rope_theta,
+            rms_norm_eps: self.rms_norm_eps,
+            contrastive_dim: self.contrastive_dim,
+            max_enc_len: self.max_enc_len,
+            max_dec_len: self.max_dec_len,
+        };
+        config.validate().map_err(|e| ModelError::bad_file(path, e.to_string()))?;
+        Ok(config)
+    }
+}
+
+/// A model with what belongs to it.
+pub struct Checkpoint<B: Backend> {
+    /// Its sizes.
+    pub config: SanConfig,
+    /// Its weights.
+    pub model: San<B>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// Reads the sizes of the model in `dir`.
+///
+/// # Errors
+/// If there is no valid `config.json`.
+pub fn load_config(dir: &Path) -> Result<SanConfig, ModelError> {
+    let path = dir.join(files::CONFIG);
+    if !path.exists() {
+        let reason = format!("not a checkpoint: there is no {}", files::CONFIG);
+        return Err(ModelError::bad_file(dir, reason));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
+    // Of another model's file, this says more than which key it lacks.
+    let found = &value["model_type"];
+    if found != MODEL_TYPE {
+        let reason = format!("model_type is {found}, expected {MODEL_TYPE:?}: not a Needle checkpoint");
+        return Err(ModelError::bad_file(&path, reason));
+    }
+    // Read from the text, so that the message has line and column.
+    let file: ConfigFile = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
+    file.into_config(&path)
+}
+
+impl<B: Backend> Checkpoint<B> {
+    /// Reads the checkpoint in `dir`.
+    ///
+    /// # Errors
+    /// If a file is missing or malformed, if tensors are missing, extra or misshapen (all are named), or if the tokenizer has
+    /// another number of ids than the model.
+    pub fn load(dir: &Path, device: &B::Device) -> Result<Self, ModelError> {
+        let config = load_config(dir)?;
+        let tokenizer = Tokenizer::load(dir.join(files::TOKENIZER))?;
+        if tokenizer.vocab_size() != config.vocab_size {
+            let reason = format!("{} ids, but the model has {}", tokenizer.vocab_size(), config.vocab_size);
+            return Err(ModelError::bad_file(dir.join(files::TOKENIZER), reason));
+        }
+        let path = dir.join(files::WEIGHTS);
+        let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
+        let model = weights_from_bytes(&config, &bytes, &path, device)?;
+        Ok(Self { config, model, tokenizer })
+    }
+
+    /// Writes the checkpoint to `dir`, replacing one that is there; `extra` are further files, by name.
+    ///
+    /// # Errors
+    /// If the directory cannot be written; then what was there before is still there.
+    pub fn save(&self, dir: &Path, extra: &BTreeMap<String, Vec<u8>>) -> Result<(), ModelError> {
+        directory::write(dir, self.to_files(extra)?, None)
+    }
+
+    /// The files of the checkpoint by name, `extra` ones included.
+    ///
+    /// # Errors
+    /// If the tensors cannot be laid out, which does not happen for a valid model.
+    pub fn to_files(&self, extra: &BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
+        let config = serde_json::to_vec_pretty(&ConfigFile::new(&self.config))
+            .map_err(|e| ModelError::bad_file(files::CONFIG, e.to_string()))?;
+        let weights = weights_to_bytes(&self.model)?;
+        let own = [
+            (files::CONFIG.to_owned(), config),
+            (files::WEIGHTS.to_owned(), weights),
+            (files::TOKENIZER.to_owned(), self.tokenizer.to_json().into_bytes()),
+            (files::SENTENCEPIECE.to_owned(), self.tokenizer.to_sentencepiece()),
+        ];
+        Ok(own.into_iter().chain(extra.clone()).collect())
+    }
+}
+
+struct Collect(Vec<Entry>);
+
+impl<B: Backend> ParamVisitor<B> for Collect {
+    fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {
+        let tensor = if info.is_linear_weight() { tensor.swap_dims(0, 1) } else { tensor };
+        self.0.push(Entry::f32(info.name, tensor));
+    }
+}
+
+/// The weights as a safetensors file, f32.
+///
+/// # Errors
+/// If the tensors cannot be laid out, which does not happen for a valid model.
+pub fn weights_to_bytes<B: Backend>(model: &San<B>) -> Result<Vec<u8>, ModelError> {
+    let mut tensors = Collect(Vec::new());
+    params::visit(model, &mut tensors);
+    let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    tensor_file::to_bytes(&tensors.0, Some(about), files::WEIGHTS)
+}
+
+/// Reads weights for `config` from the bytes of a safetensors file.
+///
+/// # Errors
+/// If the bytes are not a safetensors file, or its tensors are not those of `config`.
+pub fn weights_from_bytes<B: Backend>(
+    config: &SanConfig,
+    bytes: &[u8],
+    path: &Path,
+    device: &B::Device,
+) -> Result<San<B>, ModelError> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|e| ModelError::bad_file(path, format!("not a safetensors file: {e}")))?;
+    // Sizes that ask for more than the file could hold, at a byte a weight, never get memory.
+    if config.num_params() > bytes.len() {
+        let (asked, held) = (config.num_params(), bytes.len());
+        return Err(ModelError::bad_file(
+            path,
+            format!("the configuration asks for {asked} parameters, the file has {held} bytes"),
+        ));
+    }
+    let model = San::<B>::new(config, 0, device)?;
+    let expected = params::list(&model);
+    let on_disk = |info: &ParamInfo| {
+        let mut shape = info.shape.clone();
+        if info.is_linear_weight() {
+            shape.reverse();
+        }
+        shape
+    };
+    let mut misshapen = Vec::new();
+    let mut missing = Vec::new();
+    for info in &expected {
+        match file.tensor(&info.name) {
+            Err(_) => missing.push(info.name.clone()),
+            // Scalars are written as [1] here and as [] elsewhere.
+            Ok(view) if view.shape() != on_disk(info) && !(view.shape().is_empty() && info.shape == [1]) => {
+                misshapen.push((info.name.clone(), on_disk(info), view.shape().to_vec()));
+            }
+            Ok(_) => {}
+        }
+    }
+    let mut unexpected: Vec<String> =
+        file.names().into_iter().filter(|n| !expected.iter().any(|p| p.name == **n)).map(|n| n.to_string()).collect();
+    unexpected.sort();
+    if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
+        return Err(ModelError::Tensors { path: path.to_owned(), missing, unexpected, misshapen });
+    }
+    let mut fill = Fill { file: &file, path: path.to_owned(), error: None };
+    let model = params::map(model, &mut fill);
+    fill.error.map_or(Ok(model), Err)
+}
+
+/// `[out, in]` on disk to `[in, out]` in memory. Copied rather than viewed: products of a view may round differently, and a
+/// resumed run must not.
+fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
+    (0..inputs).flat_map(|column| values.iter().skip(column).step_by(inputs).copied()).collect()
+}
+
+struct Fill<'a> {
+    file: &'a SafeTensors<'a>,
+    path: PathBuf,
+    error: Option<ModelError>,
+}
+
+impl<B: Backend> ParamMapper<B> for Fill<'_> {
+    fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
+        let values = self.file.tensor(&info.name).map_err(|e| e.to_string()).and_then(|view| f32_values(&view));
+        match values {
+            Ok(values) => {
+                let values = if info.is_linear_weight() { transposed(&values, info.shape[0]) } else { values };
+                Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device())
+            }
+            Err(reason) => {
+                self.error.get_or_insert(ModelError::bad_file(&self.path, format!("{}: {reason}", info.name)));
+                tensor
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+    use needle_data::tokenizer::TokenizerConfig;
+
+    fn checkpoint(seed: u64) -> Checkpoint<Flex> {
+        let tokenizer = Tokenizer::train(
+            &TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false },
+            ["set a timer"; 3].iter(),
+        )
+        .unwrap();
+        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+        let model = San::new(&config, seed, &Default::default()).unwrap();
+        Checkpoint { config, model, tokenizer }
+    }
+
+    fn load(dir: &Path) -> Result<Checkpoint<Flex>, ModelError> {
+        Checkpoint::load(dir, &Default::default())
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        let saved = checkpoint(3);
+        saved.save(&path, &BTreeMap::from([("trainer/state.json".to_owned(), b"{}".to_vec())])).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.config, saved.config);
+        assert_eq!(weights_to_bytes(&loaded.model).unwrap(), weights_to_bytes(&saved.model).unwrap());
+        assert_eq!(std::fs::read(path.join("trainer/state.json")).unwrap(), b"{}");
+        // Saving again replaces it and leaves nothing beside it.
+        checkpoint(4).save(&path, &BTreeMap::new()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(!path.join("trainer").exists());
+    }
+
+    #[test]
+    fn wrong_tensors_are_named() {
+        let saved = checkpoint(0);
+        let bytes = weights_to_bytes(&saved.model).unwrap();
+        let load = |config: &SanConfig| {
+            weights_from_bytes::<Flex>(config, &bytes, Path::new("w.safetensors"), &Default::default())
+                .unwrap_err()
+                .to_string()
+        };
+        let deeper = load(&SanConfig { num_decoder_layers: 3, ..saved.config.clone() });
+        assert!(deeper.contains("missing tensors: model.decoder.layers.2"), "{deeper}");
+        let shallower = load(&SanConfig { num_decoder_layers: 1, ..saved.config.clone() });
+        assert!(shallower.contains("unexpected tensors: model.decoder.layers.1"), "{shallower}");
+        let wider = load(&SanConfig { vocab_size: 999, ..saved.config.clone() });
+        assert!(wider.contains("model.embed_tokens.weight has shape"), "{wider}");
+    }
+
+    #[test]
+    fn damaged_checkpoints_are_errors_and_never_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).err().unwrap().to_string().contains("not a checkpoint"));
+        let path = dir.path().join("model");
+        checkpoint(0).save(&path, &BTreeMap::new()).unwrap();
+        for file in [files::CONFIG, files::WEIGHTS, files::TOKENIZER] {
+            let whole = std::fs::read(path.join(file)).unwrap();
+            for percent in [0, 1, 37, 99] {
+                std::fs::write(path.join(file), &whole[..whole.len() * percent / 100]).unwrap();
+                assert!(load(&path).is_err(), "{file} cut to {percent} %");
+            }
+            std::fs::remove_file(path.join(file)).unwrap();
+            assert!(load(&path).is_err(), "{file} missing");
+            std::fs::write(path.join(file), whole).unwrap();
+        }
+        let mut claims = (u64::MAX >> 4).to_le_bytes().to_vec();
+        claims.extend(b"{}");
+        std::fs::write(path.join(files::WEIGHTS), claims).unwrap();
+        assert!(load(&path).is_err(), "a header that claims 2^60 bytes");
+    }
+}

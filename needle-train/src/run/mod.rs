@@ -1,0 +1,7 @@
+//! A run on disk: its directory, what survives a restart, and what it reports.
+
+pub mod directory;
+pub mod memory;
+pub mod report;
+pub mod state;
+pub mod tracking;
