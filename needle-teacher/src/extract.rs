@@ -1,6 +1,6 @@
 //! The JSON in what a model wrote: alone, in a Markdown fence, after its thoughts, or cut off in the middle.
 
-use needle_data::json;
+use needle_data::text::json;
 use serde_json::Value;
 
 /// Places where a JSON value could begin that are tried, so that a hostile answer costs little.

@@ -1,8 +1,8 @@
 //! New tools around a described domain, asked of the teacher before the plan is made.
 
 use needle_data::Tool;
-use needle_data::names::to_snake_case;
-use needle_data::tool::Parameter;
+use needle_data::text::names::to_snake_case;
+use needle_data::text::tool::Parameter;
 use serde_json::{Map, Value, json};
 
 use crate::client::Question;

@@ -24,6 +24,8 @@
 //! | [`summary`] | the figures of a run |
 //! | [`report`] | the figures as a page |
 //! | [`output`] | the files of a run |
+//! | [`session`] | what a command was given -> the files of its run |
+//! | [`offline`] | new rows from old ones, without a teacher |
 
 pub mod budget;
 pub mod client;
@@ -33,6 +35,7 @@ pub mod extract;
 pub mod invent;
 pub mod journal;
 pub mod kind;
+pub mod offline;
 pub mod output;
 pub mod plan;
 pub mod prompt;
@@ -40,6 +43,7 @@ pub mod report;
 pub mod rewrite;
 pub mod run;
 pub mod schema;
+pub mod session;
 pub mod summary;
 pub mod task;
 pub mod teacher;

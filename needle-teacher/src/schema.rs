@@ -5,7 +5,7 @@
 //! said in it (an object without properties, for example) makes the schema a loose one, which endpoints take as guidance.
 
 use needle_data::Tool;
-use needle_data::tool::Parameter;
+use needle_data::text::tool::Parameter;
 use serde_json::{Map, Value, json};
 
 /// A schema, and whether an endpoint can hold a model to it.

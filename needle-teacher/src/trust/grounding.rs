@@ -5,7 +5,7 @@
 //! commonly converted from; times as clock times or in words. Choices (`enum`) and booleans are conclusions and not copies,
 //! so they are let through, as are the false positives of a generous rule: this stage finds inventions, the judge finds mistakes.
 
-use needle_data::tool::Parameter;
+use needle_data::text::tool::Parameter;
 use needle_data::{Call, Tool};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 //! not even say the words of the name, or it is not indirect.
 
 use needle_data::Tool;
-use needle_data::names::to_snake_case;
+use needle_data::text::names::to_snake_case;
 
 use super::words::words;
 

@@ -12,7 +12,7 @@ pub(crate) mod words;
 
 use std::fmt;
 
-use needle_data::split::query_key;
+use needle_data::order::split::query_key;
 use needle_data::{Call, Example};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
