@@ -179,6 +179,7 @@ fn one_refused_request_does_not_end_the_run() {
         "the second round makes up for it"
     );
     assert!(rejected(&session)[0]["reason"].as_str().unwrap().contains("content policy"));
+    assert!(fake.seen()[2..].iter().all(|seen| seen.body.get("response_format").is_some()), "it was not about schemas");
 }
 
 #[test]

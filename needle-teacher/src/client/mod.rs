@@ -134,6 +134,16 @@ struct Dialect {
     limit_key: &'static str,
 }
 
+impl Dialect {
+    /// The next way to try after a refusal; a refusal need not say what it is about.
+    fn without_what_is_refused(self, text: &str) -> Option<Self> {
+        if self.limit_key == "max_tokens" && text.contains("max_completion_tokens") {
+            return Some(Self { limit_key: "max_completion_tokens", ..self });
+        }
+        self.has_schemas.then_some(Self { has_schemas: false, ..self })
+    }
+}
+
 /// An endpoint and how to ask it. Shared between threads.
 pub struct Client {
     agent: ureq::Agent,
@@ -181,12 +191,19 @@ impl Client {
     /// # Errors
     /// The kind of failure.
     pub fn ask(&self, question: &Question, id: &str) -> Result<Reply, Failure> {
+        let mut dialect = *self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusal = String::new();
         loop {
-            let dialect = *self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
             let (status, retry_after, text) = self.post(&body(question, dialect), id)?;
             match status {
-                200..=299 => return reply(&text),
-                400 | 422 if self.learn(dialect, &text) => {}
+                200..=299 => {
+                    self.remember(dialect, &refusal);
+                    return reply(&text);
+                }
+                400 | 422 => match dialect.without_what_is_refused(&text) {
+                    Some(other) => (dialect, refusal) = (other, message(&text)),
+                    None => return Err(self.refusal(status, retry_after, &text)),
+                },
                 _ => return Err(self.refusal(status, retry_after, &text)),
             }
         }
@@ -211,22 +228,14 @@ impl Client {
         Ok((status, retry_after, self.key.hide(text)))
     }
 
-    /// Whether a refusal is about how we ask, and there is another way: the next attempt takes it.
-    fn learn(&self, used: Dialect, text: &str) -> bool {
+    /// Keeps a way of asking that has worked where the one before was refused.
+    fn remember(&self, worked: Dialect, refusal: &str) {
         let mut dialect = self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
-        if *dialect != used {
-            // Another thread has learned in the meantime.
-            return true;
+        if *dialect != worked && !refusal.is_empty() {
+            let form = if worked.has_schemas { "a JSON schema" } else { "words" };
+            tracing::warn!("{}: asking with {form} and {} from now on ({refusal})", self.shown, worked.limit_key);
+            *dialect = worked;
         }
-        if used.limit_key == "max_tokens" && text.contains("max_completion_tokens") {
-            dialect.limit_key = "max_completion_tokens";
-        } else if used.has_schemas {
-            dialect.has_schemas = false;
-            tracing::warn!("{} refuses JSON schemas; JSON is asked for in words ({})", self.shown, message(text));
-        } else {
-            return false;
-        }
-        true
     }
 
     fn refusal(&self, status: u16, retry_after: Option<Duration>, text: &str) -> Failure {
