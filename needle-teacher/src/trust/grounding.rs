@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn choices_and_booleans_are_conclusions() {
-        let parameter = Parameter { name: "mode".into(), spec: json!({"enum": ["heat"]}).as_object().unwrap().clone() };
+        let parameter = Parameter::new("mode", json!({"enum": ["heat"]}).as_object().unwrap().clone());
         assert!(Stated::new("it is freezing").states(&json!("heat"), Some(&parameter)));
         assert!(states("it is too dark", json!(true)));
     }
