@@ -7,9 +7,7 @@ mod workplace;
 use std::io::Write;
 use std::process::Stdio;
 
-use needle_data::Tool;
-use needle_train::Needle;
-use needle_train::needle::CallOptions;
+use needle_train::{CallOptions, Needle, Question, tools_from_json};
 use serde_json::{Value, json};
 use workplace::{TOOLS, Workplace};
 
@@ -26,6 +24,7 @@ fn a_constrained_answer_is_always_a_list_of_calls_even_of_a_model_that_has_learn
     assert!(calls.iter().all(|call| call["name"] == "setTimer" || call["name"] == "stop"), "{answer}");
     assert_eq!(answer["tokens"].as_u64().unwrap() as usize, answer["token_ids"].as_array().unwrap().len());
     assert!(answer["seconds"].is_number() && answer["confidence"].is_null(), "{answer}");
+    assert!(answer["complete"].is_boolean() && answer["confidence_fitted_on"].is_null(), "{answer}");
 
     // From stdin, and as plain text.
     let mut child =
@@ -107,18 +106,69 @@ fn a_confidence_is_fitted_kept_reported_and_abstained_by() {
     let error = place.fails(1, &[run.as_slice(), &["--abstain-below", "0.5"]].concat());
     assert!(error.contains("confidence.json") && error.contains("--calibrate"), "{error}");
 
-    let eval = ["eval", "run/last", "data.jsonl", "--precision", "int4", "--constrained", "--json", "-q"];
+    let eval = ["eval", "run/last", "data.jsonl", "--json", "-q"];
     assert!(place.json(&eval).get("expected_calibration_error").is_none());
+    let error = place.fails(1, &[eval.as_slice(), &["--calibrate", "--limit", "4"]].concat());
+    assert!(error.contains("4 examples are too few") && error.contains("at least 30"), "{error}");
+    assert!(!place.path("run/last/confidence.json").exists());
     let measured = place.json(&[eval.as_slice(), &["--calibrate"]].concat());
-    assert!(measured["expected_calibration_error"].as_f64().unwrap() < 0.2, "on the examples that it was fitted on");
+    assert_eq!(
+        (&measured["calibration_measured"], &measured["confidence_fitted_on"]),
+        (&json!("cross_validated"), &json!(60))
+    );
+    assert!(measured["expected_calibration_error"].as_f64().unwrap() < 0.2);
+    let again = place.ok(&["eval", "run/last", "data.jsonl", "-q"]);
+    assert!(again.contains("on the 60 examples that the confidence was fitted on; it is higher on others"), "{again}");
+    let others = place.json(&[eval.as_slice(), &["--limit", "50"]].concat());
+    assert_eq!(others["calibration_measured"], "kept");
     let curve = measured["risk_coverage"].as_array().unwrap();
     assert_eq!((curve.len(), curve[9]["coverage"].as_f64()), (10, Some(1.0)));
     assert!((curve[9]["risk"].as_f64().unwrap() - (1.0 - measured["exact_match"].as_f64().unwrap())).abs() < 1e-9);
 
-    let confidence = place.json(&run)["confidence"].as_f64().unwrap();
-    assert!((0.0..=1.0).contains(&confidence));
+    let answer = place.json(&run);
+    assert!(
+        (0.0..=1.0).contains(&answer["confidence"].as_f64().unwrap()) && answer["confidence_fitted_on"] == 60,
+        "{answer}"
+    );
     let answer = place.json(&[run.as_slice(), &["--abstain-below", "1"]].concat());
     assert_eq!((&answer["calls"], &answer["abstained"]), (&json!([]), &json!(true)));
+
+    // What is shipped says what the file is and what it was fitted on.
+    place.ok(&["export", "run/last", "--format", "hf", "--out", "hf", "--no-verify"]);
+    let page = std::fs::read_to_string(place.path("hf/README.md")).unwrap();
+    assert!(page.contains("`confidence.json` is a logistic regression, fitted on 60 validation examples"), "{page}");
+
+    // Nothing of a withheld answer is streamed: what a terminal shows is [].
+    let options = CallOptions { abstain_below: Some(1.0), ..CallOptions::default() };
+    let needle = Needle::load(place.path("run/last")).unwrap().with_options(options).unwrap();
+    let mut streamed = Vec::new();
+    let tools = tools_from_json(TOOLS).unwrap();
+    let answer = needle.call_streaming("ten minutes", &tools, |bytes| streamed.extend_from_slice(bytes)).unwrap();
+    assert!(answer.abstained && streamed == b"[]", "{answer:?} {}", String::from_utf8_lossy(&streamed));
+}
+
+#[test]
+fn an_answer_that_broke_off_is_marked_and_fails_instead_of_meaning_nothing_to_call() {
+    let place = Workplace::with_model();
+    // A model that has learned nothing does not end a list of its own accord.
+    let run = |more: &[&str]| {
+        place.needle(&[["run", "run/last", "--tools", TOOLS, "--unconstrained", "-q"].as_slice(), more].concat())
+    };
+    place.write("questions.jsonl", "{\"query\":\"ten minutes\"}\n{\"query\":\"stop\"}\n");
+    for more in [&["--query", "ten minutes", "--json"][..], &["--input", "questions.jsonl"]] {
+        let output = run(more);
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("not complete"), "{said}");
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let answer: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&answer["complete"], &answer["calls"]), (&json!(false), &json!([])), "{answer}");
+        }
+    }
+    let options = CallOptions { constrained: false, ..CallOptions::default() };
+    let needle = Needle::load(place.path("run/last")).unwrap().with_options(options).unwrap();
+    let answer = needle.call("ten minutes", &tools_from_json(TOOLS).unwrap()).unwrap();
+    assert!(!answer.is_complete && answer.calls.is_empty() && answer.incomplete_because().is_some(), "{answer:?}");
 }
 
 #[test]
@@ -126,13 +176,23 @@ fn two_checkpoints_are_compared_and_the_worst_answers_come_with_reasons() {
     let place = Workplace::with_model();
     place.ok(&["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "other", "--seed", "9", "-q"]);
     let text = place.ok(&["eval", "run/last", "data.jsonl", "--compare", "other/last", "-q"]);
-    for part in ["exact match", "right here, wrong in other/last", "by tool, worst first", "mistakes", "worst answers"]
+    for part in ["exact match", "right here, wrong in other/last", "by tool, worst first", "mistakes", "wrong answers"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // Each column says whose it is, and all of them how the answers were made: as they ship.
+    let words = |line: usize| text.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words(0), "on 60 examples run/last other/last");
+    assert_eq!(words(1), "precision int4 int4");
+    assert_eq!(words(2), "constrained to tools yes yes");
+    let free = place.ok(&["eval", "run/last", "data.jsonl", "--precision", "f32", "--unconstrained", "-q"]);
+    assert!(free.starts_with("on 60 examples"), "{free}");
+    assert!(free.lines().next().unwrap().ends_with("f32") && free.lines().nth(1).unwrap().ends_with("no"), "{free}");
     let json = place.json(&["eval", "run/last", "data.jsonl", "--compare", "other/last", "--json", "-q"]);
     let failures = json["breakdown"]["failures"].as_array().unwrap();
-    assert!(!failures.is_empty() && failures.len() <= 20);
+    let wrong: u64 = json["breakdown"]["mistakes"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert!(wrong > 20 && failures.len() as u64 == wrong, "JSON has all of them");
+    assert!(text.contains(&format!("the 20 worst of {wrong} wrong answers")), "and text says that it has not: {text}");
     assert!(failures.iter().all(|f| f["wrong"].is_string() && f["query"].is_string()));
     assert_eq!(json["compared_with"]["n"], json["n"]);
     let groups: u64 =
@@ -149,16 +209,43 @@ fn bfcl_questions_are_scored_by_their_own_rules() {
     place.write("BFCL_v3_simple.json", &format!("{}\n{}\n", question("simple_0"), question("simple_1")));
     let truth = |id: &str| json!({"id": id, "ground_truth": [{"math.area": {"base": [5, 6]}}]});
     place.write("answers.json", &format!("{}\n{}\n", truth("simple_0"), truth("simple_1")));
-    let eval = |data: &str, more: &[&str]| {
-        place.json(&[["eval", "run/last", data, "--constrained", "--json", "-q"].as_slice(), more].concat())
-    };
-    let simple = eval("BFCL_v3_simple.json", &["--answers", "answers.json"]);
+    let eval =
+        |data: &str, more: &[&str]| place.json(&[["eval", "run/last", data, "--json", "-q"].as_slice(), more].concat());
+    let simple = eval("BFCL_v3_simple.json", &["--answers", "answers.json", "--predictions", "predictions.jsonl"]);
     assert!(simple["n"] == 2 && simple["bfcl_accuracy"].is_number(), "{simple}");
+    let predictions = std::fs::read_to_string(place.path("predictions.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(predictions.lines().last().unwrap()).unwrap();
+    assert!(last["id"] == "simple_1" && last["bfcl_accepted"].is_boolean(), "{last}");
     place.write("BFCL_v3_irrelevance.json", &format!("{}\n", question("irrelevance_0")));
     let irrelevant = eval("BFCL_v3_irrelevance.json", &[]);
     assert_eq!(irrelevant["bfcl_accuracy"], irrelevant["exact_match"]);
+    // Where any call is right there is nothing else to compare with.
+    place.write("BFCL_v4_live_relevance.json", &format!("{}\n", question("live_relevance_0-0-0")));
+    let relevant = eval("BFCL_v4_live_relevance.json", &[]);
+    assert!(relevant["n"] == 1 && relevant["bfcl_accuracy"].is_number() && relevant.get("exact_match").is_none());
     let error = place.fails(1, &["eval", "run/last", "BFCL_v3_simple.json"]);
     assert!(error.contains("no questions"), "{error}");
+}
+
+#[test]
+fn bfcl_questions_whose_reference_answer_lacks_a_required_argument_are_counted_too() {
+    let place = Workplace::with_model();
+    let function = json!({"name": "area", "description": "d", "parameters": {"type": "dict", "properties": {
+        "base": {"type": "integer"}, "unit": {"type": "string", "enum": ["m"]}}, "required": ["base", "unit"]}});
+    let truths = [
+        json!({"base": [5]}),
+        // A variable, and a value that is none of the enum's.
+        json!({"base": ["Size.BASE"], "unit": ["m"]}),
+        json!({"base": [5], "unit": ["km"]}),
+    ];
+    let lines = |of: &dyn Fn(usize) -> Value| (0..truths.len()).map(|i| format!("{}\n", of(i))).collect::<String>();
+    let question = |i: usize| json!({"id": format!("simple_{i}"), "question": [[{"role": "user", "content": "area?"}]], "function": [function]});
+    let answer = |i: usize| json!({"id": format!("simple_{i}"), "ground_truth": [{"area": truths[i]}]});
+    place.write("BFCL_v4_simple.json", &lines(&question));
+    place.write("answers.json", &lines(&answer));
+    let measured =
+        place.json(&["eval", "run/last", "BFCL_v4_simple.json", "--answers", "answers.json", "--json", "-q"]);
+    assert_eq!(measured["n"], 3, "{measured}");
 }
 
 #[test]
@@ -193,7 +280,7 @@ fn what_cannot_be_answered_is_one_sentence() {
 #[test]
 fn the_library_answers_as_the_command_does_one_by_one_streamed_and_in_batches() {
     let place = Workplace::with_model();
-    let tools = Tool::list_from_json(&serde_json::from_str(TOOLS).unwrap()).unwrap();
+    let tools = tools_from_json(TOOLS).unwrap();
     let needle = Needle::load(place.path("run/last")).unwrap();
     let answer = needle.call("ten minutes", &tools).unwrap();
     let command = place.json(&["run", "run/last", "--query", "ten minutes", "--tools", TOOLS, "--json"]);
@@ -201,11 +288,25 @@ fn the_library_answers_as_the_command_does_one_by_one_streamed_and_in_batches() 
 
     let mut streamed = Vec::new();
     needle.call_streaming("ten minutes", &tools, |bytes| streamed.extend_from_slice(bytes)).unwrap();
-    assert_eq!(String::from_utf8(streamed).unwrap().trim_start(), answer.text);
-    let batch =
+    let streamed = String::from_utf8(streamed).unwrap();
+    assert_eq!(
+        streamed.replace("setTimer", "set_timer"),
+        answer.text,
+        "under the user's names, without a space in front"
+    );
+    // Questions are taken as one has them.
+    let owned =
         vec![("ten minutes".to_owned(), tools.clone()), ("a much longer question than that".to_owned(), tools.clone())];
-    let batch = needle.call_batch(&batch, &mut |_| {}).unwrap();
-    assert_eq!(batch[0].token_ids, answer.token_ids);
+    let queries = ["ten minutes", "a much longer question than that"];
+    for batch in [
+        needle.call_batch(&owned, |_| ()),
+        needle.call_batch(queries.map(|query| (query, &tools)), |_| ()),
+        needle.call_batch(owned.iter().map(|(query, tools)| (query, tools.as_slice())), |_| ()),
+        needle.call_batch(owned.iter().map(|(query, tools)| Question { query, tools }), |_| ()),
+    ] {
+        let batch = batch.unwrap();
+        assert_eq!((batch.len(), &batch[0].token_ids), (2, &answer.token_ids));
+    }
     assert!(needle.call("", &tools).is_err() && needle.call("q", &[]).is_err());
     assert!(needle.with_options(CallOptions { abstain_below: Some(0.5), ..CallOptions::default() }).is_err());
 }

@@ -286,12 +286,82 @@ fn bad_rows_are_listed_refused_and_on_request_skipped() {
     assert_eq!(report["problems"][1]["line"], 32);
     assert_eq!(report["skipped"]["wrong_type"], 1);
 
-    let train = ["train", "--config", "recipe.toml", "--data", "bad.jsonl", "--out", "run", "--set", "steps=2"];
+    let train = ["train", "--config", "recipe.toml", "--data", "bad.jsonl", "--out", "run", "--set", "steps=12"];
     let refused = place.fails(1, &train);
     assert!(refused.contains("bad.jsonl:31") && refused.contains("--skip-invalid"), "{refused}");
     let output = place.needle(&[&train[..], &["--skip-invalid"]].concat());
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && log.contains("34 rows read, 30 used, 4 left out"), "{log}");
+}
+
+#[test]
+fn what_a_schema_forbids_is_listed_and_a_file_that_is_not_in_lines_is_one_problem() {
+    let place = Workplace::new();
+    let row = |parameter: &str, arguments: &str| {
+        let tool = format!(r#"{{"name":"a","parameters":{{"p":{parameter}}}}}"#);
+        format!(r#"{{"query":"q","tools":[{tool}],"answers":[{{"name":"a","arguments":{{{arguments}}}}}]}}"#)
+    };
+    let rows = [
+        row(r#"{"type":"array","items":{"enum":["x","y"]}}"#, r#""p":["x","z"]"#),
+        row(r#"{"type":"array","items":{"type":"string"}}"#, r#""p":["x",3]"#),
+        row(r#"{"type":"string","required":"true"}"#, ""),
+        row(r#"{"type":"string","enum":"x"}"#, ""),
+        row(r#"{"type":"nonsense"}"#, ""),
+    ];
+    place.write("forbidden.jsonl", &rows.join("\n"));
+    let listed = String::from_utf8(place.needle(&["data", "check", "forbidden.jsonl"]).stdout).unwrap();
+    for line in [
+        r#"forbidden.jsonl:1: answers[0].arguments.p[1]: "z" is not one of "x", "y""#,
+        "forbidden.jsonl:2: answers[0].arguments.p[1]: expected string, got 3",
+        "forbidden.jsonl:3: tools[0].parameters.p.required: expected true or false",
+        "forbidden.jsonl:4: tools[0].parameters.p.enum: expected a list",
+        "forbidden.jsonl:5: tools[0].parameters.p.type: \"nonsense\" is no type of JSON",
+        "5 rows, 0 usable, 5 not (bad_tools 3, wrong_type 2)",
+    ] {
+        assert!(listed.contains(line), "{line} in {listed}");
+    }
+
+    let good = row("{}", "");
+    let indented = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&good).unwrap()).unwrap();
+    place.write("list.json", &format!("[\n{indented},\n{indented}\n]\n"));
+    place.write("object.json", &indented);
+    place.write("brace.jsonl", &format!("{{\n{good}\n{good}\n7\n"));
+    for (file, problems, says) in [
+        ("list.json", 1, "each of its objects in a line of its own"),
+        ("object.json", 1, "each object in a line of its own"),
+        ("brace.jsonl", 2, "each object in a line of its own"),
+    ] {
+        let output = place.needle(&["data", "check", file, "--json"]);
+        let report = serde_json::from_slice::<Value>(&output.stdout).unwrap();
+        assert_eq!(
+            (output.status.code(), report["problems"].as_array().unwrap().len()),
+            (Some(1), problems),
+            "{report}"
+        );
+        assert!(report["problems"][0]["reason"].as_str().unwrap().contains(says), "{report}");
+    }
+}
+
+#[test]
+fn warnings_are_one_line_a_matter_and_none_for_the_shipped_example() {
+    let place = Workplace::new();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/examples/smart_home.jsonl");
+    let output = place.needle(&["data", "check", sample]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let row = |i: usize| {
+        let tool = r#"{"name":"timer","parameters":{"minutes":{"type":"integer"}}}"#;
+        let call = format!(r#"{{"name":"timer","arguments":{{"minutes":{i}}}}}"#);
+        let words = ["set a timer for", "remind me in", "wake me in", "count down from"][i % 4];
+        format!(r#"{{"query":"{words} {i} minutes","tools":[{tool}],"answers":[{call}]}}"#)
+    };
+    place.write("templates.jsonl", &(0..120).map(row).collect::<Vec<_>>().join("\n"));
+    for command in ["check", "stats"] {
+        let output = place.needle(&["data", command, "templates.jsonl"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.lines().count() == 2, "{said}");
+        assert!(said.contains("no example has the answer []"), "{said}");
+        assert!(said.contains("120 examples have only 4 sentence patterns"), "{said}");
+    }
 }
 
 #[test]
@@ -304,13 +374,13 @@ fn data_are_packed_once_trained_on_and_refused_with_another_tokenizer() {
     let packed = pack("packed", "run/last");
     assert_eq!((packed["counts"]["read"].as_u64(), packed["totals"]["examples"].as_u64()), (Some(60), Some(60)));
     assert!(place.ok(&["data", "check", "packed"]).contains("0 not"));
-    let train = ["train", "--config", "recipe.toml", "--data", "packed", "--out", "packed-run", "-q"];
+    let train = ["train", "--config", "recipe.toml", "--data", "packed", "-q", "--out", "packed-run"];
     let nothing = place.fails(1, &train);
     assert!(nothing.contains("--tokenizer"), "{nothing}");
     place.ok(&[&train[..], &["--tokenizer", "run/last/tokenizer.json"]].concat());
 
     place.ok(&["tokenizer", "train", "data.jsonl", "--vocab-size", "400", "--out", "other.model"]);
-    let other = place.fails(1, &[&train[..], &["--tokenizer", "other.model", "--set", "seed=2"]].concat());
+    let other = place.fails(1, &[&train[..7], &["other-run", "--tokenizer", "other.model"]].concat());
     assert!(other.contains("another tokenizer") && other.contains("needle data pack"), "{other}");
     let twice = ["data", "pack", "data.jsonl", "--config", "recipe.toml", "--tokenizer", "run/last", "--out", "packed"];
     assert!(place.fails(1, &twice).contains("holds packed shards already"));
@@ -345,7 +415,7 @@ fn a_mixture_of_text_and_calls_trains_by_recipe() {
     let lengths = "[data]\nrows = 2\nrow_enc_tokens = [64, 256]\nrow_dec_tokens = [32, 128]\npack_window = 32\n";
     place.write(
         "mixture.toml",
-        &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\n{lengths}{sources}"),
+        &format!("model = \"tiny\"\nsteps = 4\ntokenizer = {{ vocab_size = 500 }}\nschedule = {{ warmup_steps = 2 }}\neval = {{ max_tokens = 64 }}\n{lengths}{sources}"),
     );
     let output = place.needle(&["train", "--config", "mixture.toml", "--val", "data.jsonl", "--out", "mixed"]);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -427,10 +497,11 @@ fn every_command_explains_itself() {
 #[test]
 fn several_devices_divide_a_batch_and_come_to_the_weights_of_one() {
     let place = Workplace::with_model();
+    const SHORT: &[&str] = &["--set", "steps=4", "--set", "schedule.warmup_steps=2"];
     let recipe = "data.lanes=2";
     let train = |out: &str, device: &str| {
         let args = ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", out, "-q", "--set", recipe];
-        place.ok(&[&args[..], &["--set", "steps=4", "--set", "qat.final_fraction=0", "--device", device]].concat())
+        place.ok(&[&args[..], SHORT, &["--set", "qat.final_fraction=0", "--device", device]].concat())
     };
     train("one", "cpu");
     train("two", "cpu,cpu");

@@ -8,7 +8,16 @@ use serde_json::Value;
 use workplace::Workplace;
 
 /// A few steps, of which nothing is learned.
-const QUICK: [&str; 6] = ["--set", "steps=6", "--set", "eval.every_steps=3", "--set", "eval.max_tokens=24"];
+const QUICK: [&str; 8] = [
+    "--set",
+    "steps=6",
+    "--set",
+    "schedule.warmup_steps=2",
+    "--set",
+    "eval.every_steps=3",
+    "--set",
+    "eval.max_tokens=24",
+];
 
 /// A model, and the first sixty of the sample examples.
 fn workplace() -> Workplace {
@@ -48,7 +57,7 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
     assert_eq!(of_tools, part("test"));
     let page = std::fs::read_to_string(place.path("tuned/report.html")).unwrap();
     assert!(page.contains("base against tuned") && page.contains("exact match by tool") && page.contains("<svg"));
-    // The parts are there to look at, no query stands in two, and the result runs with a confidence.
+    // The parts are there to look at, and no query stands in two.
     let queries = |name: &str| -> std::collections::BTreeSet<String> {
         let text = std::fs::read_to_string(place.path(&format!("tuned/split/{name}.jsonl"))).unwrap();
         text.lines()
@@ -57,7 +66,9 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
     };
     assert!(queries("train").is_disjoint(&queries("test")) && queries("validation").is_disjoint(&queries("test")));
     let answer = place.json(&["run", "tuned/best", "--query", "ten minutes", "--tools", workplace::TOOLS, "--json"]);
-    assert!(answer["confidence"].is_number(), "{answer}");
+    // Five answers say nothing of how sure one may be.
+    assert!(part("validation") < 30 && answer["confidence"].is_null(), "{answer}");
+    assert!(said.contains("too few to fit a confidence") && page.contains("too few to fit a confidence"), "{said}");
 }
 
 #[test]
@@ -92,7 +103,7 @@ fn whatever_the_learning_rate_the_result_is_no_worse_than_the_base_and_finite() 
         let metrics = std::fs::read_to_string(place.path("tuned/metrics.jsonl")).unwrap();
         let first = metrics.lines().find_map(loss).unwrap();
         assert!(first["validation_loss_int4"].is_number());
-        place.ok(&["eval", "tuned/best", "data.jsonl", "--limit", "3", "--constrained", "-q"]);
+        place.ok(&["eval", "tuned/best", "data.jsonl", "--limit", "3", "-q"]);
         std::fs::remove_dir_all(place.path("tuned")).unwrap();
     }
 }

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::augment::{shuffle_tools, stream};
+use crate::augment::shuffle_tools;
 use crate::batching::pack::RowSize;
 use crate::error::{DataError, Problem, ProblemCode};
+use crate::random::{Purpose, rng};
 use crate::text::example::Example;
 use crate::text::names::NameMap;
 use crate::text::record::Record;
@@ -164,7 +165,7 @@ impl<'a> Encoder<'a> {
         let mut tools: Vec<Value> =
             example.tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect();
         if let Some(seed) = shuffle_seed {
-            shuffle_tools(&mut tools, &mut stream(seed, &[]));
+            shuffle_tools(&mut tools, &mut rng(seed, Purpose::ToolOrder, &[]));
         }
         let query = self.tokenizer.encode(&example.query);
         let query_len = query.len().min(self.config.max_enc_tokens - 2);

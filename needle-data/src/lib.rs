@@ -6,12 +6,14 @@
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
 //! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
+//! | [`random`] | every random stream: one function, one list of purposes |
 //! | [`text::json`] | JSON read strictly |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | what a row can be: an example, a question about a text, text |
 //! | [`text::span_json`] | compact JSON of the answers together with the class of each byte |
+//! | [`text::schema`] | what a declaration of an argument asks of its value |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys |
 //! | [`batching::pack`] | several examples in one row |
@@ -23,6 +25,8 @@
 //! | [`batching::loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`batching::prefetch`] | the next batches, made ready on another thread |
 //! | [`order::split`] | per-tool train, validation and test parts |
+//! | [`stats::patterns`] | how many different sentences a dataset has |
+//! | [`stats::advice`] | what to know of a dataset before training on it |
 //! | [`stats`] | what is in a file |
 //! | [`convert`] | other people's datasets as ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
@@ -37,6 +41,7 @@ pub mod error;
 pub mod file;
 pub mod order;
 pub mod packed;
+pub mod random;
 pub mod source;
 pub mod stats;
 pub mod synth;

@@ -2,7 +2,7 @@
 //! whatever device.
 
 use burn::tensor::Tensor;
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use rand::RngExt;
 
 use crate::ops::{FusedOps, float, primitive};
@@ -32,7 +32,7 @@ impl Dropout {
         if self.probability <= 0.0 {
             return x;
         }
-        let seed = stream(self.seed, &[self.masks]).random();
+        let seed = rng(self.seed, Purpose::DropoutMask, &[self.masks]).random();
         self.masks += 1;
         let shape = x.shape();
         let flat: Tensor<B, 1> = x.reshape([-1]);

@@ -25,6 +25,7 @@
 //! | [`golden`] | vectors for authors of runtimes |
 //! | [`export`] | deployable artifacts |
 //! | [`import`] | checkpoints of others |
+//! | [`checkpoint::locate`] | which checkpoint a path means, or what it is instead |
 //!
 //! # Shapes
 //!

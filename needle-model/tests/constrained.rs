@@ -38,7 +38,7 @@ const NAMES: [&str; 14] = [
 ];
 
 fn schema(rng: &mut ChaCha8Rng, depth: usize) -> Value {
-    let scalar = ["string", "integer", "number", "boolean", "null", "str", "int", "float", "bool", "date"];
+    let scalar = ["string", "integer", "number", "boolean", "null", "str", "int", "float", "bool", "any"];
     match rng.random_range(0..if depth == 0 { 3 } else { 6 }) {
         0 => json!({"type": scalar.choose(rng).unwrap()}),
         1 => {

@@ -272,7 +272,7 @@ impl Rules {
 
     fn alternatives(&mut self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
         if let Some(Value::Array(allowed)) = spec.get("enum") {
-            let parameter = needle_data::text::tool::Parameter { name: String::new(), spec: spec.clone() };
+            let parameter = needle_data::text::tool::Parameter::new("", spec.clone());
             let allowed = allowed.iter().filter(|value| parameter.mismatch(value).is_none());
             let mut literals: Vec<String> = allowed.map(|value| literal(&value.to_string())).collect();
             literals.sort();
@@ -403,7 +403,7 @@ mod tests {
             "list": {"type": "array", "items": {"type": "integer"}},
             "points": {"type": "array", "items": {"type": "object", "required": ["a"], "properties": {
                 "a": {"type": "number"}, "b": {"type": ["string", "null"]}}}},
-            "free": {"type": "object"}, "own": {"type": "date"}, "never": {"type": "string", "enum": [1]}}}}]);
+            "free": {"type": "object"}, "own": {"type": "Any"}, "never": {"type": "string", "enum": [1]}}}}]);
         let call = |arguments: &str| format!(r#"[{{"name":"x","arguments":{arguments}}}]"#);
         for (arguments, expected) in [
             (r#"{"list":[]}"#, true),

@@ -78,7 +78,7 @@ pub fn expected_usage(domain: &str, count: usize, config: &TeacherConfig) -> Usa
 pub fn stand_ins(count: usize) -> Vec<Tool> {
     let parameter = |name: &str, required: bool| {
         let spec = json!({"type": "string", "description": "A value that the user states", "required": required});
-        Parameter { name: name.into(), spec: spec.as_object().cloned().unwrap_or_default() }
+        Parameter::new(name, spec.as_object().cloned().unwrap_or_default())
     };
     let parameters =
         || vec![parameter("first_value", true), parameter("second_value", true), parameter("third_value", false)];
@@ -148,7 +148,7 @@ fn bad_parameter(parameter: &Parameter, is_name: &impl Fn(&str) -> bool) -> Opti
     let Some(choices) = choices.as_array() else { return Some(format!("{name}.enum: expected a list")) };
     let mut plain = parameter.clone();
     plain.spec.shift_remove("enum");
-    choices.iter().find_map(|choice| plain.mismatch(choice).map(|reason| format!("{name}.enum: {reason}")))
+    choices.iter().find_map(|choice| plain.mismatch(choice).map(|found| format!("{name}.enum: {}", found.reason)))
 }
 
 fn unlike(tool: Tool, have: &[Tool], new: &[Tool]) -> Result<Tool, String> {

@@ -1,15 +1,12 @@
 //! Tasks made from what people wrote: other wordings of the same calls, and near misses without a call.
 
 use needle_data::Example;
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use rand::seq::IndexedRandom;
 
 use crate::kind::Kind;
 use crate::plan::PlanConfig;
 use crate::task::{Cell, Length, Task};
-
-/// Draws of personas and lengths.
-const REWRITES: u64 = 2;
 
 /// A task of `rows_each` other wordings for each example.
 pub fn paraphrases(examples: &[Example], rows_each: usize, config: &PlanConfig, seed: u64) -> Vec<Task> {
@@ -33,7 +30,7 @@ fn tasks<'a>(
         .filter(|example| !example.tools.is_empty())
         .enumerate()
         .map(|(number, example)| {
-            let mut rng = stream(seed, &[REWRITES, number as u64]);
+            let mut rng = rng(seed, Purpose::TeacherRewrite, &[number as u64]);
             let called = example.answers.first().map(|call| &call.name);
             let cell = Cell {
                 tool: called.unwrap_or(&example.tools[0].name).clone(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -228,7 +228,7 @@ impl Teacher {
 
     /// Sends until there is an answer; `Err(None)` where the run ended first.
     fn attempt(&self, ask: &Ask, key: &str) -> Result<Arc<Answer>, Option<String>> {
-        let mut rng = stream(self.seed, &[u64::from_str_radix(&key[..16], 16).unwrap_or(0)]);
+        let mut rng = rng(self.seed, Purpose::RetryDelay, &[u64::from_str_radix(&key[..16], 16).unwrap_or(0)]);
         let mut attempt = 0;
         loop {
             if !self.wait_for_slot(ask) {

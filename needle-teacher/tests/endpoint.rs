@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fake::{Action, Fake, INPUT_TOKENS, OUTPUT_TOKENS, good};
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::source::{BadRows, load_examples};
 use needle_data::{Example, Tool};
 use needle_teacher::TeacherError;
 use needle_teacher::budget::Limits;
@@ -65,7 +65,7 @@ fn generate(session: &Session, count: usize) -> Summary {
 }
 
 fn rows(session: &Session) -> Vec<Example> {
-    load_examples(&[&session.out], OnBadRow::Fail).unwrap().0
+    load_examples(&[&session.out], BadRows::Fail).unwrap().0
 }
 
 fn rejected(session: &Session) -> Vec<Value> {

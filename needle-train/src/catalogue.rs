@@ -79,7 +79,7 @@ fn path(checkpoint: &Path, precision: Precision, texts: &[Vec<u32>]) -> PathBuf 
 }
 
 fn read(path: &Path) -> Option<Vec<Vec<f32>>> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = file::read(path).ok()?;
     let file = SafeTensors::deserialize(&bytes).ok()?;
     let view = file.tensor(TENSOR).ok()?;
     let [_, dim] = view.shape() else { return None };

@@ -7,13 +7,14 @@
 //! | [`error`] | what can stop a run |
 //! | [`training::schedule`] | warmup, constant, decay: learning rates as functions of the step |
 //! | [`optim`] | parameter groups, Muon, AdamW, the global clip |
+//! | [`range`] | what the numbers of a recipe may be |
 //! | [`recipe`] | a run's settings: one typed TOML file, with `--set` overrides |
 //! | [`device`] | the one place that names a backend |
 //! | [`training::loss`] | weighted cross-entropy, z-loss, contrastive loss |
 //! | [`distributed`] | several processes as one run |
 //! | [`training::checkpointing`] | gradients that keep only the input of each layer |
 //! | [`training::step`] | one step: batch to gradients |
-//! | [`training::feed`] | a rank's batches, made ready ahead |
+//! | [`training::batch_loader`] | a rank's batches, made ready ahead |
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
 //! | [`catalogue`] | embeddings of many tools, computed once |
 //! | [`needle`] | a trained model to ask: load, call, stream, many at once |
@@ -26,6 +27,9 @@
 //! | [`run::report`] | a run, or several, as one page to look at |
 //! | [`training::start`] | what a run starts from |
 //! | [`training::trainer`] | the loop |
+//! | [`out_dir`] | where an export or an import may write |
+//! | [`run::inputs`] | what a run was begun with, by content |
+//! | [`run::lock`] | one run at a time in a directory |
 //! | [`finetune`] | one's own examples to a better checkpoint, measured before and after |
 //! | [`quickstart`] | data to answered query in minutes |
 
@@ -38,11 +42,20 @@ pub mod eval;
 pub mod finetune;
 pub mod needle;
 pub mod optim;
+pub mod out_dir;
 pub mod quickstart;
+pub mod range;
 pub mod recipe;
 pub mod run;
 pub mod training;
 
 pub use error::TrainError;
-pub use needle::Needle;
+pub use eval::predict::Question;
+pub use needle::{Answer, AsQuestion, CallOptions, Needle, tools_from_json};
+pub use needle_data::{Call, Tool};
 pub use recipe::Recipe;
+
+/// The README's Rust, compiled as it is printed.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

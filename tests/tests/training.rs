@@ -15,7 +15,7 @@ use needle_train::device::Training;
 use needle_train::distributed::World;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
 use needle_train::recipe::Recipe;
-use needle_train::run::directory::RunDir;
+use needle_train::run::directory::{Existing, RunDir};
 use needle_train::training::step::forward_backward;
 use needle_train::training::trainer::{RunOptions, Start, encode_config, train};
 
@@ -203,7 +203,7 @@ fn a_changed_recipe_is_not_resumed() {
     let examples = examples(30);
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::new(dir.path().join("run"));
-    let options = || RunOptions { resume: true, ..quiet() };
+    let options = || RunOptions { existing: Existing::Resume, ..quiet() };
     let first = recipe(&[]);
     let error = train(start(&examples, &first), &first, &memory(&examples), &[], &run, options(), &World::default())
         .unwrap_err()

@@ -3,27 +3,29 @@
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use needle_data::convert::{bfcl_questions, is_bfcl};
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
+use needle_data::source::{BadRows, load_examples};
 use needle_data::{DataError, Encoder, Example, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{FusedOps, ModelError};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, limits, print, print_json};
+use super::{Global, PrecisionArg, checkpoint_at, limits, print, print_json};
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
-use needle_train::eval::confidence::{self, Confidence};
+use needle_train::eval::confidence::Confidence;
 use needle_train::eval::predict::Prediction;
-use needle_train::eval::{Evaluation, calibrate, evaluate, is_exact, table};
+use needle_train::eval::{Evaluation, calibrate_on, confidence, evaluate, is_exact, labelled_table};
+use needle_train::needle::CallOptions;
 use needle_train::on_device;
 use needle_train::recipe::EvalConfig;
 
-/// Measure a checkpoint on examples: every metric of the one scorer, by tool, by number of calls, and the worst answers
+/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every metric of the one scorer, by
+/// tool, by number of calls, and the worst answers
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle eval quickstart/run/last held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
-                        --precision int4 --constrained --json\n  needle eval runs/mine/best test.jsonl --compare runs/other/best\n  \
+    after_help = "Examples:\n  needle eval quickstart/best held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
+                        --precision f32 --unconstrained --json\n  needle eval runs/mine/best test.jsonl --compare runs/other/best\n  \
                         needle eval runs/mine/best BFCL_v3_simple.json --answers possible_answer/BFCL_v3_simple.json"
 )]
 pub struct EvalArgs {
@@ -32,18 +34,18 @@ pub struct EvalArgs {
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst; or questions of BFCL
     data: PathBuf,
     /// As trained, or as exported
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
-    /// Only what the tools allow can be written, as in `needle run`
+    /// Let the model write whatever it wants, also what the tools do not allow
     #[arg(long)]
-    constrained: bool,
+    unconstrained: bool,
     /// Another checkpoint to measure beside it
     #[arg(long, value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
     /// BFCL's possible answers to the questions
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
-    /// Fit the confidence on these examples, and keep it in the checkpoint
+    /// Fit the confidence on these examples, cross-validate it, and keep it in the checkpoint
     #[arg(long)]
     calibrate: bool,
     /// Print one JSON object
@@ -57,61 +59,88 @@ pub struct EvalArgs {
     predictions: Option<PathBuf>,
 }
 
-/// Wrong answers shown.
+/// Wrong answers that are printed; JSON has all of them.
 const WORST: usize = 20;
 
 /// One checkpoint's result.
 struct Measured {
     evaluation: Evaluation,
     predictions: Vec<Prediction>,
-    /// Share of the answers that BFCL accepts, for its questions.
-    bfcl_accuracy: Option<f64>,
+    /// Which answers BFCL accepts, for its questions.
+    accepted: Option<Vec<bool>>,
+}
+
+impl Measured {
+    fn bfcl_accuracy(&self) -> Option<f64> {
+        let accepted = self.accepted.as_ref()?;
+        Some(accepted.iter().filter(|accepted| **accepted).count() as f64 / accepted.len().max(1) as f64)
+    }
 }
 
 /// What to measure on.
 struct Questions {
     examples: Vec<Example>,
-    /// BFCL's acceptable answers, where they are its questions.
-    ground_truth: Option<Vec<Vec<Value>>>,
+    /// Id and what is accepted, where they are BFCL's questions.
+    bfcl: Option<Vec<(String, BfclTruth)>>,
+}
+
+impl Questions {
+    /// Whether the examples have answers to compare with; BFCL's relevance questions accept any call.
+    fn have_reference(&self) -> bool {
+        self.bfcl.as_ref().is_none_or(|bfcl| bfcl.iter().any(|(_, truth)| *truth != BfclTruth::AnyCall))
+    }
 }
 
 impl EvalArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(mut self, global: &Global) -> anyhow::Result<bool> {
+        self.checkpoint = checkpoint_at(&self.checkpoint)?;
+        self.compare = self.compare.as_deref().map(checkpoint_at).transpose()?;
         let questions = self.questions()?;
-        if self.calibrate {
-            on_device!(global.device()?, |B, device| self.calibrate::<B>(&questions.examples, device))?;
-        }
+        let (n, least) = (questions.examples.len(), confidence::LEAST_EXAMPLES);
+        anyhow::ensure!(
+            !self.calibrate || n >= least,
+            "--calibrate: {n} examples are too few to say how often the model is right; at least {least} are needed"
+        );
         let device = global.device()?;
-        let measured = on_device!(device, |B, device| self.measure::<B>(&self.checkpoint, &questions, global, device))?;
-        let breakdown = Breakdown::new(&questions.examples, &measured.predictions, WORST);
+        let measure = |path: &Path, calibrates: bool| {
+            on_device!(device, |B, device| self.measure::<B>(path, &questions, calibrates, global, device))
+        };
+        let measured = measure(&self.checkpoint, self.calibrate)?;
         if let Some(path) = &self.predictions {
-            write_predictions(path, &questions.examples, &measured.predictions)?;
+            write_predictions(path, &questions, &measured)?;
         }
-        let compare =
-            |path: &PathBuf| on_device!(device, |B, device| self.measure::<B>(path, &questions, global, device));
-        let other = self.compare.as_ref().map(compare).transpose()?;
+        let other = self.compare.as_ref().map(|path| measure(path, false)).transpose()?;
         if self.json {
-            let mut value = to_json(&measured)?;
-            value["breakdown"] = serde_json::to_value(&breakdown)?;
+            let mut value = to_json(&measured, &questions)?;
             if let Some(other) = &other {
-                value["compared_with"] = to_json(other)?;
+                value["compared_with"] = to_json(other, &questions)?;
             }
             return print_json(&value).map(|()| true);
         }
-        let columns: Vec<Evaluation> = std::iter::once(&measured).chain(&other).map(|m| m.evaluation.clone()).collect();
-        print(table(&columns))?;
-        let line = |name: &str, value: &dyn Fn(&Measured) -> Option<String>| {
-            let cells: Vec<String> = std::iter::once(&measured).chain(&other).filter_map(value).collect();
-            let row = || cells.iter().map(|cell| format!("{cell:>8}")).collect::<String>();
-            if cells.is_empty() { Ok(()) } else { print(format_args!("{name:<22}{}", row())) }
+        self.report(&questions, &measured, other.as_ref()).map(|()| true)
+    }
+
+    /// Prints everything as text.
+    fn report(&self, questions: &Questions, measured: &Measured, other: Option<&Measured>) -> anyhow::Result<()> {
+        let both: Vec<&Measured> = std::iter::once(measured).chain(other).collect();
+        let labels = match &self.compare {
+            Some(other) => labels(&self.checkpoint, other).to_vec(),
+            None => vec![measured.evaluation.precision.to_string()],
         };
-        line("BFCL accuracy", &|m| m.bfcl_accuracy.map(|a| format!("{a:.3}")))?;
-        line("tokens/s", &|m| Some(format!("{:.0}", m.evaluation.tokens_per_second)))?;
-        if let (Some(other), Some(path)) = (&other, &self.compare) {
+        let columns: Vec<_> = labels.into_iter().zip(both.iter().map(|m| &m.evaluation)).collect();
+        let more = [
+            ("BFCL accuracy", both.iter().map(|m| m.bfcl_accuracy().map(|a| format!("{a:.3}"))).collect::<Vec<_>>()),
+            ("tokens/s", both.iter().map(|m| Some(format!("{:.0}", m.evaluation.tokens_per_second))).collect()),
+        ];
+        print(labelled_table(&columns, questions.have_reference(), &more))?;
+        if !questions.have_reference() {
+            return print("\nany call is accepted here: there are no reference answers for other metrics");
+        }
+        if let (Some(other), Some(path)) = (other, &self.compare) {
             print(differences(&questions.examples, &measured.predictions, &other.predictions, path))?;
         }
         if let Some(calibration) = &measured.evaluation.calibration {
-            print("\nanswered   wrong   abstain below")?;
+            print(format_args!("\n{}\nanswered   wrong   abstain below", calibration.to_text()))?;
             for point in &calibration.risk_coverage {
                 print(format_args!(
                     "{:>7.0} %{:>8.3}{:>16.3}",
@@ -121,23 +150,22 @@ impl EvalArgs {
                 ))?;
             }
         }
-        print(breakdown.to_text())?;
-        Ok(true)
+        print(Breakdown::new(&questions.examples, &measured.predictions).to_text(WORST))
     }
 
     fn questions(&self) -> anyhow::Result<Questions> {
         let limit = self.limit.unwrap_or(usize::MAX);
         if self.answers.is_none() && !is_bfcl(&self.data)? {
-            let (mut examples, _) = load_examples(std::slice::from_ref(&self.data), OnBadRow::Fail)?;
+            let (mut examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
             examples.truncate(limit);
-            return Ok(Questions { examples, ground_truth: None });
+            return Ok(Questions { examples, bfcl: None });
         }
-        let (mut examples, mut ground_truth, mut left_out) = (Vec::new(), Vec::new(), 0);
+        let (mut examples, mut bfcl, mut left_out) = (Vec::new(), Vec::new(), 0);
         bfcl_questions(&self.data, self.answers.as_deref(), &mut |place, question| {
             match question {
-                Ok(question) => {
-                    examples.push(question.example);
-                    ground_truth.push(question.ground_truth);
+                Ok(BfclQuestion { id, example, truth }) => {
+                    examples.push(example);
+                    bfcl.push((id, truth));
                 }
                 Err(problem) => {
                     left_out += 1;
@@ -150,31 +178,35 @@ impl EvalArgs {
             tracing::warn!("{left_out} questions cannot be asked and are left out");
         }
         examples.truncate(limit);
-        ground_truth.truncate(limit);
+        bfcl.truncate(limit);
         anyhow::ensure!(!examples.is_empty(), "{}: no questions", self.data.display());
-        Ok(Questions { examples, ground_truth: Some(ground_truth) })
+        Ok(Questions { examples, bfcl: Some(bfcl) })
     }
 
     fn config(&self, max_tokens: usize) -> EvalConfig {
-        EvalConfig { max_tokens, constrained: self.constrained, ..EvalConfig::default() }
+        let constrained = CallOptions::default().constrained && !self.unconstrained;
+        EvalConfig { max_tokens, constrained, ..EvalConfig::default() }
     }
 
+    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it there.
     fn measure<B: FusedOps>(
         &self,
         path: &Path,
         questions: &Questions,
+        calibrates: bool,
         global: &Global,
         device: &B::Device,
     ) -> anyhow::Result<Measured> {
         let checkpoint = Checkpoint::<B>::load(path, device)?;
-        let confidence = Confidence::load(path)?;
+        // Any confidence will do to compute what one is fitted on.
+        let confidence = if calibrates { Some(Confidence::default()) } else { Confidence::load(path)? };
         let examples = &questions.examples;
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
         let config = self.config(checkpoint.config.max_dec_len);
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(examples.len() as u64) };
         bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} examples [{elapsed} < {eta}]")?);
         let (precision, show) = (self.precision.into(), &mut |done| bar.set_position(done as u64));
-        let (evaluation, predictions) =
+        let (mut evaluation, mut predictions) =
             evaluate(&checkpoint.model, &encoder, examples, precision, &config, confidence.as_ref(), show)?;
         bar.finish_and_clear();
         let cut = predictions.iter().filter(|p| p.cut_tokens > 0).count();
@@ -184,31 +216,46 @@ impl EvalArgs {
                 checkpoint.config.max_enc_len
             );
         }
-        let bfcl_accuracy = questions.ground_truth.as_ref().map(|truth| {
-            let right = examples.iter().zip(truth).zip(&predictions).filter(|((example, truth), prediction)| {
+        if calibrates && let Some((fitted, calibration)) = calibrate_on(examples, &mut predictions) {
+            fitted.save(path)?;
+            let file = path.join(confidence::FILE);
+            tracing::info!("confidence fitted on {} examples: {}", fitted.fitted_on, file.display());
+            evaluation.calibration = Some(calibration);
+        }
+        let accepted = questions.bfcl.as_ref().map(|bfcl| {
+            let both = examples.iter().zip(bfcl).zip(&predictions);
+            both.map(|((example, (_, truth)), prediction)| {
                 prediction.calls.as_deref().is_some_and(|calls| is_acceptable(&example.tools, truth, calls))
-            });
-            right.count() as f64 / examples.len() as f64
+            })
+            .collect()
         });
-        Ok(Measured { evaluation, predictions, bfcl_accuracy })
-    }
-
-    fn calibrate<B: FusedOps>(&self, examples: &[Example], device: &B::Device) -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::<B>::load(&self.checkpoint, device)?;
-        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-        let config = self.config(checkpoint.config.max_dec_len);
-        let fitted = calibrate(&checkpoint.model, &encoder, examples, self.precision.into(), &config)?;
-        fitted.save(&self.checkpoint)?;
-        let path = self.checkpoint.join(confidence::FILE);
-        tracing::info!("confidence fitted on {} examples: {}", examples.len(), path.display());
-        Ok(())
+        Ok(Measured { evaluation, predictions, accepted })
     }
 }
 
-fn to_json(measured: &Measured) -> Result<Value, ModelError> {
-    let to_value = serde_json::to_value(&measured.evaluation);
-    let mut value = to_value.map_err(|e| ModelError::bad_file("evaluation", e.to_string()))?;
-    if let Some(accuracy) = measured.bfcl_accuracy {
+/// The two paths as headings: without the folders that both are in.
+fn labels(ours: &Path, theirs: &Path) -> [String; 2] {
+    let shared = ours.components().zip(theirs.components()).take_while(|(a, b)| a == b).count();
+    [ours, theirs].map(|path| {
+        let own: PathBuf = path.components().skip(shared).collect();
+        if own.as_os_str().is_empty() { path } else { &own }.display().to_string()
+    })
+}
+
+fn to_json(measured: &Measured, questions: &Questions) -> Result<Value, ModelError> {
+    let bad = |e: serde_json::Error| ModelError::bad_file("evaluation", e.to_string());
+    let Evaluation { n, precision, constrained, tokens_per_second, .. } = &measured.evaluation;
+    let mut value = if questions.have_reference() {
+        let mut value = serde_json::to_value(&measured.evaluation).map_err(bad)?;
+        let breakdown = Breakdown::new(&questions.examples, &measured.predictions);
+        value["breakdown"] = serde_json::to_value(breakdown).map_err(bad)?;
+        value
+    } else {
+        serde_json::json!({
+            "n": n, "precision": precision, "constrained": constrained, "tokens_per_second": tokens_per_second,
+        })
+    };
+    if let Some(accuracy) = measured.bfcl_accuracy() {
         value["bfcl_accuracy"] = accuracy.into();
     }
     Ok(value)
@@ -225,19 +272,25 @@ fn differences(examples: &[Example], ours: &[Prediction], theirs: &[Prediction],
     ] {
         let differ = |i: &usize| is_exact(&examples[*i], &better[*i]) && !is_exact(&examples[*i], &worse[*i]);
         let which: Vec<usize> = (0..examples.len()).filter(differ).collect();
-        lines.push(format!("\n{} {what}", which.len()));
-        let shown = which.iter().take(SHOWN);
-        lines.extend(shown.map(|&i| format!("  {}\n    {}", examples[i].query, worse[i].text)));
+        let shown = if which.len() > SHOWN { format!(" (the first {SHOWN} shown)") } else { String::new() };
+        lines.push(format!("\n{} {what}{shown}", which.len()));
+        lines.extend(which.iter().take(SHOWN).map(|&i| format!("  {}\n    {}", examples[i].query, worse[i].text)));
     }
     lines.join("\n")
 }
 
-fn write_predictions(path: &Path, examples: &[Example], predictions: &[Prediction]) -> Result<(), DataError> {
-    let lines = examples.iter().zip(predictions).map(|(example, prediction)| {
-        let line = serde_json::json!({
+fn write_predictions(path: &Path, questions: &Questions, measured: &Measured) -> Result<(), DataError> {
+    let lines = questions.examples.iter().zip(&measured.predictions).enumerate().map(|(i, (example, prediction))| {
+        let mut line = serde_json::json!({
             "query": example.query, "expected": example.answers, "predicted": prediction.calls, "text": prediction.text,
             "confidence": prediction.confidence, "exact": is_exact(example, prediction),
         });
+        if let Some(((id, _), accepted)) =
+            questions.bfcl.as_ref().zip(measured.accepted.as_ref()).map(|(q, a)| (&q[i], a[i]))
+        {
+            line["id"] = id.as_str().into();
+            line["bfcl_accepted"] = accepted.into();
+        }
         format!("{line}\n")
     });
     file::write_atomically(path, lines.collect::<String>().as_bytes())

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use needle_model::export::hf::Float;
 
-use super::{print, print_json};
-use needle_train::artifact::{self, Format};
+use super::{checkpoint_at, print, print_json};
+use needle_train::artifact;
+use needle_train::artifact::Format;
+use needle_train::out_dir::OutDir;
 
 /// Write a deployable artifact, and prove that it is the model
 #[derive(clap::Args)]
@@ -21,9 +23,12 @@ pub struct ExportArgs {
     /// Format of the artifact
     #[arg(long, value_enum)]
     format: FormatArg,
-    /// Directory to write
+    /// Directory to write: one that does not exist yet, or is empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace an earlier export or import in --out
+    #[arg(long)]
+    force: bool,
     /// Type of the weights, of the hf format
     #[arg(long, value_enum, default_value = "bf16")]
     dtype: FloatArg,
@@ -64,7 +69,9 @@ impl ExportArgs {
             FormatArg::Onnx => Format::Onnx,
             FormatArg::Hf => Format::Hf(float),
         };
-        let exported = artifact::export(&self.checkpoint, format, &self.out, !self.no_verify)?;
+        let checkpoint = checkpoint_at(&self.checkpoint)?;
+        let out = OutDir::new(&self.out, &checkpoint, self.force)?;
+        let exported = artifact::export(&checkpoint, format, &out, !self.no_verify)?;
         if self.json {
             return print_json(&exported).map(|()| true);
         }

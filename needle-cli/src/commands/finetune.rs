@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use needle_data::source::{OnBadRow, load_examples};
 
-use super::train::{stop_on_signal, with_hint};
-use super::{Global, print, print_json};
-use needle_train::finetune::{self, Base, Parts};
-use needle_train::on_device;
+use super::train::{existing, stop_on_signal, with_hint};
+use super::{Global, checkpoint_at, print, print_json};
+use needle_train::finetune::{Base, Parts};
 use needle_train::run::directory::RunDir;
 use needle_train::training::trainer::RunOptions;
+use needle_train::{finetune, on_device};
 
 /// Make a checkpoint better at one's own tools, and measure how much
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle finetune mine.jsonl --base quickstart/run/last --out runs/mine\n  needle finetune mine.jsonl \
-                  --base none --model small --out runs/mine\n  needle finetune mine.jsonl --base runs/big/best --out runs/mine \
+    after_help = "Examples:\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
+                  --base none --model small --out runs/mine\n  needle finetune mine.jsonl --base runs/big --out runs/mine \
                   --lora-rank 8\n\nA line of mine.jsonl: {\"query\": \"..\", \"tools\": [{\"name\", \"description\", \"parameters\"}], \
                   \"answers\": [{\"name\", \"arguments\"}]}; answers [] where no tool fits."
 )]
@@ -37,6 +37,9 @@ pub struct FinetuneArgs {
     /// Go on with the run in --out
     #[arg(long)]
     resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
     /// Leave out bad rows, and say how many and why
     #[arg(long)]
     skip_invalid: bool,
@@ -64,16 +67,19 @@ impl FinetuneArgs {
         // The data are split by the recipe's seed.
         let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
+        let bad_rows = on_bad_row.up_to(recipe.data.max_bad_fraction);
         let (examples, counts) =
-            load_examples(std::slice::from_ref(&self.data), on_bad_row).map_err(|error| with_hint(error.into()))?;
+            load_examples(std::slice::from_ref(&self.data), bad_rows).map_err(|error| with_hint(error.into()))?;
         tracing::info!("{}: {counts}", self.data.display());
         let parts = Parts::new(&examples, recipe.seed)?;
         for warning in &parts.warnings {
             tracing::warn!("{warning}");
         }
-        let base = if is_scratch { Base::Scratch } else { Base::Checkpoint(&self.base) };
+        let checkpoint = (!is_scratch).then(|| checkpoint_at(&self.base)).transpose()?;
+        let base = checkpoint.as_deref().map_or(Base::Scratch, Base::Checkpoint);
         let run = RunDir::new(&self.out);
-        let options = RunOptions { resume: self.resume, quiet: global.quiet, stop: stop_on_signal()? };
+        let existing = existing(self.resume, self.overwrite);
+        let options = RunOptions { existing, quiet: global.quiet, stop: stop_on_signal()? };
         let result = on_device!(global.device()?, |B, device| finetune::run::<B>(
             &parts, base, &overrides, &run, device, options
         ))?;

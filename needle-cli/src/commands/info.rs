@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use needle_model::checkpoint::{files, load_config};
+use needle_model::checkpoint::files;
 
-use super::{print, print_json};
+use super::{checkpoint_at, load, print, print_json};
+use needle_train::run::state;
 
-/// Sizes, parameters and origin of a checkpoint
+/// Sizes, parameters and origin of a checkpoint, all of which is read: a damaged one is an error
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  needle info quickstart/run/last")]
+#[command(after_help = "Example:\n  needle info quickstart/best")]
 pub struct InfoArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
@@ -18,11 +19,12 @@ pub struct InfoArgs {
 }
 
 impl InfoArgs {
-    pub(super) fn run(self) -> anyhow::Result<bool> {
-        let config = load_config(&self.checkpoint)?;
+    pub(super) fn run(mut self) -> anyhow::Result<bool> {
+        self.checkpoint = checkpoint_at(&self.checkpoint)?;
+        // All of it is read, so that what is damaged does not pass for whole.
+        let config = load(&self.checkpoint)?.config;
+        let state = state::inspect(&self.checkpoint)?;
         let bytes = |name: &str| std::fs::metadata(self.checkpoint.join(name)).map(|m| m.len()).ok();
-        let state = std::fs::read(self.checkpoint.join("trainer/state.json")).ok();
-        let state: Option<serde_json::Value> = state.and_then(|text| serde_json::from_slice(&text).ok());
         let attention =
             config.d_model * config.d_model * 2 + 2 * config.d_model * config.num_kv_heads * config.head_dim();
         let quantized = attention * (config.num_encoder_layers + 2 * config.num_decoder_layers);

@@ -17,7 +17,7 @@ pub mod tokenizer;
 pub mod train;
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -25,11 +25,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use needle_data::Tool;
 use needle_model::Precision;
 use needle_model::checkpoint::Checkpoint;
-use serde_json::Value;
+use needle_model::checkpoint::locate::locate;
 
 use needle_train::device::{Device, DeviceChoice, Inference};
 use needle_train::distributed::launch::Launch;
-use needle_train::needle::limits;
+use needle_train::needle::{SHIPPED_PRECISION, limits, tools_from_json};
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
@@ -39,7 +39,7 @@ use needle_train::needle::limits;
     about,
     max_term_width = 100,
     after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle finetune mine.jsonl --base \
-                  quickstart/run/last --out runs/mine\n  needle run runs/mine/best --query \"ten minute timer\" --tools tools.json"
+                  quickstart --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools tools.json"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -166,7 +166,7 @@ impl Cli {
     }
 }
 
-/// `--precision`.
+/// `--precision`; what ships, if not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionArg {
     /// As trained.
@@ -175,6 +175,16 @@ pub enum PrecisionArg {
     Int4,
     /// As exported to ONNX: the embedding in INT4, too.
     Int4Embedding,
+}
+
+impl Default for PrecisionArg {
+    fn default() -> Self {
+        match SHIPPED_PRECISION {
+            Precision::F32 => Self::F32,
+            Precision::Int4 => Self::Int4,
+            Precision::Int4Embedding => Self::Int4Embedding,
+        }
+    }
 }
 
 impl From<PrecisionArg> for Precision {
@@ -199,7 +209,16 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// For what the processor does, whatever the device.
 fn load(dir: &Path) -> anyhow::Result<Checkpoint<Inference>> {
-    Ok(Checkpoint::load(dir, &Default::default())?)
+    Ok(Checkpoint::load(&checkpoint_at(dir)?, &Default::default())?)
+}
+
+/// The checkpoint that `path` means: itself, or the result of the run there, and then it says so.
+fn checkpoint_at(path: &Path) -> anyhow::Result<PathBuf> {
+    let found = locate(path)?;
+    if found != path {
+        tracing::info!("{}: taking the checkpoint in {}", path.display(), found.display());
+    }
+    Ok(found)
 }
 
 /// Tools from a file, from stdin (`-`), or from JSON on the command line.
@@ -213,9 +232,7 @@ fn read_tools(source: &str) -> anyhow::Result<Vec<Tool>> {
         }
         _ => (source.to_owned(), std::fs::read_to_string(source).with_context(|| source.to_owned())?),
     };
-    // The message of serde_json has line and column.
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("{name}: not JSON"))?;
-    let tools = Tool::list_from_json(&value).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
+    let tools = tools_from_json(&text).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
     anyhow::ensure!(!tools.is_empty(), "{name}: no tools");
     Ok(tools)
 }

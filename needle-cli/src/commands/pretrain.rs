@@ -32,6 +32,9 @@ pub struct PretrainArgs {
     /// Go on with the run in --out
     #[arg(long)]
     resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
     /// Leave out bad rows, and say how many and why
     #[arg(long)]
     skip_invalid: bool,
@@ -42,7 +45,8 @@ pub struct PretrainArgs {
 
 impl PretrainArgs {
     pub(super) fn run(self, global: &Global, launch: Launch) -> anyhow::Result<bool> {
-        let Self { config, data, val, out, tokenizer, resume, skip_invalid, set } = self;
-        TrainArgs { config, data, val, out, base: None, tokenizer, resume, skip_invalid, set }.run(global, launch)
+        let Self { config, data, val, out, tokenizer, resume, overwrite, skip_invalid, set } = self;
+        TrainArgs { config, data, val, out, base: None, tokenizer, resume, overwrite, skip_invalid, set }
+            .run(global, launch)
     }
 }

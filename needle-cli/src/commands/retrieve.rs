@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{PrecisionArg, print, print_json, read_tools};
+use super::{PrecisionArg, checkpoint_at, print, print_json, read_tools};
 use needle_train::needle::Needle;
 
 /// Rank a catalogue of tools for a query
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  needle retrieve quickstart/run/last --query \"wake me at seven\" --tools catalogue.json --top-k 3\n\n\
+    after_help = "Example:\n  needle retrieve quickstart/best --query \"wake me at seven\" --tools catalogue.json --top-k 3\n\n\
                   A catalogue is embedded once; its vectors are kept in the checkpoint's directory."
 )]
 pub struct RetrieveArgs {
@@ -25,7 +25,7 @@ pub struct RetrieveArgs {
     #[arg(long, default_value_t = 5)]
     top_k: usize,
     /// As trained, or as exported
-    #[arg(long, value_enum, default_value = "int4")]
+    #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Print a JSON list of names and scores
     #[arg(long)]
@@ -36,7 +36,7 @@ impl RetrieveArgs {
     pub(super) fn run(self) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
         anyhow::ensure!(!self.query.trim().is_empty(), "--query is empty");
-        let needle = Needle::load_at(&self.checkpoint, self.precision.into())?;
+        let needle = Needle::load_at(&checkpoint_at(&self.checkpoint)?, self.precision.into())?;
         let start = Instant::now();
         let catalogue = needle.catalogue(&tools)?;
         let embedded = start.elapsed();

@@ -9,17 +9,16 @@ use needle_data::Tool;
 use needle_data::source::Lines;
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, print, print_json, read_tools};
+use super::{Global, PrecisionArg, checkpoint_at, print_json, read_tools};
+use needle_train::error::TrainError;
 use needle_train::needle::{Answer, CallOptions, Needle};
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  needle run quickstart/run/last --query \"ten minute timer\" --tools tools.json\n  \
+#[command(after_help = "Examples:\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
                         cat tools.json | needle run runs/mine/best --query \"call Anna\" --tools - --json\n  \
                         needle run runs/mine/best --input questions.jsonl --tools tools.json > answers.jsonl\n  \
-                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5"
-)]
+                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5")]
 pub struct RunArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
@@ -33,7 +32,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE|JSON|-", required_unless_present = "input")]
     tools: Option<String>,
     /// As trained, or as exported
-    #[arg(long, value_enum, default_value = "int4")]
+    #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Print a JSON object with calls, confidence, text, tokens and seconds
     #[arg(long)]
@@ -41,7 +40,7 @@ pub struct RunArgs {
     /// Of a larger catalogue, let the retrieval head pick so many tools
     #[arg(long, value_name = "K", default_value_t = CallOptions::default().top_k)]
     top_k: usize,
-    /// Answer [] where the confidence is lower than this
+    /// Answer [] where the confidence is lower than this; nothing is shown before that is known
     #[arg(long, value_name = "PROBABILITY")]
     abstain_below: Option<f64>,
     /// Let the model write whatever it wants, also what the tools do not allow
@@ -62,7 +61,8 @@ impl RunArgs {
             strict: self.strict,
             ..CallOptions::default()
         };
-        let needle = Needle::load_at(&self.checkpoint, self.precision.into())?.with_options(options)?;
+        let needle =
+            Needle::load_at(&checkpoint_at(&self.checkpoint)?, self.precision.into())?.with_options(options)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
             (None, Some(path)) => many(&needle, path, tools.as_deref(), global),
@@ -71,44 +71,68 @@ impl RunArgs {
     }
 
     fn one(&self, needle: &Needle, query: &str, tools: &[Tool]) -> anyhow::Result<bool> {
-        let streams = !self.json && std::io::stdout().is_terminal();
-        let show = |bytes: &[u8]| {
-            if streams {
-                let mut stdout = std::io::stdout().lock();
-                // A terminal that went away is not worth ending the answer for.
-                let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
-            }
+        let mut stdout = std::io::stdout().lock();
+        let form = match (self.json, stdout.is_terminal()) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Streamed,
+            (false, false) => Form::Calls,
         };
-        let answer = needle.call_streaming(query, tools, show)?;
-        remark(&answer, needle);
-        if self.json {
-            print_json(&to_json(&answer))?;
-        } else if streams {
-            print("")?;
-        } else if answer.is_valid {
-            print_json(&answer.calls)?;
-        } else {
-            print(&answer.text)?;
-        }
-        Ok(answer.is_valid)
+        let answer = show(&mut stdout, form, |on_bytes| needle.call_streaming(query, tools, on_bytes))?;
+        remark(&answer);
+        Ok(answer.is_complete)
     }
 }
 
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// An object with everything.
+    Json,
+    /// The calls, when they are there.
+    Calls,
+    /// The answer as it comes.
+    Streamed,
+}
+
+/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said, also of an error.
+fn show(
+    out: &mut impl Write,
+    form: Form,
+    ask: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Answer, TrainError>,
+) -> anyhow::Result<Answer> {
+    let mut is_in_line = false;
+    let answer = ask(&mut |bytes| {
+        if form == Form::Streamed && !bytes.is_empty() {
+            // A terminal that went away is not worth ending the answer for.
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+            is_in_line = true;
+        }
+    });
+    if is_in_line {
+        writeln!(out).context("stdout")?;
+    }
+    let answer = answer?;
+    match form {
+        Form::Json => writeln!(out, "{}", to_json(&answer)).context("stdout")?,
+        Form::Calls if answer.is_complete => {
+            writeln!(out, "{}", serde_json::to_string(&answer.calls)?).context("stdout")?
+        }
+        Form::Calls => writeln!(out, "{}", answer.text).context("stdout")?,
+        Form::Streamed => {}
+    }
+    Ok(answer)
+}
+
 /// Says what a reader of the answer should know.
-fn remark(answer: &Answer, needle: &Needle) {
+fn remark(answer: &Answer) {
     if let Some(names) = &answer.picked {
         tracing::info!("the retrieval head picked {} tools: {}", names.len(), names.join(", "));
     }
     if let Some(cut) = &answer.cut {
         tracing::warn!("{cut}");
     }
-    if answer.reached_limit {
-        tracing::warn!(
-            "the answer reached the length limit of {} tokens and is not complete",
-            needle.config().max_dec_len
-        );
-    } else if !answer.is_valid {
-        tracing::warn!("the answer is not a list of calls");
+    if let Some(reason) = answer.incomplete_because() {
+        tracing::error!("the answer is not complete: {reason}");
     }
     if answer.abstained {
         tracing::info!("abstained: {:.2} sure of {}", answer.confidence.unwrap_or_default(), answer.text);
@@ -118,7 +142,9 @@ fn remark(answer: &Answer, needle: &Needle) {
 fn to_json(answer: &Answer) -> Value {
     serde_json::json!({
         "calls": answer.calls,
+        "complete": answer.is_complete,
         "confidence": answer.confidence,
+        "confidence_fitted_on": answer.confidence_fitted_on,
         "abstained": answer.abstained,
         "text": answer.text,
         "token_ids": answer.token_ids,
@@ -134,21 +160,30 @@ fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, global: &Global) -
     let questions = questions(path, tools)?;
     let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(questions.len() as u64) };
     bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} questions [{elapsed} < {eta}]")?);
-    let answers = needle.call_batch(&questions, &mut |done| bar.set_position(done as u64))?;
+    let answers = needle.call_batch(&questions, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for answer in &answers {
         print_json(&to_json(answer))?;
     }
-    for (what, count) in [
-        ("prompts were longer than the model reads, and were cut", answers.iter().filter(|a| a.cut.is_some()).count()),
-        ("answers reached the length limit and are not complete", answers.iter().filter(|a| a.reached_limit).count()),
-        ("answers were withheld", answers.iter().filter(|a| a.abstained).count()),
-    ] {
-        if count > 0 {
-            tracing::warn!("{count} of {} {what}", answers.len());
-        }
+    let count = |is: &dyn Fn(&Answer) -> bool| answers.iter().filter(|answer| is(answer)).count();
+    let (cut, abstained) = (count(&|a| a.cut.is_some()), count(&|a| a.abstained));
+    let incomplete = count(&|a| !a.is_complete);
+    if cut > 0 {
+        tracing::warn!("{cut} of {} prompts were longer than the model reads, and were cut", answers.len());
     }
-    Ok(true)
+    if abstained > 0 {
+        tracing::warn!("{abstained} of {} answers were withheld", answers.len());
+    }
+    if incomplete > 0 {
+        let at_limit = count(&|a| !a.is_complete && a.reached_limit);
+        tracing::error!(
+            "{incomplete} of {} answers are not complete (\"complete\": false): {at_limit} reached the length limit, {} are not a \
+             list of calls",
+            answers.len(),
+            incomplete - at_limit
+        );
+    }
+    Ok(incomplete == 0)
 }
 
 fn questions(path: &Path, tools: Option<&[Tool]>) -> anyhow::Result<Vec<(String, Vec<Tool>)>> {
@@ -167,4 +202,50 @@ fn questions(path: &Path, tools: Option<&[Tool]>) -> anyhow::Result<Vec<(String,
     }
     anyhow::ensure!(!questions.is_empty(), "{}: no questions", path.display());
     Ok(questions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(is_complete: bool) -> Answer {
+        Answer {
+            calls: Vec::new(),
+            text: "[".into(),
+            token_ids: vec![4],
+            confidence: None,
+            confidence_fitted_on: None,
+            abstained: false,
+            is_complete,
+            reached_limit: !is_complete,
+            cut: None,
+            picked: None,
+            seconds: 0.1,
+        }
+    }
+
+    fn shown(form: Form, streamed: &[&str], answer: Result<Answer, TrainError>) -> String {
+        let mut out = Vec::new();
+        let _ = show(&mut out, form, |on_bytes| {
+            streamed.iter().for_each(|text| on_bytes(text.as_bytes()));
+            answer
+        });
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_of_a_streamed_answer_begins_on_a_line_of_its_own() {
+        assert_eq!(shown(Form::Streamed, &["[", "", "]"], Ok(answer(true))), "[]\n");
+        assert_eq!(shown(Form::Streamed, &["[{"], Err(TrainError::Lost("gone".into()))), "[{\n");
+        assert_eq!(shown(Form::Streamed, &[], Err(TrainError::Lost("gone".into()))), "");
+        assert_eq!(shown(Form::Calls, &["[", "]"], Ok(answer(true))), "[]\n");
+    }
+
+    #[test]
+    fn an_incomplete_answer_is_not_shown_as_nothing_to_call() {
+        assert_eq!(shown(Form::Calls, &["["], Ok(answer(false))), "[\n");
+        let json: Value = serde_json::from_str(&shown(Form::Json, &["["], Ok(answer(false)))).unwrap();
+        assert_eq!((&json["complete"], &json["calls"]), (&Value::from(false), &serde_json::json!([])));
+        assert!(answer(false).incomplete_because().unwrap().contains("length limit of 1 tokens"));
+    }
 }

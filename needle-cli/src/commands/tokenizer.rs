@@ -8,6 +8,7 @@ use needle_data::source::{OnBadRow, Row, expand, rows};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, Encoder, Tokenizer};
 use needle_model::checkpoint::files;
+use needle_model::checkpoint::locate::locate;
 
 use super::{Global, print};
 
@@ -60,7 +61,7 @@ pub struct ImportArgs {
 
 /// Write a SentencePiece model with the same ids
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  needle tokenizer export quickstart/run/last --out tokenizer.model")]
+#[command(after_help = "Example:\n  needle tokenizer export quickstart/best --out tokenizer.model")]
 pub struct ExportArgs {
     /// A tokenizer.json, or a checkpoint
     tokenizer: PathBuf,
@@ -73,7 +74,7 @@ pub struct ExportArgs {
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle tokenizer encode tokenizer.json \"wake me at seven\"\n  cat texts.txt | needle tokenizer \
-                        encode quickstart/run/last --json"
+                        encode quickstart/best --json"
 )]
 pub struct EncodeArgs {
     /// A tokenizer.json, a SentencePiece .model, or a checkpoint
@@ -174,7 +175,10 @@ fn line(row: Result<Row, DataError>) -> Result<String, DataError> {
 /// The tokenizer of a checkpoint, of a `tokenizer.json` or of a SentencePiece `.model`.
 pub(super) fn load_tokenizer(path: &Path) -> Result<Tokenizer, DataError> {
     if path.is_dir() {
-        Tokenizer::load(path.join(files::TOKENIZER))
+        let own = path.join(files::TOKENIZER);
+        // Of a run, that of its result.
+        let dir = if own.exists() { path.to_owned() } else { locate(path).unwrap_or_else(|_| path.to_owned()) };
+        Tokenizer::load(dir.join(files::TOKENIZER))
     } else if path.extension().is_some_and(|e| e == "model") {
         Tokenizer::import_sentencepiece(path)
     } else {

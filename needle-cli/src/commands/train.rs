@@ -14,7 +14,7 @@ use needle_model::FusedOps;
 use tracing::subscriber::NoSubscriber;
 
 use super::tokenizer::{load_tokenizer, texts};
-use super::{Global, print};
+use super::{Global, checkpoint_at, print};
 use needle_train::distributed::launch::Launch;
 use needle_train::distributed::monitor::Monitor;
 use needle_train::distributed::{Threads, World};
@@ -22,8 +22,9 @@ use needle_train::error::TrainError;
 use needle_train::eval::table;
 use needle_train::on_device;
 use needle_train::recipe::Recipe;
-use needle_train::run::directory::RunDir;
-use needle_train::training::trainer::{self, Outcome, RunOptions, Start};
+use needle_train::run::directory::{Existing, RunDir};
+use needle_train::training::trainer;
+use needle_train::training::trainer::{Outcome, RunOptions, Start};
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]
@@ -55,6 +56,9 @@ pub struct TrainArgs {
     /// Go on with the run in --out
     #[arg(long)]
     pub(super) resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    pub(super) overwrite: bool,
     /// Leave out bad rows, and say how many and why
     #[arg(long)]
     pub(super) skip_invalid: bool,
@@ -136,9 +140,14 @@ impl TrainArgs {
     ) -> anyhow::Result<Outcome> {
         let (train, validation) = self.data(recipe).map_err(with_hint)?;
         let run = RunDir::new(&self.out);
+        let options = RunOptions { existing: existing(self.resume, self.overwrite), quiet: global.quiet, stop };
+        let _claim = trainer::claim(&run, options.existing, world)?;
+        if self.overwrite {
+            let files = self.data.iter().chain(&self.base);
+            files.map(PathBuf::as_path).try_for_each(|path| run.ensure_outlived_by(path))?;
+        }
         let start = self.start::<B>(recipe, &train, &run, device)?;
         tracing::info!("{} parameters, {} processes", start.config.num_params_with_head(), world.size());
-        let options = RunOptions { resume: self.resume, quiet: global.quiet, stop };
         trainer::train(start, recipe, &train, &validation, &run, options, world).map_err(|e| with_hint(e.into()))
     }
 
@@ -165,14 +174,14 @@ impl TrainArgs {
 
     /// What to train on and what to validate on.
     fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Record>)> {
-        let on_bad_row = recipe.data.on_bad_row;
+        let bad_rows = recipe.data.bad_rows();
         let sources = match (self.data.as_slice(), recipe.data.sources.as_slice()) {
             ([], []) => anyhow::bail!("nothing to train on: name files by --data, or [[data.sources]] in the recipe"),
             ([], mixture) => Sources::mixture(mixture)?,
             (paths, _) => Sources::files(paths)?,
         };
         if let Some(path) = &self.val {
-            let (validation, counts) = load_records(&[path], on_bad_row)?;
+            let (validation, counts) = load_records(&[path], bad_rows)?;
             tracing::info!("validation: {counts}");
             return Ok((sources, validation));
         }
@@ -182,7 +191,7 @@ impl TrainArgs {
             tracing::warn!("no --val: the run is not validated while it trains");
             return Ok((sources, Vec::new()));
         }
-        let (train, counts) = load_examples(&self.data, on_bad_row)?;
+        let (train, counts) = load_examples(&self.data, bad_rows)?;
         tracing::info!("data: {counts}");
         let split = split_by_tool(&train, recipe.seed);
         let pick = |part: &[usize]| part.iter().map(|&i| train[i].clone()).collect::<Vec<_>>();
@@ -199,8 +208,20 @@ impl TrainArgs {
         run: &RunDir,
         device: &B::Device,
     ) -> anyhow::Result<Start<Autodiff<B>>> {
-        let existing = self.resume.then(|| run.last()).filter(|last| last.exists());
-        if let Some(base) = existing.or(self.base.clone()) {
+        let base = self.base.as_deref().map(checkpoint_at).transpose()?;
+        if self.resume {
+            let start = Start::resume(&run.last(), base.as_deref(), recipe, device)?;
+            if let Some(path) = &self.tokenizer {
+                anyhow::ensure!(
+                    load_tokenizer(path)?.sha256() == start.tokenizer.sha256(),
+                    "{}: the run in {} was begun with another tokenizer; leave out --tokenizer to go on with its own",
+                    path.display(),
+                    self.out.display()
+                );
+            }
+            return Ok(start);
+        }
+        if let Some(base) = base {
             return Ok(Start::from_checkpoint(&base, recipe, device)?);
         }
         let tokenizer: Tokenizer = match &self.tokenizer {
@@ -212,6 +233,15 @@ impl TrainArgs {
             }
         };
         Ok(Start::new(tokenizer, recipe, device)?)
+    }
+}
+
+/// What `--resume` and `--overwrite` ask for.
+pub(super) fn existing(resume: bool, overwrite: bool) -> Existing {
+    match (resume, overwrite) {
+        (true, _) => Existing::Resume,
+        (false, true) => Existing::Overwrite,
+        (false, false) => Existing::Refuse,
     }
 }
 

@@ -6,23 +6,19 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::augment::{OtherValues, ValuePool, stream, with_fewer_tools, with_other_values, without_called_tools};
+use crate::augment::{OtherValues, ValuePool, with_fewer_tools, with_other_values, without_called_tools};
 use crate::batching::batch::Batch;
 use crate::batching::pack::{RowSize, pack};
 use crate::encode::{EncodedExample, Encoder};
 use crate::error::{DataError, Place, Problem, ProblemCode};
 use crate::order::stream::{Cursor, Item, Window};
 use crate::packed::PackedRow;
+use crate::random::{Purpose, rng};
 use crate::source::{Content, Counts, OnBadRow};
 use crate::text::record::Record;
 
-/// Purpose of this file's random stream, beside those of [`crate::order::stream`].
-mod purpose {
-    pub const ROWS: u64 = 4;
-}
-
-/// Rows read before the share of bad ones is judged, unless the epoch is shorter.
-const ROWS_BEFORE_JUDGING: u64 = 1000;
+/// Rows that the share of bad ones is judged by before any of them is used, or as many as a run's first window has.
+const ROWS_BEFORE_JUDGING: usize = 1000;
 
 /// How rows become batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +56,7 @@ pub struct RowPacker<'a, W> {
     windows: W,
     current: Option<Current>,
     counts: Counts,
-    first_problem: Option<String>,
+    first_problem: Option<(Place, Problem)>,
     failed: bool,
 }
 
@@ -124,13 +120,18 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     self.counts.clone_from(&start.counts);
                 }
                 start.counts.clone_from(&self.counts);
+                if self.config.on_bad_row == OnBadRow::Skip && self.counts.read == 0 {
+                    if let Err(error) = self.judge_ahead(&items) {
+                        return Some(Err(error));
+                    }
+                }
                 Current { start, end, items: items.into_iter(), chunk: 0, used_before: self.counts.used }
             }
         };
         let items: Vec<Item> = current.items.by_ref().take(self.config.pack_window.max(1)).collect();
         let is_last = current.items.len() == 0;
-        let rows = match self.encode(&items, is_last, current.used_before) {
-            Ok(encoded) => self.pack(encoded, &[purpose::ROWS, current.start.window, current.chunk]),
+        let rows = match self.encode(&items, current.items.as_slice(), current.used_before) {
+            Ok(encoded) => self.pack(encoded, &[current.start.window, current.chunk]),
             Err(error) => return Some(Err(error)),
         };
         current.chunk += 1;
@@ -141,8 +142,30 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         Some(Ok(packed))
     }
 
-    /// Encodes `items` in parallel, and counts them in order.
-    fn encode(&mut self, items: &[Item], is_last: bool, used_before: u64) -> Result<Vec<Encoded>, DataError> {
+    /// The unusable rows among `items`.
+    fn bad_rows(&self, items: &[Item]) -> Vec<(Place, Problem)> {
+        let config = &self.config;
+        let bad = |item: &Item| Some((item.row.place.clone(), parse(config, item).ok()?.err()?));
+        self.pool.install(|| items.par_iter().filter_map(bad).collect())
+    }
+
+    /// Judges the share of bad rows in the run's first window before anything is trained on.
+    fn judge_ahead(&self, window: &[Item]) -> Result<(), DataError> {
+        let sample = &window[..window.len().min(ROWS_BEFORE_JUDGING)];
+        let bad = self.bad_rows(sample);
+        let Some(found) = bad.first() else { return Ok(()) };
+        let mut counts = Counts { read: (sample.len() - bad.len()) as u64, ..Counts::default() };
+        bad.iter().for_each(|(_, problem)| counts.add::<()>(&Err(problem.clone())));
+        let most = self.config.max_bad_fraction;
+        if counts.judge(most, found).is_ok() {
+            return Ok(());
+        }
+        let first = self.bad_rows(window).into_iter().fold(found.clone(), |first, other| earlier(Some(first), other));
+        counts.judge(most, &first)
+    }
+
+    /// Encodes `items` in parallel, and counts them in order; `rest` are those of the window that come after them.
+    fn encode(&mut self, items: &[Item], rest: &[Item], used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config) = (self.encoder, &self.config);
         let encoded: Vec<_> = self.pool.install(|| {
             let parsed: Vec<Parsed> = items.par_iter().map(|item| parse(config, item)).collect();
@@ -161,34 +184,35 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     used.push(encoded);
                 }
                 Err(problem) => {
-                    let place = &item.row.place;
-                    self.first_problem.get_or_insert_with(|| format!("{place}: {problem}"));
                     // Too long an answer is no mistake in the data: it is left out and counted, always.
                     let is_fatal = config.on_bad_row == OnBadRow::Fail && problem.code != ProblemCode::AnswerTooLong;
-                    // Of several, the one that a reader of the file meets first.
-                    let comes_first =
-                        |(before, _): &(Place, Problem)| (&place.file, place.line) < (&before.file, before.line);
-                    if is_fatal && fatal.as_ref().is_none_or(comes_first) {
-                        fatal = Some((place.clone(), problem));
+                    let found = (item.row.place.clone(), problem);
+                    if is_fatal {
+                        fatal = Some(earlier(fatal, found.clone()));
                     }
+                    self.first_problem = Some(earlier(self.first_problem.take(), found));
                 }
             }
         }
-        if let Some((place, problem)) = fatal {
+        if let Some(fatal) = fatal {
+            let (place, problem) =
+                self.bad_rows(rest).into_iter().fold(fatal, |first, other| earlier(Some(first), other));
             return Err(DataError::Row { place, problem });
         }
-        let first = || self.first_problem.clone().unwrap_or_default();
+        let is_last = rest.is_empty();
         if is_last && self.counts.used == used_before {
-            return Err(DataError::NoExamples(first()));
+            let first = self.first_problem.as_ref().map(|(place, problem)| format!("{place}: {problem}"));
+            return Err(DataError::NoExamples(first.unwrap_or_default()));
         }
-        let (read, skipped, most) = (self.counts.read, self.counts.num_skipped(), config.max_bad_fraction);
-        if (is_last || read >= ROWS_BEFORE_JUDGING) && skipped as f64 > most * read as f64 {
-            return Err(DataError::TooManyBadRows { skipped, read, most, first: first() });
+        if let Some(first) = &self.first_problem
+            && (is_last || self.counts.read >= ROWS_BEFORE_JUDGING as u64)
+        {
+            self.counts.judge(self.config.max_bad_fraction, first)?;
         }
         Ok(used)
     }
 
-    fn pack(&self, encoded: Vec<Encoded>, draw: &[u64]) -> Vec<PackedRow> {
+    fn pack(&self, encoded: Vec<Encoded>, place: &[u64]) -> Vec<PackedRow> {
         let (mut rows, mut examples) = (Vec::new(), Vec::new());
         for encoded in encoded {
             match encoded {
@@ -198,7 +222,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         }
         rows.extend(pack_examples(examples, &self.config.row_sizes));
         // Packing sorts by length; the order of rows must not.
-        rows.shuffle(&mut stream(self.seed, draw));
+        rows.shuffle(&mut rng(self.seed, Purpose::PackedRowOrder, place));
         rows
     }
 }
@@ -213,6 +237,14 @@ impl<W: Iterator<Item = Result<Window, DataError>>> Iterator for RowPacker<'_, W
         let rows = self.pack_next();
         self.failed = rows.as_ref().is_some_and(Result::is_err);
         rows
+    }
+}
+
+/// Rows come shuffled: of two bad ones, that which a reader of the file meets first.
+fn earlier(first: Option<(Place, Problem)>, other: (Place, Problem)) -> (Place, Problem) {
+    match first {
+        Some(first) if first.0 <= other.0 => first,
+        _ => other,
     }
 }
 
@@ -278,7 +310,7 @@ fn encode(
     };
     Ok(match record {
         Record::ToolCall(mut example) => {
-            let mut rng = stream(item.seed, &[]);
+            let mut rng = rng(item.seed, Purpose::Augmentation, &[]);
             if let Some(pool) = pool {
                 example = with_other_values(&example, pool, config.other_values, &mut rng);
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use rand::seq::SliceRandom;
 
-use crate::augment::stream;
+use crate::random::{Purpose, rng};
 use crate::text::example::Example;
 
 /// Examples a tool should have for its figures to mean something (the original's recommendation).
@@ -43,7 +43,7 @@ pub fn split_by_tool(examples: &[Example], seed: u64) -> Split {
     // Queries already given to a part: each goes, with all its copies, where it was first put.
     let mut placed: BTreeMap<String, u8> = BTreeMap::new();
     for (group, (_, mut members)) in groups.into_iter().enumerate() {
-        members.shuffle(&mut stream(seed, &[group as u64]));
+        members.shuffle(&mut rng(seed, Purpose::Split, &[group as u64]));
         let distinct: HashSet<String> = members.iter().map(|&i| query_key(&examples[i].query)).collect();
         let held = if distinct.len() < 3 { 0 } else { ((distinct.len() + PARTS / 2) / PARTS).max(1) };
         let (mut validation, mut test) = (held, held);

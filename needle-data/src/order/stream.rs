@@ -23,19 +23,11 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::augment::stream;
 use crate::error::DataError;
+use crate::random::{Purpose, rng};
 use crate::source::{Counts, Position, Reader, Row, Shard, expand, rows_of};
 use crate::text::example::Example;
 use crate::tokenizer::{Tokenizer, hex};
-
-/// Purposes of random streams; each draws from its own.
-mod purpose {
-    pub const SHARD_ORDER: u64 = 0;
-    pub const MIXTURE: u64 = 1;
-    pub const SHUFFLE: u64 = 2;
-    pub const AUGMENT: u64 = 3;
-}
 
 /// Files or examples that are read as one, with their share in a mixture.
 #[derive(Debug, Clone)]
@@ -102,6 +94,11 @@ impl Sources {
             }
         }
         Ok(hex(&hash.finalize()[..8]))
+    }
+
+    /// The shards of every source, in order.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.0.iter().flat_map(|source| &source.shards)
     }
 
     /// Every row of every source once, in order.
@@ -284,7 +281,7 @@ impl Windows {
         let window = self.cursor.window;
         let start = self.cursor.clone();
         let most_bytes = self.config.shuffle_buffer_mb.max(1) << 20;
-        let mut draw = stream(self.config.seed, &[purpose::MIXTURE, window]);
+        let mut draw = rng(self.config.seed, Purpose::Mixture, &[window]);
         let (mut items, mut num_bytes, mut ends_epoch) = (Vec::new(), 0, false);
         while num_bytes < most_bytes && !ends_epoch {
             let source = choose(&self.weights, &mut draw);
@@ -300,7 +297,7 @@ impl Windows {
                 }
             }
         }
-        items.shuffle(&mut stream(self.config.seed, &[purpose::SHUFFLE, window]));
+        items.shuffle(&mut rng(self.config.seed, Purpose::WindowOrder, &[window]));
         self.cursor.window += 1;
         self.cursor.batch = 0;
         self.cursor.sources = self.readers.iter().map(SourceReader::cursor).collect();
@@ -388,7 +385,7 @@ impl SourceReader {
 
     fn order_of_epoch(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.shards.len()).collect();
-        order.shuffle(&mut stream(self.seed, &[purpose::SHARD_ORDER, self.index as u64, self.epoch]));
+        order.shuffle(&mut rng(self.seed, Purpose::ShardOrder, &[self.index as u64, self.epoch]));
         if self.divides_shards() {
             order = order.into_iter().skip(self.lane.index).step_by(self.lane.count).collect();
         }
@@ -418,7 +415,7 @@ impl SourceReader {
                 let number = row.place.line as u64;
                 if is_mine(number) {
                     let mut seed =
-                        stream(self.seed, &[purpose::AUGMENT, self.index as u64, self.epoch, shard as u64, number]);
+                        rng(self.seed, Purpose::RowSeed, &[self.index as u64, self.epoch, shard as u64, number]);
                     self.open.push_back((shard, reader));
                     self.has_rows = true;
                     return Ok(Some(Item { row, seed: seed.random() }));

@@ -94,7 +94,7 @@ impl CatalogTool {
                 if argument.required || !brief {
                     spec.insert("required".into(), argument.required.into());
                 }
-                Parameter { name: argument.name.clone(), spec }
+                Parameter::new(argument.name.clone(), spec)
             })
             .collect();
         Tool::new(name, self.description.clone(), parameters)

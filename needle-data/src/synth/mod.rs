@@ -16,8 +16,8 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::Map;
 
-use crate::augment::stream;
 use crate::error::DataError;
+use crate::random::{Purpose, rng};
 use crate::text::example::{Call, Example};
 
 pub use catalog::{CatalogTool, catalog};
@@ -232,8 +232,11 @@ impl Iterator for Generator {
 
     fn next(&mut self) -> Option<Example> {
         loop {
-            let purpose = u64::from(self.config.part == Part::HeldOut);
-            let mut rng = stream(self.config.seed, &[purpose, self.position]);
+            let purpose = match self.config.part {
+                Part::HeldOut => Purpose::SyntheticHeldOut,
+                _ => Purpose::Synthetic,
+            };
+            let mut rng = rng(self.config.seed, purpose, &[self.position]);
             self.position += 1;
             let Some(example) = self.draw(&mut rng) else { continue };
             let mut hasher = DefaultHasher::new();

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Problem, ProblemCode};
 use crate::text::json;
-use crate::text::tool::{Tool, kind};
+use crate::text::schema::kind;
+use crate::text::tool::Tool;
 
 /// One tool call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,7 +111,8 @@ impl Example {
     /// Checks every call against the offered tools.
     ///
     /// # Errors
-    /// The first call that names a tool or an argument that is not offered, lacks a required one, or has a wrong type.
+    /// The first call that names a tool or an argument that is not offered, lacks a required one, or has a value that is
+    /// not as declared.
     pub fn validate(&self) -> Result<(), Problem> {
         for (i, call) in self.answers.iter().enumerate() {
             let Some(tool) = self.tools.iter().find(|t| t.name == call.name) else {
@@ -139,7 +141,7 @@ impl Example {
 /// Checks the arguments of one call against its tool; `field` is where they stand.
 ///
 /// # Errors
-/// The first argument that is undeclared, missing though required, or of another type.
+/// The first argument that is undeclared, missing though required, or not as declared.
 pub fn check_arguments(tool: &Tool, call: &Call, field: &str) -> Result<(), Problem> {
     for (name, value) in &call.arguments {
         let at = format!("{field}.{name}");
@@ -148,8 +150,8 @@ pub fn check_arguments(tool: &Tool, call: &Call, field: &str) -> Result<(), Prob
             let reason = format!("{:?} takes no such argument; it takes [{}]", tool.name, known.join(", "));
             return Err(Problem::new(at, ProblemCode::UnknownArgument, reason));
         };
-        if let Some(reason) = parameter.mismatch(value) {
-            return Err(Problem::new(at, ProblemCode::WrongType, reason));
+        if let Some(mismatch) = parameter.mismatch(value) {
+            return Err(Problem::new(format!("{at}{}", mismatch.at), ProblemCode::WrongType, mismatch.reason));
         }
     }
     match tool.parameters.iter().find(|p| p.is_required() && !call.arguments.contains_key(&p.name)) {

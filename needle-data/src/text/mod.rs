@@ -4,5 +4,6 @@ pub mod example;
 pub mod json;
 pub mod names;
 pub mod record;
+pub mod schema;
 pub mod span_json;
 pub mod tool;

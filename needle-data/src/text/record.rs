@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::error::{Problem, ProblemCode};
 use crate::text::example::Example;
 use crate::text::json;
-use crate::text::tool::kind;
+use crate::text::schema::kind;
 
 /// One usable row.
 #[derive(Debug, Clone, PartialEq)]

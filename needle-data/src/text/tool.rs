@@ -8,7 +8,8 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Problem, ProblemCode};
-use crate::text::json;
+use crate::text::schema::{Mismatch, ValueType, kind};
+use crate::text::{json, schema};
 
 /// One tool: what it is called, what it does, which arguments it takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,46 +31,25 @@ pub struct Parameter {
     pub name: String,
     /// The native form's object: `type`, `description`, `required`, `enum` and whatever else was given.
     pub spec: Map<String, Value>,
+    /// Of an object, the members that it must have. JSON Schema lists them under `required`, where the native form has its flag.
+    required_members: Vec<String>,
 }
 
 impl Parameter {
+    /// The parameter that `spec` declares in the native form.
+    pub fn new(name: impl Into<String>, spec: Map<String, Value>) -> Self {
+        let required_members = schema::required_members(&spec);
+        Self { name: name.into(), spec, required_members }
+    }
+
     /// True where a call must have this argument.
     pub fn is_required(&self) -> bool {
         self.spec.get("required").and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Why `value` is not what the declaration asks for, or `None` where it fits.
-    ///
-    /// Type names of JSON Schema and of Python (`str`, `int`, `float`, `bool`, `list`, `dict`) are known; others fit anything.
-    pub fn mismatch(&self, value: &Value) -> Option<String> {
-        if let Some(Value::Array(allowed)) = self.spec.get("enum")
-            && !allowed.contains(value)
-        {
-            let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
-            return Some(format!("{value} is not one of {}", allowed.join(", ")));
-        }
-        let types: Vec<&str> = match self.spec.get("type") {
-            Some(Value::String(one)) => vec![one],
-            Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
-            _ => return None,
-        };
-        if types.is_empty() || types.iter().any(|t| is_of_type(value, t)) {
-            return None;
-        }
-        Some(format!("expected {}, got {value}", types.join(" or ")))
-    }
-}
-
-fn is_of_type(value: &Value, type_name: &str) -> bool {
-    match type_name.to_ascii_lowercase().as_str() {
-        "string" | "str" => value.is_string(),
-        "integer" | "int" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|x| x.fract() == 0.0),
-        "number" | "float" | "double" => value.is_number(),
-        "boolean" | "bool" => value.is_boolean(),
-        "array" | "list" => value.is_array(),
-        "object" | "dict" => value.is_object(),
-        "null" => value.is_null(),
-        _ => true,
+    /// The first thing in `value` that is not as declared, or `None` where it fits.
+    pub fn mismatch(&self, value: &Value) -> Option<Mismatch> {
+        schema::mismatch(&self.spec, &self.required_members, value)
     }
 }
 
@@ -182,7 +162,7 @@ impl Tool {
 /// A schema says `"type": "object"`, or has `properties` whose members are objects; a native form has neither, since its
 /// values are objects (a native parameter called `properties` would have a string under its `type`).
 fn is_json_schema(object: &Map<String, Value>) -> bool {
-    let says_object = object.get("type").and_then(Value::as_str) == Some("object");
+    let says_object = object.get("type").and_then(Value::as_str).and_then(ValueType::named) == Some(ValueType::Object);
     let has_properties = object.get("properties").and_then(Value::as_object).is_some_and(|properties| {
         properties.values().all(Value::is_object) && !properties.get("type").is_some_and(Value::is_string)
     });
@@ -192,24 +172,34 @@ fn is_json_schema(object: &Map<String, Value>) -> bool {
 type AtReason = (String, String);
 
 fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
-    let required: Vec<&str> = match schema.get("required") {
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+    let expected = |at: &str, what: &str, got: &Value| Err((at.to_owned(), format!("expected {what}, got {got}")));
+    match schema.get("type") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(name)) if ValueType::named(name) == Some(ValueType::Object) => {}
+        Some(other) => return expected(".type", "\"object\"", other),
+    }
+    let names = |list: &[Value]| list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+    let required = match schema.get("required") {
         None | Some(Value::Null) => Vec::new(),
-        Some(other) => return Err((".required".into(), format!("expected a list of names, got {}", kind(other)))),
+        Some(value) => match value.as_array().and_then(|list| names(list)) {
+            Some(names) => names,
+            None => return expected(".required", "a list of names", value),
+        },
     };
     let properties = match schema.get("properties") {
         Some(Value::Object(properties)) => properties,
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(other) => return Err((".properties".into(), format!("expected an object, got {}", kind(other)))),
+        None | Some(Value::Null) => &Map::new(),
+        Some(other) => return expected(".properties", "an object", other),
     };
-    if let Some(missing) = required.iter().find(|name| !properties.contains_key(**name)) {
+    if let Some(missing) = required.iter().find(|name| !properties.contains_key(*name)) {
         return Err((".required".into(), format!("{missing:?} is not among the properties")));
     }
     let mut parameters = from_native(properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
     for parameter in &mut parameters {
-        // A nested object's own `required` list is not this parameter's flag.
+        // A flag beside the type is how the first drafts said it; a list is that of a nested object's members.
+        let is_required = parameter.is_required() || required.contains(&parameter.name);
         parameter.spec.shift_remove("required");
-        parameter.spec.insert("required".into(), required.contains(&parameter.name.as_str()).into());
+        parameter.spec.insert("required".into(), is_required.into());
     }
     Ok(parameters)
 }
@@ -218,25 +208,16 @@ fn from_native(object: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> 
     object
         .iter()
         .map(|(name, spec)| match spec {
-            Value::Object(spec) => Ok(Parameter { name: name.clone(), spec: spec.clone() }),
+            Value::Object(spec) => match schema::check(spec) {
+                Ok(()) => Ok(Parameter::new(name.clone(), spec.clone())),
+                Err(Mismatch { at, reason }) => Err((format!(".{name}{at}"), reason)),
+            },
             other => Err((
                 format!(".{name}"),
                 format!("expected an object such as {{\"type\":\"string\"}}, got {}", kind(other)),
             )),
         })
         .collect()
-}
-
-/// The JSON type of a value, for messages.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]
@@ -273,7 +254,7 @@ mod tests {
     #[test]
     fn a_native_definition_keeps_its_keys_and_order() {
         let native =
-            json!({"name": "b", "description": "", "parameters": {"z": {"required": false, "type": "x"}, "a": {}}});
+            json!({"name": "b", "description": "", "parameters": {"z": {"required": false, "type": "str"}, "a": {}}});
         assert_eq!(Tool::from_json(&native, "t").unwrap().to_json().to_string(), native.to_string());
     }
 
@@ -289,6 +270,21 @@ mod tests {
                 json!([{"name": "a", "parameters": {"type": "object", "required": ["x"], "properties": {}}}]),
                 "tools[0].parameters.required",
             ),
+            (
+                json!([{"name": "a", "parameters": {"type": "nonsense", "properties": {"x": {}}}}]),
+                "tools[0].parameters.type",
+            ),
+            (
+                json!([{"name": "a", "inputSchema": {"type": "object", "required": [1]}}]),
+                "tools[0].inputSchema.required",
+            ),
+            (json!([{"name": "a", "parameters": {"x": {"required": "true"}}}]), "tools[0].parameters.x.required"),
+            (json!([{"name": "a", "parameters": {"x": {"enum": "x"}}}]), "tools[0].parameters.x.enum"),
+            (json!([{"name": "a", "parameters": {"x": {"type": "nonsense"}}}]), "tools[0].parameters.x.type"),
+            (
+                json!([{"function": {"name": "a", "parameters": {"properties": {"x": {"items": {"type": "date"}}}}}}]),
+                "tools[0].function.parameters.properties.x.items.type",
+            ),
             (json!({"name": "a"}), "tools"),
             (json!("not json"), "tools"),
         ] {
@@ -297,13 +293,19 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked_against_type_and_enum() {
-        let parameter = |spec: Value| Parameter { name: "p".into(), spec: spec.as_object().unwrap().clone() };
-        assert!(parameter(json!({"type": "integer"})).mismatch(&json!(3.5)).is_some());
-        assert!(parameter(json!({"type": "integer"})).mismatch(&json!(3.0)).is_none());
-        assert!(parameter(json!({"type": "number"})).mismatch(&json!("3")).is_some());
-        assert!(parameter(json!({"type": ["string", "null"]})).mismatch(&Value::Null).is_none());
-        assert!(parameter(json!({"enum": ["on", "off"]})).mismatch(&json!("dim")).is_some());
-        assert!(parameter(json!({"type": "date"})).mismatch(&json!("tomorrow")).is_none());
+    fn what_a_schema_says_of_members_and_of_flags_is_kept_and_checked() {
+        let tool = Tool::from_json(
+            &json!({"name": "a", "parameters": {"type": "object", "required": ["to"], "properties": {
+                "to": {"type": "object", "properties": {"street": {"type": "string"}}, "required": ["street"]},
+                "how": {"type": "string", "required": true},
+                "when": {"type": "string"}}}}),
+            "tools[0]",
+        )
+        .unwrap();
+        let is_required: Vec<bool> = tool.parameters.iter().map(Parameter::is_required).collect();
+        assert_eq!(is_required, [true, true, false]);
+        let mismatch = tool.parameter("to").unwrap().mismatch(&json!({"city": "Rome"})).unwrap();
+        assert_eq!((mismatch.at.as_str(), mismatch.reason.as_str()), (".street", "required but missing"));
+        assert!(tool.parameter("to").unwrap().mismatch(&json!({"street": "Main"})).is_none());
     }
 }

@@ -5,6 +5,7 @@
 //! missing, extra or misshapen tensors are an error that names them.
 
 pub mod directory;
+pub mod locate;
 pub mod tensor_file;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use needle_data::Tokenizer;
 use needle_data::tokenizer::{BOS_ID, EOS_ID, PAD_ID, UNK_ID};
+use needle_data::{Tokenizer, file};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +23,7 @@ use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use crate::san::San;
-use tensor_file::{Entry, f32_values};
+use tensor_file::{Entry, f32_values, finite};
 
 /// File names inside a checkpoint.
 pub mod files {
@@ -137,7 +138,7 @@ pub fn load_config(dir: &Path) -> Result<SanConfig, ModelError> {
         let reason = format!("not a checkpoint: there is no {}", files::CONFIG);
         return Err(ModelError::bad_file(dir, reason));
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
+    let text = file::read_text(&path)?;
     let value: Value = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
     // Of another model's file, this says more than which key it lacks.
     let found = &value["model_type"];
@@ -154,8 +155,8 @@ impl<B: Backend> Checkpoint<B> {
     /// Reads the checkpoint in `dir`.
     ///
     /// # Errors
-    /// If a file is missing or malformed, if tensors are missing, extra or misshapen (all are named), or if the tokenizer has
-    /// another number of ids than the model.
+    /// If a file is missing, malformed or no regular file, if tensors are missing, extra or misshapen (all are named), if a
+    /// weight is not finite, or if the tokenizer has another number of ids than the model.
     pub fn load(dir: &Path, device: &B::Device) -> Result<Self, ModelError> {
         let config = load_config(dir)?;
         let tokenizer = Tokenizer::load(dir.join(files::TOKENIZER))?;
@@ -164,7 +165,7 @@ impl<B: Backend> Checkpoint<B> {
             return Err(ModelError::bad_file(dir.join(files::TOKENIZER), reason));
         }
         let path = dir.join(files::WEIGHTS);
-        let bytes = std::fs::read(&path).map_err(|e| ModelError::io(&path, e))?;
+        let bytes = file::read(&path)?;
         let model = weights_from_bytes(&config, &bytes, &path, device)?;
         Ok(Self { config, model, tokenizer })
     }
@@ -218,7 +219,7 @@ pub fn weights_to_bytes<B: Backend>(model: &San<B>) -> Result<Vec<u8>, ModelErro
 /// Reads weights for `config` from the bytes of a safetensors file.
 ///
 /// # Errors
-/// If the bytes are not a safetensors file, or its tensors are not those of `config`.
+/// If the bytes are not a safetensors file, its tensors are not those of `config`, or a weight is not finite.
 pub fn weights_from_bytes<B: Backend>(
     config: &SanConfig,
     bytes: &[u8],
@@ -281,14 +282,15 @@ struct Fill<'a> {
 
 impl<B: Backend> ParamMapper<B> for Fill<'_> {
     fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
-        let values = self.file.tensor(&info.name).map_err(|e| e.to_string()).and_then(|view| f32_values(&view));
-        match values {
+        let view = self.file.tensor(&info.name).map_err(|e| e.to_string());
+        let values = view.and_then(|view| f32_values(&view)).map_err(|reason| format!("{}: {reason}", info.name));
+        match values.and_then(|values| finite(&info.name, values)) {
             Ok(values) => {
                 let values = if info.is_linear_weight() { transposed(&values, info.shape[0]) } else { values };
                 Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device())
             }
             Err(reason) => {
-                self.error.get_or_insert(ModelError::bad_file(&self.path, format!("{}: {reason}", info.name)));
+                self.error.get_or_insert(ModelError::bad_file(&self.path, reason));
                 tensor
             }
         }
@@ -347,6 +349,40 @@ mod tests {
         assert!(shallower.contains("unexpected tensors: model.decoder.layers.1"), "{shallower}");
         let wider = load(&SanConfig { vocab_size: 999, ..saved.config.clone() });
         assert!(wider.contains("model.embed_tokens.weight has shape"), "{wider}");
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_training_that_went_wrong_is_one_sentence() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut broken = checkpoint(0);
+            let weight = &mut broken.model.encoder.final_norm.weight;
+            *weight = weight.clone().map(|tensor| tensor.full_like(value));
+            broken.save(&path, &BTreeMap::new()).unwrap();
+            let error = load(&path).err().unwrap().to_string();
+            let expected =
+                format!("model.encoder.final_norm.weight holds {value}: the training that wrote it went wrong");
+            assert!(error.contains("model.safetensors: ") && error.contains(&expected), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_checkpoint_whose_files_are_devices_or_pipes_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        for file in [files::CONFIG, files::WEIGHTS, files::TOKENIZER] {
+            checkpoint(0).save(&path, &BTreeMap::new()).unwrap();
+            std::fs::remove_file(path.join(file)).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", path.join(file)).unwrap();
+            let error = load(&path).err().unwrap().to_string();
+            assert!(error.ends_with(&format!("{file}: is a device, expected a regular file")), "{error}");
+            std::fs::remove_file(path.join(file)).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(path.join(file)).status().unwrap().success());
+            let error = load(&path).err().unwrap().to_string();
+            assert!(error.ends_with(&format!("{file}: is a pipe, expected a regular file")), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Map, Value};
 
 use crate::error::ModelError;
 
@@ -44,7 +45,24 @@ pub fn to_bytes(
         .iter()
         .map(|e| Ok((e.name.as_str(), TensorView::new(e.dtype, e.shape.clone(), &e.bytes).map_err(bad)?)))
         .collect::<Result<Vec<_>, ModelError>>()?;
-    safetensors::serialize(views, metadata).map_err(bad)
+    sorted_metadata(safetensors::serialize(views, metadata).map_err(bad)?).map_err(|e| ModelError::bad_file(file, e))
+}
+
+/// The same file with the keys of its metadata in order. `safetensors` writes them as its hash map has them, in another order
+/// each time; the same tensors are to give the same bytes.
+fn sorted_metadata(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
+    const KEY: &str = "__metadata__";
+    let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) as usize;
+    let header = file.get_mut(8..8 + length).ok_or("its header is cut short")?;
+    let mut parsed: Map<String, Value> = serde_json::from_slice(header).map_err(|e| e.to_string())?;
+    if let Some(Value::Object(metadata)) = parsed.get_mut(KEY) {
+        metadata.sort_keys();
+        let sorted = serde_json::to_vec(&parsed).map_err(|e| e.to_string())?;
+        // Spaces fill the header up, as they did before.
+        header.fill(b' ');
+        header.get_mut(..sorted.len()).ok_or("its header does not fit any more")?.copy_from_slice(&sorted);
+    }
+    Ok(file)
 }
 
 /// The values of a float tensor of any width.
@@ -60,4 +78,41 @@ pub fn f32_values(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
         Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         other => return Err(format!("expected floats, got {other:?}")),
     })
+}
+
+/// `values`, if they are all finite; `what` names them.
+///
+/// # Errors
+/// A sentence with the first value that is not, and what to do.
+pub fn finite(what: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
+    // Without an early end, so that it is vectorized: 26 million values take some milliseconds.
+    if values.iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(values);
+    }
+    let found = values.iter().find(|value| !value.is_finite()).copied().unwrap_or_default();
+    Err(format!(
+        "{what} holds {found}: the training that wrote it went wrong, or the file is damaged; use an earlier checkpoint"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_tensors_and_metadata_give_the_same_bytes_whatever_the_order_of_a_hash_map() {
+        let entry = |name: &str| Entry { name: name.into(), dtype: Dtype::U8, shape: vec![3], bytes: vec![1, 2, 3] };
+        let entries = [entry("a"), entry("b")];
+        // A hash map of its own for each file, as each process has.
+        let file = || {
+            let metadata = (0..9).map(|i| (format!("key {i}"), format!("{i} \"é\" \u{7f}"))).collect();
+            to_bytes(&entries, Some(metadata), "file").unwrap()
+        };
+        let first = file();
+        assert!((0..8).all(|_| file() == first));
+        let read = safetensors::SafeTensors::deserialize(&first).unwrap();
+        assert_eq!(read.tensor("b").unwrap().data(), [1, 2, 3]);
+        let (_, header) = safetensors::SafeTensors::read_metadata(&first).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap()["key 7"], "7 \"é\" \u{7f}");
+    }
 }

@@ -42,11 +42,11 @@ pub fn retry_after<'a>(header: impl Fn(&str) -> Option<&'a str>, now: SystemTime
 #[cfg(test)]
 mod tests {
     use super::*;
-    use needle_data::augment::stream;
+    use needle_data::random::{Purpose, rng};
 
     #[test]
     fn waits_double_up_to_a_minute_and_never_undercut_the_endpoint() {
-        let mut rng = stream(1, &[]);
+        let mut rng = rng(1, Purpose::RetryDelay, &[]);
         let first = Duration::from_secs(1);
         for attempt in 0..40 {
             let most = first.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST_BACKOFF);

@@ -7,7 +7,8 @@ mod typos;
 use std::collections::HashSet;
 
 use needle_data::Example;
-use needle_data::augment::{OtherValues, ValuePool, stream, with_other_values, without_called_tools};
+use needle_data::augment::{OtherValues, ValuePool, with_other_values, without_called_tools};
+use needle_data::random::{Purpose, rng};
 use needle_data::text::tool::Tool;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -16,8 +17,6 @@ use crate::error::TeacherError;
 
 pub use typos::with_typos;
 
-/// Draws of changes.
-const CHANGES: u64 = 3;
 /// Of a query that gets typing errors, the share of words that do.
 const MISTYPED_WORDS: f64 = 0.2;
 
@@ -74,7 +73,7 @@ pub fn augment(examples: &[Example], changes: &Changes, seed: u64) -> Result<Vec
     let mut rows = Vec::new();
     for (i, example) in examples.iter().enumerate() {
         for copy in 0..changes.copies {
-            let mut rng = stream(seed, &[CHANGES, i as u64, copy as u64]);
+            let mut rng = rng(seed, Purpose::OfflineChange, &[i as u64, copy as u64]);
             let row = changed(example, &pool, changes, &mut rng);
             // A pool can hold a value that this example's tools do not allow.
             if row.validate().is_ok() && seen.insert(row.to_json().to_string()) {

@@ -76,7 +76,7 @@ fn neighbours(letter: char) -> Vec<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use needle_data::augment::stream;
+    use needle_data::random::{Purpose, rng};
     use serde_json::json;
 
     #[test]
@@ -89,12 +89,12 @@ mod tests {
         let example = Example::parse(&row.to_string()).unwrap();
         let mut different = HashSet::new();
         for seed in 0..50 {
-            let typed = with_typos(&example, 1.0, &mut stream(seed, &[])).query;
+            let typed = with_typos(&example, 1.0, &mut rng(seed, Purpose::OfflineChange, &[])).query;
             assert!(typed.contains(" Groceries, straße and the B12 "), "{typed}");
             assert!(typed.ends_with(" at 18:30!"), "{typed}");
             different.insert(typed);
         }
         assert!(different.len() > 25);
-        assert_eq!(with_typos(&example, 0.0, &mut stream(1, &[])), example);
+        assert_eq!(with_typos(&example, 0.0, &mut rng(1, Purpose::OfflineChange, &[])), example);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use needle_data::Tool;
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -24,10 +24,6 @@ pub use choices::{LANGUAGES, PERSONAS};
 
 /// The language of all kinds but one.
 pub const ENGLISH: &str = "English";
-
-/// Streams of random numbers that a plan draws from.
-const ORDER: u64 = 0;
-const DRAWS: u64 = 1;
 
 /// What a plan is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,7 +113,7 @@ impl Plan {
         let mut planned = 0;
         while planned < count {
             let number = tasks.len();
-            let mut rng = stream(seed, &[DRAWS, number as u64]);
+            let mut rng = rng(seed, Purpose::TeacherPlan, &[number as u64]);
             let (kind, focus) = quotas.next(config.rows_per_request);
             let rows = config.rows_per_request.min(count - planned);
             let cell = cell(&tools[focus], kind, config, &mut rng);
@@ -182,7 +178,7 @@ struct Quotas<'a> {
 
 impl<'a> Quotas<'a> {
     fn new(tools: &'a [Tool], config: &'a PlanConfig, seed: u64) -> Result<Self, TeacherError> {
-        let mut rng = stream(seed, &[ORDER]);
+        let mut rng = rng(seed, Purpose::TeacherPlanOrder, &[]);
         let mut kinds: Vec<(Kind, Vec<usize>)> = Vec::new();
         for kind in Kind::PLANNED {
             let fits = |&i: &usize| config.tool_weight(&tools[i]) > 0.0 && can_have(tools, i, kind);

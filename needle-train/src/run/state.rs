@@ -7,15 +7,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
+use needle_data::file;
 use needle_data::order::stream::Cursor;
-use needle_model::checkpoint::tensor_file::{self, Entry, f32_values};
+use needle_model::checkpoint::tensor_file;
+use needle_model::checkpoint::tensor_file::{Entry, f32_values, finite};
 use needle_model::{FusedOps, ModelError};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::optim::Optimizer;
+use crate::range;
 use crate::recipe::Recipe;
+use crate::run::inputs::Inputs;
+use crate::training::policies::back_off::Stability;
+use crate::training::policies::early_stopping::EarlyStopping;
 
 /// The file of a checkpoint that holds [`Progress`].
 pub const STATE: &str = "trainer/state.json";
@@ -33,26 +40,17 @@ pub struct Progress {
     pub lanes: usize,
     /// Where each lane's next batch stands; none before the first.
     pub cursors: Vec<Cursor>,
-    /// Best validation result so far.
-    pub best: Option<f64>,
-    /// Validation loss at INT4 of that result.
-    pub best_loss: Option<f64>,
-    /// Validations since.
-    pub validations_since_best: usize,
-    /// Steps skipped because a loss or gradient was not finite.
-    pub skipped_steps: usize,
-    /// Those of them that came last, in a row.
-    pub skipped_in_a_row: usize,
+    /// The best validation so far.
+    pub early_stopping: EarlyStopping,
+    /// Skipped steps and back-offs.
+    pub stability: Stability,
     /// Updates that the optimizer made: steps less those skipped.
     pub updates: usize,
-    /// Times that the run went back to its best checkpoint.
-    pub backoffs: usize,
-    /// Cross-entropy of the first batch.
-    pub first_loss: Option<f64>,
-    /// Running mean of the cross-entropy.
-    pub recent_loss: Option<f64>,
     /// The run's recipe.
     pub recipe: Recipe,
+    /// What the run reads; none where an earlier version began it.
+    #[serde(default)]
+    pub inputs: Option<Inputs>,
 }
 
 impl Progress {
@@ -64,16 +62,11 @@ impl Progress {
             step: 0,
             lanes,
             cursors: Vec::new(),
-            best: None,
-            best_loss: None,
-            validations_since_best: 0,
-            skipped_steps: 0,
-            skipped_in_a_row: 0,
+            early_stopping: EarlyStopping::default(),
+            stability: Stability::default(),
             updates: 0,
-            backoffs: 0,
-            first_loss: None,
-            recent_loss: None,
             recipe: recipe.clone(),
+            inputs: None,
         }
     }
 }
@@ -92,23 +85,62 @@ pub fn to_files<B: FusedOps>(
     Ok(BTreeMap::from([(STATE.to_owned(), state), (OPTIMIZER.to_owned(), tensors)]))
 }
 
+/// Reads the part of the state in the checkpoint `dir` that is not tensors.
+///
+/// # Errors
+/// If there is none, it is malformed, or its recipe has a number out of its range.
+pub fn progress(dir: &Path) -> Result<Progress, TrainError> {
+    let path = dir.join(STATE);
+    let bad = |reason: String| ModelError::bad_file(&path, reason);
+    let text = file::read_text(&path)?;
+    let value = json(&path, &text)?;
+    range::check_json(&value["recipe"], Recipe::KEYS).map_err(bad)?;
+    // Read from the text, so that the message has line and column.
+    Ok(serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?)
+}
+
 /// Reads the state in the checkpoint `dir` into `optimizer`.
 ///
 /// # Errors
-/// If there is none, or it is malformed.
+/// If there is none, it is malformed, its recipe has a number out of its range, or a moment is not finite.
 pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
-    let read =
-        |name: &str| std::fs::read(dir.join(name)).map_err(|e| TrainError::Model(ModelError::io(dir.join(name), e)));
-    let bad = |name: &str, reason: String| TrainError::Model(ModelError::bad_file(dir.join(name), reason));
-    let progress: Progress = serde_json::from_slice(&read(STATE)?).map_err(|e| bad(STATE, e.to_string()))?;
-    let bytes = read(OPTIMIZER)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(OPTIMIZER, e.to_string()))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let values = f32_values(&view).map_err(|reason| bad(OPTIMIZER, format!("{name}: {reason}")))?;
+    let progress = progress(dir)?;
+    let path = dir.join(OPTIMIZER);
+    let tensors = optimizer_values(&path)?.into_iter().map(|(name, values)| {
         let length = values.len();
-        tensors.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
-    }
-    optimizer.load_state(tensors, progress.updates);
+        (name, Tensor::from_data(TensorData::new(values, [length]), device))
+    });
+    optimizer.load_state(tensors.collect()).map_err(|reason| ModelError::bad_file(&path, reason))?;
     Ok(progress)
+}
+
+/// The state in the checkpoint `dir`, whatever version of the program wrote it, if it has one.
+///
+/// # Errors
+/// If it has one that is damaged: the optimizer's part is read, too.
+pub fn inspect(dir: &Path) -> Result<Option<Value>, TrainError> {
+    let path = dir.join(STATE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    optimizer_values(&dir.join(OPTIMIZER))?;
+    Ok(Some(json(&path, &file::read_text(&path)?)?))
+}
+
+fn json(path: &Path, text: &str) -> Result<Value, ModelError> {
+    serde_json::from_str(text).map_err(|e| ModelError::bad_file(path, e.to_string()))
+}
+
+/// The optimizer's state by name, flat.
+fn optimizer_values(path: &Path) -> Result<BTreeMap<String, Vec<f32>>, TrainError> {
+    let bad = |reason: String| ModelError::bad_file(path, reason);
+    let bytes = file::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
+    let mut all = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let values = f32_values(&view).map_err(|reason| bad(format!("{name}: {reason}")))?;
+        let values = finite(&name, values).map_err(bad)?;
+        all.insert(name, values);
+    }
+    Ok(all)
 }

@@ -2,17 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Linear warmup from 0, constant, cosine decay (WSD, Hu et al., arXiv:2404.06395, with a cosine as in
-/// needle/training/optim.py).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScheduleConfig {
-    /// Steps of the warmup.
-    pub warmup_steps: usize,
-    /// Share of all steps that decay.
-    pub decay_ratio: f64,
-    /// What is left at the end.
-    pub final_fraction: f64,
+use crate::range::Allowed::{Number, Whole};
+use crate::range::{MAX_STEPS, section};
+
+section! {
+    /// Linear warmup from 0, constant, cosine decay (WSD, Hu et al., arXiv:2404.06395, with a cosine as in
+    /// needle/training/optim.py).
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ScheduleConfig {
+        /// Steps of the warmup.
+        pub warmup_steps: usize => Whole(0, MAX_STEPS),
+        /// RankBatch of all steps that decay.
+        pub decay_ratio: f64 => Number(0.0, 1.0),
+        /// What is left at the end.
+        pub final_fraction: f64 => Number(0.0, 1.0),
+    }
 }
 
 impl Default for ScheduleConfig {
@@ -23,19 +28,6 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// # Errors
-    /// A sentence that names the key.
-    pub fn validate(&self) -> Result<(), String> {
-        for (key, value) in
-            [("schedule.decay_ratio", self.decay_ratio), ("schedule.final_fraction", self.final_fraction)]
-        {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(format!("{key} must be between 0 and 1, is {value}"));
-            }
-        }
-        Ok(())
-    }
-
     /// The factor after `count` of `steps` updates: 0 at 0, 1 after the warmup, `final_fraction` from `steps` on.
     ///
     /// Our n-th update takes `factor(n)`. The original takes `factor(n - 1)`, so that its first update does nothing.

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use burn::tensor::backend::AutodiffBackend;
 use needle_data::{EncodeConfig, Tokenizer};
-use needle_model::checkpoint::Checkpoint;
+use needle_model::checkpoint::{Checkpoint, files};
 use needle_model::{San, SanConfig};
 
 use crate::error::TrainError;
 use crate::recipe::Recipe;
+use crate::run::inputs::{Base, file_hash};
 
 /// What a run starts from.
 pub struct Start<AB: AutodiffBackend> {
@@ -18,6 +19,10 @@ pub struct Start<AB: AutodiffBackend> {
     pub model: San<AB>,
     /// Tokenizer.
     pub tokenizer: Tokenizer,
+    /// The checkpoint that the weights are from.
+    pub base: Base,
+    /// Whether the weights are those of the run's own `last/`.
+    pub is_resumed: bool,
 }
 
 impl<AB: AutodiffBackend> Start<AB> {
@@ -28,7 +33,17 @@ impl<AB: AutodiffBackend> Start<AB> {
     pub fn new(tokenizer: Tokenizer, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
         let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
         let model = San::new(&config, recipe.seed, device)?;
-        Ok(Self { config, model, tokenizer })
+        Ok(Self { config, model, tokenizer, base: Base::None, is_resumed: false })
+    }
+
+    /// A run that goes on from its own checkpoint in `last`; `base` is what it began from, as far as the user has named it.
+    ///
+    /// # Errors
+    /// If one of the two cannot be read.
+    pub fn resume(last: &Path, base: Option<&Path>, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
+        let base =
+            base.map_or(Ok(Base::NotNamed), |path| file_hash(&path.join(files::WEIGHTS)).map(Base::Checkpoint))?;
+        Ok(Self { base, is_resumed: true, ..Self::from_checkpoint(last, recipe, device)? })
     }
 
     /// The checkpoint in `path`, with a new retrieval head if it has none and the recipe trains one.
@@ -46,7 +61,8 @@ impl<AB: AutodiffBackend> Start<AB> {
             model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
             tracing::info!("retrieval head: a new one, {} has none", path.display());
         }
-        Ok(Self { config, model, tokenizer })
+        let base = Base::Checkpoint(file_hash(&path.join(files::WEIGHTS))?);
+        Ok(Self { config, model, tokenizer, base, is_resumed: false })
     }
 }
 

@@ -9,7 +9,7 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use needle_data::Batch;
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use needle_model::dropout::Dropout;
 use needle_model::params::{EMBEDDING, ParamInfo, with_gradients};
 use needle_model::quant::fake_quant::{fake_quantize, in_bf16};
@@ -17,7 +17,7 @@ use needle_model::quant::int4::Bits;
 use needle_model::{FusedOps, San};
 use rand::RngExt;
 
-use crate::distributed::share::Share;
+use crate::distributed::rank_batch::RankBatch;
 use crate::distributed::{World, bytes_of, floats_of};
 use crate::error::TrainError;
 use crate::optim::{Gradients, add_gradients, collect};
@@ -36,7 +36,7 @@ where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
 {
-    let result = forward_backward_share(model, &Share::whole(batch), recipe, step, &World::default());
+    let result = forward_backward_rank_batch(model, &RankBatch::whole(batch), recipe, step, &World::default());
     #[expect(clippy::expect_used, reason = "only another rank can go missing")]
     result.expect("there is no other rank")
 }
@@ -45,9 +45,9 @@ where
 ///
 /// # Errors
 /// If a rank is gone.
-pub fn forward_backward_share<AB>(
+pub fn forward_backward_rank_batch<AB>(
     model: &San<AB>,
-    share: &Share,
+    share: &RankBatch,
     recipe: &Recipe,
     step: usize,
     world: &World,
@@ -66,16 +66,16 @@ where
         (model, seen)
     };
     // The streams depend on the step and the place in the batch alone, so a resumed step drops what it dropped the first time.
-    let dropout = |place: &[u64]| {
-        let place: Vec<u64> = [3, step as u64].iter().chain(place).copied().collect();
-        Dropout::new(recipe.dropout, stream(recipe.seed, &place).random())
+    let dropout = |purpose, [lane, part]: [u64; 2], micro_batch: usize| {
+        let place = [step as u64, lane, part, micro_batch as u64];
+        Dropout::new(recipe.dropout, rng(recipe.seed, purpose, &place).random())
     };
     // Read once, at the end: reading waits for the device.
     let (mut of_text, mut of_pairs) = (Vec::new(), Vec::new());
     let mut gradients = Gradients::<AB::InnerBackend>::new();
-    for work in &share.work {
-        for (i, part) in work.batch.split(recipe.data.micro_batches).iter().enumerate() {
-            let dropout = &mut dropout(&[work.stream * recipe.data.micro_batches as u64 + i as u64]);
+    for lane in &share.lanes {
+        for (i, part) in lane.batch.split(recipe.data.micro_batches).iter().enumerate() {
+            let dropout = &mut dropout(Purpose::Dropout, lane.place, i);
             let (model, seen) = graph();
             let (loss, more) = if recipe.activation_checkpointing {
                 // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
@@ -95,8 +95,9 @@ where
     let is_time = step.is_multiple_of(recipe.loss.contrastive_every_steps) && recipe.loss.contrastive_weight > 0.0;
     if is_time && share.num_pairs >= 2 && model.retrieval_head.is_some() {
         let (model, seen) = graph();
-        let own =
-            share.pairs.iter().filter_map(|(lane, pairs)| pair_embeddings(&seen, pairs, &mut dropout(&[*lane, 1])));
+        let own = share.pairs.iter().filter_map(|(place, pairs)| {
+            pair_embeddings(&seen, pairs, &mut dropout(Purpose::RetrievalDropout, *place, 0))
+        });
         if let Some(loss) = contrastive_loss(&seen, own.collect(), share, world)? {
             of_pairs.push(loss.clone().inner());
             add_gradients(&mut gradients, collect(&model, &(loss * recipe.loss.contrastive_weight).backward()));
@@ -119,7 +120,7 @@ where
 fn contrastive_loss<AB: AutodiffBackend>(
     model: &San<AB>,
     own: Vec<[Tensor<AB, 2>; 2]>,
-    share: &Share,
+    share: &RankBatch,
     world: &World,
 ) -> Result<Option<Tensor<AB, 1>>, TrainError> {
     let [queries, tools]: [Vec<_>; 2] = own.into_iter().fold(Default::default(), |[mut queries, mut tools], [q, t]| {
@@ -164,6 +165,6 @@ fn contrastive_loss<AB: AutodiffBackend>(
 }
 
 /// Which part of all pairs are this rank's.
-fn own_part(share: &Share) -> f64 {
+fn own_part(share: &RankBatch) -> f64 {
     share.pairs.iter().map(|(_, pairs)| pairs.pairs).sum::<usize>() as f64 / share.num_pairs.max(1) as f64
 }

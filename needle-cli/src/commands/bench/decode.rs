@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::source::{BadRows, load_examples};
 use needle_data::{Encoder, Example};
 use needle_model::constrain::{Constrained, Constrainer, Constraint};
 use needle_model::generate::{NoHook, StepHook, generate};
@@ -68,7 +68,7 @@ impl<H: StepHook> StepHook for Timed<H> {
 impl DecodeArgs {
     pub(in crate::commands) fn run(self) -> anyhow::Result<bool> {
         let checkpoint = load(&self.checkpoint)?;
-        let (examples, _) = load_examples(std::slice::from_ref(&self.data), OnBadRow::Fail)?;
+        let (examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
         let examples: Vec<Example> = examples.into_iter().take(self.limit).collect();
         anyhow::ensure!(!examples.is_empty(), "{}: no examples", self.data.display());
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::source::{BadRows, load_examples};
 use needle_teacher::offline::{Changes, augment};
 use needle_teacher::session::write_rows;
 
@@ -48,7 +48,7 @@ pub struct AugmentArgs {
 
 impl AugmentArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let (mut rows, _) = load_examples(&self.files, OnBadRow::Fail)?;
+        let (mut rows, _) = load_examples(&self.files, BadRows::Fail)?;
         let changes = Changes {
             copies: self.copies,
             other_values: self.other_values,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::source::{BadRows, load_examples};
 use needle_teacher::session::Rewrite;
 
 use super::teacher::TeacherArgs;
@@ -30,7 +30,7 @@ pub struct ParaphraseArgs {
 
 impl ParaphraseArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let (examples, _) = load_examples(&self.files, OnBadRow::Fail)?;
+        let (examples, _) = load_examples(&self.files, BadRows::Fail)?;
         let planned = self.teacher.session(self.out, global)?.rewrite(Rewrite::Paraphrase, &examples, self.per_row)?;
         self.teacher.run(planned, global)
     }

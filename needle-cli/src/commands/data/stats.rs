@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use needle_data::order::split::RECOMMENDED_PER_TOOL;
 use needle_data::source::{expand, rows};
+use needle_data::stats::advice::FEW_PER_TOOL;
 use needle_data::stats::{Histogram, Stats};
 
 use crate::commands::tokenizer::load_tokenizer;
@@ -13,7 +13,7 @@ use crate::commands::{print, print_json};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data stats mine.jsonl\n  needle data stats train.jsonl validation.jsonl --tokenizer \
-                        quickstart/run/last"
+                        quickstart/best"
 )]
 pub struct StatsArgs {
     /// Files, directories or globs of JSONL (.gz, .zst) or parquet
@@ -36,9 +36,8 @@ impl StatsArgs {
                 stats.add(&file, &row?.record());
             }
         }
-        let thin: Vec<(&str, usize)> = stats.thin_tools().collect();
-        if !thin.is_empty() {
-            tracing::warn!("{} tools have fewer than {RECOMMENDED_PER_TOOL} examples", thin.len());
+        for warning in stats.advice.warnings() {
+            tracing::warn!("{warning}");
         }
         if self.json {
             print_json(&stats)?;
@@ -79,7 +78,7 @@ impl StatsArgs {
             }
             print("calls")?;
             for (name, count) in &stats.calls_per_tool {
-                let few = if *count < RECOMMENDED_PER_TOOL { "  (few)" } else { "" };
+                let few = if *count < FEW_PER_TOOL { "  (few)" } else { "" };
                 print(format_args!("  {count:>6}  {name}{few}"))?;
             }
         }

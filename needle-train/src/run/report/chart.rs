@@ -55,7 +55,15 @@ impl Chart {
         ys.sort_by(f64::total_cmp);
         let (low, high) = (ys[0], ys[((ys.len() - 1) as f64 * 0.99).ceil() as usize]);
         let low = if low > 0.0 && low < 0.5 * high { 0.0 } else { low };
-        let high = if high > low { high } else { low + low.abs().max(1e-9) };
+        let high = match () {
+            () if high > low => high,
+            () if low == 0.0 => 1.0,
+            () => low + low.abs(),
+        };
+        let y_ticks = Ticks::over(low, high, 0.0);
+        let (low, high) = y_ticks.ends();
+        // There are no parts of a step.
+        let x_ticks = Ticks::within(0.0, most_x, 1.0);
         let x = |value: f64| LEFT + value / most_x * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| {
             let share = ((value - low) / (high - low)).clamp(0.0, 1.05);
@@ -67,25 +75,23 @@ impl Chart {
              font-size=\"13\" font-weight=\"600\">{title}</text>\n",
             title = escape(self.title)
         );
-        for i in 0..=4 {
-            let value = low + (high - low) * f64::from(i) / 4.0;
+        for (value, label) in y_ticks.labelled() {
             let _ = writeln!(
                 out,
                 "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e3e6eb\"/><text x=\"{}\" y=\"{:.1}\" \
-                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{}</text>",
+                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{label}</text>",
                 WIDTH - RIGHT,
                 LEFT - 6.0,
                 y(value) + 3.5,
-                short(value),
                 at = y(value)
             );
-            let step = most_x * f64::from(i) / 4.0;
+        }
+        for (step, label) in x_ticks.labelled() {
             let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{}</text>",
+                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{label}</text>",
                 x(step),
                 HEIGHT - BOTTOM + 15.0,
-                short(step)
             );
         }
         let line = |points: &[(f64, f64)], color: &str, opacity: f64| {
@@ -144,16 +150,70 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().map(&mut smooth).collect()
 }
 
-/// A number in few characters.
-fn short(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        v if v >= 1e6 => format!("{:.1}M", value / 1e6),
-        v if v >= 1e4 => format!("{:.0}k", value / 1e3),
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 1.0 => format!("{value:.2}"),
-        v if v >= 0.001 => format!("{value:.3}"),
-        _ => format!("{value:.0e}"),
+/// Round numbers along an axis: multiples of 1, 2 or 5 times a power of ten.
+#[derive(Debug, PartialEq)]
+struct Ticks {
+    step: f64,
+    /// First and last, in steps.
+    from: i64,
+    to: i64,
+}
+
+impl Ticks {
+    /// About so many steps.
+    const NUM: f64 = 5.0;
+    /// Of a step: what rounding may be off by.
+    const SLACK: f64 = 1e-6;
+
+    /// That reach over `low` and `high`, `least` or more apart.
+    fn over(low: f64, high: f64, least: f64) -> Self {
+        let step = Self::step(low, high, least);
+        Self { step, from: (low / step + Self::SLACK).floor() as i64, to: (high / step - Self::SLACK).ceil() as i64 }
+    }
+
+    /// That lie between `low` and `high`.
+    fn within(low: f64, high: f64, least: f64) -> Self {
+        let step = Self::step(low, high, least);
+        Self { step, from: (low / step - Self::SLACK).ceil() as i64, to: (high / step + Self::SLACK).floor() as i64 }
+    }
+
+    fn step(low: f64, high: f64, least: f64) -> f64 {
+        let wanted = ((high - low) / Self::NUM).max(least);
+        let power = 10_f64.powf(wanted.log10().floor());
+        // A little less than wanted is fine: one tick more.
+        [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step > 0.8 * wanted).unwrap_or(wanted)
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (self.from as f64 * self.step, self.to as f64 * self.step)
+    }
+
+    /// Each with its text: no more digits than tell it from the next.
+    fn labelled(&self) -> impl Iterator<Item = (f64, String)> {
+        let (low, high) = self.ends();
+        let largest = low.abs().max(high.abs());
+        let (unit, suffix) = match largest {
+            v if v >= 1e6 => (1e6, "M"),
+            v if v >= 1e4 => (1e3, "k"),
+            _ => (1.0, ""),
+        };
+        let exponent = |value: f64| (value.log10() + Self::SLACK).floor();
+        let step = self.step;
+        (self.from..=self.to).map(move |i| {
+            let value = i as f64 * step;
+            let label = match value {
+                0.0 => "0".to_owned(),
+                value if largest < 1e-3 => {
+                    let digits = (exponent(value.abs()) - exponent(step)).max(0.0) as usize;
+                    format!("{value:.digits$e}")
+                }
+                value => {
+                    let digits = (-exponent(step / unit)).max(0.0) as usize;
+                    format!("{:.digits$}{suffix}", value / unit)
+                }
+            };
+            (value, label)
+        })
     }
 }
 
@@ -173,5 +233,28 @@ mod tests {
         let many: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), f64::from(i % 7) - 3.0)).collect();
         let drawn = svg(many);
         assert!(drawn.matches("polyline").count() == 2 && drawn.len() < 40_000 && !drawn.contains("NaN"));
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_with_no_more_digits_than_they_need() {
+        let labels = |ticks: Ticks| ticks.labelled().map(|(_, label)| label).collect::<Vec<_>>().join(" ");
+        for (low, high, expected) in [
+            (0.0, 99.0, "0 20 40 60 80 100"),
+            (0.0, 0.005, "0 0.001 0.002 0.003 0.004 0.005"),
+            (0.001, 0.0051, "0.001 0.002 0.003 0.004 0.005 0.006"),
+            (0.0, 1.0, "0 0.2 0.4 0.6 0.8 1.0"),
+            (-3.0, 3.0, "-3 -2 -1 0 1 2 3"),
+            (0.0, 7300.0, "0 2000 4000 6000 8000"),
+            (0.0, 36_000.0, "0 10k 20k 30k 40k"),
+            (0.0, 2_100_000.0, "0 0.5M 1.0M 1.5M 2.0M 2.5M"),
+            (1e-5, 9e-5, "0 2e-5 4e-5 6e-5 8e-5 1.0e-4"),
+            (2.301, 2.3049, "2.301 2.302 2.303 2.304 2.305"),
+        ] {
+            assert_eq!(labels(Ticks::over(low, high, 0.0)), expected);
+        }
+        // There are no parts of a step, and none beyond the last.
+        assert_eq!(labels(Ticks::within(0.0, 3.0, 1.0)), "0 1 2 3");
+        assert_eq!(labels(Ticks::within(0.0, 396.0, 1.0)), "0 100 200 300");
+        assert_eq!(labels(Ticks::within(0.0, 1.0, 1.0)), "0 1");
     }
 }

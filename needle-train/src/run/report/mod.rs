@@ -41,7 +41,7 @@ struct Run {
 
 impl Run {
     fn read(dir: &RunDir) -> Result<Self, DataError> {
-        let text = |path: &Path| std::fs::read_to_string(path).map_err(|e| DataError::io(path, e));
+        let text = |path: &Path| file::read_text(path);
         let path = dir.metrics();
         let metrics = text(&path)?;
         let name = dir.path().file_name().unwrap_or(dir.path().as_os_str()).to_string_lossy().into_owned();
@@ -83,6 +83,8 @@ impl Run {
                 run.scores.insert(kind, event);
             }
         }
+        // The result is measured last, whichever step it is of.
+        run.series.values_mut().for_each(|points| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
         if let Ok(lines) = text(&dir.predictions()) {
             run.predictions = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         }
@@ -173,11 +175,24 @@ const METRICS: [(&str, &str); 9] = [
     ("recall_at_5", "retrieval recall@5"),
 ];
 
+/// Rows of a list; of a longer one, the page says that there are more, and where.
+const SHOWN: usize = 200;
+/// Right answers that stand beside the wrong ones, as samples.
+const RIGHT_SHOWN: usize = 10;
+
 /// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what changed.
 fn comparison(run: &Run) -> String {
     let Some(compared) = run.comparison.as_ref().filter(|c| c["after"].is_object()) else { return String::new() };
-    let mut out =
-        format!("<h2>{}: base against tuned, on {} test examples</h2>\n", escape(&run.name), compared["after"]["n"]);
+    let mut out = format!(
+        "<h2>{}: base against tuned, on {} test examples</h2>\n<p>At {}, {}.</p>\n",
+        escape(&run.name),
+        compared["after"]["n"],
+        plain(&compared["after"]["precision"]).to_uppercase(),
+        match compared["after"]["constrained"].as_bool() {
+            Some(true) => "constrained to the offered tools, as it ships",
+            _ => "not constrained to the offered tools",
+        }
+    );
     let number = |value: &Value| match (value.as_u64(), value.as_f64()) {
         (Some(count), _) => count.to_string(),
         (None, Some(value)) => format!("{value:.3}"),
@@ -207,25 +222,58 @@ fn comparison(run: &Run) -> String {
     table("exact match by tool", by_tool.collect());
     let mistakes = members("mistakes").map(|(kind, both)| (kind.replace('_', " "), &both["before"], &both["after"]));
     table("mistakes", mistakes.collect());
+    let failures = compared["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !failures.is_empty() {
+        let heads = ["query", "expected", "answered", "what is wrong"];
+        let _ = write!(out, "<h3>Wrong on the test part, worst first: {}</h3>", counted(failures.len(), "report.json"));
+        let row = |failure: &Value| {
+            let sure = failure["confidence"].as_f64().map_or(String::new(), |sure| format!(" ({sure:.2} sure)"));
+            let wrong = format!("{}{sure}", plain(&failure["wrong"]));
+            [plain(&failure["query"]), code(&failure["expected"]), code(&failure["predicted"]), wrong]
+        };
+        out.push_str(&list(heads, failures.iter().map(row), "wrong"));
+    }
     for (key, title) in [("mended", "Wrong before, right now"), ("broken", "Right before, wrong now")] {
         let changes = compared[key].as_array().map(Vec::as_slice).unwrap_or_default();
         if changes.is_empty() {
             continue;
         }
-        let _ =
-            write!(out, "<h3>{title}</h3><table class=\"answers\"><tr><th>query</th><th>base</th><th>tuned</th></tr>");
-        for change in changes {
-            let text = |key: &str| escape(change[key].as_str().unwrap_or_default());
-            let (query, before, after) = (text("query"), text("before"), text("after"));
-            let _ =
-                writeln!(out, "<tr><td>{query}</td><td><code>{before}</code></td><td><code>{after}</code></td></tr>");
-        }
-        out.push_str("</table>\n");
+        let _ = write!(out, "<h3>{title}: {}</h3>", counted(changes.len(), "report.json"));
+        let row = |change: &Value| {
+            [plain(&change["query"]), code(&change["expected"]), code(&change["before"]), code(&change["after"])]
+        };
+        out.push_str(&list(["query", "expected", "base", "tuned"], changes.iter().map(row), ""));
     }
     for warning in compared["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let _ = writeln!(out, "<p class=\"quiet\">{}</p>", escape(warning));
     }
     out.push_str("<h2>Training</h2>\n");
+    out
+}
+
+/// How many there are, and where the rest is if not all are shown.
+fn counted(all: usize, file: &str) -> String {
+    if all > SHOWN { format!("{all} ({SHOWN} shown, all are in {file})") } else { all.to_string() }
+}
+
+fn plain(value: &Value) -> String {
+    escape(value.as_str().unwrap_or_default())
+}
+
+/// JSON, or the text that a model wrote.
+fn code(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    format!("<code>{}</code>", escape(&text))
+}
+
+/// The first [`SHOWN`] rows as a table; `class` tells how their last column looks.
+fn list<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>, class: &str) -> String {
+    let cells = |tag: &str, cells: &[String]| cells.iter().map(|c| format!("<{tag}>{c}</{tag}>")).collect::<String>();
+    let mut out = format!("<table class=\"answers\"><tr>{}</tr>\n", cells("th", &heads.map(str::to_owned)));
+    for row in rows.take(SHOWN) {
+        let _ = writeln!(out, "<tr class=\"{class}\">{}</tr>", cells("td", &row));
+    }
+    out.push_str("</table>\n");
     out
 }
 
@@ -240,6 +288,14 @@ fn results(runs: &[Run]) -> String {
         let _ = write!(out, "<th>{}<br><small>n = {}</small></th>", escape(&name), score["n"]);
     }
     out.push_str("</tr>\n");
+    if !columns.is_empty() {
+        out.push_str("<tr><td>constrained to tools</td>");
+        for (_, _, score) in &columns {
+            let constrained = score["constrained"].as_bool().map_or("-", |is| if is { "yes" } else { "no" });
+            let _ = write!(out, "<td class=\"number\">{constrained}</td>");
+        }
+        out.push_str("</tr>\n");
+    }
     for (key, label) in METRICS {
         if columns.iter().all(|(_, _, score)| score[key].is_null()) {
             continue;
@@ -258,39 +314,34 @@ fn results(runs: &[Run]) -> String {
     out
 }
 
-/// Sample answers, wrong ones first, with what is wrong.
+/// Answers of the last validation, the wrong ones with what is wrong, and a few right ones.
 fn answers(run: &Run) -> String {
     if run.predictions.is_empty() {
         return String::new();
     }
-    let is_wrong = |p: &&Value| p["wrong"].is_string();
+    let (wrong, right): (Vec<&Value>, Vec<&Value>) = run.predictions.iter().partition(|p| p["wrong"].is_string());
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    for prediction in run.predictions.iter().filter(is_wrong) {
+    for prediction in &wrong {
         *kinds.entry(prediction["mistake"]["kind"].as_str().unwrap_or("other")).or_default() += 1;
     }
-    let wrong: usize = kinds.values().sum();
+    let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{} {n}", kind.replace('_', " "))).collect();
+    let row = |p: &&Value| [plain(&p["query"]), code(&p["expected"]), code(&p["predicted"]), plain(&p["wrong"])];
+    let heads = ["query", "expected", "answered", "what is wrong"];
     let mut out = format!(
-        "<h2>Answers of {} (INT4)</h2><p>{} of {} wrong{}{}</p><table class=\"answers\"><tr><th>query</th><th>expected</th>\
-         <th>answered</th><th>what is wrong</th></tr>\n",
+        "<h2>Validation answers of {} (INT4, the last validation)</h2>\n<p>Of {} that predictions.jsonl keeps, wrong: {}{}{}</p>\n",
         escape(&run.name),
-        wrong,
         run.predictions.len(),
-        if wrong > 0 { ": " } else { "" },
-        kinds.iter().map(|(kind, n)| format!("{} {n}", kind.replace('_', " "))).collect::<Vec<_>>().join(", ")
+        counted(wrong.len(), "predictions.jsonl"),
+        if wrong.is_empty() { "" } else { "; " },
+        kinds.join(", ")
     );
-    let right = run.predictions.iter().filter(|p| !is_wrong(p)).take(10);
-    for prediction in run.predictions.iter().filter(is_wrong).take(40).chain(right) {
-        let class = if is_wrong(&prediction) { "wrong" } else { "right" };
-        let _ = writeln!(
-            out,
-            "<tr class=\"{class}\"><td>{}</td><td><code>{}</code></td><td><code>{}</code></td><td>{}</td></tr>",
-            escape(prediction["query"].as_str().unwrap_or_default()),
-            escape(&prediction["expected"].to_string()),
-            escape(prediction["predicted"].as_str().unwrap_or_default()),
-            escape(prediction["wrong"].as_str().unwrap_or("")),
-        );
+    if !wrong.is_empty() {
+        out.push_str(&list(heads, wrong.iter().map(row), "wrong"));
     }
-    out.push_str("</table>\n");
+    if !right.is_empty() {
+        let _ = writeln!(out, "<p>Right: {}, such as</p>", right.len());
+        out.push_str(&list(heads, right.iter().take(RIGHT_SHOWN).map(row), ""));
+    }
     out
 }
 
@@ -345,7 +396,8 @@ mod tests {
         for part in [
             "<svg",
             "Training loss",
-            "1 of 1 wrong: not calls 1",
+            "Validation answers of a&lt;b",
+            "Of 1 that predictions.jsonl keeps, wrong: 1; not calls 1",
             "not a list of calls",
             "steps = 9",
             "0.500",
@@ -362,5 +414,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = write(&[RunDir::new(dir.path())], &dir.path().join("x.html")).unwrap_err().to_string();
         assert!(error.contains("metrics.jsonl"), "{error}");
+    }
+
+    #[test]
+    fn errors_of_the_test_part_are_all_there_and_lists_say_where_they_are_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path());
+        std::fs::write(run.metrics(), "").unwrap();
+        let failure = |i: usize| serde_json::json!({"query": format!("question {i}."), "expected": [], "predicted": "[", "wrong": "not calls"});
+        let page = |failures: usize| {
+            let failures: Vec<Value> = (0..failures).map(failure).collect();
+            let comparison = serde_json::json!({"after": {"n": 500, "precision": "int4", "constrained": true}, "failures": failures});
+            std::fs::write(run.comparison(), comparison.to_string()).unwrap();
+            write(std::slice::from_ref(&run), &run.report()).unwrap();
+            std::fs::read_to_string(run.report()).unwrap()
+        };
+        let seven = page(7);
+        assert!((0..7).all(|i| seven.contains(&format!("question {i}."))), "{seven}");
+        assert!(seven.contains("Wrong on the test part, worst first: 7</h3>"), "{seven}");
+        assert!(seven.contains("At INT4, constrained to the offered tools"), "{seven}");
+        let many = page(SHOWN + 1);
+        assert!(many.contains(&format!("{} ({SHOWN} shown, all are in report.json)", SHOWN + 1)), "{many}");
+        assert_eq!(many.matches("question ").count(), SHOWN);
     }
 }

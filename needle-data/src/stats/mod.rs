@@ -1,5 +1,8 @@
 //! What is in a set of files, counted row by row in bounded memory (8 bytes a query, to find those that repeat).
 
+pub mod advice;
+pub mod patterns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -8,8 +11,9 @@ use serde_json::Value;
 
 use crate::encode::Encoder;
 use crate::error::Problem;
-use crate::order::split::{RECOMMENDED_PER_TOOL, query_key};
+use crate::order::split::query_key;
 use crate::source::Counts;
+use crate::stats::advice::Advice;
 use crate::text::example::Example;
 use crate::text::record::Record;
 use crate::tokenizer::Tokenizer;
@@ -94,6 +98,9 @@ pub struct Stats<'a> {
     pub shared_queries: Vec<Shared>,
     /// Lengths in tokens, where a tokenizer was given.
     pub tokens: Option<TokenLengths>,
+    /// What to know of the examples.
+    #[serde(skip)]
+    pub advice: Advice,
     #[serde(skip)]
     tokenizer: Option<&'a Tokenizer>,
     #[serde(skip)]
@@ -144,6 +151,7 @@ impl<'a> Stats<'a> {
     }
 
     fn add_example(&mut self, example: &Example) {
+        self.advice.add(example);
         self.no_call_rows += usize::from(example.answers.is_empty());
         self.multi_call_rows += usize::from(example.answers.len() > 1);
         *self.rows_by_offered_tools.entry(example.tools.len()).or_default() += 1;
@@ -182,11 +190,6 @@ impl<'a> Stats<'a> {
             None => self.shared_queries.push(Shared { first, second, queries: 1 }),
         }
     }
-
-    /// The called tools with fewer examples than [`RECOMMENDED_PER_TOOL`].
-    pub fn thin_tools(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.calls_per_tool.iter().filter(|(_, n)| **n < RECOMMENDED_PER_TOOL).map(|(name, n)| (name.as_str(), *n))
-    }
 }
 
 #[cfg(test)]
@@ -209,7 +212,7 @@ mod tests {
         let stats = stats(&[("a", CALLS), ("a", hello), ("a", r#"{"text":"some text"}"#), ("a", "{")]);
         assert_eq!((stats.tool_calls, stats.no_call_rows, stats.multi_call_rows, stats.texts), (2, 1, 1, 1));
         assert_eq!((stats.string_values, stats.verbatim_values), (2, 1));
-        assert_eq!(stats.thin_tools().collect::<Vec<_>>(), [("call", 2)]);
+        assert!(stats.advice.warnings()[0].contains("(call 1)"), "{:?}", stats.advice.warnings());
         assert_eq!((stats.counts.read, stats.counts.num_skipped()), (4, 1));
     }
 
