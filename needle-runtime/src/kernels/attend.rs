@@ -135,7 +135,7 @@ impl Block<'_> {
                 let lines = self.keys.as_ptr().add(panel * (width / 4)).cast::<u8>();
                 let mut sums = [I::begin(0); R];
                 for r in 0..R {
-                    sums[r] = I::begin(self.queries.sums[first + r] * -128);
+                    sums[r] = I::begin(self.queries.sums[first + r].wrapping_mul(-128));
                 }
                 for line in 0..width / 4 {
                     for r in 0..R {
@@ -204,8 +204,8 @@ impl Block<'_> {
                 let lines = self.values.as_ptr().add(panel * (self.key_scales.len() / 4)).cast::<u8>();
                 let (mut high, mut low) = ([I::begin(0); R], [I::begin(0); R]);
                 for r in 0..R {
-                    high[r] = I::begin(weights[r].first * -128);
-                    low[r] = I::begin(weights[r].second * -128);
+                    high[r] = I::begin(weights[r].first.wrapping_mul(-128));
+                    low[r] = I::begin(weights[r].second.wrapping_mul(-128));
                 }
                 for line in 0..self.padded / 4 {
                     let codes = lines.add(line * Line::BYTES);

@@ -67,7 +67,7 @@ unsafe fn int4_rows<I: Isa, const R: usize>(
         for group in 0..groups {
             let mut starts = [0; R];
             for r in 0..R {
-                starts[r] = *x.sums().as_ptr().add(of_groups[r] + group) * -8;
+                starts[r] = (*x.sums().as_ptr().add(of_groups[r] + group)).wrapping_mul(-8);
             }
             let dots = I::dot_int4::<R>(codes.add(group * INT4_GROUP_BYTES), activations, starts);
             let scale = I::load_f16(scales.add(group * LANES));
@@ -133,7 +133,7 @@ unsafe fn int8_rows<I: Isa, const R: usize>(
         for group in 0..groups {
             let mut dots = [I::begin(0); R];
             for r in 0..R {
-                dots[r] = I::begin(*x.sums().as_ptr().add((first + r) * groups + group) * -128);
+                dots[r] = I::begin((*x.sums().as_ptr().add((first + r) * groups + group)).wrapping_mul(-128));
             }
             for line in 0..INT8_GROUP_BYTES / Line::BYTES {
                 let codes = codes.add(group * INT8_GROUP_BYTES + line * Line::BYTES);

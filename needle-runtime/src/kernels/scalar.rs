@@ -118,7 +118,7 @@ impl Isa for Scalar {
 
     #[inline(always)]
     unsafe fn exp2(x: Ints) -> Floats {
-        lanes!(i => f32::from_bits(((x[i] + 127) as u32) << 23))
+        lanes!(i => f32::from_bits((x[i].wrapping_add(127) as u32) << 23))
     }
 
     #[inline(always)]
@@ -160,7 +160,8 @@ impl Isa for Scalar {
                 for (lane, sum) in sums.iter_mut().enumerate() {
                     for i in 0..4 {
                         let byte = bytes[4 * lane + i];
-                        *sum += i32::from(byte & 15) * i32::from(a[i]) + i32::from(byte >> 4) * i32::from(a[4 + i]);
+                        let product = i32::from(byte & 15) * i32::from(a[i]) + i32::from(byte >> 4) * i32::from(a[4 + i]);
+                        *sum = sum.wrapping_add(product);
                     }
                 }
             }
