@@ -38,11 +38,14 @@ fn maybe<'a>(rng: &mut ChaCha8Rng, chance: f64, from: &'a [String]) -> &'a str {
 /// Says one request.
 pub(super) fn utter(request: &Request, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) -> Utterance {
     let mut core = request.lead.clone();
-    let (wrapper, mut is_question) = wrapper(request.mood, around, phrases, rng);
+    let (mut wrapper, mut is_question) = wrapper(request.mood, around, phrases, rng);
+    // What came after an open text would be taken for part of it.
+    if request.ends_open && !wrapper.ends_with("{}") {
+        (wrapper, is_question) = closing_last(request.mood, around, phrases, rng);
+    }
     let body = request.body.clone();
     let ends_with_mark = body.whole().ends_with(['?', '.', '!']);
     is_question |= body.whole().ends_with('?');
-    // What follows the request in the wrapper would be swallowed by a free text; then the plain form is taken.
     core.extend(body.wrap(if ends_with_mark { "{}" } else { &wrapper }));
     let mut said = Said::default();
     if around == Around::Usual || around == Around::NotNegated {
@@ -51,17 +54,21 @@ pub(super) fn utter(request: &Request, around: Around, phrases: &Phrases, rng: &
         said.push(maybe(rng, 0.07, &phrases.chatter_before));
     }
     said.extend(core);
-    for extra in &request.extras {
-        let mark = if ends_with_mark || is_question {
-            pick(rng, &[" "])
-        } else {
-            pick(rng, &[", ", ". ", "; ", " - ", ", and ", ". "])
+    if let Some(correction) = &request.afterthought {
+        let mark = if is_question && !ends_with_mark { "? " } else { pick(rng, &[". ", "... ", ", ", " - "]) };
+        said.push(if ends_with_mark { " " } else { mark }).extend(correction.clone());
+    }
+    for (i, extra) in request.extras.iter().enumerate() {
+        let is_asked = is_question && request.afterthought.is_none() && i == 0;
+        let mark = match (ends_with_mark && i == 0 && request.afterthought.is_none(), is_asked) {
+            (true, _) => " ",
+            (false, true) => pick(rng, &["? ", "; ", " - "]),
+            (false, false) => pick(rng, &[", ", ". ", "; ", " - ", ", and ", ". "]),
         };
-        let mark = if is_question && !ends_with_mark { pick(rng, &["? ", "; ", " - "]) } else { mark };
         said.push(mark).extend(extra.clone());
     }
-    is_question &= request.extras.is_empty();
-    if around == Around::Usual && !said.whole().ends_with(['?', '!']) {
+    is_question &= request.extras.is_empty() && request.afterthought.is_none();
+    if around == Around::Usual && !request.ends_open && !said.whole().ends_with(['?', '!']) {
         let after = maybe(rng, 0.06, &phrases.chatter_after);
         let thanks = if after.is_empty() { maybe(rng, 0.06, &phrases.thanks) } else { after };
         if !thanks.is_empty() {
@@ -70,6 +77,17 @@ pub(super) fn utter(request: &Request, around: Around, phrases: &Phrases, rng: &
         said.push(thanks);
     }
     Utterance { said, is_question }
+}
+
+/// Words around a request that all stand before it.
+fn closing_last(mood: Mood, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) -> (String, bool) {
+    for _ in 0..20 {
+        let (wrapper, is_question) = wrapper(mood, around, phrases, rng);
+        if wrapper.ends_with("{}") {
+            return (wrapper, is_question);
+        }
+    }
+    ("{}".to_owned(), false)
 }
 
 fn wrapper(mood: Mood, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) -> (String, bool) {
@@ -85,7 +103,7 @@ fn wrapper(mood: Mood, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) 
             let is_question = wrapper.ends_with('?');
             (wrapper.trim_end_matches('?').to_owned(), is_question)
         }
-        (Mood::Sentence, _) => ("{}".to_owned(), false),
+        (Mood::Sentence | Mood::List, _) => ("{}".to_owned(), false),
         (_, Around::NotNegated) => {
             let wrapper = choose(&phrases.not_negations, rng);
             let is_question = wrapper.ends_with('?');

@@ -46,7 +46,17 @@ pub(super) enum Words {
     Phone,
     Url,
     Path,
-    Text(Vec<String>),
+    Rare,
+    Snake,
+    Host,
+    Dna,
+    Square,
+    Team,
+    /// `is_free`: sentences that can say anything, as against a topic in a few words.
+    Text {
+        templates: Vec<String>,
+        is_free: bool,
+    },
     Time,
     Day,
 }
@@ -339,7 +349,18 @@ impl Words {
                 };
                 Spoken::plain(path)
             }
-            Self::Text(templates) => Spoken::plain(text(rng, templates)?),
+            Self::Rare => Spoken::plain(values::rare_word(rng)),
+            Self::Snake => Spoken::plain(snake(rng)),
+            Self::Host => Spoken::plain(host(rng)),
+            Self::Dna => {
+                let length = rng.random_range(5..=14);
+                Spoken::plain((0..length).map(|_| pick(rng, &['A', 'C', 'G', 'T'])).collect())
+            }
+            Self::Square => {
+                Spoken::plain(format!("{}{}", char::from(b'a' + rng.random_range(0..8u8)), rng.random_range(1..=8)))
+            }
+            Self::Team => Spoken::plain(values::group(rng)),
+            Self::Text { templates, .. } => Spoken::plain(text(rng, templates)?),
             Self::Time => {
                 let (said, _) = numbers::time(rng, None);
                 Spoken { preposition: "at ", ..Spoken::plain(said) }
@@ -564,6 +585,26 @@ fn phone(rng: &mut ChaCha8Rng) -> String {
         1 => format!("{}-{}", digits(rng, 3), digits(rng, 4)),
         2 => format!("0{} {}", digits(rng, 3), digits(rng, 6)),
         _ => digits(rng, 9),
+    }
+}
+
+fn snake(rng: &mut ChaCha8Rng) -> String {
+    let first = pick(rng, &["order", "user", "customer", "invoice", "product", "event", "shipment", "page", "session", "payment", "stock", "city"]);
+    match rng.random_range(0..4) {
+        0 => format!("{first}s"),
+        1 => format!("{first}_{}", pick(rng, &["id", "items", "status", "log", "name", "type", "history", "code"])),
+        2 => format!("{}_{first}", coin::word(rng)),
+        _ => coin::word(rng),
+    }
+}
+
+fn host(rng: &mut ChaCha8Rng) -> String {
+    let word = coin::word(rng);
+    match rng.random_range(0..4) {
+        0 => format!("{}.{}.{}.{}", rng.random_range(10..223), rng.random_range(0..255), rng.random_range(0..255), rng.random_range(1..255)),
+        1 => format!("{word}-{:02}", rng.random_range(1..40)),
+        2 => format!("{word}.{}", pick(rng, &["local", "com", "net", "internal", "org"])),
+        _ => format!("{}-{word}", pick(rng, &["db", "web", "mail", "build", "cache"])),
     }
 }
 

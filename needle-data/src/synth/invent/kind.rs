@@ -20,6 +20,19 @@ pub(super) enum Kind {
     Phone,
     Url,
     Path,
+    /// A made-up word or two.
+    Made,
+    /// A rare or made-up small word.
+    Rare,
+    /// A name as in a database: `order_items`.
+    Snake,
+    Host,
+    Dna,
+    /// A field of the chess board.
+    Square,
+    Team,
+    /// A day that is said in full, wanted as YYYY-MM-DD.
+    IsoDate,
     /// Free text: messages, notes.
     Text(String),
     /// A number that names: `job 598`.
@@ -68,6 +81,14 @@ impl Kind {
             "phone" => Self::Phone,
             "url" => Self::Url,
             "path" => Self::Path,
+            "made" => Self::Made,
+            "rare" => Self::Rare,
+            "snake" => Self::Snake,
+            "host" => Self::Host,
+            "dna" => Self::Dna,
+            "square" => Self::Square,
+            "team" => Self::Team,
+            "isodate" => Self::IsoDate,
             "text" => Self::Text(rest.into()),
             "identifier" => Self::Identifier(range(rest).0 / 100, range(rest).1 / 100),
             "count" => Self::Count(range(rest).0 / 100, range(rest).1 / 100),

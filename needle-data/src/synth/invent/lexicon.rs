@@ -65,6 +65,38 @@ pub(super) struct Action {
     /// Whole sentences: `we are out of {item}, get {quantity}`.
     #[serde(default)]
     pub say: Vec<String>,
+    /// Roles that only this action has.
+    #[serde(skip)]
+    pub own_roles: BTreeMap<String, Role>,
+}
+
+/// A tool written out with its roles, see `lexicon/frames.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFrame {
+    domain: String,
+    thing: String,
+    verbs: String,
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    clash: String,
+    #[serde(default)]
+    names: Vec<String>,
+    does: Vec<String>,
+    /// `key! = kind | label | names | descriptions | ways to say it | ways without a value`, or the key of a role for all.
+    roles: Vec<String>,
+    #[serde(default, rename = "do")]
+    verb_phrases: Vec<String>,
+    #[serde(default, rename = "np")]
+    noun_phrases: Vec<String>,
+    #[serde(default)]
+    say: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Frames {
+    frame: Vec<RawFrame>,
 }
 
 /// A part that an argument plays in a request.
@@ -89,6 +121,8 @@ pub(super) struct RawRole {
     yes: Vec<String>,
     #[serde(default)]
     no: Vec<String>,
+    #[serde(default)]
+    pleas: Vec<String>,
 }
 
 /// See [`RawRole`].
@@ -113,6 +147,8 @@ pub(super) struct Role {
     pub yes: Vec<String>,
     /// Flags: ways to say no.
     pub no: Vec<String>,
+    /// Attributes of things: sentences that say what is wrong, with `{attr}` for the value.
+    pub pleas: Vec<String>,
 }
 
 /// One of the values of a choice, and the ways to say it.
@@ -135,6 +171,7 @@ pub(super) struct Phrases {
     pub chatter_after: Vec<String>,
     pub fillers: Vec<String>,
     pub corrections: Vec<String>,
+    pub late_corrections: Vec<String>,
     pub joiners: Vec<String>,
     pub negations: Vec<String>,
     pub taken_back: Vec<String>,
@@ -208,6 +245,7 @@ pub(super) fn with_article(noun: &str) -> String {
 
 #[expect(clippy::expect_used, reason = "the embedded files are checked by this crate's tests")]
 fn read<'a, T: Deserialize<'a>>(text: &'a str, file: &str) -> T {
+    let text: &'a str = std::env::var("INVENT_DIR").ok().map_or(text, |d| Box::leak(std::fs::read_to_string(format!("{d}/{file}")).unwrap().into_boxed_str())); // DEV
     toml::from_str(text).map_err(|e| format!("{file}: {e}")).expect("an embedded file is valid")
 }
 
@@ -220,6 +258,7 @@ impl Lexicon {
         let choices: BTreeMap<String, BTreeMap<String, String>> =
             read(include_str!("lexicon/choices.toml"), "choices.toml");
         let pools: BTreeMap<String, String> = read(include_str!("lexicon/pools.toml"), "pools.toml");
+        let frames: Frames = read(include_str!("lexicon/frames.toml"), "frames.toml");
         let domain = |(name, raw): (String, RawDomain)| Domain {
             name: name.replace('_', " "),
             person: if raw.person.is_empty() { "person".into() } else { raw.person },
@@ -230,9 +269,14 @@ impl Lexicon {
             let options = options.into_iter().map(|(value, said)| Option_ { value, said: listed(&said) });
             (name, options.collect())
         };
+        let mut domains: Vec<Domain> = domains.into_iter().map(domain).collect();
+        let mut actions = actions.action;
+        for frame in frames.frame {
+            add_frame(frame, &mut domains, &mut actions);
+        }
         Self {
-            domains: domains.into_iter().map(domain).collect(),
-            actions: actions.action,
+            domains,
+            actions,
             roles: roles.into_iter().map(|(name, raw)| (name, Role::new(raw))).collect(),
             choices: choices.into_iter().map(choice).collect(),
             pools: pools.into_iter().map(|(name, values)| (name, listed(&values))).collect(),
@@ -243,6 +287,74 @@ impl Lexicon {
     /// The values of a pool, the domain's own before those of all.
     pub fn pool<'a>(&'a self, domain: &'a Domain, name: &str) -> &'a [String] {
         domain.pools.get(name).or_else(|| self.pools.get(name)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Makes a written-out tool an action of its own on its thing.
+fn add_frame(frame: RawFrame, domains: &mut Vec<Domain>, actions: &mut Vec<Action>) {
+    let name = frame.domain.replace('_', " ");
+    let at = domains.iter().position(|domain| domain.name == name).unwrap_or_else(|| {
+        domains.push(Domain { name, person: "person".into(), things: Vec::new(), pools: BTreeMap::new() });
+        domains.len() - 1
+    });
+    let own_trait = format!("frame-{}", actions.len());
+    let mut thing = Thing::parse(&frame.thing);
+    thing.known_by = "made-up".into();
+    match domains[at].things.iter_mut().find(|other| other.noun == thing.noun) {
+        Some(known) => known.traits.push(own_trait.clone()),
+        None => {
+            thing.traits.push(own_trait.clone());
+            domains[at].things.push(thing);
+        }
+    }
+    let mut own_roles = BTreeMap::new();
+    let mut roles = Vec::new();
+    for line in frame.roles {
+        let (key, role) = line.split_once('=').map_or((line.trim(), None), |(key, role)| (key.trim(), Some(role)));
+        roles.push(key.to_owned());
+        if let Some(role) = role {
+            let key = key.trim_end_matches(['!', '+', '*']);
+            own_roles.insert(key.to_owned(), Role::new(RawRole::parse(key, role)));
+        }
+    }
+    actions.push(Action {
+        group: if frame.group.is_empty() { own_trait.clone() } else { frame.group },
+        clash: frame.clash,
+        on: own_trait,
+        verbs: frame.verbs,
+        names: frame.names,
+        does: frame.does,
+        roles: roles.join(" "),
+        verb_phrases: frame.verb_phrases,
+        noun_phrases: frame.noun_phrases,
+        say: frame.say,
+        own_roles,
+    });
+}
+
+impl RawRole {
+    /// `kind | label | names | descriptions | ways to say it | ways without a value`; of a flag the last two are yes and no.
+    fn parse(key: &str, text: &str) -> Self {
+        let parts: Vec<&str> = text.split('|').map(str::trim).collect();
+        let part = |i: usize| parts.get(i).copied().unwrap_or_default();
+        let phrases = |i: usize| -> Vec<String> {
+            part(i).split(';').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect()
+        };
+        let is_flag = part(0) == "flag";
+        let of = |is_wanted: bool, i: usize| if is_wanted { phrases(i) } else { Vec::new() };
+        Self {
+            kind: part(0).to_owned(),
+            label: part(1).to_owned(),
+            names: if part(2).is_empty() { key.to_owned() } else { part(2).to_owned() },
+            about: phrases(3),
+            core: Vec::new(),
+            say: of(!is_flag, 4),
+            extra: Vec::new(),
+            vague: of(!is_flag, 5),
+            yes: of(is_flag, 4),
+            no: of(is_flag, 5),
+            pleas: Vec::new(),
+        }
     }
 }
 
@@ -265,6 +377,7 @@ impl Role {
             vague: raw.vague,
             yes: raw.yes,
             no: raw.no,
+            pleas: raw.pleas,
         }
     }
 }

@@ -18,6 +18,7 @@ mod numbers;
 mod offer;
 mod request;
 mod said;
+mod speak;
 mod style;
 mod tool;
 

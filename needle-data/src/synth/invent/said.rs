@@ -51,20 +51,6 @@ impl Said {
         self
     }
 
-    /// `template` with each `{name}` replaced by what `fill` says for it; none where it has nothing to say.
-    pub fn fill(template: &str, mut fill: impl FnMut(&str) -> Option<Self>) -> Option<Self> {
-        let mut said = Self::default();
-        let mut rest = template;
-        while let Some(start) = rest.find('{') {
-            let end = start + rest[start..].find('}')?;
-            said.push(&rest[..start]);
-            said.extend(fill(&rest[start + 1..end])?);
-            rest = &rest[end + 1..];
-        }
-        said.push(rest);
-        Some(said)
-    }
-
     /// Puts what is said where `{}` stands in `template`.
     pub fn wrap(self, template: &str) -> Self {
         let (before, after) = template.split_once("{}").unwrap_or((template, ""));

@@ -19,7 +19,7 @@ pub(super) fn style(said: &mut Said, is_question: bool, rng: &mut ChaCha8Rng) {
     match rng.random_range(0..100) {
         0..24 => said.0.iter_mut().for_each(|piece| piece.text = piece.text.to_lowercase()),
         24..58 => {
-            said.capitalize();
+            capitalize_sentences(said);
             if !has_end {
                 said.push(end);
             }
@@ -37,6 +37,26 @@ pub(super) fn style(said: &mut Said, is_question: bool, rng: &mut ChaCha8Rng) {
         }
         _ => {}
     }
+}
+
+/// Capitals at the start and after each full stop, except where a value stands there.
+fn capitalize_sentences(said: &mut Said) {
+    let mut starts = false;
+    for piece in &mut said.0 {
+        let mut text = String::with_capacity(piece.text.len());
+        for c in piece.text.chars() {
+            let is_start = starts && !piece.is_value && c.is_alphabetic();
+            text.extend(is_start.then(|| c.to_uppercase()).into_iter().flatten());
+            if !is_start {
+                text.push(c);
+            }
+            let ends = matches!(c, '.' | '?' | '!') && !piece.is_value && !text.ends_with("..");
+            let is_space = c.is_whitespace();
+            starts = ends || (starts && is_space);
+        }
+        piece.text = text;
+    }
+    said.capitalize();
 }
 
 /// Abbreviations of chat.

@@ -25,6 +25,8 @@ pub(super) struct Frame {
 pub(super) struct InventedTool {
     pub frame: Frame,
     pub name: String,
+    /// The words of the name.
+    pub words: String,
     pub description: Option<String>,
     pub parameters: Vec<InventedParameter>,
     /// True where `ref` takes several things at once.
@@ -87,12 +89,14 @@ impl Scene<'_> {
         let key = if key == "ref" {
             match self.thing.known_by.as_str() {
                 kind @ ("code" | "number" | "id" | "label" | "title" | "person" | "place") => format!("ref_{kind}"),
-                _ => "ref_name".to_owned(),
+                "made-up" | "organization" => "ref_name".to_owned(),
+                // From a pool, and then the name says what it is: `the technical queue`.
+                _ => "ref_pool".to_owned(),
             }
         } else {
             key.to_owned()
         };
-        let mut role = self.lexicon.roles.get(&key)?.clone();
+        let mut role = self.action.own_roles.get(&key).or_else(|| self.lexicon.roles.get(&key))?.clone();
         role.label = self.words(&role.label);
         for texts in [
             &mut role.names,
@@ -103,6 +107,7 @@ impl Scene<'_> {
             &mut role.vague,
             &mut role.yes,
             &mut role.no,
+            &mut role.pleas,
         ] {
             for text in texts {
                 *text = self.words(text);
@@ -174,7 +179,8 @@ impl Scene<'_> {
             }
             parameters.push(InventedParameter { key, role, form, name, is_required, is_one_of, spec });
         }
-        let name = self.name(hand, takes_many, rng)?;
+        let words = self.name(takes_many, rng)?;
+        let name = if hand.is_nonsense { hand.nonsense(hand.tool_case, rng) } else { hand.tool_case.join(&words) };
         // What has no parameters to tell about itself, or a name that means nothing, is described.
         let description = if rng.random_bool(hand.tool_described) {
             let mut text = self.words(self.action.does.choose(rng)?);
@@ -197,13 +203,11 @@ impl Scene<'_> {
         } else {
             None
         };
-        Some(InventedTool { frame, name, description, parameters, takes_many })
+        Some(InventedTool { frame, name, words, description, parameters, takes_many })
     }
 
-    fn name(&self, hand: Hand, takes_many: bool, rng: &mut ChaCha8Rng) -> Option<String> {
-        if hand.is_nonsense {
-            return Some(hand.nonsense(hand.tool_case, rng));
-        }
+    /// The words of the tool's name.
+    fn name(&self, takes_many: bool, rng: &mut ChaCha8Rng) -> Option<String> {
         let verb = self.action.verbs.split_whitespace().collect::<Vec<_>>().choose(rng).copied()?.to_owned();
         let noun = if takes_many || self.action.on.contains("goods") { "{things}" } else { "{thing}" };
         let name = if !self.action.names.is_empty() && rng.random_bool(0.35) {
@@ -215,7 +219,7 @@ impl Scene<'_> {
                 _ => format!("{verb} {noun}"),
             }
         };
-        Some(hand.tool_case.join(&self.words(&name)))
+        Some(self.words(&name))
     }
 
     /// The form in which this tool takes the role's value.
@@ -236,7 +240,15 @@ impl Scene<'_> {
             Kind::Phone => Form::Verbatim(Words::Phone),
             Kind::Url => Form::Verbatim(Words::Url),
             Kind::Path => Form::Verbatim(Words::Path),
-            Kind::Text(name) => Form::Verbatim(Words::Text(pool(name))),
+            Kind::Made => Form::Verbatim(Words::Pool { values: Vec::new(), is_open: true }),
+            Kind::Rare => Form::Verbatim(Words::Rare),
+            Kind::Snake => Form::Verbatim(Words::Snake),
+            Kind::Host => Form::Verbatim(Words::Host),
+            Kind::Dna => Form::Verbatim(Words::Dna),
+            Kind::Square => Form::Verbatim(Words::Square),
+            Kind::Team => Form::Verbatim(Words::Team),
+            Kind::IsoDate => Form::IsoDate,
+            Kind::Text(name) => Form::Verbatim(Words::Text { templates: pool(name), is_free: name != "topic" }),
             Kind::Identifier(lowest, highest) => Form::Identifier { lowest: *lowest, highest: *highest },
             Kind::Count(lowest, highest) => Form::Count { lowest: *lowest, highest: *highest },
             Kind::Measure { lowest, highest, step, units } => {
@@ -495,6 +507,24 @@ impl InventedTool {
     pub fn tool(&self) -> Tool {
         let parameters = self.parameters.iter().map(|p| Parameter { name: p.name.clone(), spec: p.spec.clone() });
         Tool::new(self.name.clone(), self.description.clone().unwrap_or_default(), parameters.collect())
+    }
+
+    /// Makes it the tool that must have the parameter at `position`, and says so in name and description.
+    pub fn tell_apart(&mut self, position: usize, hand: Hand, rng: &mut ChaCha8Rng) {
+        let label = self.parameters[position].role.label.clone();
+        self.parameters[position].is_required = true;
+        self.parameters[position].spec.insert("required".into(), true.into());
+        if hand.is_nonsense {
+            self.name = hand.nonsense(hand.tool_case, rng);
+        } else {
+            let joint = pick(rng, &["with", "with", "by", "for"]);
+            self.name = hand.tool_case.join(&format!("{} {joint} {label}", self.words));
+        }
+        if let Some(description) = &mut self.description {
+            let stop = if description.ends_with('.') { "." } else { "" };
+            let text = description.trim_end_matches('.').to_owned();
+            *description = format!("{text}{}{label}{stop}", pick(rng, &[", with ", ", given the ", " with a certain "]));
+        }
     }
 
     /// Where the parameter with this key stands.
