@@ -6,26 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
-use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value};
 
-use crate::example::Example;
-use crate::tool::Tool;
-
-/// The random stream for one purpose at one position: equal inputs give equal streams, others unrelated ones.
-///
-/// The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied to each input in turn.
-pub fn stream(seed: u64, inputs: &[u64]) -> ChaCha8Rng {
-    let mixed = inputs.iter().fold(seed, |state, &input| {
-        let mut z = state ^ input.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    });
-    ChaCha8Rng::seed_from_u64(mixed)
-}
+use crate::text::example::Example;
+use crate::text::tool::Tool;
 
 /// Shuffles the order of tools, and in each the order of its keys and of its parameters.
 ///
@@ -186,6 +173,7 @@ fn shuffle_keys(object: &mut Map<String, Value>, rng: &mut ChaCha8Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::{Purpose, rng};
     use serde_json::json;
 
     #[test]
@@ -195,7 +183,7 @@ mod tests {
             (0..5).map(|i| json!({"name": format!("t{i}"), "description": "d", "parameters": parameters})).collect();
         let shuffled = |seed| {
             let mut copy = tools.clone();
-            shuffle_tools(&mut copy, &mut stream(seed, &[7]));
+            shuffle_tools(&mut copy, &mut rng(seed, Purpose::ToolOrder, &[]));
             copy
         };
         let text = |tools: &[Value]| Value::from(tools.to_vec()).to_string();
@@ -213,7 +201,7 @@ mod tests {
         let example = Example::parse(&line.to_string()).unwrap();
         let mut counts = std::collections::BTreeSet::new();
         for seed in 0..200 {
-            let fewer = with_fewer_tools(&example, 4, &mut stream(seed, &[]));
+            let fewer = with_fewer_tools(&example, 4, &mut rng(seed, Purpose::Augmentation, &[]));
             fewer.validate().unwrap();
             counts.insert(fewer.tools.len());
         }
@@ -248,7 +236,7 @@ mod tests {
         let always = OtherValues { fraction: 1.0, made_up_fraction: 0.0 };
         let mut queries = BTreeSet::new();
         for seed in 0..100 {
-            let other = with_other_values(&seen[1], &pool, always, &mut stream(seed, &[]));
+            let other = with_other_values(&seen[1], &pool, always, &mut rng(seed, Purpose::Augmentation, &[]));
             other.validate().unwrap();
             let text = |key: &str| other.answers[0].arguments[key].as_str().unwrap().to_owned();
             assert_eq!(other.query, format!("rain in {} {}", text("city"), text("day")));
@@ -262,10 +250,13 @@ mod tests {
             ("in 5 New York", json!({"city": "New York", "n": "York"})),
         ] {
             let example = example(query, arguments);
-            let same = with_other_values(&example, &pool, always, &mut stream(1, &[]));
+            let same = with_other_values(&example, &pool, always, &mut rng(1, Purpose::Augmentation, &[]));
             assert_eq!(same, example, "a value that has not a place of its own stays");
         }
-        assert_eq!(with_other_values(&seen[0], &pool, OtherValues::default(), &mut stream(1, &[])), seen[0]);
+        assert_eq!(
+            with_other_values(&seen[0], &pool, OtherValues::default(), &mut rng(1, Purpose::Augmentation, &[])),
+            seen[0]
+        );
 
         // A parameter with many values is open to made-up ones; one with an enum, or with few, is not.
         let many: Vec<Example> = (0..20)
@@ -275,7 +266,7 @@ mod tests {
         let made_up = OtherValues { fraction: 1.0, made_up_fraction: 1.0 };
         let cities: BTreeSet<String> = (0..100)
             .map(|seed| {
-                let other = with_other_values(&many[0], &pool, made_up, &mut stream(seed, &[]));
+                let other = with_other_values(&many[0], &pool, made_up, &mut rng(seed, Purpose::Augmentation, &[]));
                 other.validate().unwrap();
                 let city = other.answers[0].arguments["city"].as_str().unwrap().to_owned();
                 assert_eq!(other.query, format!("rain in {city} today"));
@@ -283,13 +274,5 @@ mod tests {
             })
             .collect();
         assert!(cities.len() > 90 && cities.iter().all(|city| !city.starts_with("Town")), "{cities:?}");
-    }
-
-    #[test]
-    fn streams_of_different_inputs_differ() {
-        let first = |inputs: &[u64]| stream(3, inputs).random::<u64>();
-        assert_eq!(first(&[1, 2]), first(&[1, 2]));
-        assert_ne!(first(&[1, 2]), first(&[2, 1]));
-        assert_ne!(first(&[0]), first(&[0, 0]));
     }
 }

@@ -15,15 +15,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::augment::{shuffle_tools, stream};
+use crate::augment::shuffle_tools;
+use crate::batching::pack::RowSize;
 use crate::error::{DataError, Problem, ProblemCode};
-use crate::example::Example;
-use crate::names::NameMap;
-use crate::pack::RowSize;
-use crate::record::Record;
-use crate::span_json::SpanJson;
+use crate::random::{Purpose, rng};
+use crate::text::example::Example;
+use crate::text::names::NameMap;
+use crate::text::record::Record;
+use crate::text::span_json::SpanJson;
+use crate::text::tool::Tool;
 use crate::tokenizer::{EOS_ID, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
-use crate::tool::Tool;
 
 /// What a target token is part of. The loss weighs the classes; the data keeps them apart, so that stored data survives
 /// other weights.
@@ -164,7 +165,7 @@ impl<'a> Encoder<'a> {
         let mut tools: Vec<Value> =
             example.tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect();
         if let Some(seed) = shuffle_seed {
-            shuffle_tools(&mut tools, &mut stream(seed, &[]));
+            shuffle_tools(&mut tools, &mut rng(seed, Purpose::ToolOrder, &[]));
         }
         let query = self.tokenizer.encode(&example.query);
         let query_len = query.len().min(self.config.max_enc_tokens - 2);

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Line of a file, counted from 1.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// Line of a file, counted from 1; places of a file are in order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Place {
     /// The file as the user named it.
     pub file: PathBuf,
@@ -43,6 +43,8 @@ impl Problem {
 pub enum ProblemCode {
     /// The line or an embedded string is not JSON.
     NotJson,
+    /// The line begins JSON that goes over several lines, or a list of rows.
+    NotJsonLines,
     /// A key is missing, or a value has another JSON type than its key requires.
     BadField,
     /// The query is missing, empty or blank.
@@ -71,6 +73,7 @@ impl fmt::Display for ProblemCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::NotJson => "not_json",
+            Self::NotJsonLines => "not_json_lines",
             Self::BadField => "bad_field",
             Self::EmptyQuery => "empty_query",
             Self::BadTools => "bad_tools",

@@ -1,20 +1,81 @@
-//! Files unpacked as they are read, and written whole or not at all.
+//! Files opened in one way, unpacked as they are read, and written whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, FileType, Metadata};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use crate::error::DataError;
 
+/// Opens a file for reading, as everything that is read from disk is opened: what is no regular file is refused. A pipe that
+/// nobody writes into would be waited for, and a device such as `/dev/zero` read, for ever.
+///
+/// # Errors
+/// If it cannot be opened, or is a directory, a pipe, a socket or a device.
+pub fn open_regular(path: &Path) -> Result<File, DataError> {
+    let check = |metadata: std::io::Result<Metadata>| match metadata.map(|metadata| other_kind(metadata.file_type())) {
+        Ok(None) => Ok(()),
+        Ok(Some(kind)) => Err(std::io::Error::other(format!("is {kind}, expected a regular file"))),
+        Err(error) => Err(error),
+    };
+    let open = || {
+        // Before it is opened, since that alone may wait; and once more, should another have taken its place meanwhile.
+        check(std::fs::metadata(path))?;
+        let file = File::open(path)?;
+        check(file.metadata())?;
+        Ok(file)
+    };
+    open().map_err(|e| DataError::io(path, e))
+}
+
+/// What a file is that is no regular one.
+fn other_kind(kind: FileType) -> Option<&'static str> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("a device");
+        }
+    }
+    match () {
+        () if kind.is_file() => None,
+        () if kind.is_dir() => Some("a directory"),
+        () => Some("something else"),
+    }
+}
+
+/// The contents of a file.
+///
+/// # Errors
+/// As [`open_regular`], or if it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|e| DataError::io(path, e))?;
+    Ok(bytes)
+}
+
+/// The contents of a text file.
+///
+/// # Errors
+/// As [`read`], or if it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, DataError> {
+    let mut text = String::new();
+    open_regular(path)?.read_to_string(&mut text).map_err(|e| DataError::io(path, e))?;
+    Ok(text)
+}
+
 /// Opens a file for reading, unpacking by its extension: `.gz`, `.zst`, anything else as it is.
 ///
 /// # Errors
-/// If the file cannot be opened.
+/// As [`open_regular`].
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
-    let file = File::open(path).map_err(|e| DataError::io(path, e))?;
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return Err(DataError::io(path, std::io::Error::other("is a directory, expected a file")));
-    }
+    let file = open_regular(path)?;
     let reader: Box<dyn Read + Send> = match packing(path) {
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
         Packing::Zstd => Box::new(zstd::Decoder::new(file).map_err(|e| DataError::io(path, e))?),
@@ -74,4 +135,32 @@ pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Re
         Ok(())
     };
     write().map_err(|e| DataError::io(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_devices_sockets_and_directories_are_refused_without_waiting_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        for (name, kind) in
+            [("pipe", "a pipe"), ("socket", "a socket"), ("folder", "a directory"), ("zero", "a device")]
+        {
+            let expected = format!("{}: is {kind}, expected a regular file", at(name).display());
+            assert_eq!(open_regular(&at(name)).unwrap_err().to_string(), expected);
+            assert_eq!(open(&at(name)).map(|_| ()).unwrap_err().to_string(), expected);
+            assert_eq!(read(&at(name)).unwrap_err().to_string(), expected);
+            assert_eq!(read_text(&at(name)).unwrap_err().to_string(), expected);
+        }
+        std::fs::write(at("file"), "text").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert_eq!(read_text(&at("link")).unwrap(), "text", "a link to a regular file is one");
+    }
 }

@@ -6,23 +6,27 @@
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
 //! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
-//! | [`json`] | JSON read strictly |
-//! | [`tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
-//! | [`names`] | snake_case tool names inside the model, the user's names outside |
-//! | [`example`] | one `(query, tools, answers)` line, validated |
-//! | [`record`] | what a row can be: an example, a question about a text, text |
-//! | [`span_json`] | compact JSON of the answers together with the class of each byte |
+//! | [`random`] | every random stream: one function, one list of purposes |
+//! | [`text::json`] | JSON read strictly |
+//! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
+//! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
+//! | [`text::example`] | one `(query, tools, answers)` line, validated |
+//! | [`text::record`] | what a row can be: an example, a question about a text, text |
+//! | [`text::span_json`] | compact JSON of the answers together with the class of each byte |
+//! | [`text::schema`] | what a declaration of an argument asks of its value |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys |
-//! | [`pack`] | several examples in one row |
+//! | [`batching::pack`] | several examples in one row |
 //! | [`encode`] | example or text -> token ids and token classes |
 //! | [`packed`] | shards of tokenized, packed rows, memory-mapped |
 //! | [`source`] | rows of JSONL, parquet and packed shards, with their place |
-//! | [`stream`] | the order in which rows are met, divided into lanes, resumable |
-//! | [`batch`] | rows of ids as plain arrays |
-//! | [`loader`] | rows to batches: parse and encode in parallel, pack, lay out |
-//! | [`prefetch`] | the next batches, made ready on another thread |
-//! | [`split`] | per-tool train, validation and test parts |
+//! | [`order::stream`] | the order in which rows are met, divided into lanes, resumable |
+//! | [`batching::batch`] | rows of ids as plain arrays |
+//! | [`batching::loader`] | rows to batches: parse and encode in parallel, pack, lay out |
+//! | [`batching::prefetch`] | the next batches, made ready on another thread |
+//! | [`order::split`] | per-tool train, validation and test parts |
+//! | [`stats::patterns`] | how many different sentences a dataset has |
+//! | [`stats::advice`] | what to know of a dataset before training on it |
 //! | [`stats`] | what is in a file |
 //! | [`convert`] | other people's datasets as ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
@@ -30,31 +34,23 @@
 //! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
 
 pub mod augment;
-pub mod batch;
+pub mod batching;
 pub mod convert;
 pub mod encode;
 pub mod error;
-pub mod example;
 pub mod file;
-pub mod json;
-pub mod loader;
-pub mod names;
-pub mod pack;
+pub mod order;
 pub mod packed;
-pub mod prefetch;
-pub mod record;
+pub mod random;
 pub mod source;
-pub mod span_json;
-pub mod split;
 pub mod stats;
-pub mod stream;
 pub mod synth;
+pub mod text;
 pub mod tokenizer;
-pub mod tool;
 
-pub use batch::{Batch, RetrievalBatch};
+pub use batching::batch::{Batch, RetrievalBatch};
 pub use encode::{EncodeConfig, EncodedExample, Encoder, TokenClass};
 pub use error::{DataError, Place, Problem};
-pub use example::{Call, Example};
+pub use text::example::{Call, Example};
+pub use text::tool::Tool;
 pub use tokenizer::Tokenizer;
-pub use tool::Tool;

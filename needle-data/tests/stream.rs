@@ -7,12 +7,12 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use needle_data::batching::loader::{Loaded, Loader, LoaderConfig, RowPacker};
+use needle_data::batching::pack::RowSize;
 use needle_data::error::ProblemCode;
-use needle_data::loader::{Loaded, Loader, LoaderConfig, RowPacker};
-use needle_data::pack::RowSize;
+use needle_data::order::stream::{Cursor, Lane, SourceConfig, Sources, StreamConfig, Windows};
 use needle_data::packed::PackedWriter;
-use needle_data::source::{OnBadRow, load_examples, rows};
-use needle_data::stream::{Cursor, Lane, SourceConfig, Sources, StreamConfig, Windows};
+use needle_data::source::{BadRows, OnBadRow, load_examples, rows};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, EncodeConfig, Encoder, Example, Tokenizer};
@@ -255,6 +255,50 @@ fn every_epoch_and_every_seed_has_another_order() {
     assert_eq!(sorted(order(1, 0)), sorted(order(2, 3)));
 }
 
+/// Rows are packed some at a time, in shuffled order: line 29 was named where line 1 was bad, too.
+#[test]
+fn the_first_bad_row_of_a_file_is_the_one_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jsonl");
+    let mut lines: Vec<String> = examples(60).iter().map(|e| e.to_json().to_string()).collect();
+    for bad in [0, 28, 40] {
+        lines[bad] = "7".into();
+    }
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let tokenizer = tokenizer();
+    let encoder = encoder(&tokenizer);
+    let sources = Sources::files(&[&path]).unwrap();
+    for seed in 0..8 {
+        let config = LoaderConfig { pack_window: 4, ..loader_config() };
+        let error = batches(&sources, &encoder, StreamConfig::new(seed), config, None).find_map(Result::err).unwrap();
+        assert!(error.to_string().contains("a.jsonl:1: "), "seed {seed}: {error}");
+    }
+}
+
+/// A run of a few steps on a file of fewer than 1,000 rows ended before its bad rows were counted together.
+#[test]
+fn too_many_bad_rows_end_the_run_before_its_first_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jsonl");
+    let lines = examples(100).into_iter().enumerate();
+    let lines: Vec<String> =
+        lines.map(|(i, e)| if i % 3 == 1 { "7".into() } else { e.to_json().to_string() }).collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let tokenizer = tokenizer();
+    let encoder = encoder(&tokenizer);
+    let sources = Sources::files(&[&path]).unwrap();
+    let config = |max_bad_fraction| LoaderConfig {
+        pack_window: 4,
+        on_bad_row: OnBadRow::Skip,
+        max_bad_fraction,
+        ..loader_config()
+    };
+    let first = |most| batches(&sources, &encoder, StreamConfig::new(1), config(most), None).next().unwrap();
+    let error = first(0.2).unwrap_err().to_string();
+    assert!(error.contains("33 of 100 rows") && error.contains("a.jsonl:2: "), "{error}");
+    assert!(first(0.34).is_ok());
+}
+
 #[test]
 fn a_cursor_of_another_lane_or_listing_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -312,7 +356,7 @@ fn bad_rows_end_the_run_or_are_counted_and_the_counts_add_up() {
         r#"{{"query":"q","tools":[{{"name":"a","parameters":{{"x":{{"type":"string"}}}}}}],"answers":[{{"name":"a","arguments":{{"x":"{}"}}}}]}}"#,
         "long ".repeat(200)
     );
-    std::fs::write(&path, format!("{good}{{\n{{\"prompt\":1}}\n{long}\n{{\"text\":\"\"}}\n")).unwrap();
+    std::fs::write(&path, format!("{good}{{}}}}\n{{\"prompt\":1}}\n{long}\n{{\"text\":\"\"}}\n")).unwrap();
     let tokenizer = tokenizer();
     let encoder = encoder(&tokenizer);
     let sources = Sources::files(&[&path]).unwrap();
@@ -373,7 +417,7 @@ fn parquet_columns_are_read_and_damage_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
     tool_call_parquet(&path, &examples(30));
-    assert_eq!(load_examples(&[&path], OnBadRow::Fail).unwrap().0, examples(30));
+    assert_eq!(load_examples(&[&path], BadRows::Fail).unwrap().0, examples(30));
 
     let column = |name: &str| (0..20).map(|i| format!("{name} {i}")).collect::<Vec<_>>();
     parquet(&path, &[("synthetic_answer", column("a")), ("query", column("q")), ("query_seed_text", column("s"))], 6);

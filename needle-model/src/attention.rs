@@ -8,9 +8,9 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-use crate::fused::{FusedOps, float, primitive};
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
+use crate::ops::{FusedOps, float, primitive};
 use crate::rope::Rope;
 
 /// The four projections and two norms.

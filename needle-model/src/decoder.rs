@@ -9,9 +9,9 @@ use burn::tensor::backend::Backend;
 
 use crate::attention::{Attention, KeyValue, gated_residual};
 use crate::dropout::Dropout;
-use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
+use crate::ops::FusedOps;
 use crate::rope::Rope;
 
 /// Self-attention and cross-attention.

@@ -2,10 +2,10 @@
 //! whatever device.
 
 use burn::tensor::Tensor;
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use rand::RngExt;
 
-use crate::fused::{FusedOps, float, primitive};
+use crate::ops::{FusedOps, float, primitive};
 
 /// Zeroes elements at random and scales the others up, or does nothing. A copy drops what the original would have dropped.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl Dropout {
         if self.probability <= 0.0 {
             return x;
         }
-        let seed = stream(self.seed, &[self.masks]).random();
+        let seed = rng(self.seed, Purpose::DropoutMask, &[self.masks]).random();
         self.masks += 1;
         let shape = x.shape();
         let flat: Tensor<B, 1> = x.reshape([-1]);

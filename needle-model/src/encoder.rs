@@ -6,9 +6,9 @@ use burn::tensor::backend::Backend;
 
 use crate::attention::{Attention, gated_residual};
 use crate::dropout::Dropout;
-use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
+use crate::ops::FusedOps;
 use crate::rope::Rope;
 
 /// `x + sigmoid(gate) * dropout(self_attn(norm(x)))`.

@@ -44,6 +44,9 @@ pub enum ModelError {
     /// A file or text of the data crate is unusable.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),
+    /// A question cannot be answered.
+    #[error(transparent)]
+    Runtime(#[from] needle_runtime::RuntimeError),
 }
 
 impl ModelError {

@@ -5,65 +5,15 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use needle_data::batch::pad_rows;
+use needle_data::batching::batch::pad_rows;
 use needle_data::tokenizer::EOS_ID;
+pub use needle_runtime::generate::{Certainty, Generated, MAX_MARGIN, NoHook, StepHook, Stop};
 
 use crate::decoder::DecoderMasks;
 use crate::dropout::Dropout;
-use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
+use crate::ops::FusedOps;
 use crate::san::San;
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stop {
-    /// The model ended it.
-    Eos,
-    /// It reached the length limit.
-    Length,
-}
-
-/// One decoded answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Generated {
-    /// The tokens, `<tool_call>` first, without the end.
-    pub ids: Vec<u32>,
-    /// How sure the model was of each token, and last of the end if it ended.
-    pub certainties: Vec<Certainty>,
-    /// Why it ended.
-    pub stop: Stop,
-}
-
-/// How sure a model is of a token that it chose.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Certainty {
-    /// The token's log-probability among all tokens, those included that a constraint forbids.
-    pub log_prob: f32,
-    /// Its logit less that of the best other token that was allowed; at most [`MAX_MARGIN`], also where there was no other.
-    pub margin: f32,
-}
-
-/// Beyond it the choice is certain.
-pub const MAX_MARGIN: f32 = 20.0;
-
-/// Sees every step of a row before and after its token is chosen: the place where constraints and streaming go in.
-pub trait StepHook {
-    /// May forbid tokens by setting their logits to negative infinity. `row` is the row's index in the batch.
-    fn mask(&mut self, row: usize, logits: &mut [f32]) {
-        let _ = (row, logits);
-    }
-
-    /// Told the token that row `row` got.
-    fn chosen(&mut self, row: usize, token: u32) {
-        let _ = (row, token);
-    }
-}
-
-/// No constraint, no streaming.
-pub struct NoHook;
-
-impl StepHook for NoHook {}
 
 /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens.
 ///

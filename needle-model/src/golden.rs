@@ -4,15 +4,16 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
+use needle_data::file;
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use crate::checkpoint::tensor_file::{self, Entry};
 use crate::decoder::DecoderMasks;
 use crate::dropout::Dropout;
 use crate::error::ModelError;
-use crate::fused::FusedOps;
 use crate::mask::AttentionMask;
+use crate::ops::FusedOps;
 use crate::san::San;
-use crate::tensor_file::{self, Entry};
 
 /// Token ids to compute with, each `[batch, len]`.
 pub struct Inputs<B: Backend> {
@@ -64,7 +65,7 @@ pub fn compute<B: FusedOps>(model: &San<B>, inputs: Inputs<B>) -> Outputs<B> {
 /// # Errors
 /// If the file is malformed, a tensor is missing or of another shape, or an id is not of the vocabulary.
 pub fn read_inputs<B: Backend>(path: &Path, vocab_size: usize, device: &B::Device) -> Result<Inputs<B>, ModelError> {
-    let bytes = std::fs::read(path).map_err(|e| ModelError::io(path, e))?;
+    let bytes = file::read(path)?;
     let bad = |reason: String| ModelError::bad_file(path, reason);
     let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
     let read = |name: &str| -> Result<(Vec<i64>, [usize; 2]), ModelError> {

@@ -5,8 +5,7 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with a model or its files |
-//! | [`config`] | sizes, presets, number of parameters |
-//! | [`fused`] | the operations with kernels of their own, and their plain definitions |
+//! | [`ops`] | the operations with kernels of their own, and their plain definitions |
 //! | [`mask`] | who may attend to whom |
 //! | [`dropout`] | seeded dropout |
 //! | [`norm`] | ZCRMSNorm |
@@ -16,16 +15,16 @@
 //! | [`retrieval`] | the contrastive tool-retrieval head |
 //! | [`san`] | the model, and every initial weight |
 //! | [`params`] | all parameters by name |
-//! | [`int4`] | codes and scales of group quantization: the one copy |
-//! | [`fake_quant`] | a model that computes as its quantized form will |
+//! | [`quant::int4`] | codes and scales of group quantization: the one copy |
+//! | [`quant::fake_quant`] | a model that computes as its quantized form will |
 //! | [`generate`] | batched greedy decoding with caches |
-//! | [`constrain`] | decoding that can only write what the offered tools allow |
-//! | [`tensor_file`] | tensors as a safetensors file, and back |
-//! | [`directory`] | directories written whole or not at all |
+//! | [`checkpoint::tensor_file`] | tensors as a safetensors file, and back |
+//! | [`checkpoint::directory`] | directories written whole or not at all |
 //! | [`checkpoint`] | the directory that holds a model |
 //! | [`golden`] | vectors for authors of runtimes |
 //! | [`export`] | deployable artifacts |
 //! | [`import`] | checkpoints of others |
+//! | [`checkpoint::locate`] | which checkpoint a path means, or what it is instead |
 //!
 //! # Shapes
 //!
@@ -35,31 +34,30 @@
 
 pub mod attention;
 pub mod checkpoint;
-pub mod config;
-pub mod constrain;
 pub mod decoder;
-pub mod directory;
 pub mod dropout;
 pub mod encoder;
 pub mod error;
 pub mod export;
-pub mod fake_quant;
-pub mod fused;
 pub mod generate;
 pub mod golden;
 pub mod import;
-pub mod int4;
 pub mod mask;
 pub mod norm;
+pub mod ops;
 pub mod params;
+pub mod quant;
 pub mod retrieval;
 pub mod rope;
 pub mod san;
-pub mod tensor_file;
+
+pub use needle_runtime::constrain;
+
+pub use needle_runtime::config;
 
 pub use config::SanConfig;
 pub use error::ModelError;
-pub use fake_quant::Precision;
-pub use fused::FusedOps;
 pub use mask::AttentionMask;
+pub use ops::FusedOps;
+pub use quant::fake_quant::Precision;
 pub use san::San;

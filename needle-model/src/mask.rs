@@ -12,7 +12,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 
-use crate::fused::MaskPrimitive;
+use crate::ops::MaskPrimitive;
 
 /// See the module's table.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-use crate::fused::{FusedOps, float, primitive};
+use crate::ops::{FusedOps, float, primitive};
 
 /// Norm over the last dimension.
 #[derive(Module, Debug)]

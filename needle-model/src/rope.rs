@@ -6,7 +6,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::config::SanConfig;
-use crate::fused::{FusedOps, float, primitive};
+use crate::ops::{FusedOps, float, primitive};
 
 /// Cosines and sines of every position.
 #[derive(Module, Debug)]

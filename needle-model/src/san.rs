@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
-use rand::SeedableRng;
+use needle_data::random::{Purpose, rng};
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
@@ -14,9 +14,9 @@ use crate::decoder::{Decoder, DecoderCache, DecoderLayer, DecoderMasks};
 use crate::dropout::Dropout;
 use crate::encoder::{Encoder, EncoderLayer};
 use crate::error::ModelError;
-use crate::fused::{FusedOps, float, primitive};
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
+use crate::ops::{FusedOps, float, primitive};
 use crate::retrieval::RetrievalHead;
 use crate::rope::Rope;
 
@@ -84,7 +84,7 @@ impl<B: Backend> San<B> {
     /// If the sizes do not fit together.
     pub fn new(config: &SanConfig, seed: u64, device: &B::Device) -> Result<Self, ModelError> {
         config.validate()?;
-        let mut init = Init::<B> { rng: ChaCha8Rng::seed_from_u64(seed), device };
+        let mut init = Init::<B> { rng: rng(seed, Purpose::InitialWeights, &[]), device };
         let d = config.d_model;
         let norm = || ZcRmsNorm::new(d, config.rms_norm_eps, device);
         let embed_tokens = Embedding { weight: init.normal([config.vocab_size, d], STD) };

@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use burn_flex::Flex;
-use needle_data::example::{check_arguments, parse_answers};
-use needle_data::names::NameMap;
+use needle_data::text::example::{check_arguments, parse_answers};
+use needle_data::text::names::NameMap;
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{Call, Tokenizer, Tool};
-use needle_model::constrain::{Constrained, Constrainer};
 use needle_model::generate::{StepHook, Stop, generate};
 use needle_model::{San, SanConfig};
+use needle_runtime::constrain::{Constrained, Constrainer};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -38,7 +38,7 @@ const NAMES: [&str; 14] = [
 ];
 
 fn schema(rng: &mut ChaCha8Rng, depth: usize) -> Value {
-    let scalar = ["string", "integer", "number", "boolean", "null", "str", "int", "float", "bool", "date"];
+    let scalar = ["string", "integer", "number", "boolean", "null", "str", "int", "float", "bool", "any"];
     match rng.random_range(0..if depth == 0 { 3 } else { 6 }) {
         0 => json!({"type": scalar.choose(rng).unwrap()}),
         1 => {

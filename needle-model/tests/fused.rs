@@ -5,7 +5,7 @@
 use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::Flex;
-use needle_model::fused::{FusedOps, MaskPrimitive, reference};
+use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

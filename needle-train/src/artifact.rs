@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::ElementConversion;
+use needle_data::Encoder;
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::tokenizer::hex;
-use needle_data::{Encoder, file};
 use needle_model::checkpoint::{self, Checkpoint};
 use needle_model::export::hf::{self, Float};
 use needle_model::export::verify::{Verified, verify};
 use needle_model::export::{needle_rs, onnx};
-use needle_model::fake_quant::{Precision, at_precision, round_to_bf16};
-use needle_model::import;
-use needle_model::int4::GROUP_SIZE;
-use needle_model::{ModelError, San, directory};
+use needle_model::quant::fake_quant::{Precision, at_precision, round_to_bf16};
+use needle_model::quant::int4::GROUP_SIZE;
+use needle_model::{ModelError, San, import};
 use safetensors::tensor::SafeTensors;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,9 +21,11 @@ use sha2::{Digest, Sha256};
 
 use crate::device::Inference;
 use crate::error::TrainError;
-use crate::eval::confidence;
+use crate::eval::confidence::{self, Confidence};
 use crate::needle::limits;
-use crate::state;
+use crate::out_dir;
+use crate::out_dir::{MANIFEST, OutDir};
+use crate::run::state;
 
 /// Prompts that an artifact is verified on.
 const VERIFIED_PROMPTS: usize = 64;
@@ -94,7 +95,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// If the checkpoint cannot be read or the artifact written, or if what was written computes something else; then `out` is as it was.
-pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool) -> Result<Exported, TrainError> {
+pub fn export(source: &Path, format: Format, out: &OutDir, is_verified: bool) -> Result<Exported, TrainError> {
     let checkpoint = Checkpoint::<Inference>::load(source, &Default::default())?;
     let mut files = match format {
         Format::NeedleRs => needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer)?,
@@ -105,32 +106,34 @@ pub fn export(source: &Path, format: Format, out: &Path, is_verified: bool) -> R
         }
         Format::Hf(float) => hf::artifact(&checkpoint, float)?,
     };
-    if let Ok(bytes) = std::fs::read(source.join(confidence::FILE)) {
-        files.push((confidence::FILE.to_owned(), bytes));
+    let mut readme = readme(source, &checkpoint, format);
+    if let Some(confidence) = Confidence::load(source)? {
+        files.push((confidence::FILE.to_owned(), pretty(&confidence)?));
+        readme.push_str(&format!("\n{}\n", confidence.about_file()));
     }
     let manifest = manifest(source, &checkpoint, format, &files)?;
-    files.push(("manifest.json".to_owned(), pretty(&manifest)?));
-    files.push(("README.md".to_owned(), readme(source, &checkpoint, format).into_bytes()));
-    let sizes = files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
-    if !is_verified {
-        directory::write(out, files, None)?;
-        return Ok(Exported { files: sizes, verified: None });
-    }
+    files.push((MANIFEST.to_owned(), pretty(&manifest)?));
+    files.push(("README.md".to_owned(), readme.into_bytes()));
+    let mut sizes = BTreeMap::new();
     // Beside its place first: what fails its proof never stands there.
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|e| ModelError::io(parent, e))?;
-    let beside =
-        tempfile::Builder::new().prefix(file::UNFINISHED).tempdir_in(parent).map_err(|e| ModelError::io(parent, e))?;
-    let written = beside.path().join("artifact");
-    directory::write(&written, files.clone(), None)?;
-    let verified = prove(&checkpoint, format, &written)?;
-    files.push(("verify.json".to_owned(), pretty(&verified)?));
-    directory::write(out, files, None)?;
-    Ok(Exported { files: sizes, verified: Some(verified) })
+    let artifact = out.begin()?;
+    let mut add = |name: &str, bytes: &[u8]| {
+        sizes.insert(name.to_owned(), bytes.len());
+        artifact.add(name, bytes)
+    };
+    for (name, bytes) in &files {
+        add(name, bytes)?;
+    }
+    let verified = is_verified.then(|| prove(&checkpoint, format, artifact.path())).transpose()?;
+    if let Some(verified) = &verified {
+        add("verify.json", &pretty(verified)?)?;
+    }
+    out.finish(artifact)?;
+    Ok(Exported { files: sizes, verified })
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>, TrainError> {
-    Ok(serde_json::to_vec_pretty(value).map_err(|e| ModelError::bad_file("manifest.json", e.to_string()))?)
+    Ok(serde_json::to_vec_pretty(value).map_err(|e| ModelError::bad_file(MANIFEST, e.to_string()))?)
 }
 
 /// Reads the artifact in `dir` back and compares it with the trainer's model.
@@ -191,9 +194,8 @@ fn manifest(
     let state: Option<Value> =
         std::fs::read(source.join(state::STATE)).ok().and_then(|b| serde_json::from_slice(&b).ok());
     let of_state = |key: &str| state.as_ref().map_or(Value::Null, |state| state[key].clone());
-    Ok(json!({
-        "format": format.name(),
-        "needle_version": env!("CARGO_PKG_VERSION"),
+    let mut manifest = out_dir::manifest(format.name(), files);
+    let more = json!({
         "bits": bits,
         "group_size": (bits == 4).then_some(GROUP_SIZE),
         "embedding": embedding,
@@ -212,11 +214,14 @@ fn manifest(
             "contrastive_dim": config.contrastive_dim,
         },
         "tokenizer_sha256": checkpoint.tokenizer.sha256(),
-        "files": files.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes.len(), "sha256": sha256(bytes)})).collect::<Vec<_>>(),
         "tensors": tensors,
         "recipe": of_state("recipe"),
-        "metrics": {"steps": of_state("step"), "best_validation": of_state("best")},
-    }))
+        "metrics": {"steps": of_state("step"), "best_validation": of_state("early_stopping")["best"]["score"]},
+    });
+    if let (Value::Object(manifest), Value::Object(more)) = (&mut manifest, more) {
+        manifest.extend(more);
+    }
+    Ok(manifest)
 }
 
 fn readme(source: &Path, checkpoint: &Checkpoint<Inference>, format: Format) -> String {

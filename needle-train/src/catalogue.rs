@@ -11,7 +11,7 @@ use needle_data::file;
 use needle_data::tokenizer::hex;
 use needle_model::Precision;
 use needle_model::checkpoint::files;
-use needle_model::tensor_file::{self, Entry, f32_values};
+use needle_model::checkpoint::tensor_file::{self, Entry, f32_values};
 use safetensors::tensor::SafeTensors;
 use sha2::{Digest, Sha256};
 
@@ -79,7 +79,7 @@ fn path(checkpoint: &Path, precision: Precision, texts: &[Vec<u32>]) -> PathBuf 
 }
 
 fn read(path: &Path) -> Option<Vec<Vec<f32>>> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = file::read(path).ok()?;
     let file = SafeTensors::deserialize(&bytes).ok()?;
     let view = file.tensor(TENSOR).ok()?;
     let [_, dim] = view.shape() else { return None };

@@ -41,7 +41,7 @@ macro_rules! on_device {
             #[cfg(feature = "cuda")]
             $crate::device::Device::Cuda(index) => {
                 type $backend = $crate::device::Cuda;
-                let $device = &burn_cuda::CudaDevice::new(index);
+                let $device = &$crate::device::cuda_device(index);
                 $body
             }
             #[cfg(feature = "wgpu")]
@@ -143,6 +143,12 @@ fn cuda_count() -> Result<usize, String> {
         Ok(count) => Ok(count as usize),
         Err(error) => Err(format!("the NVIDIA driver says {error:?}")),
     }
+}
+
+/// The NVIDIA GPU of number `index`.
+#[cfg(feature = "cuda")]
+pub fn cuda_device(index: usize) -> burn_cuda::CudaDevice {
+    burn_cuda::CudaDevice::new(index)
 }
 
 /// The GPU of number `index`, or the best one.

@@ -1,38 +1,86 @@
 //! A trained model as a library: load a checkpoint, ask it.
 //!
 //! ```no_run
-//! use needle_data::Tool;
-//! use needle_train::Needle;
+//! use needle_train::{Needle, tools_from_json};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let tools = Tool::list_from_json(&serde_json::from_str(r#"[{"name": "set_timer", "description": "Start a timer",
 //!     "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?)?;
-//! let needle = Needle::load("quickstart/run/best")?;
+//! let needle = Needle::load("quickstart/best")?;
 //! let answer = needle.call("a timer for ten minutes please", &tools)?;
 //! for call in answer.calls {
 //!     println!("{} {:?}", call.name, call.arguments);
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let tools = tools_from_json(r#"[{"name": "set_timer", "description": "Start a timer",
+//!         "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?;
+//!     let needle = Needle::load("quickstart/run/best")?;
+//!     let answer = needle.call("a timer for ten minutes please", &tools)?;
+//!     for call in answer.calls {
+//!         println!("{} {:?}", call.name, call.arguments);
+//!     }
+//!     Ok(())
 //! }
-//! # Ok(())
-//! # }
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use needle_data::error::{Problem, ProblemCode};
+use needle_data::text::names::NameMap;
 use needle_data::{Call, EncodeConfig, Encoder, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
+use needle_model::checkpoint::locate::locate;
 use needle_model::constrain::Constrainer;
-use needle_model::fake_quant::{Precision, at_precision};
 use needle_model::generate::{StepHook, Stop};
+use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{ModelError, San, SanConfig};
 
 use crate::catalogue::Catalogue;
 use crate::device::Inference;
 use crate::error::TrainError;
+use crate::eval::answer_stream::AnswerStream;
 use crate::eval::confidence::{self, Confidence};
 use crate::eval::predict::{Answerer, Prediction, Question};
 use crate::eval::retrieval::{embed, rank, tool_texts};
 use crate::recipe::EvalConfig;
+
+/// The precision that ships, and that answers and measurements are of unless another is asked for.
+pub const SHIPPED_PRECISION: Precision = Precision::Int4;
+
+/// Tool definitions from JSON: a list of them (or MCP's `{"tools": [..]}`), in the native, the JSON Schema, the OpenAI or the
+/// MCP form.
+///
+/// # Errors
+/// If the text is not JSON, with line and column, or a definition cannot be read, with its field.
+pub fn tools_from_json(text: &str) -> Result<Vec<Tool>, Problem> {
+    let value = serde_json::from_str(text)
+        .map_err(|error| Problem::new("tools", ProblemCode::NotJson, format!("not JSON: {error}")))?;
+    Tool::list_from_json(&value)
+}
+
+/// What can be asked: a query and the tools on offer, owned or by reference.
+pub trait AsQuestion {
+    /// Both by reference.
+    fn as_question(&self) -> Question<'_>;
+}
+
+impl<Q: AsRef<str>, T: AsRef<[Tool]>> AsQuestion for (Q, T) {
+    fn as_question(&self) -> Question<'_> {
+        Question { query: self.0.as_ref(), tools: self.1.as_ref() }
+    }
+}
+
+impl AsQuestion for Question<'_> {
+    fn as_question(&self) -> Question<'_> {
+        *self
+    }
+}
+
+impl<T: AsQuestion + ?Sized> AsQuestion for &T {
+    fn as_question(&self) -> Question<'_> {
+        (**self).as_question()
+    }
+}
 
 /// How questions are answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,13 +123,17 @@ pub struct Answer {
     pub text: String,
     /// Its tokens, `<tool_call>` first.
     pub token_ids: Vec<u32>,
-    /// Probability that the whole answer is exact; none without a calibration in the checkpoint.
+    /// Probability that the whole answer is exact; none without a calibration in the checkpoint, or with one that was fitted on
+    /// too few examples.
     pub confidence: Option<f64>,
+    /// Examples that the confidence was fitted on.
+    pub confidence_fitted_on: Option<usize>,
     /// Whether the answer was withheld for being less sure than [`CallOptions::abstain_below`].
     pub abstained: bool,
-    /// Whether the answer is a list of calls; always, where it is constrained and complete.
-    pub is_valid: bool,
-    /// Whether the answer reached the length limit, and is not complete.
+    /// Whether the answer is a whole list of calls. Where it is not, `calls` is empty and does not mean that no tool fits: see
+    /// [`Answer::incomplete_because`].
+    pub is_complete: bool,
+    /// Whether the answer reached the length limit.
     pub reached_limit: bool,
     /// What of query and tools did not fit, in words.
     pub cut: Option<String>,
@@ -89,6 +141,17 @@ pub struct Answer {
     pub picked: Option<Vec<String>>,
     /// Seconds from question to answer; of a batch, its share.
     pub seconds: f64,
+}
+
+impl Answer {
+    /// Why the answer is not complete, in words.
+    pub fn incomplete_because(&self) -> Option<String> {
+        match (self.is_complete, self.reached_limit) {
+            (true, _) => None,
+            (false, true) => Some(format!("it reached the length limit of {} tokens", self.token_ids.len())),
+            (false, false) => Some("it is not a list of calls".to_owned()),
+        }
+    }
 }
 
 /// A loaded model. It computes on the processor: one answer at a time, a model of this size leaves a GPU waiting for work.
@@ -104,26 +167,27 @@ pub struct Needle {
 }
 
 impl Needle {
-    /// Loads the checkpoint in `dir` as it ships: INT4, answers constrained to the offered tools.
+    /// Loads the checkpoint in `dir`, or the result of the run there, as it ships: INT4, answers constrained to the offered tools.
     ///
     /// # Errors
     /// If there is no readable checkpoint.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, TrainError> {
-        Self::load_at(dir.as_ref(), Precision::Int4)
+        Self::load_at(dir.as_ref(), SHIPPED_PRECISION)
     }
 
-    /// Loads the checkpoint in `dir` at `precision`.
+    /// Loads the checkpoint in `dir`, or the result of the run there, at `precision`.
     ///
     /// # Errors
     /// If there is no readable checkpoint.
     pub fn load_at(dir: &Path, precision: Precision) -> Result<Self, TrainError> {
+        let dir = &locate(dir)?;
         let checkpoint = Checkpoint::load(dir, &Default::default())?;
         Ok(Self {
             path: dir.to_owned(),
             precision,
             config: checkpoint.config,
             model: at_precision(checkpoint.model, precision),
-            constrainer: Constrainer::new(&checkpoint.tokenizer)?,
+            constrainer: Constrainer::new(&checkpoint.tokenizer).map_err(ModelError::from)?,
             confidence: Confidence::load(dir)?,
             tokenizer: checkpoint.tokenizer,
             options: CallOptions::default(),
@@ -137,8 +201,10 @@ impl Needle {
     pub fn with_options(mut self, options: CallOptions) -> Result<Self, TrainError> {
         if options.abstain_below.is_some() && self.confidence.is_none() {
             let reason = format!(
-                "no calibrated confidence ({}) to abstain by; `needle eval CHECKPOINT DATA --calibrate` adds one",
-                confidence::FILE
+                "no calibrated confidence ({}) to abstain by; `needle eval CHECKPOINT DATA --calibrate` adds one, with {} examples \
+                 or more",
+                confidence::FILE,
+                confidence::LEAST_EXAMPLES
             );
             return Err(ModelError::bad_file(&self.path, reason).into());
         }
@@ -164,7 +230,10 @@ impl Needle {
         self.call_streaming(query, tools, |_| ())
     }
 
-    /// As [`Needle::call`]; `on_bytes` is given the bytes of each token as it comes.
+    /// As [`Needle::call`]; `on_bytes` is given the answer's JSON, under the names of `tools`, as it comes.
+    ///
+    /// Where an answer may be withheld ([`CallOptions::abstain_below`]) nothing is given before it is judged: then the whole of it
+    /// at once, or `[]`.
     ///
     /// # Errors
     /// As [`Needle::call`].
@@ -172,42 +241,51 @@ impl Needle {
         &self,
         query: &str,
         tools: &[Tool],
-        on_bytes: impl FnMut(&[u8]),
+        mut on_bytes: impl FnMut(&[u8]),
     ) -> Result<Answer, TrainError> {
-        struct Stream<'a, F>(&'a Tokenizer, F);
-        impl<F: FnMut(&[u8])> StepHook for Stream<'_, F> {
-            fn chosen(&mut self, _: usize, token: u32) {
-                (self.1)(&self.0.token_bytes(token));
-            }
-        }
         let start = Instant::now();
         let encoder = self.encoder()?;
         let (tools, picked) = self.offer(query, tools)?;
         let question = Question { query, tools: &tools };
         let cut = self.check(&encoder, question)?;
         let config = self.eval_config();
-        let answer =
-            self.answerer(&encoder, &config).answer_streaming(question, &mut Stream(&self.tokenizer, on_bytes))?;
-        Ok(self.answer(answer, picked, cut, start.elapsed().as_secs_f64()))
+        let mut held_back = Vec::new();
+        let may_withhold = self.options.abstain_below.is_some();
+        let mut stream = Stream {
+            tokenizer: &self.tokenizer,
+            text: AnswerStream::new(NameMap::of(&tools)),
+            on_bytes: |bytes: &[u8]| if may_withhold { held_back.extend_from_slice(bytes) } else { on_bytes(bytes) },
+        };
+        let prediction = self.answerer(&encoder, &config).answer_streaming(question, &mut stream)?;
+        stream.finish();
+        let answer = self.answer(prediction, picked, cut, start.elapsed().as_secs_f64());
+        if may_withhold {
+            on_bytes(if answer.abstained { b"[]" } else { &held_back });
+        }
+        Ok(answer)
     }
 
     /// Answers many questions, several at a time; `progress` is told how many are done.
+    ///
+    /// Takes what one has: `&[(String, Vec<Tool>)]`, `[("a query", &tools)]`, any iterator of such pairs.
     ///
     /// # Errors
     /// As [`Needle::call`], of the first question that cannot be answered.
     pub fn call_batch(
         &self,
-        questions: &[(String, Vec<Tool>)],
-        progress: &mut dyn FnMut(usize),
+        questions: impl IntoIterator<Item: AsQuestion>,
+        mut progress: impl FnMut(usize),
     ) -> Result<Vec<Answer>, TrainError> {
         let start = Instant::now();
         let encoder = self.encoder()?;
-        let offers = questions.iter().map(|(query, tools)| self.offer(query, tools)).collect::<Result<Vec<_>, _>>()?;
+        let questions: Vec<_> = questions.into_iter().collect();
+        let questions: Vec<Question<'_>> = questions.iter().map(AsQuestion::as_question).collect();
+        let offers = questions.iter().map(|q| self.offer(q.query, q.tools)).collect::<Result<Vec<_>, _>>()?;
         let asked: Vec<Question<'_>> =
-            questions.iter().zip(&offers).map(|((query, _), (tools, _))| Question { query, tools }).collect();
+            questions.iter().zip(&offers).map(|(q, (tools, _))| Question { query: q.query, tools }).collect();
         let cuts = asked.iter().map(|question| self.check(&encoder, *question)).collect::<Result<Vec<_>, _>>()?;
         let config = self.eval_config();
-        let answers = self.answerer(&encoder, &config).answer(&asked, progress)?;
+        let answers = self.answerer(&encoder, &config).answer(&asked, &mut progress)?;
         let seconds = start.elapsed().as_secs_f64() / questions.len().max(1) as f64;
         let answers = answers.into_iter().zip(&offers).zip(cuts);
         Ok(answers.map(|((answer, (_, picked)), cut)| self.answer(answer, picked.clone(), cut, seconds)).collect())
@@ -294,16 +372,40 @@ impl Needle {
     fn answer(&self, prediction: Prediction, picked: Option<Vec<String>>, cut: Option<String>, seconds: f64) -> Answer {
         let abstained = self.options.abstain_below.zip(prediction.confidence).is_some_and(|(least, sure)| sure < least);
         Answer {
-            is_valid: prediction.calls.is_some(),
+            is_complete: prediction.calls.is_some(),
             calls: prediction.calls.filter(|_| !abstained).unwrap_or_default(),
             text: prediction.text,
             token_ids: prediction.token_ids,
             confidence: prediction.confidence,
+            confidence_fitted_on: self.confidence.as_ref().map(|confidence| confidence.fitted_on),
             abstained,
             reached_limit: prediction.stop == Stop::Length,
             cut,
             picked,
             seconds,
+        }
+    }
+}
+
+/// Passes the bytes of each token on.
+struct Stream<'a, F> {
+    tokenizer: &'a Tokenizer,
+    text: AnswerStream,
+    on_bytes: F,
+}
+
+impl<F: FnMut(&[u8])> Stream<'_, F> {
+    /// Passes on what was held back, of an answer that ended in the middle of a name.
+    fn finish(mut self) {
+        (self.on_bytes)(&self.text.finish());
+    }
+}
+
+impl<F: FnMut(&[u8])> StepHook for Stream<'_, F> {
+    fn chosen(&mut self, _: usize, token: u32) {
+        let bytes = self.text.push(&self.tokenizer.token_bytes(token));
+        if !bytes.is_empty() {
+            (self.on_bytes)(&bytes);
         }
     }
 }

@@ -1,22 +1,23 @@
 //! From nothing to an answered query in minutes: generated data, tokenizer, training, evaluation, artifact.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::backend::Autodiff;
-use needle_data::record::Record;
-use needle_data::stream::Sources;
+use needle_data::order::stream::Sources;
 use needle_data::synth::{Generator, Part, SynthConfig};
+use needle_data::text::record::Record;
 use needle_data::{DataError, Encoder, Example, Tokenizer, Tool};
-use needle_model::checkpoint::Checkpoint;
-use needle_model::export::needle_rs;
-use needle_model::{FusedOps, directory};
+use needle_model::FusedOps;
 
+use crate::artifact::{self, Format};
 use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
+use crate::out_dir::OutDir;
 use crate::recipe::Recipe;
-use crate::run_dir::RunDir;
-use crate::trainer::{self, RunOptions, Start};
+use crate::run::directory::{Existing, RunDir};
+use crate::training::trainer;
+use crate::training::trainer::{RunOptions, Start};
 
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
@@ -76,9 +77,9 @@ pub struct Data {
 pub fn data(seed: u64) -> Result<Data, DataError> {
     let train: Vec<Example> = Generator::new(synth(Part::Train, seed))?.take(TRAIN_EXAMPLES).collect();
     let seen: std::collections::HashSet<String> =
-        train.iter().map(|e| needle_data::split::query_key(&e.query)).collect();
+        train.iter().map(|e| needle_data::order::split::query_key(&e.query)).collect();
     let held_out = Generator::new(synth(Part::HeldOut, seed))?;
-    let held_out = held_out.filter(|e| !seen.contains(&needle_data::split::query_key(&e.query)));
+    let held_out = held_out.filter(|e| !seen.contains(&needle_data::order::split::query_key(&e.query)));
     let held_out = held_out.take(HELD_OUT_EXAMPLES).collect();
     Ok(Data { train, held_out })
 }
@@ -92,38 +93,45 @@ pub fn sample_tools(sample: &Sample) -> Vec<Tool> {
 
 /// Where everything is, and how good it is.
 pub struct Report {
-    /// The run.
-    pub run: RunDir,
     /// The artifact's directory.
     pub artifact: PathBuf,
     /// Held-out evaluation at f32 and INT4.
     pub evaluations: Vec<Evaluation>,
     /// Seconds of training.
     pub train_seconds: f64,
+    /// Asked to stop after this step; then there is nothing else yet.
+    pub stopped_at: Option<usize>,
 }
 
-/// Trains, evaluates and exports into `out`.
+/// Trains, evaluates and exports into the directory `run`.
 ///
 /// # Errors
 /// If something cannot be written, or training fails.
 pub fn run<B: FusedOps>(
-    out: &Path,
+    run: &RunDir,
     recipe: &Recipe,
     data: Data,
     device: &B::Device,
     options: RunOptions,
 ) -> Result<Report, TrainError> {
-    let run = RunDir::new(out.join("run"));
-    let texts: Vec<String> = data.train.iter().take(TOKENIZER_EXAMPLES).flat_map(Encoder::texts).collect();
-    let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
-    let start = Start::<Autodiff<B>>::new(tokenizer, recipe, device)?;
+    let _claim = run.claim(options.existing)?;
+    let artifact = run.path().join("int4");
+    let is_new = options.existing == Existing::Refuse;
+    // Looked at before minutes of training, not after.
+    let export = OutDir::new(&artifact, &run.last(), !is_new)?;
+    let start = if options.existing == Existing::Resume {
+        Start::<Autodiff<B>>::resume(&run.last(), None, recipe, device)?
+    } else {
+        let texts: Vec<String> = data.train.iter().take(TOKENIZER_EXAMPLES).flat_map(Encoder::texts).collect();
+        let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter())?;
+        Start::new(tokenizer, recipe, device)?
+    };
     let held_out: Vec<Record> = data.held_out.into_iter().map(Record::ToolCall).collect();
     let outcome =
-        trainer::train(start, recipe, &Sources::memory(data.train), &held_out, &run, options, &World::default())?;
-
-    let trained = Checkpoint::<B>::load(&run.last(), device)?;
-    let artifact = out.join("int4");
-    let files = needle_rs::artifact(&trained.model, &trained.config, &trained.tokenizer)?;
-    directory::write(&artifact, files, None)?;
-    Ok(Report { run, artifact, evaluations: outcome.validation, train_seconds: outcome.train_seconds })
+        trainer::train(start, recipe, &Sources::memory(data.train), &held_out, run, options, &World::default())?;
+    let (evaluations, train_seconds) = (outcome.validation, outcome.train_seconds);
+    if outcome.stopped_at.is_none() {
+        artifact::export(&run.result(), Format::NeedleRs, &export, true)?;
+    }
+    Ok(Report { artifact, evaluations, train_seconds, stopped_at: outcome.stopped_at })
 }

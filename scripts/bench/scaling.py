@@ -79,6 +79,7 @@ model = "needle-26m"
 steps = 8
 dropout = 0.0
 data = { rows = 8, lanes = 4, row_enc_tokens = 256, row_dec_tokens = 64, pack_window = 256, shuffle_buffer_mb = 1, threads = 1 }
+schedule = { warmup_steps = 2 }
 loss = { contrastive_weight = 0.0 }
 qat = { final_fraction = 0 }
 eval = { every_steps = 1000, max_examples = 1 }

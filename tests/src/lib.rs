@@ -14,7 +14,7 @@ use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{San, SanConfig};
 use needle_train::device::Training;
 use needle_train::recipe::Recipe;
-use needle_train::trainer::Start;
+use needle_train::training::trainer::Start;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 /// A file under `tests/fixtures`.

@@ -10,13 +10,14 @@ use needle_data::{EncodeConfig, Encoder, Example};
 use needle_infer::engine::NeedleEngine;
 use needle_infer::tokenizer::Vocabulary;
 use needle_model::checkpoint::Checkpoint;
-use needle_model::fake_quant::{Precision, at_precision};
 use needle_model::generate::{NoHook, generate};
+use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_train::device::Inference;
 use needle_train::eval::retrieval::embed;
 use needle_train::quickstart::{self, RECIPE};
 use needle_train::recipe::Recipe;
-use needle_train::trainer::RunOptions;
+use needle_train::run::directory::RunDir;
+use needle_train::training::trainer::RunOptions;
 
 const EXAMPLES: usize = 50;
 const MAX_TOKENS: usize = 48;
@@ -91,8 +92,9 @@ fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
     data.held_out.truncate(EXAMPLES);
     let held_out = data.held_out.clone();
     let options = RunOptions { quiet: true, ..RunOptions::default() };
-    let report = quickstart::run::<Inference>(dir.path(), &recipe, data, &Default::default(), options).unwrap();
-    assert_same_answers(&report.run.last(), &report.artifact, &held_out);
+    let run = RunDir::new(dir.path().join("quickstart"));
+    let report = quickstart::run::<Inference>(&run, &recipe, data, &Default::default(), options).unwrap();
+    assert_same_answers(&run.best(), &report.artifact, &held_out);
 }
 
 #[test]
@@ -101,5 +103,5 @@ fn the_runtime_writes_the_tokens_of_the_whole_quickstart() {
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../quickstart");
     let recipe = Recipe::parse(RECIPE, &[]).unwrap();
     let data = quickstart::data(recipe.seed).unwrap();
-    assert_same_answers(&out.join("run/last"), &out.join("int4"), &data.held_out[..EXAMPLES]);
+    assert_same_answers(&out.join("best"), &out.join("int4"), &data.held_out[..EXAMPLES]);
 }

@@ -12,15 +12,15 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use needle_data::Batch;
-use needle_data::batch::RetrievalBatch;
+use needle_data::batching::batch::RetrievalBatch;
 use needle_data::encode::PairKey;
-use needle_model::fused::{FusedOps, MaskPrimitive, reference};
+use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use needle_model::{San, SanConfig};
 use needle_tests::weights_by_name;
 use needle_train::device::Inference as Cpu;
 use needle_train::optim::{LearningRates, OptimConfig, Optimizer, clip_global_norm, newton_schulz};
 use needle_train::recipe::Recipe;
-use needle_train::step::forward_backward;
+use needle_train::training::step::forward_backward;
 
 #[cfg(feature = "cuda")]
 type Gpu = needle_train::device::Cuda;
@@ -234,7 +234,7 @@ fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, BTreeMap<Stri
 }
 
 fn recipe(more: &str) -> Recipe {
-    Recipe::parse(&format!("model = \"tiny\"\nsteps = 100\ndata = {{ row_enc_tokens = 128, row_dec_tokens = 64 }}\nloss = {{ contrastive_every_steps = 1 }}\n{more}"), &[])
+    Recipe::parse(&format!("model = \"tiny\"\nsteps = 100\ndata = {{ row_enc_tokens = 128, row_dec_tokens = 64 }}\neval = {{ max_tokens = 64 }}\nloss = {{ contrastive_every_steps = 1 }}\n{more}"), &[])
         .unwrap()
 }
 

@@ -83,7 +83,7 @@ fn every_protocol_order_and_numpy_gives_the_same_arrays() {
         assert_eq!(found.len(), expected.names().len(), "{name}");
         for key in expected.names() {
             let view = expected.tensor(key).unwrap();
-            let values = needle_model::tensor_file::f32_values(&view).unwrap();
+            let values = needle_model::checkpoint::tensor_file::f32_values(&view).unwrap();
             let array = found[key.trim_start_matches("params/")];
             assert_eq!((&array.values, array.shape.as_slice()), (&values, view.shape()), "{name}: {key}");
         }
@@ -191,7 +191,7 @@ fn what_goes_out_and_comes_back_is_the_same() {
         needle_model::export::needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer).unwrap()
     };
     let write = |files: Vec<(String, Vec<u8>)>, name: &str| {
-        needle_model::directory::write(&dir.path().join(name), files, None).unwrap();
+        needle_model::checkpoint::directory::write(&dir.path().join(name), files, None).unwrap();
         dir.path().join(name)
     };
     let first = write(artifact(&back), "int4");

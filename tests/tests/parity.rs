@@ -8,18 +8,18 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
 use needle_model::dropout::Dropout;
-use needle_model::fake_quant::fake_quantize;
 use needle_model::generate::{NoHook, Stop, generate};
 use needle_model::golden::{Inputs, compute};
-use needle_model::int4::{Bits, quantize};
 use needle_model::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
+use needle_model::quant::fake_quant::fake_quantize;
+use needle_model::quant::int4::{Bits, quantize};
 use needle_model::{FusedOps, San};
 use needle_tests::{
     Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values,
 };
-use needle_train::loss::{DeviceBatch, clip_loss, text_loss};
 use needle_train::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect, newton_schulz};
-use needle_train::schedule::ScheduleConfig;
+use needle_train::training::loss::{DeviceBatch, clip_loss, text_loss};
+use needle_train::training::schedule::ScheduleConfig;
 
 type Training = Autodiff<Flex>;
 
@@ -420,7 +420,8 @@ fn eight_training_steps_follow_the_reference_trajectory() {
         let device = Default::default();
         let weights = Tensor::from_data(burn::tensor::TensorData::new(real, shape.clone()), &device);
         let all = Tensor::ones([shape[0], shape[1]], &device);
-        let loss = needle_train::loss::weighted(nll, log_sum_exp, weights, all, (num_targets, targets.len()), 1e-4);
+        let loss =
+            needle_train::training::loss::weighted(nll, log_sum_exp, weights, all, (num_targets, targets.len()), 1e-4);
         let total_loss = loss.cross_entropy + loss.z;
         let (ours, theirs) = (f64::from(values(total_loss.clone().inner())[0]), expected[step].as_f64().unwrap());
         assert!((ours - theirs).abs() < TRAJECTORY, "step {step}: {ours} and {theirs}");

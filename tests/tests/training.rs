@@ -4,9 +4,9 @@
 
 use burn::module::AutodiffModule;
 use burn_flex::Flex;
-use needle_data::loader::Loader;
-use needle_data::record::Record;
-use needle_data::stream::{Lane, Sources, Windows};
+use needle_data::batching::loader::Loader;
+use needle_data::order::stream::{Lane, Sources, Windows};
+use needle_data::text::record::Record;
 use needle_data::{Batch, EncodedExample, Encoder, Example};
 use needle_model::San;
 use needle_model::checkpoint::weights_to_bytes;
@@ -15,9 +15,9 @@ use needle_train::device::Training;
 use needle_train::distributed::World;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
 use needle_train::recipe::Recipe;
-use needle_train::run_dir::RunDir;
-use needle_train::step::forward_backward;
-use needle_train::trainer::{RunOptions, Start, encode_config, train};
+use needle_train::run::directory::{Existing, RunDir};
+use needle_train::training::step::forward_backward;
+use needle_train::training::trainer::{RunOptions, Start, encode_config, train};
 
 fn quiet() -> RunOptions {
     RunOptions { quiet: true, ..RunOptions::default() }
@@ -203,7 +203,7 @@ fn a_changed_recipe_is_not_resumed() {
     let examples = examples(30);
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::new(dir.path().join("run"));
-    let options = || RunOptions { resume: true, ..quiet() };
+    let options = || RunOptions { existing: Existing::Resume, ..quiet() };
     let first = recipe(&[]);
     let error = train(start(&examples, &first), &first, &memory(&examples), &[], &run, options(), &World::default())
         .unwrap_err()

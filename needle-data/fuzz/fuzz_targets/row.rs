@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use needle_data::record::Record;
+use needle_data::text::record::Record;
 
 fuzz_target!(|line: &[u8]| {
     if let Ok(Record::ToolCall(example)) = Record::from_line(line) {

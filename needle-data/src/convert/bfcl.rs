@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::{bad, call, example, list, text};
+use super::{BfclQuestion, BfclTruth, bad, call, example, list, text};
 use crate::error::Problem;
+use crate::text::example::{Example, parse_answers};
+use crate::text::tool::Tool;
 
 /// `{"id", "question": [[{"role", "content"}]], "function": [..]}`. Each argument has a list of acceptable values, of which
 /// the first is taken; `""` among them means that it may be left out.
@@ -13,7 +15,49 @@ pub(super) fn row(
     row: &Map<String, Value>,
     possible: Option<&HashMap<String, Value>>,
 ) -> Result<Map<String, Value>, Problem> {
+    let answers = match truth(row, possible)? {
+        BfclTruth::Calls(truth) => calls(&truth)?,
+        BfclTruth::NoCall => Vec::new(),
+        BfclTruth::AnyCall => return Err(bad("id", "any call is accepted; there is no answer to learn from")),
+    };
+    asked(row, answers)
+}
+
+/// The question of `row`; its answers need not be what the tools allow.
+pub(super) fn question(
+    row: &Map<String, Value>,
+    possible: Option<&HashMap<String, Value>>,
+) -> Result<BfclQuestion, Problem> {
+    let truth = truth(row, possible)?;
+    let answers = match &truth {
+        BfclTruth::Calls(truth) => calls(truth)?,
+        BfclTruth::NoCall | BfclTruth::AnyCall => Vec::new(),
+    };
+    let object = asked(row, answers)?;
+    let tools = Tool::list_from_json(&object["tools"])?;
+    let example =
+        Example { query: text(&object, "query")?.to_owned(), tools, answers: parse_answers(object.get("answers"))? };
+    Ok(BfclQuestion { id: text(row, "id")?.to_owned(), example, truth })
+}
+
+/// What is accepted, which the question's id and the file of possible answers say.
+fn truth(row: &Map<String, Value>, possible: Option<&HashMap<String, Value>>) -> Result<BfclTruth, Problem> {
     let id = text(row, "id")?;
+    match possible {
+        _ if id.contains("irrelevance") => Ok(BfclTruth::NoCall),
+        _ if id.contains("relevance") => Ok(BfclTruth::AnyCall),
+        Some(possible) => {
+            let truth = possible.get(id).and_then(Value::as_array);
+            Ok(BfclTruth::Calls(
+                truth.ok_or_else(|| bad("id", format!("{id:?} is not among the possible answers")))?.clone(),
+            ))
+        }
+        None => Err(bad("id", "needs the file of possible answers")),
+    }
+}
+
+/// The question of `row` with `answers`, as an example's object.
+fn asked(row: &Map<String, Value>, answers: Vec<Value>) -> Result<Map<String, Value>, Problem> {
     let turns = list(row, "question")?;
     if turns.len() > 1 && turns[0].is_array() {
         return Err(bad("question", "several turns; a single-shot model answers one"));
@@ -24,14 +68,6 @@ pub(super) fn row(
     let tools = match row.get("function") {
         Some(Value::Object(one)) => vec![Value::from(one.clone())],
         _ => list(row, "function")?,
-    };
-    let answers = match possible {
-        _ if id.contains("irrelevance") => Vec::new(),
-        Some(possible) => {
-            let truth = possible.get(id).and_then(Value::as_array);
-            calls(truth.ok_or_else(|| bad("id", format!("{id:?} is not among the possible answers")))?)?
-        }
-        None => return Err(bad("id", "needs the file of possible answers")),
     };
     Ok(example(query, tools, answers))
 }
@@ -54,9 +90,13 @@ fn calls(truth: &[Value]) -> Result<Vec<Value>, Problem> {
         .collect()
 }
 
-/// Inside an object, too, each member has a list of acceptable values.
+/// Inside an object, too, each member has a list of acceptable values, wherever the object stands.
 fn first_of_each(value: &Value) -> Value {
-    let Value::Object(members) = value else { return value.clone() };
+    let members = match value {
+        Value::Object(members) => members,
+        Value::Array(items) => return items.iter().map(first_of_each).collect(),
+        other => return other.clone(),
+    };
     let members = members.iter().filter_map(|(key, acceptable)| {
         let value = match acceptable {
             Value::Array(values) => values.first().filter(|value| *value != "")?,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{bad, call, example, list, python, text};
 use crate::error::{Problem, ProblemCode};
-use crate::json;
+use crate::text::json;
 
 /// `{"query", "tools", "answers"}`, the last two as strings of JSON.
 pub(super) fn xlam(row: &Map<String, Value>) -> Result<Map<String, Value>, Problem> {

@@ -23,11 +23,11 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, Place, Problem, ProblemCode};
-use crate::example::Example;
 use crate::file;
-use crate::json;
 use crate::source::{Lines, Position};
-use crate::tool::kind;
+use crate::text::example::Example;
+use crate::text::json;
+use crate::text::schema::kind;
 
 type Object = Map<String, Value>;
 
@@ -84,11 +84,24 @@ pub fn convert(
 
 /// A question of BFCL as an example, with everything that its authors accept as an answer.
 pub struct BfclQuestion {
-    /// The question; of each argument's acceptable values, the first.
+    /// Its id.
+    pub id: String,
+    /// The question; of each argument's acceptable values, the first. These answers are not checked against the tools: BFCL
+    /// accepts some that lack a required argument, or that name a variable where a number is declared.
     pub example: Example,
-    /// `[{name: {argument: [acceptable values]}}]`, `""` among them where the argument may be left out; none where nothing is
-    /// to be called.
-    pub ground_truth: Vec<Value>,
+    /// What is accepted.
+    pub truth: BfclTruth,
+}
+
+/// What BFCL accepts as an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BfclTruth {
+    /// These calls: `[{name: {argument: [acceptable values]}}]`, `""` among them where the argument may be left out.
+    Calls(Vec<Value>),
+    /// No call ("irrelevance").
+    NoCall,
+    /// Any call ("relevance"): there is no reference answer, and `answers` of the example is empty.
+    AnyCall,
 }
 
 /// BFCL's questions in `path`, with the possible answers in `answers`, each given to `each`.
@@ -101,15 +114,7 @@ pub fn bfcl_questions(
     each: &mut dyn FnMut(Place, Result<BfclQuestion, Problem>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let possible = answers.map(possible_answers).transpose()?;
-    for_each_object(path, &mut |place, row| {
-        let question = row.and_then(|row| {
-            let example = convert_row(&row, Some(Format::Bfcl), possible.as_ref())?;
-            let truth = row.get("id").and_then(Value::as_str).zip(possible.as_ref());
-            let truth = truth.and_then(|(id, possible)| possible.get(id)).and_then(Value::as_array).cloned();
-            Ok(BfclQuestion { example, ground_truth: truth.unwrap_or_default() })
-        });
-        each(place, question)
-    })
+    for_each_object(path, &mut |place, row| each(place, row.and_then(|row| bfcl::question(&row, possible.as_ref()))))
 }
 
 /// Whether the first row of `path` is a question of BFCL.
@@ -321,11 +326,17 @@ mod tests {
     fn bfcl_questions_meet_their_possible_answers() {
         let question = json!({"id": "simple_0", "question": [[{"role": "user", "content": "area?"}]], "function": [
             {"name": "area", "description": "d", "parameters": {"type": "dict", "properties": {
-                "base": {"type": "integer"}, "unit": {"type": "string"}, "scale": {"type": "float"}}, "required": ["base"]}}]});
-        let truth = json!([{"area": {"base": [10], "unit": ["units", ""], "scale": ["", 1.0]}}]);
+                "base": {"type": "integer"}, "unit": {"type": "string"}, "scale": {"type": "float"},
+                "where": {"type": "array", "items": {"type": "dict", "properties": {"field": {"type": "string"}}}}},
+                "required": ["base"]}}]});
+        let truth = json!([{"area": {"base": [10], "unit": ["units", ""], "scale": ["", 1.0],
+            "where": [[{"field": ["age"]}], ""]}}]);
         let possible = HashMap::from([("simple_0".to_owned(), truth)]);
         let example = convert_row(question.as_object().unwrap(), None, Some(&possible)).unwrap();
-        assert_eq!(calls(&example), r#"[{"name":"area","arguments":{"base":10,"unit":"units"}}]"#);
+        assert_eq!(
+            calls(&example),
+            r#"[{"name":"area","arguments":{"base":10,"unit":"units","where":[{"field":"age"}]}}]"#
+        );
         let problem = convert_row(question.as_object().unwrap(), None, Some(&HashMap::new())).unwrap_err();
         assert!(problem.reason.contains("simple_0"), "{problem}");
         let irrelevance = json!({"id": "irrelevance_0", "question": [[{"role": "user", "content": "hi"}]], "function": question["function"]});

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::text::schema::ValueType;
+
 /// Python's and other names of types become JSON's; xLAM's `"str, optional"` and `default` say what is not required.
 pub(super) fn tidy(tool: &mut Value) {
     let Some(tool) = tool.as_object_mut() else { return };
@@ -26,7 +28,11 @@ pub(super) fn tidy(tool: &mut Value) {
 
 fn tidy_spec(spec: &mut Map<String, Value>) {
     if let Some(Value::String(name)) = spec.get_mut("type") {
-        *name = json_type(name);
+        match ValueType::named(name) {
+            Some(known) => *name = known.json_name().map_or_else(|| name.clone(), str::to_owned),
+            // `Callable` and what else there is: anything goes, so nothing is said.
+            None => _ = spec.shift_remove("type"),
+        }
     }
     if let Some(Value::Object(items)) = spec.get_mut("items") {
         tidy_spec(items);
@@ -34,21 +40,4 @@ fn tidy_spec(spec: &mut Map<String, Value>) {
     if let Some(Value::Object(properties)) = spec.get_mut("properties") {
         properties.values_mut().filter_map(Value::as_object_mut).for_each(tidy_spec);
     }
-}
-
-fn json_type(name: &str) -> String {
-    let plain = name.split(',').next().unwrap_or(name).trim();
-    let plain = plain.strip_prefix("Optional[").and_then(|inner| inner.strip_suffix(']')).unwrap_or(plain);
-    let outer = plain.split(['[', '(']).next().unwrap_or(plain).trim().to_ascii_lowercase();
-    match outer.as_str() {
-        "str" | "string" => "string",
-        "int" | "integer" | "long" => "integer",
-        "float" | "number" | "double" => "number",
-        "bool" | "boolean" => "boolean",
-        "list" | "array" | "tuple" | "set" | "arraylist" => "array",
-        "dict" | "object" | "hashmap" => "object",
-        // `Any`, unions and what else there is: anything goes, so nothing is said.
-        _ => return name.to_owned(),
-    }
-    .to_owned()
 }

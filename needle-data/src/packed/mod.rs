@@ -13,17 +13,22 @@
 //!
 //! Little-endian. The header names the tokenizer by its hash, so that ids are never read with another one. Opening checks
 //! every length and place; reading checks every id and class; nothing that a file claims is allocated before it is checked.
+//!
+//! Beside the shards stands `index.json`, which names them all with their lengths. It is written last: a directory without it
+//! was not packed to its end, and is not read.
 
+mod index;
 mod reader;
 mod writer;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use index::check_complete;
 pub use reader::PackedShard;
 pub use writer::{PackedWriter, Totals};
 
+use crate::batching::pack::RowSize;
 use crate::encode::EncodedExample;
-use crate::pack::RowSize;
 
 const MAGIC: &[u8; 8] = b"NEEDLEPK";
 const VERSION: u32 = 1;
@@ -146,6 +151,74 @@ mod tests {
         assert_eq!(read, rows());
         shard.verify().unwrap();
         assert!(PackedWriter::new(dir.path(), &tokenizer, &[SIZE]).is_err(), "shards are never written over");
+    }
+
+    /// The state that a process leaves when it is killed after its second shard, in the middle of the third.
+    fn killed(root: &std::path::Path) -> std::path::PathBuf {
+        let alive = root.join("alive");
+        let mut writer = PackedWriter::new(&alive, &tokenizer("set a timer"), &[SIZE]).unwrap();
+        writer.tokens_per_shard = 1;
+        rows().iter().for_each(|row| writer.push(row).unwrap());
+        std::fs::write(alive.join(".needle-writing-4xy"), b"half a shard").unwrap();
+        let left = root.join("left");
+        std::fs::create_dir(&left).unwrap();
+        for entry in std::fs::read_dir(&alive).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), left.join(entry.file_name())).unwrap();
+        }
+        let busy = PackedWriter::new(&alive, &tokenizer("set a timer"), &[SIZE]).err().unwrap().to_string();
+        assert!(busy.contains("another `needle data pack` is writing here"), "{busy}");
+        let reading = crate::source::expand(&[&alive]).unwrap_err().to_string();
+        assert!(reading.contains("still writing"), "{reading}");
+        drop(writer);
+        assert!(!alive.exists(), "a writer that fails takes its remains away");
+        left
+    }
+
+    #[test]
+    fn a_killed_pack_of_several_shards_does_not_pass_for_whole_and_is_begun_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = killed(root.path());
+        for named in [dir.clone(), dir.join("00000.packed"), dir.join("*.packed")] {
+            let error = crate::source::expand(&[&named]).unwrap_err().to_string();
+            assert!(error.contains("ended before it had written all shards"), "{error}");
+        }
+        let mut writer = PackedWriter::new(&dir, &tokenizer("set a timer"), &[SIZE]).unwrap();
+        writer.push(&rows()[0]).unwrap();
+        assert_eq!(writer.finish().unwrap().shards, 1);
+        let names: Vec<String> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        assert_eq!(names, ["00000.packed", "index.json"], "the killed one's second shard and half a third are gone");
+        assert_eq!(crate::source::expand(&[&dir]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn shards_that_are_missing_cut_short_or_strange_are_errors() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("packed");
+        let mut writer = PackedWriter::new(&dir, &tokenizer("set a timer"), &[SIZE]).unwrap();
+        writer.tokens_per_shard = 1;
+        rows().iter().for_each(|row| writer.push(row).unwrap());
+        assert_eq!(writer.finish().unwrap().shards, 2);
+        let error = |named: &std::path::Path| crate::source::expand(&[named]).unwrap_err().to_string();
+        assert_eq!(crate::source::expand(&[dir.join("00001.packed")]).unwrap().len(), 1, "one of them may be named");
+        let second = std::fs::read(dir.join("00001.packed")).unwrap();
+        std::fs::write(dir.join("00002.packed"), &second).unwrap();
+        assert!(error(&dir).contains("not among the shards"), "{}", error(&dir));
+        std::fs::remove_file(dir.join("00002.packed")).unwrap();
+        std::fs::write(dir.join("00001.packed"), &second[..second.len() - 1]).unwrap();
+        assert!(error(&dir.join("00000.packed")).contains("00001.packed has"), "{}", error(&dir));
+        std::fs::remove_file(dir.join("00001.packed")).unwrap();
+        assert!(error(&dir).contains("00001.packed is missing"), "{}", error(&dir));
+        std::fs::remove_file(dir.join("index.json")).unwrap();
+        assert!(error(&dir).contains("no index.json"), "{}", error(&dir));
+        let other = PackedWriter::new(&dir, &tokenizer("set a timer"), &[SIZE]).err().unwrap().to_string();
+        assert!(other.contains("holds packed shards already"), "what was not left by a kill is not removed: {other}");
+        assert!(dir.join("00000.packed").exists());
     }
 
     #[test]

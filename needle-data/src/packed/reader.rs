@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{EXAMPLE_BYTES, Header, Layout, MAGIC, PackedRow, VERSION};
 use crate::encode::{EncodedExample, PairKey, RetrievalPair, TokenClass};
 use crate::error::DataError;
+use crate::file;
 use crate::tokenizer::{Tokenizer, hex};
 
 /// A shard, open for reading.
@@ -60,7 +61,7 @@ impl PackedShard {
     /// # Errors
     /// If the file cannot be read, is damaged or has another version.
     pub fn open_any(path: &Path) -> Result<Self, DataError> {
-        let file = std::fs::File::open(path).map_err(|e| DataError::io(path, e))?;
+        let file = file::open_regular(path)?;
         // SAFETY: the map is only read. Should another process cut the file short meanwhile, reading it would end this one
         // with a bus error, as it does for every program that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| DataError::io(path, e))?;

@@ -6,22 +6,27 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{ALIGNMENT, EXAMPLE_BYTES, EXTENSION, Header, MAGIC, PackedRow, VERSION};
+use super::index::{Index, IndexEntry, Unfinished, shard_name};
+use super::{ALIGNMENT, EXAMPLE_BYTES, Header, MAGIC, PackedRow, VERSION};
+use crate::batching::pack::RowSize;
 use crate::error::DataError;
 use crate::file;
-use crate::pack::RowSize;
 use crate::tokenizer::{Tokenizer, hex};
 
 /// Tokens of a shard, after which a writer begins the next: about 80 MB.
 const TOKENS_PER_SHARD: usize = 32 << 20;
 
-/// Writes rows into as many shards as they need: `00000.packed`, `00001.packed`...
+/// Writes rows into as many shards as they need: `00000.packed`, `00001.packed`..., and at the end `index.json`, without which
+/// nobody reads them. Dropped before [`PackedWriter::finish`], it takes away what it has written.
 pub struct PackedWriter {
     dir: PathBuf,
+    unfinished: Unfinished,
+    is_finished: bool,
+    pub(super) tokens_per_shard: usize,
     tokenizer_sha256: String,
     vocab_size: usize,
     row_sizes: Vec<RowSize>,
-    shards: usize,
+    shards: Vec<IndexEntry>,
     total: Totals,
     rows: Vec<u8>,
     sizes: Vec<u8>,
@@ -46,10 +51,10 @@ pub struct Totals {
 }
 
 impl PackedWriter {
-    /// A writer of shards in `dir`, which must not hold shards yet.
+    /// A writer of shards in `dir`, which must not hold shards yet; what a killed one has left there is removed.
     ///
     /// # Errors
-    /// If there are shards already, or the vocabulary has more than 65,536 ids.
+    /// If there are shards already or another process is writing them, or the vocabulary has more than 65,536 ids.
     pub fn new(dir: &Path, tokenizer: &Tokenizer, row_sizes: &[RowSize]) -> Result<Self, DataError> {
         let bad = |reason: &str| DataError::Packed { path: dir.to_owned(), reason: reason.into() };
         if tokenizer.vocab_size() > 1 << 16 {
@@ -58,15 +63,15 @@ impl PackedWriter {
         if row_sizes.len() > 256 {
             return Err(bad("more than 256 sizes of rows"));
         }
-        if dir.join(format!("00000.{EXTENSION}")).exists() {
-            return Err(bad("holds packed shards already; name another directory or remove them"));
-        }
         Ok(Self {
             dir: dir.to_owned(),
+            unfinished: Unfinished::begin(dir)?,
+            is_finished: false,
+            tokens_per_shard: TOKENS_PER_SHARD,
             tokenizer_sha256: tokenizer.sha256(),
             vocab_size: tokenizer.vocab_size(),
             row_sizes: row_sizes.to_vec(),
-            shards: 0,
+            shards: Vec::new(),
             total: Totals::default(),
             rows: Vec::new(),
             sizes: Vec::new(),
@@ -111,28 +116,34 @@ impl PackedWriter {
         self.total.rows += 1;
         self.total.examples += row.examples.len();
         self.total.positions += row.size.enc + row.size.dec;
-        if self.tokens.len() / 2 >= TOKENS_PER_SHARD {
+        if self.tokens.len() / 2 >= self.tokens_per_shard {
             self.write_shard()?;
         }
         Ok(())
     }
 
-    /// Writes the last shard.
+    /// Writes the last shard, and then the list of all.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If they cannot be written.
     pub fn finish(mut self) -> Result<Totals, DataError> {
         if !self.sizes.is_empty() {
             self.write_shard()?;
         }
-        Ok(Totals { shards: self.shards, ..self.total })
+        let shards = std::mem::take(&mut self.shards);
+        let totals = Totals { shards: shards.len(), ..self.total };
+        Index::write(&self.dir, shards)?;
+        self.is_finished = true;
+        self.unfinished.end()?;
+        Ok(totals)
     }
 
     fn write_shard(&mut self) -> Result<(), DataError> {
+        let rows = self.sizes.len();
         let bytes = self.take_shard();
-        let path = self.dir.join(format!("{:05}.{EXTENSION}", self.shards));
-        file::write_atomically(&path, &bytes)?;
-        self.shards += 1;
+        let file = shard_name(self.shards.len());
+        file::write_atomically(&self.dir.join(&file), &bytes)?;
+        self.shards.push(IndexEntry { file, bytes: bytes.len() as u64, rows });
         Ok(())
     }
 
@@ -168,5 +179,13 @@ impl PackedWriter {
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
         bytes.append(&mut body);
         bytes
+    }
+}
+
+impl Drop for PackedWriter {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.unfinished.undo();
+        }
     }
 }

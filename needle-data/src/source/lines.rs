@@ -27,7 +27,7 @@ impl Lines {
             DataError::io(path, std::io::Error::other(reason))
         };
         let reader: Box<dyn BufRead + Send> = if position.byte > 0 && packing(path) == Packing::None {
-            let mut file = std::fs::File::open(path).map_err(|e| DataError::io(path, e))?;
+            let mut file = file::open_regular(path)?;
             if file.seek(SeekFrom::End(0)).map_err(|e| DataError::io(path, e))? < position.byte {
                 return Err(ends());
             }

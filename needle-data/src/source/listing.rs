@@ -11,7 +11,7 @@ const EXTENSIONS: [&str; 7] = ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json
 /// The files that `patterns` name: files, directories (searched through for JSONL, parquet and packed shards) and globs; sorted within each.
 ///
 /// # Errors
-/// If a pattern names nothing, or a file is named twice or is empty.
+/// If a pattern names nothing, a file is named twice or is empty, or a directory of packed shards is not whole.
 pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for pattern in patterns {
@@ -48,6 +48,7 @@ pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError>
             return Err(DataError::io(file, std::io::Error::other("named twice: its rows would count double")));
         }
     }
+    packed::check_complete(&files)?;
     Ok(files)
 }
 

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, Place, Problem, ProblemCode};
-use crate::example::Example;
 use crate::packed::{self, PackedShard};
-use crate::record::Record;
+use crate::text::example::Example;
+use crate::text::record::Record;
 use crate::tokenizer::Tokenizer;
 
 pub use lines::Lines;
@@ -83,7 +83,7 @@ impl Row {
     /// What is wrong with it.
     pub fn record(&self) -> Result<Record, Problem> {
         match &self.content {
-            Content::Line(line) => Record::from_line(line),
+            Content::Line(line) => Record::from_line(line).map_err(|problem| goes_over_lines(line).unwrap_or(problem)),
             Content::Columns(columns) => {
                 let mut object = Map::new();
                 for (name, value) in columns {
@@ -100,6 +100,19 @@ impl Row {
             }
         }
     }
+}
+
+/// What is said of a line that begins what other lines go on with: a whole file of JSON, rather than one row a line.
+fn goes_over_lines(line: &[u8]) -> Option<Problem> {
+    let begins = match line {
+        b"{" => "the beginning of an object; put each object in a line of its own",
+        [b'[', rest @ ..] if matches!(rest.trim_ascii_start().first(), None | Some(b'{')) => {
+            "a list; put each of its objects in a line of its own"
+        }
+        _ => return None,
+    };
+    let reason = format!("not JSON Lines: {begins}, for example by `jq -c`");
+    Some(Problem::new("line", ProblemCode::NotJsonLines, reason))
 }
 
 fn too_long(length: usize) -> Problem {
@@ -266,6 +279,28 @@ pub enum OnBadRow {
     Skip,
 }
 
+impl OnBadRow {
+    /// The same, with the largest share of rows that may be left out.
+    pub fn up_to(self, max_fraction: f64) -> BadRows {
+        match self {
+            Self::Fail => BadRows::Fail,
+            Self::Skip => BadRows::Skip { max_fraction },
+        }
+    }
+}
+
+/// What to do with the rows that cannot be used of files that are read as a whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum BadRows {
+    /// Stop at the first.
+    Fail,
+    /// Leave them out and count them.
+    Skip {
+        /// Largest share of all rows; more is the wrong file rather than a few bad rows.
+        max_fraction: f64,
+    },
+}
+
 /// Rows left out, by reason.
 pub type Skipped = BTreeMap<ProblemCode, u64>;
 
@@ -286,6 +321,18 @@ impl Counts {
     /// Rows left out, whatever the reason.
     pub fn num_skipped(&self) -> u64 {
         self.skipped.values().sum()
+    }
+
+    /// Checks that no larger share than `max_fraction` of the rows was left out, of which `first` was the first.
+    ///
+    /// # Errors
+    /// If it was.
+    pub fn judge(&self, max_fraction: f64, (place, problem): &(Place, Problem)) -> Result<(), DataError> {
+        let (read, skipped) = (self.read, self.num_skipped());
+        if skipped as f64 <= max_fraction * read as f64 {
+            return Ok(());
+        }
+        Err(DataError::TooManyBadRows { skipped, read, most: max_fraction, first: format!("{place}: {problem}") })
     }
 
     /// The reasons and their numbers, in parentheses; nothing where no row was left out.
@@ -328,20 +375,18 @@ impl std::fmt::Display for Counts {
 /// Reads all rows of all files into memory.
 ///
 /// # Errors
-/// A file that cannot be read or has no row at all; the first bad row unless `on_bad_row` is [`OnBadRow::Skip`].
-pub fn load_records<P: AsRef<Path>>(patterns: &[P], on_bad_row: OnBadRow) -> Result<(Vec<Record>, Counts), DataError> {
-    load(patterns, on_bad_row, Ok)
+/// A file that cannot be read or has no row at all; the first bad row unless `bad_rows` says to leave such rows out, and then
+/// too many of them.
+pub fn load_records<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Record>, Counts), DataError> {
+    load(patterns, bad_rows, Ok)
 }
 
 /// Reads all tool-call examples of all files into memory.
 ///
 /// # Errors
 /// As [`load_records`]; text to pretrain on is a bad row.
-pub fn load_examples<P: AsRef<Path>>(
-    patterns: &[P],
-    on_bad_row: OnBadRow,
-) -> Result<(Vec<Example>, Counts), DataError> {
-    load(patterns, on_bad_row, |record| match record {
+pub fn load_examples<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Example>, Counts), DataError> {
+    load(patterns, bad_rows, |record| match record {
         Record::ToolCall(example) => Ok(example),
         _ => Err(Problem::new("line", ProblemCode::BadField, "text to pretrain on, expected a tool-call example")),
     })
@@ -349,22 +394,24 @@ pub fn load_examples<P: AsRef<Path>>(
 
 fn load<P: AsRef<Path>, T>(
     patterns: &[P],
-    on_bad_row: OnBadRow,
+    bad_rows: BadRows,
     convert: impl Fn(Record) -> Result<T, Problem>,
 ) -> Result<(Vec<T>, Counts), DataError> {
     let mut loaded = Vec::new();
     let mut counts = Counts::default();
+    let mut first: Option<(Place, Problem)> = None;
     for row in rows(patterns)? {
         let row = row?;
         let converted = row.record().and_then(&convert);
         counts.add(&converted);
         match converted {
             Ok(converted) => loaded.push(converted),
-            Err(problem) if on_bad_row == OnBadRow::Fail => {
-                return Err(DataError::Row { place: row.place, problem });
-            }
-            Err(_) => {}
+            Err(problem) if bad_rows == BadRows::Fail => return Err(DataError::Row { place: row.place, problem }),
+            Err(problem) => _ = first.get_or_insert((row.place, problem)),
         }
+    }
+    if let (BadRows::Skip { max_fraction }, Some(first)) = (bad_rows, first) {
+        counts.judge(max_fraction, &first)?;
     }
     Ok((loaded, counts))
 }
@@ -374,6 +421,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    const SKIP: BadRows = BadRows::Skip { max_fraction: 0.5 };
     const GOOD: &str = r#"{"query":"q","tools":[{"name":"a"}],"answers":[]}"#;
 
     fn file(name: &str, contents: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -398,19 +446,43 @@ mod tests {
             ("a.jsonl.zst", zstd::encode_all(text.as_bytes(), 1).unwrap()),
         ] {
             let (_dir, path) = file(name, &bytes);
-            let (loaded, counts) = load_examples(&[path], OnBadRow::Fail).unwrap();
+            let (loaded, counts) = load_examples(&[path], BadRows::Fail).unwrap();
             assert_eq!((loaded.len(), counts.num_skipped()), (2, 0), "{name}");
         }
     }
 
     #[test]
     fn a_bad_row_stops_with_its_line_or_is_counted() {
-        let (_dir, path) = file("a.jsonl", format!("{GOOD}\n\n{{\n{GOOD}\n\"\\\u{1}\"\n").as_bytes());
-        let error = load_examples(std::slice::from_ref(&path), OnBadRow::Fail).unwrap_err();
+        let (_dir, path) = file("a.jsonl", format!("{GOOD}\n\n{{}}}}\n{GOOD}\n\"\\\u{1}\"\n").as_bytes());
+        let error = load_examples(std::slice::from_ref(&path), BadRows::Fail).unwrap_err();
         assert!(error.to_string().contains("a.jsonl:3: line: not JSON"), "{error}");
-        let (loaded, counts) = load_examples(&[path], OnBadRow::Skip).unwrap();
+        let (loaded, counts) = load_examples(&[path], SKIP).unwrap();
         assert_eq!((loaded.len(), counts.skipped[&ProblemCode::NotJson]), (2, 2));
         assert_eq!(counts.to_string(), "4 rows read, 2 used, 2 left out (not_json 2)");
+    }
+
+    /// Most of a file of 500 rows was left out without a word: the share was judged from 1,000 rows on.
+    #[test]
+    fn too_large_a_share_of_bad_rows_is_refused_in_small_files_too() {
+        let (_dir, path) = file("a.jsonl", format!("{GOOD}\n7\n8\n{GOOD}\n9\n").as_bytes());
+        let error = load_examples(std::slice::from_ref(&path), SKIP).unwrap_err().to_string();
+        assert!(error.contains("3 of 5 rows") && error.contains("a.jsonl:2: line: expected an object"), "{error}");
+        let (loaded, _) = load_examples(&[path], BadRows::Skip { max_fraction: 0.6 }).unwrap();
+        assert_eq!(loaded.len(), 2);
+    }
+
+    #[test]
+    fn json_that_is_not_in_lines_says_so() {
+        let record = |line: &str| {
+            let place = Place { file: "a.json".into(), line: 1 };
+            Row { place, content: Content::Line(line.into()) }.record().unwrap_err()
+        };
+        for line in ["[", "{", "[ {", &format!("[{GOOD},"), &format!("[{GOOD}]")] {
+            assert_eq!(record(line).code, ProblemCode::NotJsonLines, "{line}");
+        }
+        assert!(record("[").reason.contains("each of its objects in a line of its own"));
+        assert_eq!(record("[]").code, ProblemCode::BadField);
+        assert_eq!(record("{}}").code, ProblemCode::NotJson);
     }
 
     #[test]
@@ -433,9 +505,9 @@ mod tests {
     #[test]
     fn missing_empty_and_repeated_files_and_directories_are_errors() {
         let (dir, path) = file("a.jsonl", b"\n\n");
-        assert!(matches!(load_examples(&[&path], OnBadRow::Skip), Err(DataError::Empty(_))));
+        assert!(matches!(load_examples(&[&path], SKIP), Err(DataError::Empty(_))));
         std::fs::write(&path, b"").unwrap();
-        assert!(matches!(load_examples(&[&path], OnBadRow::Skip), Err(DataError::Empty(_))));
+        assert!(matches!(load_examples(&[&path], SKIP), Err(DataError::Empty(_))));
         std::fs::write(&path, GOOD).unwrap();
         let twice = expand(&[path.as_path(), dir.path()]).unwrap_err().to_string();
         assert!(twice.contains("named twice"), "{twice}");
@@ -464,7 +536,7 @@ mod tests {
     #[test]
     fn invalid_utf8_is_a_problem_of_its_line() {
         let (_dir, path) = file("a.jsonl", &[GOOD.as_bytes(), b"\n\"\xff\"\n"].concat());
-        let error = load_examples(&[path], OnBadRow::Fail).unwrap_err();
+        let error = load_examples(&[path], BadRows::Fail).unwrap_err();
         assert!(error.to_string().contains(":2: line: not UTF-8"), "{error}");
     }
 
@@ -472,7 +544,7 @@ mod tests {
     fn a_line_of_fifty_megabytes_is_counted_and_not_kept() {
         let long = format!("{{\"text\":\"{}\"}}", "x".repeat(50 << 20));
         let (_dir, path) = file("a.jsonl", format!("{GOOD}\n{long}\n{GOOD}\n").as_bytes());
-        let (loaded, counts) = load_examples(&[path], OnBadRow::Skip).unwrap();
+        let (loaded, counts) = load_examples(&[path], SKIP).unwrap();
         assert_eq!((loaded.len(), counts.skipped[&ProblemCode::RowTooLong]), (2, 1));
     }
 

@@ -11,7 +11,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::{Content, MAX_ROW_BYTES, Position, Row};
 use crate::error::{DataError, Place};
-use crate::record::COLUMNS;
+use crate::file;
+use crate::text::record::COLUMNS;
 
 /// Rows decoded at a time.
 const ROWS_AT_ONCE: usize = 256;
@@ -35,7 +36,7 @@ impl ParquetRows {
     /// # Errors
     /// If the file is not parquet or damaged, or lacks the columns.
     pub fn open(path: &Path, position: Position) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|e| DataError::io(path, e))?;
+        let file = file::open_regular(path)?;
         let reader = SerializedFileReader::new(file).map_err(|e| bad(path, e))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let find = |name: &str| (0..schema.num_columns()).find(|&i| schema.column(i).path().string() == name);

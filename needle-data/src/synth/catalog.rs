@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::slots::{Slot, slot};
-use crate::tool::{Parameter, Tool};
+use crate::text::tool::{Parameter, Tool};
 
 /// One tool of the catalogue.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ impl CatalogTool {
                 if argument.required || !brief {
                     spec.insert("required".into(), argument.required.into());
                 }
-                Parameter { name: argument.name.clone(), spec }
+                Parameter::new(argument.name.clone(), spec)
             })
             .collect();
         Tool::new(name, self.description.clone(), parameters)

@@ -18,9 +18,9 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
-use crate::augment::stream;
 use crate::error::DataError;
-use crate::example::{Call, Example};
+use crate::random::{Purpose, rng};
+use crate::text::example::{Call, Example};
 
 pub use catalog::{CatalogTool, catalog};
 
@@ -236,8 +236,11 @@ impl Iterator for Generator {
 
     fn next(&mut self) -> Option<Example> {
         loop {
-            let purpose = u64::from(self.config.part == Part::HeldOut);
-            let mut rng = stream(self.config.seed, &[purpose, self.position]);
+            let purpose = match self.config.part {
+                Part::HeldOut => Purpose::SyntheticHeldOut,
+                _ => Purpose::Synthetic,
+            };
+            let mut rng = rng(self.config.seed, purpose, &[self.position]);
             self.position += 1;
             let Some(example) = self.draw(&mut rng) else { continue };
             let mut hasher = DefaultHasher::new();

@@ -294,13 +294,13 @@ pub fn slot(name: &str) -> Option<Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::stream;
+    use crate::random::{Purpose, rng};
 
     #[test]
     fn open_values_obey_the_filter() {
         let slot = slot("city").unwrap();
         for seed in 0..200 {
-            let filled = slot.fill(&mut stream(seed, &[]), |value| value.len() % 2 == 0);
+            let filled = slot.fill(&mut rng(seed, Purpose::Synthetic, &[]), |value| value.len() % 2 == 0);
             assert_eq!(filled.said.len() % 2, 0);
             assert_eq!(filled.value, filled.said);
         }

@@ -510,7 +510,7 @@ pub(super) fn time(rng: &mut ChaCha8Rng) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::stream;
+    use crate::random::{Purpose, rng};
     #[test]
     fn numbers_are_spelled_as_people_say_them() {
         for (n, words) in [
@@ -528,7 +528,7 @@ mod tests {
     #[test]
     fn times_are_what_was_said() {
         for seed in 0..2000 {
-            let (said, value) = time(&mut stream(seed, &[]));
+            let (said, value) = time(&mut rng(seed, Purpose::Synthetic, &[]));
             let (hour, minute) = value.split_once(':').unwrap();
             let hour: i64 = hour.parse().unwrap();
             assert!(hour < 24 && minute.parse::<i64>().unwrap() < 60, "{said} -> {value}");

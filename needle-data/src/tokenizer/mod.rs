@@ -43,6 +43,9 @@ const NUM_SPECIAL: usize = SPECIAL_PIECES.len();
 const FIRST_BYTE_ID: usize = NUM_SPECIAL;
 const FIRST_MERGED_ID: usize = NUM_SPECIAL + 256;
 const SPACE: char = '▁';
+/// Longest piece that is read. Finding the merges of a piece takes time in proportion to the square of its length; the longest
+/// of other people's tokenizers have some 130 bytes, ours at most 192.
+const MAX_PIECE_BYTES: usize = 512;
 
 /// Text to ids and back.
 #[derive(Clone)]
@@ -70,6 +73,7 @@ impl Tokenizer {
 
     /// The tokenizer of all pieces in order of their ids.
     fn from_pieces(mut pieces: Vec<String>) -> Result<Self, String> {
+        check_lengths(&pieces)?;
         for (id, piece) in SPECIAL_PIECES.iter().enumerate() {
             if pieces.get(id).is_none_or(|p| p != piece) {
                 return Err(format!("id {id} must be {piece:?}, is {:?}", pieces.get(id)));
@@ -156,6 +160,7 @@ impl Tokenizer {
                 "not one that Needle wrote: it has another model, normalizer or pre-tokenizer; {hint}"
             ));
         }
+        check_lengths(file.model.vocab.keys())?;
         let mut pieces = vec![String::new(); file.model.vocab.len()];
         let size = pieces.len();
         for (piece, id) in file.model.vocab {
@@ -171,7 +176,7 @@ impl Tokenizer {
     /// If the file cannot be read, is not a tokenizer that Needle wrote, or has other special ids than 0-5.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| DataError::io(path, e))?;
+        let text = crate::file::read_text(path)?;
         Self::from_json(&text).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
     }
 
@@ -271,6 +276,19 @@ impl Tokenizer {
     }
 }
 
+fn check_lengths<'a>(pieces: impl IntoIterator<Item = &'a String>) -> Result<(), String> {
+    match pieces.into_iter().find(|piece| piece.len() > MAX_PIECE_BYTES) {
+        None => Ok(()),
+        Some(long) => {
+            let begin: String = long.chars().take(20).collect();
+            Err(format!(
+                "the piece that begins with {begin:?} has {} bytes; at most {MAX_PIECE_BYTES} are read",
+                long.len()
+            ))
+        }
+    }
+}
+
 /// A hash as it is written.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -352,6 +370,21 @@ mod tests {
         let config = TokenizerConfig { vocab_size: 270, ..config };
         assert!(Tokenizer::train(&config, std::iter::empty::<&str>()).is_err(), "no text");
         assert!(Tokenizer::from_json("{}").is_err());
+    }
+
+    /// Reading it took 15 seconds, and a hundred times as long for ten megabytes.
+    #[test]
+    fn a_piece_of_a_megabyte_is_refused_before_its_merges_are_sought() {
+        let long = format!("\"{}\":", "t".repeat(1 << 20));
+        let json = small(true).to_json().replacen("\"▁\":", &long, 1);
+        let error = Tokenizer::from_json(&json).unwrap_err();
+        assert!(error.contains("has 1048576 bytes") && error.len() < 200, "{error}");
+        let mut pieces = small(true).pieces;
+        pieces.push("é".repeat(257));
+        assert!(Tokenizer::from_piece_list(pieces.clone()).unwrap_err().contains("514 bytes"));
+        pieces.pop();
+        pieces.push("é".repeat(256));
+        assert!(Tokenizer::from_piece_list(pieces).is_ok());
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Tokenizer {
     /// normalization; if its special ids or its order of pieces are others than Needle's.
     pub fn import_sentencepiece(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
+        let bytes = crate::file::read(path)?;
         Self::from_sentencepiece(&bytes).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
     }
 

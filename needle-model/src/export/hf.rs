@@ -9,9 +9,9 @@ use burn::tensor::backend::Backend;
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use crate::checkpoint::tensor_file::{self, Entry, f32_values};
 use crate::checkpoint::{Checkpoint, files};
 use crate::error::ModelError;
-use crate::tensor_file::{self, Entry, f32_values};
 
 /// Type of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Deployable artifacts, one file a format. All take codes and scales from [`crate::int4`].
+//! Deployable artifacts, one file a format. All take codes and scales from [`crate::quant::int4`].
 
 pub mod hf;
 pub mod needle_rs;

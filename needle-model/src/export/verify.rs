@@ -1,6 +1,6 @@
 //! Proof that an artifact is the model: what was written is read back, and computes what the trainer's own model computes.
 //!
-//! Codes and scales must be the same bits as those of [`crate::int4::quantize`] on the trained weights. The read-back model and
+//! Codes and scales must be the same bits as those of [`crate::quant::int4::quantize`] on the trained weights. The read-back model and
 //! the trainer's, at the artifact's precision, then meet the same inputs: their logits may differ by [`LOGITS`] (0 where both
 //! hold the same floats), their greedy tokens not at all.
 
@@ -9,9 +9,9 @@ use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 
 use crate::error::ModelError;
-use crate::fused::FusedOps;
 use crate::generate::{NoHook, generate};
 use crate::golden::{Inputs, compute};
+use crate::ops::FusedOps;
 use crate::params::{self, ParamInfo, ParamVisitor};
 use crate::san::San;
 

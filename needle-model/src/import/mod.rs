@@ -5,8 +5,10 @@
 //! | the original's `needle.pkl` | [`needle_pkl`], through [`pickle`], which runs nothing |
 //! | a `needle-rs` artifact, dequantized | [`needle_rs`] |
 //! | an ONNX artifact of ours, to verify it | [`onnx`] |
+//! | whether they are the files that were exported | [`manifest`] |
 //! | a Hugging Face directory | it is a checkpoint already, but for a missing `tokenizer.json`: [`crate::checkpoint`] |
 
+pub mod manifest;
 pub mod needle_pkl;
 pub mod needle_rs;
 pub mod onnx;
@@ -18,6 +20,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
+use crate::checkpoint::tensor_file::finite;
 use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, ParamInfo, ParamMapper};
@@ -40,11 +43,20 @@ pub(crate) fn assemble<B: Backend>(
     path: &Path,
     device: &B::Device,
 ) -> Result<San<B>, ModelError> {
-    struct Fill<'a>(&'a mut Tensors);
+    struct Fill<'a> {
+        tensors: &'a mut Tensors,
+        error: Option<String>,
+    }
     impl<B: Backend> ParamMapper<B> for Fill<'_> {
         fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D> {
-            match self.0.remove(&info.name) {
-                Some((shape, values)) => Tensor::from_data(TensorData::new(values, shape), &tensor.device()),
+            match self.tensors.remove(&info.name) {
+                Some((shape, values)) => match finite(&info.name, values) {
+                    Ok(values) => Tensor::from_data(TensorData::new(values, shape), &tensor.device()),
+                    Err(reason) => {
+                        self.error.get_or_insert(reason);
+                        tensor
+                    }
+                },
                 None => tensor,
             }
         }
@@ -59,11 +71,7 @@ pub(crate) fn assemble<B: Backend>(
                 misshapen.push((info.name.clone(), info.shape.clone(), shape.clone()));
                 debug_assert_eq!(shape.iter().product::<usize>(), values.len());
             }
-            Some((_, values)) => {
-                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                    return Err(ModelError::bad_file(path, format!("{} holds {value}", info.name)));
-                }
-            }
+            Some(_) => {}
         }
     }
     let unexpected: Vec<String> =
@@ -71,5 +79,7 @@ pub(crate) fn assemble<B: Backend>(
     if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
         return Err(ModelError::Tensors { path: path.to_owned(), missing, unexpected, misshapen });
     }
-    Ok(params::map(model, &mut Fill(&mut tensors)))
+    let mut fill = Fill { tensors: &mut tensors, error: None };
+    let model = params::map(model, &mut fill);
+    fill.error.map_or(Ok(model), |reason| Err(ModelError::bad_file(path, reason)))
 }

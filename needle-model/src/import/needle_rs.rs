@@ -5,26 +5,31 @@
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use needle_data::Tokenizer;
+use needle_data::{Tokenizer, file};
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use super::manifest::Manifest;
 use super::{Tensors, assemble};
+use crate::checkpoint::tensor_file::f32_values;
 use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::export::needle_rs::{VOCAB, WEIGHTS, artifact_name};
-use crate::int4::group_size;
 use crate::params;
+use crate::quant::int4::group_size;
 use crate::san::San;
-use crate::tensor_file::f32_values;
 
 /// Reads the artifact in `dir`.
 ///
 /// # Errors
-/// If a file is missing or malformed, or its tensors are not those of its sizes.
+/// If a file is missing or malformed, or another one than the artifact's manifest lists, or its tensors are not those of its
+/// sizes.
 pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, San<B>, Tokenizer), ModelError> {
     let (weights, vocab) = (dir.join(WEIGHTS), dir.join(VOCAB));
-    let bytes = std::fs::read(&weights).map_err(|e| ModelError::io(&weights, e))?;
-    let text = std::fs::read_to_string(&vocab).map_err(|e| ModelError::io(&vocab, e))?;
+    let (bytes, text) = (file::read(&weights)?, file::read_text(&vocab)?);
+    if let Some(manifest) = Manifest::load(dir)? {
+        manifest.check(WEIGHTS, &bytes)?;
+        manifest.check(VOCAB, text.as_bytes())?;
+    }
     from_bytes(&bytes, &text, dir, device)
 }
 

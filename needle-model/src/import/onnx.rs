@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
+use needle_data::file;
 
 use super::{Tensors, assemble};
 use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::export::onnx::{DECODER, ENCODER, RETRIEVAL, WEIGHTS, weights_of};
-use crate::int4::GROUP_SIZE;
 use crate::params::{self, EMBEDDING};
+use crate::quant::int4::GROUP_SIZE;
 use crate::san::San;
 
 /// Reads the artifact in `dir`, of a model of `config`. The temperature, which only training needs, is not in it: `log_temp`.
@@ -23,10 +24,7 @@ pub fn read<B: Backend>(
     log_temp: f32,
     device: &B::Device,
 ) -> Result<San<B>, ModelError> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        std::fs::read(&path).map_err(|e| ModelError::io(&path, e))
-    };
+    let read = |name: &str| file::read(&dir.join(name));
     let weights = read(WEIGHTS)?;
     let mut constants: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for name in [ENCODER, DECODER, RETRIEVAL] {

@@ -5,12 +5,15 @@
 //! itself: `numpy.ndarray` with `_reconstruct` and `_frombuffer`, `numpy.dtype`, `_codecs.encode` (how protocol 2 writes bytes)
 //! and numpy's `scalar`. Anything else is refused by name.
 //!
-//! Memory is bounded by a small multiple of the file: bytes are ranges of the input, containers live in one arena whose
-//! members each took an opcode, and arrays are only read when they are asked for.
+//! Memory is bounded whatever the file says: bytes are ranges of the input, an opcode makes at most one small object, of
+//! opcodes there is a limit, and arrays are only read when they are asked for.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
+/// More opcodes than a checkpoint has: the original's has some 30 for each of its 40 arrays, however large they are. At about
+/// 100 bytes each they bound what a hostile file takes.
+const MAX_OPCODES: usize = 1 << 18;
 /// Deeper trees than a checkpoint's.
 const MAX_DEPTH: usize = 32;
 
@@ -160,7 +163,7 @@ pub fn leaves(input: &[u8]) -> Result<Leaves, String> {
 
 impl Machine<'_> {
     fn run(&mut self) -> Result<Object, String> {
-        loop {
+        for _ in 0..MAX_OPCODES {
             let opcode = self.take(1)?[0];
             match opcode {
                 // PROTO
@@ -278,6 +281,7 @@ impl Machine<'_> {
                 other => return Err(format!("opcode 0x{other:02x} is not one that a checkpoint needs")),
             }
         }
+        Err(format!("more than {MAX_OPCODES} opcodes, which no checkpoint needs"))
     }
 
     fn take(&mut self, length: usize) -> Result<&[u8], String> {
@@ -616,6 +620,15 @@ mod tests {
             (b"}K\x01K\x02s.", "expected a text"),
         ] {
             assert!(error(input).contains(part), "{part}: {}", error(input));
+        }
+    }
+
+    #[test]
+    fn millions_of_nested_tuples_end_early_and_cost_little_memory() {
+        // (((...((),)...),),) and then () () () ...: 80 bytes of memory and more for each byte of the file.
+        for opcode in [b"\x85".as_slice(), b")"] {
+            let input = [b"\x80\x04)".as_slice(), &opcode.repeat(5_000_000), b"."].concat();
+            assert!(error(&input).contains("more than 262144 opcodes"), "{}", error(&input));
         }
     }
 

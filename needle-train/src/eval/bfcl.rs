@@ -1,49 +1,155 @@
-//! Scoring by the rules of the Berkeley Function Calling Leaderboard's AST checker (`ast_checker.py` of gorilla).
+//! Scoring by the rules of the Berkeley Function Calling Leaderboard's AST checker (`ast_checker.py` of gorilla, in the Python
+//! package `bfcl-eval`).
 //!
 //! Each argument has several acceptable values; `""` among them means that it may be left out. Text is compared in lower case
-//! without spaces and `,./-_*^`. Calls may come in any order. Where nothing is to be called ("irrelevance"), any call is wrong.
+//! without spaces and `,./-_*^`, also as an element of a list or of an object, but not deeper. Calls may come in any order.
+//! A value that is not of the declared type, but of the type of the acceptable ones, stands for a variable and must be equal.
+//! Where nothing is to be called ("irrelevance"), any call is wrong; where anything may be ("relevance"), any call is right.
 //!
-//! Differs in that a model here is asked in its own prompt form, and answers JSON instead of Python calls.
+//! The leaderboard's verdict is followed where one would rather decide otherwise, for example where it does not look into
+//! objects within objects; `scripts/check_bfcl.py` compares the two. Differs in that a model here is asked in its own prompt
+//! form and answers JSON: for Java and JavaScript, the leaderboard reads source text instead and converts it to values.
 
+use needle_data::convert::BfclTruth;
 use needle_data::{Call, Tool};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::score::same_value;
-
-/// Whether `calls` is one of the answers that `ground_truth` (`[{name: {argument: [values]}}]`) accepts.
-pub fn is_acceptable(tools: &[Tool], ground_truth: &[Value], calls: &[Call]) -> bool {
-    if calls.len() != ground_truth.len() {
-        return false;
-    }
-    let mut free: Vec<&Value> = ground_truth.iter().collect();
-    calls.iter().all(|call| {
-        let found = free.iter().position(|truth| accepts(tools, truth, call));
+/// Whether `calls` is one of the answers that `truth` accepts.
+pub fn is_acceptable(tools: &[Tool], truth: &BfclTruth, calls: &[Call]) -> bool {
+    let truth = match truth {
+        BfclTruth::NoCall => return calls.is_empty(),
+        BfclTruth::AnyCall => return !calls.is_empty(),
+        BfclTruth::Calls(truth) => truth,
+    };
+    let mut free: Vec<&Call> = calls.iter().collect();
+    let finds_its_call = |truth: &Value| {
+        let found = free.iter().position(|call| accepts(tools, truth, call));
         found.map(|i| free.remove(i)).is_some()
-    })
+    };
+    calls.len() == truth.len() && truth.iter().all(finds_its_call)
 }
 
+/// Whether `call` is what `truth` (`{name: {argument: [values]}}`) asks for.
 fn accepts(tools: &[Tool], truth: &Value, call: &Call) -> bool {
     let Some(acceptable) = truth.get(&call.name).and_then(Value::as_object) else { return false };
     let Some(tool) = tools.iter().find(|tool| tool.name == call.name) else { return false };
     let has_required = tool.parameters.iter().all(|p| !p.is_required() || call.arguments.contains_key(&p.name));
-    let given = call.arguments.iter().all(|(name, value)| {
-        let declared = tool.parameter(name).is_some_and(|parameter| is_of_type(parameter.spec.get("type"), value));
-        declared && acceptable.get(name).and_then(Value::as_array).is_some_and(|values| any_matches(value, values))
-    });
-    let left_out = acceptable.iter().all(|(name, values)| call.arguments.contains_key(name) || is_optional(values));
-    has_required && given && left_out
+    let is_right = |(name, value): (&String, &Value)| {
+        let declared = tool.parameter(name).map(|parameter| &parameter.spec);
+        let possible = acceptable.get(name).and_then(Value::as_array);
+        declared.zip(possible).is_some_and(|(declared, possible)| is_possible(value, possible, declared))
+    };
+    let is_left_out = |(name, values): (&String, &Value)| call.arguments.contains_key(name) || is_optional(values);
+    has_required && call.arguments.iter().all(is_right) && acceptable.iter().all(is_left_out)
 }
 
-/// An integer may stand for a number, but not a fraction for an integer.
-fn is_of_type(declared: Option<&Value>, value: &Value) -> bool {
-    match declared.and_then(Value::as_str) {
-        Some("integer") => value.is_i64() || value.is_u64(),
-        Some("number" | "float") => value.is_number(),
-        Some("boolean") => value.is_boolean(),
-        Some("string") => value.is_string(),
-        Some("array") => value.is_array(),
-        Some("object") => value.is_object(),
+/// A type of Python, in which the leaderboard compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    Bool,
+    Int,
+    Float,
+    Str,
+    List,
+    Dict,
+}
+
+impl Kind {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(_) => Self::Bool,
+            Value::Number(n) if n.is_f64() => Self::Float,
+            Value::Number(_) => Self::Int,
+            Value::String(_) => Self::Str,
+            Value::Array(_) => Self::List,
+            Value::Object(_) => Self::Dict,
+        }
+    }
+
+    /// What a definition declares; anything not named here is text.
+    fn declared(spec: &Map<String, Value>) -> Self {
+        match spec.get("type").and_then(Value::as_str) {
+            Some("integer") => Self::Int,
+            Some("number" | "float") => Self::Float,
+            Some("boolean") => Self::Bool,
+            Some("array") => Self::List,
+            Some("object") => Self::Dict,
+            _ => Self::Str,
+        }
+    }
+}
+
+/// Whether `value` is one of the `possible` values of a parameter that is declared as `spec`.
+fn is_possible(value: &Value, possible: &[Value], spec: &Map<String, Value>) -> bool {
+    let expected = Kind::declared(spec);
+    let items = spec.get("items").and_then(Value::as_object);
+    let element = (expected == Kind::List).then(|| items.map_or(Kind::Str, Kind::declared));
+    let widened = match value.as_i64() {
+        Some(whole) if expected == Kind::Float => Value::from(whole as f64),
+        _ => value.clone(),
+    };
+    let value = &widened;
+    match typed(value, possible, expected, element) {
+        None => false,
+        Some(Typed::AsVariable) => possible.iter().any(|p| equal(value, p)),
+        Some(Typed::AsDeclared) => match (expected, element) {
+            (Kind::Dict, _) => possible.iter().any(|p| same_object(value, p)),
+            (Kind::List, Some(Kind::Dict)) => possible.iter().any(|p| same_objects(value, p)),
+            (Kind::Str | Kind::List, _) => {
+                let value = standardized(value);
+                possible.iter().any(|p| match (expected, p) {
+                    // An empty list passes for one that was left out.
+                    (Kind::List, Value::String(text)) => text.is_empty() && value == Value::Array(Vec::new()),
+                    (_, p) => equal(&value, &standardized(p)),
+                })
+            }
+            _ => possible.iter().any(|p| equal(value, p)),
+        },
+    }
+}
+
+/// How a value passes for its parameter's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Typed {
+    AsDeclared,
+    /// The acceptable values are of another type than the declared one: names of variables.
+    AsVariable,
+}
+
+/// Whether `value` is of the `expected` type (its elements of type `element`), or else of the type of the `possible` values.
+fn typed(value: &Value, possible: &[Value], expected: Kind, element: Option<Kind>) -> Option<Typed> {
+    let kind_of_possible = possible.iter().find(|p| **p != "").map(Kind::of);
+    let is_variable = kind_of_possible.is_some_and(|kind| kind != expected);
+    if Kind::of(value) != expected {
+        return (kind_of_possible == Some(Kind::of(value))).then_some(Typed::AsVariable);
+    }
+    let elements = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let fits = |p: &Value| match (element, p.as_array()) {
+        (Some(kind), Some(p)) => elements.iter().all(|e| typed(e, p, kind, None).is_some()),
         _ => true,
+    };
+    let fits = element.is_none() || possible.iter().any(fits);
+    fits.then_some(if is_variable { Typed::AsVariable } else { Typed::AsDeclared })
+}
+
+/// Whether `value` has the members that `possible` (`{key: [values]}`) accepts.
+fn same_object(value: &Value, possible: &Value) -> bool {
+    let (Some(given), Some(possible)) = (value.as_object(), possible.as_object()) else { return false };
+    let is_right = |(key, value): (&String, &Value)| {
+        let values = possible.get(key).and_then(Value::as_array);
+        let value = standardized_text(value);
+        values.is_some_and(|values| values.iter().any(|p| equal(&value, &standardized_text(p))))
+    };
+    given.iter().all(is_right) && possible.iter().all(|(key, values)| given.contains_key(key) || is_optional(values))
+}
+
+fn same_objects(value: &Value, possible: &Value) -> bool {
+    match (value, possible) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_object(a, b)),
+        (Value::Array(a), Value::String(text)) => a.is_empty() && text.is_empty(),
+        _ => false,
     }
 }
 
@@ -51,36 +157,39 @@ fn is_optional(values: &Value) -> bool {
     values.as_array().is_some_and(|values| values.iter().any(|v| v == ""))
 }
 
-fn any_matches(value: &Value, acceptable: &[Value]) -> bool {
-    acceptable.iter().any(|other| matches(value, other))
-}
-
-fn matches(value: &Value, acceptable: &Value) -> bool {
-    match (value, acceptable) {
-        (Value::String(a), Value::String(b)) => standardized(a) == standardized(b),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| matches(a, b)),
-        (Value::Object(given), Value::Object(acceptable)) => {
-            let is_right = |(key, value): (&String, &Value)| match acceptable.get(key) {
-                Some(Value::Array(values)) => any_matches(value, values),
-                Some(other) => matches(value, other),
-                None => false,
-            };
-            given.iter().all(is_right)
-                && acceptable.iter().all(|(key, values)| given.contains_key(key) || is_optional(values))
+/// Equality of Python: numbers by value, and a truth value is 0 or 1.
+fn equal(a: &Value, b: &Value) -> bool {
+    let number = |value: &Value| match value {
+        Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
+        other => other.as_f64(),
+    };
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
         }
-        _ => same_value(value, acceptable),
+        _ => a == b || number(a).is_some_and(|a| number(b) == Some(a)),
     }
 }
 
-fn standardized(text: &str) -> String {
+/// Text, or the texts of a list, as they are compared.
+fn standardized(value: &Value) -> Value {
+    match value {
+        Value::Array(elements) => elements.iter().map(standardized_text).collect(),
+        other => standardized_text(other),
+    }
+}
+
+fn standardized_text(value: &Value) -> Value {
+    let Value::String(text) = value else { return value.clone() };
     let kept = text.chars().filter(|c| !" ,./-_*^".contains(*c));
-    kept.flat_map(char::to_lowercase).map(|c| if c == '\'' { '"' } else { c }).collect()
+    kept.flat_map(char::to_lowercase).map(|c| if c == '\'' { '"' } else { c }).collect::<String>().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use needle_data::example::parse_answers;
+    use needle_data::text::example::parse_answers;
     use serde_json::json;
 
     #[test]
@@ -116,11 +225,47 @@ mod tests {
                 json!([{"name": "c", "arguments": {"l": ["a", "b"], "o": {"m": "x"}}}, {"name": "a.b", "arguments": {"x": 1}}]),
                 false,
             ),
-            (&json!([]), json!([]), true),
-            (&json!([]), json!([{"name": "c"}]), false),
         ] {
             let calls = parse_answers(Some(&answer)).unwrap();
-            assert_eq!(is_acceptable(&tools, truth.as_array().unwrap(), &calls), expected, "{answer}");
+            let truth = BfclTruth::Calls(truth.as_array().unwrap().clone());
+            assert_eq!(is_acceptable(&tools, &truth, &calls), expected, "{answer}");
+        }
+        let call = parse_answers(Some(&json!([{"name": "c"}]))).unwrap();
+        assert!(is_acceptable(&tools, &BfclTruth::NoCall, &[]) && !is_acceptable(&tools, &BfclTruth::NoCall, &call));
+        assert!(is_acceptable(&tools, &BfclTruth::AnyCall, &call) && !is_acceptable(&tools, &BfclTruth::AnyCall, &[]));
+    }
+
+    /// One tool with one parameter of `spec`, its acceptable `values`, and an argument.
+    fn accepts_argument(spec: Value, values: Value, argument: Value) -> bool {
+        let tools = Tool::list_from_json(&json!([{"name": "t", "parameters": {"p": spec}}])).unwrap();
+        let calls = parse_answers(Some(&json!([{"name": "t", "arguments": {"p": argument}}]))).unwrap();
+        is_acceptable(&tools, &BfclTruth::Calls(vec![json!({"t": {"p": values}})]), &calls)
+    }
+
+    #[test]
+    fn values_compare_as_the_leaderboard_compares_them_also_where_it_is_odd() {
+        let list = |of: &str| json!({"type": "array", "items": {"type": of}});
+        let (int, object) = (json!({"type": "integer"}), json!({"type": "object"}));
+        for (spec, values, argument, expected) in [
+            // A variable stands for a value of any type, letter by letter.
+            (&int, json!(["Set.SIZE"]), json!("Set.SIZE"), true),
+            (&int, json!(["Set.SIZE"]), json!("set.size"), false),
+            (&int, json!(["Set.SIZE"]), json!(5), false),
+            (&int, json!([1]), json!(true), false),
+            (&json!({"type": "number"}), json!([2.0]), json!(2), true),
+            // An empty list passes for one that may be left out; numbers in lists are not widened.
+            (&list("string"), json!([["a"], ""]), json!([]), true),
+            (&list("string"), json!([["a"]]), json!([]), false),
+            (&list("number"), json!([[1.5, 2.5]]), json!([1, 2]), false),
+            (&list("string"), json!([["A b"]]), json!(["ab"]), true),
+            (&list("array"), json!([[["A b"]]]), json!([["ab"]]), false),
+            (&object, json!([{"k": ["X"]}]), json!({"k": "x"}), true),
+            (&object, json!([{"k": [{"m": ["x"]}]}]), json!({"k": {"m": "x"}}), false),
+            (&object, json!([{"k": ["x"]}, ""]), json!({}), false),
+            (&list("object"), json!([[{"k": ["X", ""]}]]), json!([{}]), true),
+            (&list("object"), json!([[{"k": ["X"]}]]), json!([{"k": "x"}, {"k": "x"}]), false),
+        ] {
+            assert_eq!(accepts_argument(spec.clone(), values, argument.clone()), expected, "{spec} {argument}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Breakdown {
     pub by_offered_tools: BTreeMap<usize, Group>,
     /// Answers with each kind of mistake.
     pub mistakes: BTreeMap<String, usize>,
-    /// The worst answers: wrong, and confidently so where the model has a confidence.
+    /// Every wrong answer, worst first: those that the model was surest of, where it has a confidence.
     pub failures: Vec<Failure>,
 }
 
@@ -34,7 +34,7 @@ pub struct Breakdown {
 pub struct Group {
     /// How many.
     pub n: usize,
-    /// Share answered exactly.
+    /// RankBatch answered exactly.
     pub exact_match: f64,
     /// F1 of whole calls.
     pub call_f1: f64,
@@ -60,8 +60,8 @@ pub struct Failure {
 }
 
 impl Breakdown {
-    /// Of the answers to `examples`; keeps `worst` failures.
-    pub fn new(examples: &[Example], predictions: &[Prediction], worst: usize) -> Self {
+    /// Of the answers to `examples`.
+    pub fn new(examples: &[Example], predictions: &[Prediction]) -> Self {
         let mut by_tool: BTreeMap<String, Scorer> = BTreeMap::new();
         let mut by_calls: BTreeMap<String, Scorer> = BTreeMap::new();
         let mut by_offered: BTreeMap<usize, Scorer> = BTreeMap::new();
@@ -82,7 +82,7 @@ impl Breakdown {
             failures.push((severity(&mistake), prediction.confidence, example, prediction, mistake));
         }
         failures.sort_by(|a, b| b.1.unwrap_or(0.0).total_cmp(&a.1.unwrap_or(0.0)).then(b.0.cmp(&a.0)));
-        let failures = failures.into_iter().take(worst).map(|(_, confidence, example, prediction, mistake)| Failure {
+        let failures = failures.into_iter().map(|(_, confidence, example, prediction, mistake)| Failure {
             query: example.query.clone(),
             tools: example.tools.iter().map(|tool| tool.name.clone()).collect(),
             expected: example.answers.clone(),
@@ -103,8 +103,8 @@ impl Breakdown {
         }
     }
 
-    /// As text for a terminal.
-    pub fn to_text(&self) -> String {
+    /// As text for a terminal, with the `worst` answers.
+    pub fn to_text(&self, worst: usize) -> String {
         let mut out = String::new();
         let mut groups = |title: &str, groups: Vec<(String, Group)>| {
             let width = groups.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(22);
@@ -127,8 +127,12 @@ impl Breakdown {
             }
         }
         if !self.failures.is_empty() {
-            let _ = writeln!(out, "\nworst answers");
-            for failure in &self.failures {
+            let (shown, all) = (self.failures.len().min(worst), self.failures.len());
+            let _ = match all - shown {
+                0 => writeln!(out, "\nwrong answers, worst first ({all})"),
+                _ => writeln!(out, "\nthe {shown} worst of {all} wrong answers (--json has all)"),
+            };
+            for failure in self.failures.iter().take(worst) {
                 let sure = failure.confidence.map_or(String::new(), |c| format!(" ({c:.2} sure)"));
                 let _ = writeln!(out, "  {}{sure}\n    {}", failure.query, failure.wrong);
             }

@@ -6,19 +6,31 @@
 //!
 //! The features are logits of probabilities that the model itself gave (of the whole answer, of its names, of its values, of
 //! its least certain token), the least margin over another token, and the retrieval head's similarities. The weights begin at
-//! "the model's own probability of the whole answer" and are pulled back to it (a Gaussian prior), so that a handful of
-//! examples moves them little and thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al.,
-//! arXiv:1706.04599).
+//! "the model's own probability of the whole answer" and are pulled back to it (a Gaussian prior), so that few examples move
+//! them little and thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al., arXiv:1706.04599).
+//!
+//! The model's own probability is far too high when it is wrong, so the prior alone is no confidence to give out. Below
+//! [`LEAST_EXAMPLES`] nothing is fitted; above, no answer is called surer than `n` examples can show: what is given out is
+//! `(n p + 1) / (n + 2)`, Laplace's rule of succession for `n p` right answers of `n`.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use needle_data::order::split::query_key;
+use needle_data::tokenizer::hex;
 use needle_data::{Call, TokenClass, file};
 use needle_model::ModelError;
 use needle_model::generate::Generated;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Name of the file in a checkpoint.
 pub const FILE: &str = "confidence.json";
+/// A confidence fitted on fewer examples is not given out. With 30, a share of right answers is known to 0.18 (two standard
+/// errors); with 4, to 0.5.
+pub const LEAST_EXAMPLES: usize = 30;
+/// Folds of [`cross_validated`].
+pub const FOLDS: usize = 10;
 
 /// Names of the features, in order, as the file has them.
 const NAMES: [&str; NUM] = [
@@ -94,6 +106,9 @@ pub struct Confidence {
     bias: f64,
     /// Examples that it was fitted on.
     pub fitted_on: usize,
+    /// [`queries_sha256`] of those examples, so that measuring on the same ones can be told from measuring on others.
+    #[serde(default)]
+    queries_sha256: Option<String>,
 }
 
 impl Default for Confidence {
@@ -101,13 +116,19 @@ impl Default for Confidence {
     fn default() -> Self {
         let mut weights = [0.0; NUM];
         weights[0] = 1.0;
-        Self { features: NAMES.map(str::to_owned).to_vec(), weights, bias: 0.0, fitted_on: 0 }
+        Self { features: NAMES.map(str::to_owned).to_vec(), weights, bias: 0.0, fitted_on: 0, queries_sha256: None }
     }
 }
 
 impl Confidence {
-    /// Fits answers to whether they were exact: the maximum a posteriori, by Newton's method.
-    pub fn fit(answers: &[(Features, bool)]) -> Self {
+    /// Fits answers to whether they were exact; none where there are fewer than [`LEAST_EXAMPLES`]. `queries` are what was asked.
+    pub fn fit<'a>(answers: &[(Features, bool)], queries: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        (answers.len() >= LEAST_EXAMPLES)
+            .then(|| Self { queries_sha256: Some(queries_sha256(queries)), ..Self::most_probable(answers) })
+    }
+
+    /// The maximum a posteriori, by Newton's method.
+    fn most_probable(answers: &[(Features, bool)]) -> Self {
         let start = Self::default();
         let mut fitted = start.clone();
         fitted.fitted_on = answers.len();
@@ -123,7 +144,7 @@ impl Confidence {
             hessian[NUM][NUM] = BIAS_PULL;
             for (features, is_exact) in answers {
                 let x = scaled(features);
-                let p = fitted.of(features);
+                let p = fitted.unbounded(features);
                 for i in 0..=NUM {
                     gradient[i] += (p - f64::from(u8::from(*is_exact))) * x[i];
                     for j in 0..=NUM {
@@ -146,14 +167,33 @@ impl Confidence {
         fitted
     }
 
-    /// The probability that an answer with `features` is exact.
+    /// The probability that an answer with `features` is exact; never surer than the examples that it was fitted on can show.
     pub fn of(&self, features: &Features) -> f64 {
+        let n = self.fitted_on as f64;
+        (n * self.unbounded(features) + 1.0) / (n + 2.0)
+    }
+
+    /// Whether it was fitted on answers to just these queries.
+    pub fn is_fitted_on<'a>(&self, queries: impl IntoIterator<Item = &'a str>) -> bool {
+        self.queries_sha256.as_ref().is_some_and(|fitted| *fitted == queries_sha256(queries))
+    }
+
+    /// What the README of an artifact says of [`FILE`].
+    pub fn about_file(&self) -> String {
+        format!(
+            "`{FILE}` is a logistic regression, fitted on {} validation examples, that tells how probable it is that an answer is exact. \
+             `needle run` reads it (`--abstain-below`); other runtimes do not, and answer without a confidence.",
+            self.fitted_on
+        )
+    }
+
+    fn unbounded(&self, features: &Features) -> f64 {
         let x = scaled(features);
         let score: f64 = self.bias + self.weights.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         1.0 / (1.0 + (-score).exp())
     }
 
-    /// The calibration in the checkpoint `dir`, if it has one.
+    /// The calibration in the checkpoint `dir`; none if it has none, or (with a warning) one that was fitted on too little.
     ///
     /// # Errors
     /// If it has one that cannot be read.
@@ -162,8 +202,17 @@ impl Confidence {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io(&path, e))?;
-        Ok(Some(Self::from_json(&text).map_err(|reason| ModelError::bad_file(&path, reason))?))
+        let text = file::read_text(&path)?;
+        let read = Self::from_json(&text).map_err(|reason| ModelError::bad_file(&path, reason))?;
+        if read.fitted_on < LEAST_EXAMPLES {
+            tracing::warn!(
+                "{}: fitted on {} examples, {LEAST_EXAMPLES} are needed: answers come without a confidence",
+                path.display(),
+                read.fitted_on
+            );
+            return Ok(None);
+        }
+        Ok(Some(read))
     }
 
     /// Puts it into the checkpoint `dir`.
@@ -195,6 +244,38 @@ impl Confidence {
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self)
     }
+}
+
+/// The confidence of each answer, by a fit on the answers of the other folds: what a fit on all of them is worth on new ones.
+/// `folds` has the fold of each answer, below [`FOLDS`].
+pub fn cross_validated(answers: &[(Features, bool)], folds: &[usize]) -> Vec<f64> {
+    let fitted: Vec<Confidence> = (0..FOLDS)
+        .map(|fold| {
+            let others = answers.iter().zip(folds).filter(|(_, f)| **f != fold).map(|(answer, _)| *answer);
+            Confidence::most_probable(&others.collect::<Vec<_>>())
+        })
+        .collect();
+    answers.iter().zip(folds).map(|((features, _), &fold)| fitted[fold].of(features)).collect()
+}
+
+/// The fold of each query, by the order in which they first occur; one that occurs again is in the same fold.
+pub fn folds<'a>(queries: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let fold = |query: &str| {
+        let next = seen.len() % FOLDS;
+        *seen.entry(query_key(query)).or_insert(next)
+    };
+    queries.into_iter().map(fold).collect()
+}
+
+/// SHA-256 of the distinct queries in alphabetical order.
+fn queries_sha256<'a>(queries: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for query in queries.into_iter().map(query_key).collect::<BTreeSet<_>>() {
+        hash.update(query);
+        hash.update([0]);
+    }
+    hex(&hash.finalize())
 }
 
 /// The features in one size, and a 1 for the bias.
@@ -237,9 +318,9 @@ pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
 /// A point of the risk-coverage curve (El-Yaniv and Wiener 2010).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RiskAtCoverage {
-    /// Share of the questions that are answered: the most confident ones.
+    /// RankBatch of the questions that are answered: the most confident ones.
     pub coverage: f64,
-    /// Share of those answers that are wrong.
+    /// RankBatch of those answers that are wrong.
     pub risk: f64,
     /// What `--abstain-below` answers so many.
     pub abstain_below: f64,
@@ -284,8 +365,9 @@ mod tests {
     fn an_overconfident_model_is_calibrated_by_fitting() {
         let truth = |x: f64| 0.4 * x - 1.0;
         let (seen, fresh) = (answers(2000, truth), answers(4000, truth));
-        let fitted = Confidence::fit(&seen);
-        let (before, after) = (error(&Confidence::default(), &fresh), error(&fitted, &fresh));
+        let fitted = Confidence::fit(&seen, ["q"]).unwrap();
+        let prior = Confidence { fitted_on: usize::MAX, ..Confidence::default() };
+        let (before, after) = (error(&prior, &fresh), error(&fitted, &fresh));
         assert!(before > 0.15 && after < 0.03, "{before} {after}");
         assert!((fitted.weights[0] - 0.4).abs() < 0.1 && (fitted.bias + 1.0).abs() < 0.2, "{fitted:?}");
         assert_eq!(Confidence::from_json(&fitted.to_json().unwrap()).unwrap(), fitted);
@@ -295,16 +377,67 @@ mod tests {
     }
 
     #[test]
-    fn a_handful_of_answers_all_right_or_all_wrong_gives_no_certainty() {
+    fn a_handful_of_answers_is_not_fitted_on_and_few_give_no_certainty() {
+        // The model is always sure, and right in one of four answers.
+        let sure = |n: usize| -> Vec<(Features, bool)> {
+            (0..n).map(|i| (Features([6.0, 6.0, 8.0, 7.0, 7.0, 0.9, 0.5, 0.0]), i % 4 == 0)).collect()
+        };
+        assert_eq!(Confidence::fit(&sure(4), ["q"]), None);
+        assert_eq!(Confidence::fit(&sure(LEAST_EXAMPLES - 1), ["q"]), None);
+        let fitted = Confidence::fit(&sure(LEAST_EXAMPLES), ["q"]).unwrap();
+        assert!((0.1..0.5).contains(&fitted.of(&sure(1)[0].0)), "{fitted:?}");
+
         for is_exact in [true, false] {
-            let few: Vec<_> = answers(5, |x| x).into_iter().map(|(f, _)| (f, is_exact)).collect();
-            let fitted = Confidence::fit(&few);
-            for (features, _) in &few {
-                let p = fitted.of(features);
-                assert!((0.001..0.9999).contains(&p), "{p}");
-            }
+            let alike: Vec<_> = sure(LEAST_EXAMPLES).into_iter().map(|(f, _)| (f, is_exact)).collect();
+            let p = Confidence::fit(&alike, ["q"]).unwrap().of(&alike[0].0);
+            let bound = 1.0 / (LEAST_EXAMPLES as f64 + 2.0);
+            assert!((bound..=1.0 - bound).contains(&p), "{p}");
         }
-        assert_eq!(Confidence::fit(&[]), Confidence::default());
+    }
+
+    #[test]
+    fn the_error_on_held_out_folds_is_that_on_new_answers_and_not_the_smaller_one_on_those_fitted_on() {
+        // Features that say nothing: a fit finds something in them all the same.
+        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(3);
+        let mut draw = |n: usize| -> Vec<(Features, bool)> {
+            (0..n)
+                .map(|_| (Features(std::array::from_fn(|_| rng.random_range(-6.0..6.0))), rng.random_bool(0.5)))
+                .collect()
+        };
+        const N: usize = 60;
+        let queries: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+        let folds = folds(queries.iter().map(String::as_str));
+        let (mut on_seen, mut on_fresh, mut on_held_out) = (0.0, 0.0, 0.0);
+        // One draw says little: the error of so few answers is mostly chance.
+        for _ in 0..40 {
+            let (seen, fresh) = (draw(N), draw(N));
+            let fitted = Confidence::fit(&seen, ["q"]).unwrap();
+            let held_out = cross_validated(&seen, &folds).into_iter().zip(seen.iter().map(|(_, exact)| *exact));
+            on_seen += error(&fitted, &seen) / 40.0;
+            on_fresh += error(&fitted, &fresh) / 40.0;
+            on_held_out += expected_calibration_error(&held_out.collect::<Vec<_>>()) / 40.0;
+        }
+        let off = |estimate: f64| (estimate - on_fresh).abs();
+        assert!(on_seen < on_fresh && off(on_held_out) < off(on_seen) / 2.0, "{on_seen} {on_fresh} {on_held_out}");
+    }
+
+    #[test]
+    fn a_query_that_occurs_again_is_in_the_same_fold_and_its_fit_is_known_by_it() {
+        let folds = folds(["a", "b", " A ", "c"]);
+        assert_eq!(folds, [0, 1, 0, 2]);
+        let answers = vec![(Features::default(), true); LEAST_EXAMPLES];
+        let fitted = Confidence::fit(&answers, ["b", "a"]).unwrap();
+        assert!(fitted.is_fitted_on(["A", "b"]) && !fitted.is_fitted_on(["a"]));
+    }
+
+    #[test]
+    fn a_kept_confidence_that_was_fitted_on_four_rows_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        Confidence { fitted_on: 4, ..Confidence::default() }.save(dir.path()).unwrap();
+        assert_eq!(Confidence::load(dir.path()).unwrap(), None);
+        let enough = Confidence { fitted_on: LEAST_EXAMPLES, ..Confidence::default() };
+        enough.save(dir.path()).unwrap();
+        assert_eq!(Confidence::load(dir.path()).unwrap(), Some(enough));
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub fn mistake(expected: &[Call], predicted: Option<&[Call]>) -> Option<Mistake>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use needle_data::example::parse_answers;
+    use needle_data::text::example::parse_answers;
 
     fn of(expected: &str, predicted: &str) -> Option<String> {
         let calls = |text: &str| parse_answers(Some(&Value::from(text))).ok();

@@ -1,5 +1,6 @@
 //! How good a model is: predictions, the one scorer, retrieval metrics, confidence.
 
+pub mod answer_stream;
 pub mod bfcl;
 pub mod breakdown;
 pub mod confidence;
@@ -8,17 +9,17 @@ pub mod predict;
 pub mod retrieval;
 pub mod score;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use needle_data::{Encoder, Example};
 use needle_model::constrain::Constrainer;
-use needle_model::fake_quant::{Precision, at_precision};
+use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{FusedOps, ModelError, San};
 use serde::Serialize;
 
 use crate::recipe::EvalConfig;
-use confidence::{Confidence, RiskAtCoverage, expected_calibration_error, risk_coverage};
+use confidence::{Confidence, Features, RiskAtCoverage, expected_calibration_error, risk_coverage};
 use predict::{Answerer, Prediction, Question};
 use retrieval::RetrievalMetrics;
 use score::{Score, Scorer, same_calls};
@@ -52,8 +53,54 @@ pub struct Evaluation {
 pub struct Calibration {
     /// Mean distance of confidence and accuracy.
     pub expected_calibration_error: f64,
+    /// What was measured.
+    pub calibration_measured: CalibrationMeasured,
+    /// Examples that the confidence was fitted on.
+    pub confidence_fitted_on: usize,
     /// What is wrong among the most confident answers.
     pub risk_coverage: Vec<RiskAtCoverage>,
+}
+
+/// Which confidences a calibration was measured of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationMeasured {
+    /// Those of the checkpoint's confidence, fitted before.
+    Kept,
+    /// The same, on the very examples that it was fitted on: new ones will fare worse.
+    KeptOnItsOwnExamples,
+    /// Each by a fit on the other folds of the examples.
+    CrossValidated,
+}
+
+impl Calibration {
+    fn new(judged: &[(f64, bool)], measured: CalibrationMeasured, fitted_on: usize) -> Self {
+        Self {
+            expected_calibration_error: expected_calibration_error(judged),
+            calibration_measured: measured,
+            confidence_fitted_on: fitted_on,
+            risk_coverage: risk_coverage(judged),
+        }
+    }
+
+    /// What was measured, in words.
+    pub fn to_text(&self) -> String {
+        let n = self.confidence_fitted_on;
+        match self.calibration_measured {
+            CalibrationMeasured::Kept => {
+                format!("calibration error: of the checkpoint's confidence, fitted on {n} examples")
+            }
+            CalibrationMeasured::KeptOnItsOwnExamples => format!(
+                "calibration error: on the {n} examples that the confidence was fitted on; it is higher on others (--calibrate \
+                 cross-validates)"
+            ),
+            CalibrationMeasured::CrossValidated => format!(
+                "calibration error: cross-validated, each answer judged by a fit on the other folds ({} folds of these {n} \
+                 examples); the confidence that is kept is fitted on all",
+                confidence::FOLDS
+            ),
+        }
+    }
 }
 
 /// The answers of `model`, which is at its precision already, to `examples`.
@@ -95,14 +142,11 @@ pub fn evaluate<B: FusedOps>(
         by_offered.entry(example.tools.len()).or_default().add(&example.answers, prediction.calls.as_deref());
     }
     let tokens: usize = predictions.iter().map(|p| p.token_ids.len()).sum();
-    let judged: Vec<(f64, bool)> = examples
-        .iter()
-        .zip(&predictions)
-        .filter_map(|(example, prediction)| Some((prediction.confidence?, is_exact(example, prediction))))
-        .collect();
-    let calibration = (!judged.is_empty()).then(|| Calibration {
-        expected_calibration_error: expected_calibration_error(&judged),
-        risk_coverage: risk_coverage(&judged),
+    let calibration = confidence.and_then(|confidence| {
+        let is_own = confidence.is_fitted_on(examples.iter().map(|example| example.query.as_str()));
+        let measured = if is_own { CalibrationMeasured::KeptOnItsOwnExamples } else { CalibrationMeasured::Kept };
+        let judged = judged(examples, &predictions);
+        (!judged.is_empty()).then(|| Calibration::new(&judged, measured, confidence.fitted_on))
     });
     let evaluation = Evaluation {
         n: examples.len(),
@@ -122,7 +166,14 @@ pub fn is_exact(example: &Example, prediction: &Prediction) -> bool {
     prediction.calls.as_deref().is_some_and(|calls| same_calls(&example.answers, calls))
 }
 
-/// Fits a confidence on the answers of `model`, at `precision`, to `examples`.
+/// The confidence of each answer, and whether it was exact.
+fn judged(examples: &[Example], predictions: &[Prediction]) -> Vec<(f64, bool)> {
+    let pairs = examples.iter().zip(predictions);
+    pairs.filter_map(|(example, prediction)| Some((prediction.confidence?, is_exact(example, prediction)))).collect()
+}
+
+/// Fits a confidence on the answers of `model`, at `precision`, to `examples`; none where these are too few
+/// ([`confidence::LEAST_EXAMPLES`]).
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -132,25 +183,86 @@ pub fn calibrate<B: FusedOps>(
     examples: &[Example],
     precision: Precision,
     config: &EvalConfig,
-) -> Result<Confidence, ModelError> {
+) -> Result<Option<Confidence>, ModelError> {
+    if examples.len() < confidence::LEAST_EXAMPLES {
+        return Ok(None);
+    }
     let model = at_precision(model.clone(), precision);
     // Whatever the confidence, its features are computed.
     let any = Confidence::default();
     let predictions = answers(&model, encoder, examples, config, Some(&any), &mut |_| {})?;
-    let judged = examples.iter().zip(&predictions).map(|(example, p)| (p.features, is_exact(example, p)));
-    Ok(Confidence::fit(&judged.collect::<Vec<_>>()))
+    Ok(fit(examples, &predictions))
 }
 
-/// Evaluations side by side.
-pub fn table(evaluations: &[Evaluation]) -> String {
-    let mut lines = vec![format!("{:<22}", format!("on {} examples", evaluations.first().map_or(0, |e| e.n)))];
-    for evaluation in evaluations {
-        lines[0].push_str(&format!("{:>8}", evaluation.precision.to_string()));
+/// Features of each answer, and whether it was exact.
+fn features(examples: &[Example], predictions: &[Prediction]) -> Vec<(Features, bool)> {
+    examples.iter().zip(predictions).map(|(example, p)| (p.features, is_exact(example, p))).collect()
+}
+
+fn fit(examples: &[Example], predictions: &[Prediction]) -> Option<Confidence> {
+    Confidence::fit(&features(examples, predictions), examples.iter().map(|example| example.query.as_str()))
+}
+
+/// Fits a confidence on answers that were judged by any ([`evaluate`] with one), and measures what it is worth by
+/// cross-validation: each of `predictions` gets the confidence of a fit that has not seen it. None where they are too few.
+pub fn calibrate_on(examples: &[Example], predictions: &mut [Prediction]) -> Option<(Confidence, Calibration)> {
+    let fitted = fit(examples, predictions)?;
+    let folds = confidence::folds(examples.iter().map(|example| example.query.as_str()));
+    let held_out = confidence::cross_validated(&features(examples, predictions), &folds);
+    for (prediction, held_out) in predictions.iter_mut().zip(held_out) {
+        // What is no list of calls is not exact, whatever was fitted.
+        prediction.confidence = Some(if prediction.calls.is_some() { held_out } else { 0.0 });
     }
+    let judged = judged(examples, predictions);
+    let calibration = Calibration::new(&judged, CalibrationMeasured::CrossValidated, examples.len());
+    Some((fitted, calibration))
+}
+
+/// Evaluations of one checkpoint side by side, each under its precision.
+pub fn table(evaluations: &[Evaluation]) -> String {
+    let columns: Vec<_> = evaluations.iter().map(|e| (e.precision.to_string(), e)).collect();
+    labelled_table(&columns, true, &[])
+}
+
+/// Evaluations side by side, each under its label, and rows of `more` below. Without a reference to compare answers with,
+/// only what was measured and how.
+pub fn labelled_table(
+    columns: &[(String, &Evaluation)],
+    has_reference: bool,
+    more: &[(&str, Vec<Option<String>>)],
+) -> String {
+    let width = columns.iter().map(|(label, _)| label.chars().count() + 2).max().unwrap_or(0).max(8);
+    let line = |name: &str, cells: Vec<Option<String>>| {
+        let cells = cells.into_iter().map(|cell| format!("{:>width$}", cell.unwrap_or_else(|| "-".to_owned())));
+        format!("{name:<22}{}", cells.collect::<String>())
+    };
+    let texts = |name: &str, value: &dyn Fn(&Evaluation) -> String| {
+        line(name, columns.iter().map(|(_, e)| Some(value(e))).collect())
+    };
+    let n = columns.first().map_or(0, |(_, e)| e.n);
+    let mut lines = vec![line(&format!("on {n} examples"), columns.iter().map(|(l, _)| Some(l.clone())).collect())];
+    if columns.iter().any(|(label, evaluation)| *label != evaluation.precision.to_string()) {
+        lines.push(texts("precision", &|e| e.precision.to_string()));
+    }
+    lines.push(texts("constrained to tools", &|e| if e.constrained { "yes" } else { "no" }.to_owned()));
+    if has_reference {
+        for (name, values) in metrics(columns) {
+            lines.push(line(&name, values.into_iter().map(|value| value.map(|v| format!("{v:.3}"))).collect()));
+        }
+    }
+    for (name, cells) in more.iter().filter(|(_, cells)| cells.iter().any(Option::is_some)) {
+        lines.push(line(name, cells.clone()));
+    }
+    lines.join("\n")
+}
+
+/// Every metric that any of the evaluations has, with its values.
+fn metrics(columns: &[(String, &Evaluation)]) -> Vec<(String, Vec<Option<f64>>)> {
+    let mut rows: Vec<(String, Vec<Option<f64>>)> = Vec::new();
     let mut row = |name: &str, value: &dyn Fn(&Evaluation) -> Option<f64>| {
-        if evaluations.iter().any(|e| value(e).is_some()) {
-            let cells = evaluations.iter().map(|e| value(e).map_or("       -".into(), |v| format!("{v:>8.3}")));
-            lines.push(format!("{name:<22}{}", cells.collect::<String>()));
+        let values: Vec<Option<f64>> = columns.iter().map(|(_, e)| value(e)).collect();
+        if values.iter().any(Option::is_some) {
+            rows.push((name.to_owned(), values));
         }
     };
     row("exact match", &|e| Some(e.score.exact_match));
@@ -167,10 +279,10 @@ pub fn table(evaluations: &[Evaluation]) -> String {
     row("retrieval recall@5", &|e| e.retrieval.map(|r| r.recall_at_5));
     row("retrieval MRR", &|e| e.retrieval.map(|r| r.mrr));
     row("calibration error", &|e| e.calibration.as_ref().map(|c| c.expected_calibration_error));
-    let offered: std::collections::BTreeSet<usize> =
-        evaluations.iter().flat_map(|e| e.exact_match_by_offered_tools.keys().copied()).collect();
+    let offered: BTreeSet<usize> =
+        columns.iter().flat_map(|(_, e)| e.exact_match_by_offered_tools.keys().copied()).collect();
     for count in offered {
         row(&format!("exact, {count} offered"), &|e| e.exact_match_by_offered_tools.get(&count).copied());
     }
-    lines.join("\n")
+    rows
 }

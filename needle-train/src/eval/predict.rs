@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use needle_data::example::parse_answers;
-use needle_data::names::NameMap;
-use needle_data::span_json::SpanJson;
+use needle_data::text::example::parse_answers;
+use needle_data::text::names::NameMap;
+use needle_data::text::span_json::SpanJson;
 use needle_data::{Call, Encoder, TokenClass, Tool};
 use needle_model::constrain::{Constrained, Constrainer};
 use needle_model::generate::{Generated, NoHook, StepHook, Stop, generate};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use needle_data::names::NameMap;
+use needle_data::text::names::NameMap;
 use needle_data::{Encoder, Example, Tool};
 use needle_model::dropout::Dropout;
 use needle_model::generate::ids_tensor;

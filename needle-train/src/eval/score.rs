@@ -148,7 +148,7 @@ impl Scorer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use needle_data::example::parse_answers;
+    use needle_data::text::example::parse_answers;
     use serde_json::json;
 
     fn calls(value: Value) -> Vec<Call> {

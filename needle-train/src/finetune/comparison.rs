@@ -10,9 +10,6 @@ use crate::eval::breakdown::{Breakdown, Failure, Group};
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, is_exact};
 
-/// Examples of each kind in the report.
-const SHOWN: usize = 20;
-
 /// Base against tuned, on examples that neither was trained on.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Comparison {
@@ -68,8 +65,8 @@ impl Comparison {
         before: Option<(Evaluation, Vec<Prediction>)>,
         (evaluation, after): (Evaluation, Vec<Prediction>),
     ) {
-        let broken_down = Breakdown::new(test, &after, SHOWN);
-        let old = before.as_ref().map(|(_, predictions)| Breakdown::new(test, predictions, 0));
+        let broken_down = Breakdown::new(test, &after);
+        let old = before.as_ref().map(|(_, predictions)| Breakdown::new(test, predictions));
         for (tool, group) in broken_down.by_tool {
             let before = old.as_ref().and_then(|b| b.by_tool.get(&tool)).copied();
             self.by_tool.insert(tool, BeforeAfter { before, after: group });
@@ -88,14 +85,12 @@ impl Comparison {
                     (true, false) => &mut self.broken,
                     _ => continue,
                 };
-                if list.len() < SHOWN {
-                    list.push(Change {
-                        query: example.query.clone(),
-                        expected: example.answers.clone(),
-                        before: was.text.clone(),
-                        after: is.text.clone(),
-                    });
-                }
+                list.push(Change {
+                    query: example.query.clone(),
+                    expected: example.answers.clone(),
+                    before: was.text.clone(),
+                    after: is.text.clone(),
+                });
             }
             self.before = Some(evaluation);
         }

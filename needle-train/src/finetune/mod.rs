@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::backend::Autodiff;
-use needle_data::loader::pack_examples;
-use needle_data::record::Record;
-use needle_data::stream::{SourceConfig, Sources};
+use needle_data::batching::loader::pack_examples;
+use needle_data::order::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
+use needle_data::text::record::Record;
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
-use needle_model::checkpoint::Checkpoint;
-use needle_model::fake_quant::Precision;
+use needle_model::checkpoint::{Checkpoint, directory};
+use needle_model::quant::fake_quant::Precision;
 use needle_model::{FusedOps, SanConfig};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
@@ -25,16 +25,17 @@ use parts::write_examples;
 
 use crate::distributed::World;
 use crate::error::TrainError;
-use crate::eval::confidence::Confidence;
+use crate::eval::confidence::{Confidence, LEAST_EXAMPLES};
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, calibrate, evaluate};
 use crate::needle::limits;
 use crate::optim::{LearningRates, Optimizer, clip_global_norm};
 use crate::recipe::{EvalConfig, OneOrMore, Recipe};
-use crate::report;
-use crate::run_dir::RunDir;
-use crate::step::forward_backward;
-use crate::trainer::{self, RunOptions, Start, encode_config};
+use crate::run::directory::{Existing, RunDir};
+use crate::run::report;
+use crate::training::step::forward_backward;
+use crate::training::trainer;
+use crate::training::trainer::{RunOptions, Start, encode_config};
 
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
@@ -66,7 +67,7 @@ pub struct Finetuned {
     pub stopped_at: Option<usize>,
 }
 
-/// The recipe with what the user chose; rows are never longer than the preset's.
+/// The recipe with what the user chose; rows and answers are never longer than the preset's.
 ///
 /// # Errors
 /// If an override cannot be read, or asks for what cannot work.
@@ -79,6 +80,7 @@ pub fn recipe(overrides: &[String]) -> Result<Recipe, TrainError> {
     for (key, length, most) in [
         ("data.row_enc_tokens", plain.data.row_enc_tokens.longest(), preset.max_enc_len),
         ("data.row_dec_tokens", plain.data.row_dec_tokens.longest(), preset.max_dec_len),
+        ("eval.max_tokens", plain.eval.max_tokens, preset.max_dec_len),
     ] {
         if !is_set(overrides, key) {
             all.push(format!("{key}={}", length.min(most)));
@@ -107,34 +109,29 @@ pub fn run<B: FusedOps>(
     let began = Instant::now();
     let recipe = recipe(overrides)?;
     let is_set = |key: &str| is_set(overrides, key);
-    let split = run.path().join("split");
-    std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
-    parts.write(&split)?;
-    let mut sources = vec![SourceConfig { paths: vec![split.join("train.jsonl")], weight: 1.0 }];
+    let _claim = run.claim(options.existing)?;
+    let is_resumed = options.existing == Existing::Resume;
+    if is_resumed {
+        parts.ensure_written(&run.split())?;
+    }
+    let generated = match base {
+        Base::Checkpoint(_) => Vec::new(),
+        Base::Scratch => generated(recipe.seed)?,
+    };
     let start = match base {
         Base::Checkpoint(path) => {
-            let last = run.last();
-            let goes_on = options.resume && last.exists();
-            Start::from_checkpoint(if goes_on { &last } else { path }, &recipe, device)?
+            if options.existing == Existing::Overwrite {
+                run.ensure_outlived_by(path)?;
+            }
+            if is_resumed {
+                Start::resume(&run.last(), Some(path), &recipe, device)?
+            } else {
+                Start::from_checkpoint(path, &recipe, device)?
+            }
         }
-        Base::Scratch => {
-            let path = split.join("generated.jsonl");
-            let generated: Vec<Example> = Generator::new(SynthConfig {
-                seed: recipe.seed,
-                num_tools: (1, 3),
-                max_calls: 2,
-                brief: true,
-                ..SynthConfig::default()
-            })?
-            .take(GENERATED)
-            .collect();
-            write_examples(&path, &generated)?;
-            sources.push(SourceConfig { paths: vec![path], weight: 1.0 });
-            new_start::<B>(&parts.train, &generated, &recipe, device)?
-        }
+        Base::Scratch => new_start::<B>(&parts.train, &generated, &recipe, device)?,
     };
     let recipe = fit(recipe, &start, &parts.train, base, &is_set)?;
-    let sources = Sources::mixture(&sources)?;
 
     let mut comparison = Comparison {
         base: match base {
@@ -158,15 +155,27 @@ pub fn run<B: FusedOps>(
         let (exact, f1) = (evaluation.score.exact_match, evaluation.score.call_f1);
         tracing::info!("the base on {} test examples: exact match {exact:.3}, call F1 {f1:.3}", parts.test.len());
     }
+    // Nothing is written before all that can be wrong with examples, base and settings has shown.
+    run.begin()?;
+    let sources = write_sources(run, parts, &generated)?;
     let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
     let outcome = trainer::train(start, &recipe, &sources, &validation, run, options, &World::default())?;
     comparison.train_seconds = outcome.train_seconds;
     if outcome.stopped_at.is_some() {
         return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });
     }
-    let result = run.result();
-    if !parts.validation.is_empty() {
-        keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)?;
+    if !run.best().exists() {
+        // With no validation examples there is nothing to choose by: what it ended with is the result, in the place for it.
+        directory::write(&run.best(), directory::read(&run.last())?, None)?;
+    }
+    let result = run.best();
+    if !keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)? {
+        let warning = format!(
+            "{} validation examples are too few to fit a confidence ({LEAST_EXAMPLES} are needed): answers come without one",
+            parts.validation.len()
+        );
+        tracing::warn!("{warning}");
+        comparison.warnings.push(warning);
     }
     if !parts.test.is_empty() {
         let after = measure::<B>(&result, &parts.test, &recipe.eval, device)?;
@@ -177,6 +186,26 @@ pub fn run<B: FusedOps>(
     file::write_atomically(&run.comparison(), &json)?;
     report::write(std::slice::from_ref(run), &run.report())?;
     Ok(Finetuned { comparison, stopped_at: None })
+}
+
+/// Examples that a new model learns copying on.
+fn generated(seed: u64) -> Result<Vec<Example>, DataError> {
+    let config = SynthConfig { seed, num_tools: (1, 3), max_calls: 2, brief: true, ..SynthConfig::default() };
+    Ok(Generator::new(config)?.take(GENERATED).collect())
+}
+
+/// Writes the parts, and the examples that were generated, into the run's directory; from there they are trained on.
+fn write_sources(run: &RunDir, parts: &Parts, generated: &[Example]) -> Result<Sources, DataError> {
+    let split = run.split();
+    std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
+    parts.write(&split)?;
+    let mut sources = vec![SourceConfig { paths: vec![split.join("train.jsonl")], weight: 1.0 }];
+    if !generated.is_empty() {
+        let path = split.join("generated.jsonl");
+        write_examples(&path, generated)?;
+        sources.push(SourceConfig { paths: vec![path], weight: 1.0 });
+    }
+    Sources::mixture(&sources)
 }
 
 fn new_start<B: FusedOps>(
@@ -204,7 +233,7 @@ fn fit<B: FusedOps>(
     let encoder = Encoder::new(&start.tokenizer, limits(&start.config))?;
     let sizes: Vec<_> = train.iter().filter_map(|e| encoder.encode(e, None).ok()).map(|e| e.size()).collect();
     let up = |length: usize, least: usize, most: usize| length.next_multiple_of(64).clamp(least.min(most), most);
-    let longest = |f: &dyn Fn(&needle_data::pack::RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
+    let longest = |f: &dyn Fn(&needle_data::batching::pack::RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
     if !is_set("data.row_enc_tokens") {
         let enc = up(longest(&|s| s.enc), recipe.data.row_enc_tokens.longest(), start.config.max_enc_len);
         recipe.data.row_enc_tokens = OneOrMore::One(enc);
@@ -310,15 +339,15 @@ fn as_shipped(config: &EvalConfig) -> EvalConfig {
     EvalConfig { constrained: true, ..config.clone() }
 }
 
-/// Fits the confidence on the validation part, and puts it into the checkpoint.
+/// Fits the confidence on the validation part, and puts it into the checkpoint; false where there are too few examples.
 fn keep_confidence<B: FusedOps>(
     path: &Path,
     examples: &[Example],
     config: &EvalConfig,
     device: &B::Device,
-) -> Result<(), TrainError> {
+) -> Result<bool, TrainError> {
     let checkpoint = Checkpoint::<B>::load(path, device)?;
     let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
     let fitted = calibrate(&checkpoint.model, &encoder, examples, Precision::Int4, &as_shipped(config))?;
-    Ok(fitted.save(path)?)
+    Ok(fitted.map(|fitted| fitted.save(path)).transpose()?.is_some())
 }

@@ -1,10 +1,12 @@
 //! One's own examples in three parts, and what to know of them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use needle_data::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
+use needle_data::order::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
+use needle_data::stats::advice::Advice;
 use needle_data::{DataError, Example, file};
+
+use crate::error::TrainError;
 
 /// Examples in three parts.
 pub struct Parts {
@@ -32,46 +34,45 @@ impl Parts {
             return Err(DataError::NoExamples(found));
         }
         let Split { train, validation, test } = split_by_tool(examples, seed);
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for tool in examples.iter().flat_map(|e| &e.tools) {
-            counts.entry(&tool.name).or_default();
-        }
-        for example in examples {
-            let mut called: Vec<&str> = example.answers.iter().map(|call| call.name.as_str()).collect();
-            called.sort_unstable();
-            called.dedup();
-            called.into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
-        }
-        let mut warnings: Vec<String> = counts
-            .iter()
-            .filter(|(_, n)| **n < RECOMMENDED_PER_TOOL)
-            .map(|(name, n)| match n {
-                0 => format!("{name}: offered but never called; the model cannot learn when to call it"),
-                n => format!("{name}: {n} examples, {RECOMMENDED_PER_TOOL} are recommended"),
-            })
-            .collect();
+        let mut warnings = Advice::of(examples).warnings();
         let pick = |part: &[usize]| -> Vec<Example> { part.iter().map(|&i| examples[i].clone()).collect() };
         let parts = [pick(&train), pick(&validation), pick(&test)];
         if parts[1].is_empty() || parts[2].is_empty() {
             warnings.push("too few examples of any tool to hold some out: the result is not measured".into());
-        }
-        if !examples.iter().any(|e| e.answers.is_empty()) {
-            warnings.push("no example has the answer []: the model may call a tool for anything it is asked".into());
         }
         let [train, validation, test] = parts;
         Ok(Self { train, validation, test, warnings })
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), DataError> {
-        for (name, part) in [("train", &self.train), ("validation", &self.validation), ("test", &self.test)] {
-            write_examples(&dir.join(format!("{name}.jsonl")), part)?;
+        self.files().into_iter().try_for_each(|(name, part)| write_examples(&dir.join(name), part))
+    }
+
+    /// # Errors
+    /// If the parts that a run wrote to `dir` as it began are not these.
+    pub(super) fn ensure_written(&self, dir: &Path) -> Result<(), TrainError> {
+        for (name, part) in self.files() {
+            let path = dir.join(name);
+            let begun = std::fs::read(&path).map_err(|e| DataError::io(&path, e))?;
+            if begun != to_lines(part).as_bytes() {
+                let reason = "the examples are not those that the run was begun with, which are in its split/; put them back, or \
+                              begin another run in another --out";
+                return Err(TrainError::Run { path, reason: reason.into() });
+            }
         }
         Ok(())
+    }
+
+    fn files(&self) -> [(&'static str, &[Example]); 3] {
+        [("train.jsonl", &self.train), ("validation.jsonl", &self.validation), ("test.jsonl", &self.test)]
     }
 }
 
 /// Writes examples as JSONL.
 pub(super) fn write_examples(path: &Path, examples: &[Example]) -> Result<(), DataError> {
-    let lines: String = examples.iter().map(|example| format!("{}\n", example.to_json())).collect();
-    file::write_atomically(path, lines.as_bytes())
+    file::write_atomically(path, to_lines(examples).as_bytes())
+}
+
+fn to_lines(examples: &[Example]) -> String {
+    examples.iter().map(|example| format!("{}\n", example.to_json())).collect()
 }

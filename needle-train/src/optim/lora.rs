@@ -13,11 +13,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use needle_data::augment::stream;
+use needle_data::random::{Purpose, rng};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::Named;
-use super::adamw::{AdamW, AdamWConfig};
+use super::adamw::AdamW;
 
 /// `alpha / rank`: twice what the adapters say, as is customary.
 const SCALE: f64 = 2.0;
@@ -32,9 +32,9 @@ pub struct Lora<B: Backend> {
 }
 
 impl<B: Backend> Lora<B> {
-    /// Adapters of rank `rank`, not begun.
-    pub fn new(rank: usize, config: AdamWConfig) -> Self {
-        Self { rank, adapters: BTreeMap::new(), adamw: AdamW::new(config) }
+    /// Adapters of rank `rank`, not begun, which `adamw` trains.
+    pub fn new(rank: usize, adamw: AdamW<B>) -> Self {
+        Self { rank, adapters: BTreeMap::new(), adamw }
     }
 
     /// New values of matrices `[in, out]`, given their gradients.
@@ -89,19 +89,23 @@ impl<B: Backend> Lora<B> {
         self.adapters.iter().flat_map(both).chain(self.adamw.state()).collect()
     }
 
-    /// Takes the state back; `steps` is the number of updates that it saw.
-    pub fn load_state(&mut self, mut state: BTreeMap<String, Tensor<B, 1>>, steps: usize) {
+    /// Takes the state back.
+    ///
+    /// # Errors
+    /// If it is not whole: a sentence that names the adapter.
+    pub fn load_state(&mut self, mut state: BTreeMap<String, Tensor<B, 1>>) -> Result<(), String> {
         let names: Vec<String> = state.keys().filter_map(|k| k.strip_suffix(".a.value").map(str::to_owned)).collect();
         for name in names {
             let mut take = |part: &str| {
                 let rows = state.remove(&format!("{name}.{part}.rows"))?.into_data().iter::<f32>().next()?;
                 Some(state.remove(&format!("{name}.{part}.value"))?.reshape([rows as i32, -1]))
             };
-            if let (Some(a), Some(b)) = (take("a"), take("b")) {
-                self.adapters.insert(name, [a, b]);
-            }
+            let (Some(a), Some(b)) = (take("a"), take("b")) else {
+                return Err(format!("{name}: an adapter is not whole"));
+            };
+            self.adapters.insert(name, [a, b]);
         }
-        self.adamw.load_state(state, steps);
+        self.adamw.load_state(state)
     }
 }
 
@@ -109,13 +113,15 @@ fn initial<B: Backend>(name: &str, inputs: usize, rank: usize, device: &B::Devic
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     let deviation = 1.0 / (inputs as f32).sqrt();
-    let draw = StandardNormal.sample_iter(stream(hasher.finish(), &[])).map(|x: f32| x * deviation);
+    let draw =
+        StandardNormal.sample_iter(rng(hasher.finish(), Purpose::InitialAdapter, &[])).map(|x: f32| x * deviation);
     Tensor::from_data(TensorData::new(draw.take(inputs * rank).collect(), [inputs, rank]), device)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::AdamWConfig;
     use burn_flex::Flex;
 
     type Vector = Tensor<Flex, 1>;
@@ -144,9 +150,9 @@ mod tests {
         let low: [f32; 12] = std::array::from_fn(|i| (i / 3) as f32 * 0.5 * ((i % 3) as f32 - 1.0));
         let mut full = [0.0; 12];
         (full[0], full[4], full[8]) = (1.0, 1.0, 1.0);
-        let config = || AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
+        let adamw = || AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 });
         let reached = |target: [f32; 12], rank| {
-            distance(fit(&mut Lora::new(rank, config()), vector([0.0; 12]), &vector(target), 600), vector(target))
+            distance(fit(&mut Lora::new(rank, adamw()), vector([0.0; 12]), &vector(target), 600), vector(target))
         };
         assert!(reached(low, 1) < 0.05, "{}", reached(low, 1));
         assert!(reached(full, 1) > 1.0, "two of three directions are out of reach: {}", reached(full, 1));
@@ -155,14 +161,14 @@ mod tests {
 
     #[test]
     fn adapters_resume_exactly() {
-        let config = || AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
+        let adamw = || AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 });
         let target = vector(std::array::from_fn(|i| i as f32 / 10.0));
-        let mut whole = Lora::new(2, config());
+        let mut whole = Lora::new(2, adamw());
         let expected = fit(&mut whole, vector([0.1; 12]), &target, 20);
-        let mut first = Lora::new(2, config());
+        let mut first = Lora::new(2, adamw());
         let half = fit(&mut first, vector([0.1; 12]), &target, 10);
-        let mut second = Lora::new(2, config());
-        second.load_state(first.state(), 10);
+        let mut second = Lora::new(2, adamw());
+        second.load_state(first.state()).unwrap();
         let resumed = fit(&mut second, half, &target, 10);
         assert_eq!(resumed.into_data(), expected.into_data());
     }

@@ -15,37 +15,44 @@ use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{FusedOps, San};
 use serde::{Deserialize, Serialize};
 
+use crate::range::Allowed::{Below, Number, Whole};
+use crate::range::section;
+
 pub use adamw::{AdamW, AdamWConfig};
 pub use lora::Lora;
 pub use muon::{Muon, MuonConfig, newton_schulz};
 pub use shards::{Piece, Shards};
 
-/// Settings of both optimizers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimConfig {
-    /// What trains the Q, K, V and O matrices.
-    pub matrices: Group,
-    /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else; all parameters, if not given.
-    pub lora_rank: Option<usize>,
-    /// Peak rate of Muon.
-    pub muon_lr: f64,
-    /// Muon's momentum, in Nesterov's form.
-    pub muon_momentum: f64,
-    /// Muon's decoupled weight decay.
-    pub muon_weight_decay: f64,
-    /// Newton-Schulz iterations.
-    pub muon_ns_steps: usize,
-    /// Peak rate of AdamW.
-    pub adamw_lr: f64,
-    /// AdamW's decay of the first moment.
-    pub adamw_beta1: f64,
-    /// AdamW's decay of the second moment.
-    pub adamw_beta2: f64,
-    /// Added to AdamW's denominator, outside the root.
-    pub adamw_epsilon: f64,
-    /// Longest gradient, over all parameters together.
-    pub clip_global_norm: f64,
+section! {
+    /// Settings of both optimizers.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct OptimConfig {
+        /// What trains the Q, K, V and O matrices.
+        pub matrices: Group,
+        /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else; all parameters, if not given.
+        pub lora_rank: Option<usize> => Whole(1, 4096),
+        /// Peak rate of Muon.
+        pub muon_lr: f64 => Number(0.0, 1e30),
+        /// Muon's momentum, in Nesterov's form.
+        pub muon_momentum: f64 => Below(0.0, 1.0),
+        /// Muon's decoupled weight decay.
+        pub muon_weight_decay: f64 => Number(0.0, 100.0),
+        /// Newton-Schulz iterations.
+        pub muon_ns_steps: usize => Whole(1, 100),
+        /// Peak rate of AdamW.
+        pub adamw_lr: f64 => Number(0.0, 1e30),
+        /// AdamW's decay of the first moment.
+        pub adamw_beta1: f64 => Below(0.0, 1.0),
+        /// AdamW's decay of the second moment.
+        pub adamw_beta2: f64 => Below(0.0, 1.0),
+        /// AdamW's decoupled weight decay, of matrices: never of gains, gates, biases or the temperature.
+        pub adamw_weight_decay: f64 => Number(0.0, 100.0),
+        /// Added to AdamW's denominator, outside the root.
+        pub adamw_epsilon: f64 => Number(1e-16, 1.0),
+        /// Longest gradient, over all parameters together.
+        pub clip_global_norm: f64 => Number(1e-9, 1e9),
+    }
 }
 
 impl Default for OptimConfig {
@@ -61,6 +68,7 @@ impl Default for OptimConfig {
             adamw_lr: 3e-5,
             adamw_beta1: 0.9,
             adamw_beta2: 0.95,
+            adamw_weight_decay: 0.0,
             adamw_epsilon: 1e-8,
             clip_global_norm: 1.0,
         }
@@ -68,43 +76,13 @@ impl Default for OptimConfig {
 }
 
 impl OptimConfig {
-    /// # Errors
-    /// A sentence that names the key.
-    pub fn validate(&self) -> Result<(), String> {
-        for (key, value) in [
-            ("optim.muon_lr", self.muon_lr),
-            ("optim.adamw_lr", self.adamw_lr),
-            ("optim.muon_weight_decay", self.muon_weight_decay),
-            ("optim.adamw_epsilon", self.adamw_epsilon),
-        ] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(format!("{key} must be at least 0, is {value}"));
-            }
-        }
-        for (key, value) in [
-            ("optim.muon_momentum", self.muon_momentum),
-            ("optim.adamw_beta1", self.adamw_beta1),
-            ("optim.adamw_beta2", self.adamw_beta2),
-        ] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(format!("{key} must be at least 0 and below 1, is {value}"));
-            }
-        }
-        if self.lora_rank == Some(0) {
-            return Err("optim.lora_rank must be at least 1".into());
-        }
-        if self.clip_global_norm.is_nan() || self.clip_global_norm <= 0.0 {
-            return Err(format!("optim.clip_global_norm must be positive, is {}", self.clip_global_norm));
-        }
-        Ok(())
-    }
-
     fn muon(&self) -> MuonConfig {
         MuonConfig { momentum: self.muon_momentum, weight_decay: self.muon_weight_decay, ns_steps: self.muon_ns_steps }
     }
 
-    fn adamw(&self) -> AdamWConfig {
-        AdamWConfig { beta1: self.adamw_beta1, beta2: self.adamw_beta2, epsilon: self.adamw_epsilon }
+    fn adamw<B: Backend>(&self) -> AdamW<B> {
+        let config = AdamWConfig { beta1: self.adamw_beta1, beta2: self.adamw_beta2, epsilon: self.adamw_epsilon };
+        AdamW::new(config).with_weight_decay(self.adamw_weight_decay)
     }
 }
 
@@ -206,7 +184,7 @@ impl<B: FusedOps> Optimizer<B> {
         Self {
             matrices: config.matrices,
             muon: Muon::new(config.muon()),
-            adamw: AdamW::new(config.adamw()),
+            adamw: config.adamw(),
             lora: config.lora_rank.map(|rank| Lora::new(rank, config.adamw())),
             own: None,
         }
@@ -261,9 +239,11 @@ impl<B: FusedOps> Optimizer<B> {
         muon.chain(adamw).chain(lora).collect()
     }
 
-    /// Takes the state that [`Optimizer::state`] gave back, put together again where there are pieces; `steps` is the number of
-    /// updates that it saw.
-    pub fn load_state(&mut self, state: BTreeMap<String, Tensor<B, 1>>, steps: usize) {
+    /// Takes the state that [`Optimizer::state`] gave back, put together again where there are pieces.
+    ///
+    /// # Errors
+    /// If it is not whole: a sentence that names the parameter.
+    pub fn load_state(&mut self, state: BTreeMap<String, Tensor<B, 1>>) -> Result<(), String> {
         let (mut muon, mut adamw, mut lora) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in state {
             let Some(tensor) = self.own_part(&name, tensor) else { continue };
@@ -276,10 +256,10 @@ impl<B: FusedOps> Optimizer<B> {
             }
         }
         if let Some(adapters) = &mut self.lora {
-            adapters.load_state(lora, steps);
+            adapters.load_state(lora)?;
         }
         self.muon.load_state(muon);
-        self.adamw.load_state(adamw, steps);
+        self.adamw.load_state(adamw)
     }
 }
 
@@ -288,13 +268,14 @@ impl<B: Backend> Optimizer<B> {
     fn own_part(&self, name: &str, tensor: Tensor<B, 1>) -> Option<Tensor<B, 1>> {
         let Some(own) = &self.own else { return Some(tensor) };
         let (kind, name) = name.split_once('.')?;
+        let is_count = name.ends_with(adamw::STEPS);
         let parameter = match kind {
-            "adamw" => name.strip_suffix(".m").or(name.strip_suffix(".v"))?,
+            "adamw" => [".m", ".v", adamw::STEPS].iter().find_map(|suffix| name.strip_suffix(*suffix))?,
             "lora" => name.find(".weight.").map(|end| &name[..end + ".weight".len()])?,
             _ => name,
         };
         let range = own.get(parameter)?;
-        let is_piece = kind == "adamw" && range.len() < tensor.dims()[0];
+        let is_piece = kind == "adamw" && !is_count && range.len() < tensor.dims()[0];
         Some(if is_piece { tensor.narrow(0, range.start, range.len()) } else { tensor })
     }
 }

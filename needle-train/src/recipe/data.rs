@@ -1,11 +1,14 @@
 //! The part of a recipe about data.
 
 use needle_data::augment::OtherValues;
-use needle_data::loader::LoaderConfig;
-use needle_data::pack::RowSize;
-use needle_data::source::OnBadRow;
-use needle_data::stream::{Lane, SourceConfig, StreamConfig};
+use needle_data::batching::loader::LoaderConfig;
+use needle_data::batching::pack::RowSize;
+use needle_data::order::stream::{Lane, SourceConfig, StreamConfig};
+use needle_data::source::{BadRows, OnBadRow};
 use serde::{Deserialize, Serialize};
+
+use crate::range::Allowed::{Number, Section, Whole};
+use crate::range::section;
 
 /// One number or several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,55 +35,57 @@ impl OneOrMore {
     }
 }
 
-/// Reading, cutting and packing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataRecipe {
-    /// Whether a bad row ends the run or is left out and counted.
-    pub on_bad_row: OnBadRow,
-    /// Largest share of rows that may be left out before it ends the run after all.
-    pub max_bad_fraction: f64,
-    /// Rows of a batch of the longest length, of all processes together; with packing each holds several examples. Batches of shorter rows have as many
-    /// more as keep the number of positions.
-    pub rows: usize,
-    /// Parts that the rows are read in, side by side, each with an order and a place of its own; must divide `rows`. It
-    /// bounds nothing: any number of processes shares them out. As many as the run's processes at its start, if not given.
-    pub lanes: Option<usize>,
-    /// Parts that a lane's rows are computed in, one after the other: less memory, the same gradient to rounding.
-    pub micro_batches: usize,
-    /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the limit of one example.
-    pub row_enc_tokens: OneOrMore,
-    /// Decoder tokens of a row, one number for each of `row_enc_tokens`.
-    pub row_dec_tokens: OneOrMore,
-    /// Tokens of one tool alone, for retrieval.
-    pub max_tool_tokens: usize,
-    /// Examples among which rows are packed.
-    pub pack_window: usize,
-    /// Megabytes of rows that are shuffled together.
-    pub shuffle_buffer_mb: usize,
-    /// Files of a source that are read in turn.
-    pub files_at_once: usize,
-    /// Threads that parse and encode; all cores, if not given.
-    pub threads: Option<usize>,
-    /// Most retrieval pairs of a batch.
-    pub max_retrieval_pairs: usize,
-    /// Whether tools, parameters and keys are shuffled anew each epoch.
-    pub shuffle_tools: bool,
-    /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
-    /// if not given.
-    pub max_offered_tools: Option<usize>,
-    /// Share of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
-    /// where the other tools on offer cannot do the same.
-    pub withheld_fraction: f64,
-    /// Share of string arguments for which the query asks for another value than it did: one that another example gives the
-    /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
-    pub other_values_fraction: f64,
-    /// Share of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
-    /// learned for words that no example has.
-    pub made_up_fraction: f64,
-    /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<SourceConfig>,
+section! {
+    /// Reading, cutting and packing.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct DataRecipe {
+        /// Whether a bad row ends the run or is left out and counted.
+        pub on_bad_row: OnBadRow,
+        /// Largest share of rows that may be left out before it ends the run after all.
+        pub max_bad_fraction: f64 => Number(0.0, 1.0),
+        /// Rows of a batch of the longest length, of all processes together; with packing each holds several examples. Batches of shorter rows have as many
+        /// more as keep the number of positions.
+        pub rows: usize => Whole(1, 1 << 16),
+        /// Parts that the rows are read in, side by side, each with an order and a place of its own; must divide `rows`. It
+        /// bounds nothing: any number of processes shares them out. As many as the run's processes at its start, if not given.
+        pub lanes: Option<usize> => Whole(1, 1024),
+        /// Parts that a lane's rows are computed in, one after the other: less memory, the same gradient to rounding.
+        pub micro_batches: usize => Whole(1, 1 << 16),
+        /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the limit of one example.
+        pub row_enc_tokens: OneOrMore => Whole(4, 1 << 20),
+        /// Decoder tokens of a row, one number for each of `row_enc_tokens`.
+        pub row_dec_tokens: OneOrMore => Whole(4, 1 << 20),
+        /// Tokens of one tool alone, for retrieval.
+        pub max_tool_tokens: usize => Whole(1, 1 << 20),
+        /// Examples among which rows are packed.
+        pub pack_window: usize => Whole(1, 1 << 20),
+        /// Megabytes of rows that are shuffled together.
+        pub shuffle_buffer_mb: usize => Whole(1, 1 << 20),
+        /// Files of a source that are read in turn.
+        pub files_at_once: usize => Whole(1, 1024),
+        /// Threads that parse and encode; all cores, if not given.
+        pub threads: Option<usize> => Whole(1, 1024),
+        /// Most retrieval pairs of a batch.
+        pub max_retrieval_pairs: usize => Whole(0, 1 << 16),
+        /// Whether tools, parameters and keys are shuffled anew each epoch.
+        pub shuffle_tools: bool,
+        /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
+        /// if not given.
+        pub max_offered_tools: Option<usize> => Whole(1, 1 << 16),
+        /// RankBatch of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
+        /// where the other tools on offer cannot do the same.
+        pub withheld_fraction: f64 => Number(0.0, 1.0),
+        /// RankBatch of string arguments for which the query asks for another value than it did: one that another example gives the
+        /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
+        pub other_values_fraction: f64 => Number(0.0, 1.0),
+        /// RankBatch of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
+        /// learned for words that no example has.
+        pub made_up_fraction: f64 => Number(0.0, 1.0),
+        /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub sources: Vec<SourceConfig> => Section(&[("weight", Number(1e-9, 1e9))]),
+    }
 }
 
 impl Default for DataRecipe {
@@ -112,10 +117,27 @@ impl Default for DataRecipe {
 }
 
 impl DataRecipe {
+    /// Whether each of `lanes` data lanes can have as many of the batch's rows.
+    ///
+    /// # Errors
+    /// A sentence with what to set.
+    pub fn fits_lanes(&self, lanes: usize) -> Result<(), String> {
+        if self.rows.is_multiple_of(lanes) {
+            return Ok(());
+        }
+        let rows = self.rows;
+        Err(format!("data.rows is {rows}, of which {lanes} data lanes cannot have as many each; set data.lanes"))
+    }
+
     /// The sizes of rows, ascending.
     pub fn row_sizes(&self) -> Vec<RowSize> {
         let (enc, dec) = (self.row_enc_tokens.all(), self.row_dec_tokens.all());
         enc.iter().zip(dec).map(|(&enc, &dec)| RowSize { enc, dec }).collect()
+    }
+
+    /// What to do with the bad rows of a file that is read as a whole.
+    pub fn bad_rows(&self) -> BadRows {
+        self.on_bad_row.up_to(self.max_bad_fraction)
     }
 
     /// The part that batches of one of `lanes` lanes are made by.
@@ -151,16 +173,6 @@ impl DataRecipe {
         for (key, lengths) in [("data.row_enc_tokens", enc), ("data.row_dec_tokens", dec)] {
             if !lengths.is_sorted() {
                 return Err(format!("{key} must ascend, is {lengths:?}"));
-            }
-        }
-        for (key, fraction) in [
-            ("max_bad_fraction", self.max_bad_fraction),
-            ("withheld_fraction", self.withheld_fraction),
-            ("other_values_fraction", self.other_values_fraction),
-            ("made_up_fraction", self.made_up_fraction),
-        ] {
-            if !(0.0..=1.0).contains(&fraction) {
-                return Err(format!("data.{key} must be between 0 and 1, is {fraction}"));
             }
         }
         Ok(())

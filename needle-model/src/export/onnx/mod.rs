@@ -22,8 +22,8 @@ use prost::Message;
 
 use crate::config::SanConfig;
 use crate::error::ModelError;
-use crate::int4::{Bits, GROUP_SIZE, quantize};
 use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
+use crate::quant::int4::{Bits, GROUP_SIZE, quantize};
 use crate::san::San;
 use graph::{CONTRIB, Dim, Graph, Value, Weights, int};
 use proto::{ModelProto, OperatorSetIdProto, data_type};

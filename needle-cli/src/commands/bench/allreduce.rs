@@ -1,0 +1,154 @@
+//! `needle bench allreduce`.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use needle_model::{San, SanConfig, params};
+use serde::Serialize;
+
+use crate::commands::{print, print_json};
+use needle_train::device::{Inference, Training};
+use needle_train::distributed::World;
+use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
+use needle_train::distributed::launch::Launch;
+use needle_train::optim::{Gradients, OptimConfig, Shards};
+use needle_train::recipe::GradientDtype;
+
+/// Measure how fast ranks exchange gradients and weights, and plain messages
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  mpirun -n 4 needle bench allreduce\n  srun needle bench allreduce --model needle-26m --gradient-dtype \
+                        bf16 --json"
+)]
+pub struct AllreduceArgs {
+    /// Preset of the model whose gradients are exchanged
+    #[arg(long, default_value = "needle-26m")]
+    model: String,
+    /// What gradients travel as: f32 or bf16
+    #[arg(long, default_value = "f32", value_parser = dtype)]
+    gradient_dtype: GradientDtype,
+    /// Exchanges that are measured, after one that is not
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn dtype(text: &str) -> Result<GradientDtype, String> {
+    match text {
+        "f32" => Ok(GradientDtype::F32),
+        "bf16" => Ok(GradientDtype::Bf16),
+        _ => Err("expected f32 or bf16".into()),
+    }
+}
+
+/// Of rank 0; all ranks end an exchange together.
+#[derive(Debug, Serialize)]
+struct AllreduceBench {
+    model: String,
+    world_size: usize,
+    num_params: usize,
+    /// Values whose optimizer state the fullest rank keeps.
+    most_values_of_a_rank: usize,
+    gradient_dtype: GradientDtype,
+    /// That rank 0 sends in a step: gradients, then weights.
+    bytes_per_step: u64,
+    /// Summing the gradients, each rank its share; the median.
+    reduce_seconds: f64,
+    /// Handing out the new weights; the median.
+    share_seconds: f64,
+    /// A short message of each to all; the median.
+    message_seconds: f64,
+    /// Bytes sent over seconds.
+    megabytes_per_second: f64,
+}
+
+/// Short messages that are measured.
+const MESSAGES: usize = 200;
+
+impl AllreduceArgs {
+    pub(super) fn run(self, launch: Launch) -> anyhow::Result<bool> {
+        anyhow::ensure!(self.steps > 0, "--steps must be at least 1");
+        let world = launch.join()?;
+        let bench = self.measure(&world)?;
+        world.barrier()?;
+        world.finish();
+        if !world.is_main() {
+            return Ok(true);
+        }
+        if self.json {
+            print_json(&bench)?;
+            return Ok(true);
+        }
+        print(format_args!("{} ranks, {} parameters of {}", bench.world_size, bench.num_params, bench.model))?;
+        print(format_args!("gradients to their ranks  {:>9.2} ms", 1e3 * bench.reduce_seconds))?;
+        print(format_args!("weights to all            {:>9.2} ms", 1e3 * bench.share_seconds))?;
+        print(format_args!("a short message           {:>9.3} ms", 1e3 * bench.message_seconds))?;
+        print(format_args!(
+            "{:.1} MB a step sent by a rank, {:.0} MB/s; the fullest rank keeps the optimizer's state of {} values",
+            bench.bytes_per_step as f64 / 1e6,
+            bench.megabytes_per_second,
+            bench.most_values_of_a_rank
+        ))?;
+        Ok(true)
+    }
+
+    fn measure(&self, world: &World) -> anyhow::Result<AllreduceBench> {
+        let config = SanConfig::preset(&self.model)?;
+        let device = Default::default();
+        let mut model = San::<Training>::new(&config, 0, &device)?;
+        let shards = Shards::new(&params::list(&model), &OptimConfig::default(), world.size());
+        let (mut reducing, mut sharing, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        let before = world.traffic();
+        for _ in 0..=self.steps {
+            let gradients = weights_as_gradients(&model);
+            world.barrier()?;
+            let began = Instant::now();
+            reduce_scatter(world, &shards, gradients, self.gradient_dtype, &device)?;
+            world.barrier()?;
+            reducing.push(began.elapsed().as_secs_f64());
+            let began = Instant::now();
+            model = all_gather_weights(world, &shards, model)?;
+            world.barrier()?;
+            sharing.push(began.elapsed().as_secs_f64());
+        }
+        let bytes = world.traffic().since(before).bytes_sent / (self.steps as u64 + 1);
+        for _ in 0..MESSAGES {
+            let began = Instant::now();
+            world.all_gather(&[0; 64])?;
+            messages.push(began.elapsed().as_secs_f64());
+        }
+        // The first one allocates.
+        let (reduce_seconds, share_seconds) = (median(&mut reducing[1..]), median(&mut sharing[1..]));
+        Ok(AllreduceBench {
+            model: self.model.clone(),
+            world_size: world.size(),
+            num_params: shards.lengths().values().sum(),
+            most_values_of_a_rank: (0..world.size()).map(|rank| shards.num_values(rank)).max().unwrap_or(0),
+            gradient_dtype: self.gradient_dtype,
+            bytes_per_step: bytes,
+            reduce_seconds,
+            share_seconds,
+            message_seconds: median(&mut messages),
+            megabytes_per_second: bytes as f64 / 1e6 / (reduce_seconds + share_seconds),
+        })
+    }
+}
+
+fn weights_as_gradients(model: &San<Training>) -> Gradients<Inference> {
+    struct Collect(Gradients<Inference>);
+    impl params::ParamVisitor<Inference> for Collect {
+        fn visit<const D: usize>(&mut self, info: params::ParamInfo, tensor: Tensor<Inference, D>) {
+            self.0.insert(info.name, tensor.reshape([-1]));
+        }
+    }
+    let mut collect = Collect(Gradients::new());
+    params::visit(&burn::module::AutodiffModule::valid(model), &mut collect);
+    collect.0
+}
+
+fn median(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}

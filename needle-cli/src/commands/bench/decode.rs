@@ -1,0 +1,140 @@
+//! `needle bench decode`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use needle_data::source::{BadRows, load_examples};
+use needle_data::{Encoder, Example};
+use needle_model::constrain::{Constrained, Constrainer, Constraint};
+use needle_model::generate::{NoHook, StepHook, generate};
+use needle_model::quant::fake_quant::at_precision;
+use serde::Serialize;
+
+use crate::commands::{PrecisionArg, limits, load, print, print_json};
+
+/// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  needle bench decode runs/mine/best test.jsonl --limit 100")]
+pub struct DecodeArgs {
+    /// Directory of the checkpoint
+    checkpoint: PathBuf,
+    /// Examples whose questions are asked
+    data: PathBuf,
+    /// As trained, or as exported
+    #[arg(long, value_enum, default_value = "int4")]
+    precision: PrecisionArg,
+    /// Only the first N examples
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Means.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Means {
+    prompts: usize,
+    prompt_tokens: f64,
+    answer_tokens: f64,
+    /// Reading a prompt and writing one token.
+    first_token_ms: f64,
+    prefill_tokens_per_second: f64,
+    /// Writing, without the first token.
+    decode_ms_per_token: f64,
+    /// Tools to a grammar, once an answer.
+    constraint_compile_ms: f64,
+    /// Masks, beside the model's own time.
+    constraint_ms_per_token: f64,
+}
+
+/// Counts the time that constraints take.
+struct Timed<H>(H, f64);
+
+impl<H: StepHook> StepHook for Timed<H> {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        let start = Instant::now();
+        self.0.mask(row, logits);
+        self.1 += start.elapsed().as_secs_f64();
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        let start = Instant::now();
+        self.0.chosen(row, token);
+        self.1 += start.elapsed().as_secs_f64();
+    }
+}
+
+impl DecodeArgs {
+    pub(in crate::commands) fn run(self) -> anyhow::Result<bool> {
+        let checkpoint = load(&self.checkpoint)?;
+        let (examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
+        let examples: Vec<Example> = examples.into_iter().take(self.limit).collect();
+        anyhow::ensure!(!examples.is_empty(), "{}: no examples", self.data.display());
+        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
+        let model = at_precision(checkpoint.model, self.precision.into());
+        let constrainer = Constrainer::new(&checkpoint.tokenizer)?;
+        let most = checkpoint.config.max_dec_len;
+        let seconds = |f: &mut dyn FnMut()| {
+            let start = Instant::now();
+            f();
+            start.elapsed().as_secs_f64()
+        };
+        let mut sums = Means::default();
+        let (mut first, mut rest, mut masks, mut compile) = (0.0, 0.0, 0.0, 0.0);
+        let mut constrained_tokens = 0;
+        for (i, example) in std::iter::once(&examples[0]).chain(&examples).enumerate() {
+            let (prompt, _) = encoder.prompt(&example.query, &example.tools);
+            let prompt_tokens = prompt.len();
+            let prompts = [prompt];
+            let to_first = seconds(&mut || _ = generate(&model, &prompts, 1, &mut NoHook));
+            let mut tokens = 0;
+            let whole = seconds(&mut || tokens = generate(&model, &prompts, most, &mut NoHook)[0].certainties.len());
+            let start = Instant::now();
+            let rows: Vec<Constraint> = vec![constrainer.compile(&example.tools, 8)?];
+            let compiling = start.elapsed().as_secs_f64();
+            let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);
+            let answer = generate(&model, &prompts, most, &mut timed).remove(0);
+            // The first question is asked twice: once to warm up.
+            if i == 0 {
+                continue;
+            }
+            sums.prompts += 1;
+            sums.prompt_tokens += prompt_tokens as f64;
+            sums.answer_tokens += tokens as f64;
+            first += to_first;
+            rest += (whole - to_first).max(0.0);
+            masks += timed.1;
+            compile += compiling;
+            constrained_tokens += answer.certainties.len();
+        }
+        let n = sums.prompts as f64;
+        let means = Means {
+            prompts: sums.prompts,
+            prompt_tokens: sums.prompt_tokens / n,
+            answer_tokens: sums.answer_tokens / n,
+            first_token_ms: 1e3 * first / n,
+            prefill_tokens_per_second: sums.prompt_tokens / first.max(1e-9),
+            decode_ms_per_token: 1e3 * rest / (sums.answer_tokens - n).max(1.0),
+            constraint_compile_ms: 1e3 * compile / n,
+            constraint_ms_per_token: 1e3 * masks
+                / f64::from(u32::try_from(constrained_tokens).unwrap_or(u32::MAX)).max(1.0),
+        };
+        if self.json {
+            return print_json(&means).map(|()| true);
+        }
+        print(format_args!(
+            "{} questions of {:.0} tokens, answers of {:.0}\nfirst token        {:>9.2} ms  ({:.0} prompt tokens/s)\nnext tokens        \
+             {:>9.3} ms each\nconstraint, compile{:>9.2} ms an answer\nconstraint, masks  {:>9.3} ms a token",
+            means.prompts,
+            means.prompt_tokens,
+            means.answer_tokens,
+            means.first_token_ms,
+            means.prefill_tokens_per_second,
+            means.decode_ms_per_token,
+            means.constraint_compile_ms,
+            means.constraint_ms_per_token
+        ))?;
+        Ok(true)
+    }
+}

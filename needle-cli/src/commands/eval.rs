@@ -1,0 +1,297 @@
+//! `needle eval`.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
+use needle_data::source::{BadRows, load_examples};
+use needle_data::{DataError, Encoder, Example, file};
+use needle_model::checkpoint::Checkpoint;
+use needle_model::{FusedOps, ModelError};
+use serde_json::Value;
+
+use super::{Global, PrecisionArg, checkpoint_at, limits, print, print_json};
+use needle_train::eval::bfcl::is_acceptable;
+use needle_train::eval::breakdown::Breakdown;
+use needle_train::eval::confidence::Confidence;
+use needle_train::eval::predict::Prediction;
+use needle_train::eval::{Evaluation, calibrate_on, confidence, evaluate, is_exact, labelled_table};
+use needle_train::needle::CallOptions;
+use needle_train::on_device;
+use needle_train::recipe::EvalConfig;
+
+/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every metric of the one scorer, by
+/// tool, by number of calls, and the worst answers
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  needle eval quickstart/best held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
+                        --precision f32 --unconstrained --json\n  needle eval runs/mine/best test.jsonl --compare runs/other/best\n  \
+                        needle eval runs/mine/best BFCL_v3_simple.json --answers possible_answer/BFCL_v3_simple.json"
+)]
+pub struct EvalArgs {
+    /// Directory of the checkpoint
+    checkpoint: PathBuf,
+    /// Examples: .jsonl, .jsonl.gz or .jsonl.zst; or questions of BFCL
+    data: PathBuf,
+    /// As trained, or as exported
+    #[arg(long, value_enum, default_value_t)]
+    precision: PrecisionArg,
+    /// Let the model write whatever it wants, also what the tools do not allow
+    #[arg(long)]
+    unconstrained: bool,
+    /// Another checkpoint to measure beside it
+    #[arg(long, value_name = "CHECKPOINT")]
+    compare: Option<PathBuf>,
+    /// BFCL's possible answers to the questions
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+    /// Fit the confidence on these examples, cross-validate it, and keep it in the checkpoint
+    #[arg(long)]
+    calibrate: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Only the first N examples
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Also write each answer to this file, as JSONL
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+}
+
+/// Wrong answers that are printed; JSON has all of them.
+const WORST: usize = 20;
+
+/// One checkpoint's result.
+struct Measured {
+    evaluation: Evaluation,
+    predictions: Vec<Prediction>,
+    /// Which answers BFCL accepts, for its questions.
+    accepted: Option<Vec<bool>>,
+}
+
+impl Measured {
+    fn bfcl_accuracy(&self) -> Option<f64> {
+        let accepted = self.accepted.as_ref()?;
+        Some(accepted.iter().filter(|accepted| **accepted).count() as f64 / accepted.len().max(1) as f64)
+    }
+}
+
+/// What to measure on.
+struct Questions {
+    examples: Vec<Example>,
+    /// Id and what is accepted, where they are BFCL's questions.
+    bfcl: Option<Vec<(String, BfclTruth)>>,
+}
+
+impl Questions {
+    /// Whether the examples have answers to compare with; BFCL's relevance questions accept any call.
+    fn have_reference(&self) -> bool {
+        self.bfcl.as_ref().is_none_or(|bfcl| bfcl.iter().any(|(_, truth)| *truth != BfclTruth::AnyCall))
+    }
+}
+
+impl EvalArgs {
+    pub(super) fn run(mut self, global: &Global) -> anyhow::Result<bool> {
+        self.checkpoint = checkpoint_at(&self.checkpoint)?;
+        self.compare = self.compare.as_deref().map(checkpoint_at).transpose()?;
+        let questions = self.questions()?;
+        let (n, least) = (questions.examples.len(), confidence::LEAST_EXAMPLES);
+        anyhow::ensure!(
+            !self.calibrate || n >= least,
+            "--calibrate: {n} examples are too few to say how often the model is right; at least {least} are needed"
+        );
+        let device = global.device()?;
+        let measure = |path: &Path, calibrates: bool| {
+            on_device!(device, |B, device| self.measure::<B>(path, &questions, calibrates, global, device))
+        };
+        let measured = measure(&self.checkpoint, self.calibrate)?;
+        if let Some(path) = &self.predictions {
+            write_predictions(path, &questions, &measured)?;
+        }
+        let other = self.compare.as_ref().map(|path| measure(path, false)).transpose()?;
+        if self.json {
+            let mut value = to_json(&measured, &questions)?;
+            if let Some(other) = &other {
+                value["compared_with"] = to_json(other, &questions)?;
+            }
+            return print_json(&value).map(|()| true);
+        }
+        self.report(&questions, &measured, other.as_ref()).map(|()| true)
+    }
+
+    /// Prints everything as text.
+    fn report(&self, questions: &Questions, measured: &Measured, other: Option<&Measured>) -> anyhow::Result<()> {
+        let both: Vec<&Measured> = std::iter::once(measured).chain(other).collect();
+        let labels = match &self.compare {
+            Some(other) => labels(&self.checkpoint, other).to_vec(),
+            None => vec![measured.evaluation.precision.to_string()],
+        };
+        let columns: Vec<_> = labels.into_iter().zip(both.iter().map(|m| &m.evaluation)).collect();
+        let more = [
+            ("BFCL accuracy", both.iter().map(|m| m.bfcl_accuracy().map(|a| format!("{a:.3}"))).collect::<Vec<_>>()),
+            ("tokens/s", both.iter().map(|m| Some(format!("{:.0}", m.evaluation.tokens_per_second))).collect()),
+        ];
+        print(labelled_table(&columns, questions.have_reference(), &more))?;
+        if !questions.have_reference() {
+            return print("\nany call is accepted here: there are no reference answers for other metrics");
+        }
+        if let (Some(other), Some(path)) = (other, &self.compare) {
+            print(differences(&questions.examples, &measured.predictions, &other.predictions, path))?;
+        }
+        if let Some(calibration) = &measured.evaluation.calibration {
+            print(format_args!("\n{}\nanswered   wrong   abstain below", calibration.to_text()))?;
+            for point in &calibration.risk_coverage {
+                print(format_args!(
+                    "{:>7.0} %{:>8.3}{:>16.3}",
+                    point.coverage * 100.0,
+                    point.risk,
+                    point.abstain_below
+                ))?;
+            }
+        }
+        print(Breakdown::new(&questions.examples, &measured.predictions).to_text(WORST))
+    }
+
+    fn questions(&self) -> anyhow::Result<Questions> {
+        let limit = self.limit.unwrap_or(usize::MAX);
+        if self.answers.is_none() && !is_bfcl(&self.data)? {
+            let (mut examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
+            examples.truncate(limit);
+            return Ok(Questions { examples, bfcl: None });
+        }
+        let (mut examples, mut bfcl, mut left_out) = (Vec::new(), Vec::new(), 0);
+        bfcl_questions(&self.data, self.answers.as_deref(), &mut |place, question| {
+            match question {
+                Ok(BfclQuestion { id, example, truth }) => {
+                    examples.push(example);
+                    bfcl.push((id, truth));
+                }
+                Err(problem) => {
+                    left_out += 1;
+                    tracing::warn!("{place}: {problem}");
+                }
+            }
+            Ok(())
+        })?;
+        if left_out > 0 {
+            tracing::warn!("{left_out} questions cannot be asked and are left out");
+        }
+        examples.truncate(limit);
+        bfcl.truncate(limit);
+        anyhow::ensure!(!examples.is_empty(), "{}: no questions", self.data.display());
+        Ok(Questions { examples, bfcl: Some(bfcl) })
+    }
+
+    fn config(&self, max_tokens: usize) -> EvalConfig {
+        let constrained = CallOptions::default().constrained && !self.unconstrained;
+        EvalConfig { max_tokens, constrained, ..EvalConfig::default() }
+    }
+
+    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it there.
+    fn measure<B: FusedOps>(
+        &self,
+        path: &Path,
+        questions: &Questions,
+        calibrates: bool,
+        global: &Global,
+        device: &B::Device,
+    ) -> anyhow::Result<Measured> {
+        let checkpoint = Checkpoint::<B>::load(path, device)?;
+        // Any confidence will do to compute what one is fitted on.
+        let confidence = if calibrates { Some(Confidence::default()) } else { Confidence::load(path)? };
+        let examples = &questions.examples;
+        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
+        let config = self.config(checkpoint.config.max_dec_len);
+        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(examples.len() as u64) };
+        bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} examples [{elapsed} < {eta}]")?);
+        let (precision, show) = (self.precision.into(), &mut |done| bar.set_position(done as u64));
+        let (mut evaluation, mut predictions) =
+            evaluate(&checkpoint.model, &encoder, examples, precision, &config, confidence.as_ref(), show)?;
+        bar.finish_and_clear();
+        let cut = predictions.iter().filter(|p| p.cut_tokens > 0).count();
+        if cut > 0 {
+            tracing::warn!(
+                "{cut} prompts were longer than the {} tokens that the model reads, and were cut",
+                checkpoint.config.max_enc_len
+            );
+        }
+        if calibrates && let Some((fitted, calibration)) = calibrate_on(examples, &mut predictions) {
+            fitted.save(path)?;
+            let file = path.join(confidence::FILE);
+            tracing::info!("confidence fitted on {} examples: {}", fitted.fitted_on, file.display());
+            evaluation.calibration = Some(calibration);
+        }
+        let accepted = questions.bfcl.as_ref().map(|bfcl| {
+            let both = examples.iter().zip(bfcl).zip(&predictions);
+            both.map(|((example, (_, truth)), prediction)| {
+                prediction.calls.as_deref().is_some_and(|calls| is_acceptable(&example.tools, truth, calls))
+            })
+            .collect()
+        });
+        Ok(Measured { evaluation, predictions, accepted })
+    }
+}
+
+/// The two paths as headings: without the folders that both are in.
+fn labels(ours: &Path, theirs: &Path) -> [String; 2] {
+    let shared = ours.components().zip(theirs.components()).take_while(|(a, b)| a == b).count();
+    [ours, theirs].map(|path| {
+        let own: PathBuf = path.components().skip(shared).collect();
+        if own.as_os_str().is_empty() { path } else { &own }.display().to_string()
+    })
+}
+
+fn to_json(measured: &Measured, questions: &Questions) -> Result<Value, ModelError> {
+    let bad = |e: serde_json::Error| ModelError::bad_file("evaluation", e.to_string());
+    let Evaluation { n, precision, constrained, tokens_per_second, .. } = &measured.evaluation;
+    let mut value = if questions.have_reference() {
+        let mut value = serde_json::to_value(&measured.evaluation).map_err(bad)?;
+        let breakdown = Breakdown::new(&questions.examples, &measured.predictions);
+        value["breakdown"] = serde_json::to_value(breakdown).map_err(bad)?;
+        value
+    } else {
+        serde_json::json!({
+            "n": n, "precision": precision, "constrained": constrained, "tokens_per_second": tokens_per_second,
+        })
+    };
+    if let Some(accuracy) = measured.bfcl_accuracy() {
+        value["bfcl_accuracy"] = accuracy.into();
+    }
+    Ok(value)
+}
+
+/// What only one of two models gets right.
+fn differences(examples: &[Example], ours: &[Prediction], theirs: &[Prediction], other: &Path) -> String {
+    const SHOWN: usize = 5;
+    let mut lines = Vec::new();
+    let other = other.display();
+    for (better, worse, what) in [
+        (ours, theirs, format!("right here, wrong in {other}")),
+        (theirs, ours, format!("wrong here, right in {other}")),
+    ] {
+        let differ = |i: &usize| is_exact(&examples[*i], &better[*i]) && !is_exact(&examples[*i], &worse[*i]);
+        let which: Vec<usize> = (0..examples.len()).filter(differ).collect();
+        let shown = if which.len() > SHOWN { format!(" (the first {SHOWN} shown)") } else { String::new() };
+        lines.push(format!("\n{} {what}{shown}", which.len()));
+        lines.extend(which.iter().take(SHOWN).map(|&i| format!("  {}\n    {}", examples[i].query, worse[i].text)));
+    }
+    lines.join("\n")
+}
+
+fn write_predictions(path: &Path, questions: &Questions, measured: &Measured) -> Result<(), DataError> {
+    let lines = questions.examples.iter().zip(&measured.predictions).enumerate().map(|(i, (example, prediction))| {
+        let mut line = serde_json::json!({
+            "query": example.query, "expected": example.answers, "predicted": prediction.calls, "text": prediction.text,
+            "confidence": prediction.confidence, "exact": is_exact(example, prediction),
+        });
+        if let Some(((id, _), accepted)) =
+            questions.bfcl.as_ref().zip(measured.accepted.as_ref()).map(|(q, a)| (&q[i], a[i]))
+        {
+            line["id"] = id.as_str().into();
+            line["bfcl_accepted"] = accepted.into();
+        }
+        format!("{line}\n")
+    });
+    file::write_atomically(path, lines.collect::<String>().as_bytes())
+}

@@ -1,0 +1,104 @@
+//! `needle finetune`.
+
+use std::path::PathBuf;
+
+use needle_data::source::{OnBadRow, load_examples};
+
+use super::train::{existing, stop_on_signal, with_hint};
+use super::{Global, checkpoint_at, print, print_json};
+use needle_train::finetune::{Base, Parts};
+use needle_train::run::directory::RunDir;
+use needle_train::training::trainer::RunOptions;
+use needle_train::{finetune, on_device};
+
+/// Make a checkpoint better at one's own tools, and measure how much
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
+                  --base none --model small --out runs/mine\n  needle finetune mine.jsonl --base runs/big --out runs/mine \
+                  --lora-rank 8\n\nA line of mine.jsonl: {\"query\": \"..\", \"tools\": [{\"name\", \"description\", \"parameters\"}], \
+                  \"answers\": [{\"name\", \"arguments\"}]}; answers [] where no tool fits."
+)]
+pub struct FinetuneArgs {
+    /// Examples: .jsonl, .jsonl.gz or .jsonl.zst
+    data: PathBuf,
+    /// Checkpoint to start from, or none for a new model
+    #[arg(long, value_name = "CHECKPOINT|none")]
+    base: PathBuf,
+    /// Directory of the run; the result is in its best/
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Preset of the new model's sizes, with --base none
+    #[arg(long, value_name = "PRESET")]
+    model: Option<String>,
+    /// Train adapters of this rank only; the result has them merged
+    #[arg(long, value_name = "RANK")]
+    lora_rank: Option<usize>,
+    /// Go on with the run in --out
+    #[arg(long)]
+    resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Leave out bad rows, and say how many and why
+    #[arg(long)]
+    skip_invalid: bool,
+    /// Override a setting of configs/finetune.toml, as key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl FinetuneArgs {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+        let is_scratch = self.base.as_os_str() == "none";
+        anyhow::ensure!(
+            is_scratch || self.model.is_none(),
+            "--model is for --base none: a checkpoint has its own sizes"
+        );
+        let mut overrides: Vec<String> = self.model.iter().map(|model| format!("model={model}")).collect();
+        if let Some(rank) = self.lora_rank {
+            // Adapters begin at nothing and bear a higher rate: docs/LOG.md, "Finetuning".
+            overrides.extend([format!("optim.lora_rank={rank}"), "optim.adamw_lr=3e-3".to_owned()]);
+        }
+        overrides.extend(global.overrides(&self.set));
+        // The data are split by the recipe's seed.
+        let recipe = finetune::recipe(&overrides)?;
+        let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
+        let bad_rows = on_bad_row.up_to(recipe.data.max_bad_fraction);
+        let (examples, counts) =
+            load_examples(std::slice::from_ref(&self.data), bad_rows).map_err(|error| with_hint(error.into()))?;
+        tracing::info!("{}: {counts}", self.data.display());
+        let parts = Parts::new(&examples, recipe.seed)?;
+        for warning in &parts.warnings {
+            tracing::warn!("{warning}");
+        }
+        let checkpoint = (!is_scratch).then(|| checkpoint_at(&self.base)).transpose()?;
+        let base = checkpoint.as_deref().map_or(Base::Scratch, Base::Checkpoint);
+        let run = RunDir::new(&self.out);
+        let existing = existing(self.resume, self.overwrite);
+        let options = RunOptions { existing, quiet: global.quiet, stop: stop_on_signal()? };
+        let result = on_device!(global.device()?, |B, device| finetune::run::<B>(
+            &parts, base, &overrides, &run, device, options
+        ))?;
+        if let Some(step) = result.stopped_at {
+            print(format_args!("stopped and saved after step {step}; the same command with --resume goes on"))?;
+            return Ok(true);
+        }
+        if self.json {
+            return print_json(&result.comparison).map(|()| true);
+        }
+        print(result.comparison.to_text())?;
+        let (best, report) = (run.result(), run.report());
+        print(format_args!(
+            "\nfinetuned in {:.0} s\ncheckpoint  {}\nreport      {}\n\nTry next:\n  needle run {} --query \"..\" --tools tools.json",
+            result.comparison.seconds,
+            best.display(),
+            report.display(),
+            best.display()
+        ))?;
+        Ok(true)
+    }
+}

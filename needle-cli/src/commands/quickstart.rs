@@ -1,0 +1,86 @@
+//! `needle quickstart`.
+
+use std::path::PathBuf;
+
+use needle_model::Precision;
+
+use super::train::{existing, stop_on_signal};
+use super::{Global, print};
+use needle_train::eval::table;
+use needle_train::needle::Needle;
+use needle_train::quickstart::{RECIPE, SAMPLES, sample_tools};
+use needle_train::recipe::Recipe;
+use needle_train::run::directory::RunDir;
+use needle_train::training::trainer::RunOptions;
+use needle_train::{on_device, quickstart};
+
+/// Generated data to a trained, evaluated, exported model that answers, in minutes on any CPU
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  needle quickstart\n  needle quickstart --out /tmp/q --set steps=200")]
+pub struct QuickstartArgs {
+    /// Where to put everything
+    #[arg(long, default_value = "quickstart")]
+    out: PathBuf,
+    /// Go on with the run in --out
+    #[arg(long)]
+    resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Override a setting of configs/quickstart.toml, as key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl QuickstartArgs {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+        let recipe = Recipe::parse(RECIPE, &global.overrides(&self.set)).map_err(anyhow::Error::msg)?;
+        let device = global.device()?;
+        let run = RunDir::new(&self.out);
+        let existing = existing(self.resume, self.overwrite);
+        let options = RunOptions { existing, quiet: global.quiet, stop: stop_on_signal()? };
+        // Before the data are made: what is wrong with --out shows at once.
+        let _claim = run.claim(existing)?;
+        tracing::info!("1/4  generating examples");
+        let data = quickstart::data(recipe.seed)?;
+        tracing::info!("     {} for training, {} held out, such as", data.train.len(), data.held_out.len());
+        if let Some(example) = data.train.iter().find(|e| !e.answers.is_empty()) {
+            tracing::info!("     {:?} -> {}", example.query, serde_json::to_string(&example.answers)?);
+        }
+        tracing::info!("2/4  training tokenizer and model ({} steps)", recipe.steps);
+        let report = on_device!(device, |B, device| quickstart::run::<B>(&run, &recipe, data, device, options))?;
+        if let Some(step) = report.stopped_at {
+            print(format_args!(
+                "stopped and saved after step {step} of {}; the same command with --resume goes on",
+                recipe.steps
+            ))?;
+            return Ok(true);
+        }
+
+        tracing::info!("3/4  evaluated on held-out examples, exported");
+        print(format_args!("trained in {:.0} s", report.train_seconds))?;
+        print(table(&report.evaluations))?;
+
+        tracing::info!("4/4  answering with tools that training never offered together");
+        let needle = Needle::load_at(&run.result(), Precision::Int4)?;
+        for sample in &SAMPLES {
+            let tools = sample_tools(sample);
+            let answer = needle.call(sample.query, &tools)?;
+            print(format_args!("  {:?} with {}", sample.query, sample.tools.join(", ")))?;
+            print(format_args!("    {}", answer.text))?;
+        }
+        let result = run.result();
+        print(format_args!(
+            "\ncheckpoint      {}\nINT4 artifact   {}\nreport          {}\n\nTry next:\n  needle run {} --query \"remind me to water \
+             the plants at 8 pm\" --tools '[{{\"name\":\"set_reminder\",\"description\":\"Remind the user of something\",\
+             \"parameters\":{{\"text\":{{\"type\":\"string\",\"required\":true}},\"time\":{{\"type\":\"string\",\"required\":\
+             true}}}}}}]'\n  needle finetune configs/examples/smart_home.jsonl --base {} --out runs/home",
+            result.display(),
+            report.artifact.display(),
+            run.report().display(),
+            result.display(),
+            result.display(),
+        ))?;
+        Ok(true)
+    }
+}

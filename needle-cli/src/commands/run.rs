@@ -1,0 +1,251 @@
+//! `needle run`.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use needle_data::Tool;
+use needle_data::source::Lines;
+use serde_json::Value;
+
+use super::{Global, PrecisionArg, checkpoint_at, print_json, read_tools};
+use needle_train::error::TrainError;
+use needle_train::needle::{Answer, CallOptions, Needle};
+
+/// Answer queries with tool calls
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
+                        cat tools.json | needle run runs/mine/best --query \"call Anna\" --tools - --json\n  \
+                        needle run runs/mine/best --input questions.jsonl --tools tools.json > answers.jsonl\n  \
+                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5")]
+pub struct RunArgs {
+    /// Directory of the checkpoint
+    checkpoint: PathBuf,
+    /// What is asked
+    #[arg(long, required_unless_present = "input", conflicts_with = "input")]
+    query: Option<String>,
+    /// Many questions, as JSONL with a query a line, and tools where --tools does not name them
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// The tools: a file, JSON, or - for stdin; native, JSON Schema, OpenAI or MCP form
+    #[arg(long, value_name = "FILE|JSON|-", required_unless_present = "input")]
+    tools: Option<String>,
+    /// As trained, or as exported
+    #[arg(long, value_enum, default_value_t)]
+    precision: PrecisionArg,
+    /// Print a JSON object with calls, confidence, text, tokens and seconds
+    #[arg(long)]
+    json: bool,
+    /// Of a larger catalogue, let the retrieval head pick so many tools
+    #[arg(long, value_name = "K", default_value_t = CallOptions::default().top_k)]
+    top_k: usize,
+    /// Answer [] where the confidence is lower than this; nothing is shown before that is known
+    #[arg(long, value_name = "PROBABILITY")]
+    abstain_below: Option<f64>,
+    /// Let the model write whatever it wants, also what the tools do not allow
+    #[arg(long)]
+    unconstrained: bool,
+    /// Fail on a prompt longer than the model reads, instead of cutting it
+    #[arg(long)]
+    strict: bool,
+}
+
+impl RunArgs {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+        let tools = self.tools.as_deref().map(read_tools).transpose()?;
+        let options = CallOptions {
+            constrained: !self.unconstrained,
+            top_k: self.top_k,
+            abstain_below: self.abstain_below,
+            strict: self.strict,
+            ..CallOptions::default()
+        };
+        let needle =
+            Needle::load_at(&checkpoint_at(&self.checkpoint)?, self.precision.into())?.with_options(options)?;
+        match (&self.query, &self.input) {
+            (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
+            (None, Some(path)) => many(&needle, path, tools.as_deref(), global),
+            (None, None) => Ok(true),
+        }
+    }
+
+    fn one(&self, needle: &Needle, query: &str, tools: &[Tool]) -> anyhow::Result<bool> {
+        let mut stdout = std::io::stdout().lock();
+        let form = match (self.json, stdout.is_terminal()) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Streamed,
+            (false, false) => Form::Calls,
+        };
+        let answer = show(&mut stdout, form, |on_bytes| needle.call_streaming(query, tools, on_bytes))?;
+        remark(&answer);
+        Ok(answer.is_complete)
+    }
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// An object with everything.
+    Json,
+    /// The calls, when they are there.
+    Calls,
+    /// The answer as it comes.
+    Streamed,
+}
+
+/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said, also of an error.
+fn show(
+    out: &mut impl Write,
+    form: Form,
+    ask: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Answer, TrainError>,
+) -> anyhow::Result<Answer> {
+    let mut is_in_line = false;
+    let answer = ask(&mut |bytes| {
+        if form == Form::Streamed && !bytes.is_empty() {
+            // A terminal that went away is not worth ending the answer for.
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+            is_in_line = true;
+        }
+    });
+    if is_in_line {
+        writeln!(out).context("stdout")?;
+    }
+    let answer = answer?;
+    match form {
+        Form::Json => writeln!(out, "{}", to_json(&answer)).context("stdout")?,
+        Form::Calls if answer.is_complete => {
+            writeln!(out, "{}", serde_json::to_string(&answer.calls)?).context("stdout")?
+        }
+        Form::Calls => writeln!(out, "{}", answer.text).context("stdout")?,
+        Form::Streamed => {}
+    }
+    Ok(answer)
+}
+
+/// Says what a reader of the answer should know.
+fn remark(answer: &Answer) {
+    if let Some(names) = &answer.picked {
+        tracing::info!("the retrieval head picked {} tools: {}", names.len(), names.join(", "));
+    }
+    if let Some(cut) = &answer.cut {
+        tracing::warn!("{cut}");
+    }
+    if let Some(reason) = answer.incomplete_because() {
+        tracing::error!("the answer is not complete: {reason}");
+    }
+    if answer.abstained {
+        tracing::info!("abstained: {:.2} sure of {}", answer.confidence.unwrap_or_default(), answer.text);
+    }
+}
+
+fn to_json(answer: &Answer) -> Value {
+    serde_json::json!({
+        "calls": answer.calls,
+        "complete": answer.is_complete,
+        "confidence": answer.confidence,
+        "confidence_fitted_on": answer.confidence_fitted_on,
+        "abstained": answer.abstained,
+        "text": answer.text,
+        "token_ids": answer.token_ids,
+        "tokens": answer.token_ids.len(),
+        "tools": answer.picked,
+        "cut": answer.cut,
+        "seconds": answer.seconds,
+    })
+}
+
+/// Answers each line of `path`, in order, one JSON object a line.
+fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, global: &Global) -> anyhow::Result<bool> {
+    let questions = questions(path, tools)?;
+    let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(questions.len() as u64) };
+    bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} questions [{elapsed} < {eta}]")?);
+    let answers = needle.call_batch(&questions, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    for answer in &answers {
+        print_json(&to_json(answer))?;
+    }
+    let count = |is: &dyn Fn(&Answer) -> bool| answers.iter().filter(|answer| is(answer)).count();
+    let (cut, abstained) = (count(&|a| a.cut.is_some()), count(&|a| a.abstained));
+    let incomplete = count(&|a| !a.is_complete);
+    if cut > 0 {
+        tracing::warn!("{cut} of {} prompts were longer than the model reads, and were cut", answers.len());
+    }
+    if abstained > 0 {
+        tracing::warn!("{abstained} of {} answers were withheld", answers.len());
+    }
+    if incomplete > 0 {
+        let at_limit = count(&|a| !a.is_complete && a.reached_limit);
+        tracing::error!(
+            "{incomplete} of {} answers are not complete (\"complete\": false): {at_limit} reached the length limit, {} are not a \
+             list of calls",
+            answers.len(),
+            incomplete - at_limit
+        );
+    }
+    Ok(incomplete == 0)
+}
+
+fn questions(path: &Path, tools: Option<&[Tool]>) -> anyhow::Result<Vec<(String, Vec<Tool>)>> {
+    let mut questions = Vec::new();
+    let mut lines = Lines::open(path, Default::default())?;
+    while let Some(row) = lines.next_row()? {
+        let place = row.place.to_string();
+        let text = row.text().map_err(|problem| anyhow::anyhow!("{place}: {problem}"))?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("{place}: not JSON"))?;
+        let query = value["query"].as_str().with_context(|| format!("{place}: query: missing, or not a string"))?;
+        let own = value.get("tools").map(Tool::list_from_json).transpose();
+        let own = own.map_err(|problem| anyhow::anyhow!("{place}: {problem}"))?;
+        let offered = tools.map(<[Tool]>::to_vec).or(own);
+        let offered = offered.with_context(|| format!("{place}: tools: missing, and there is no --tools"))?;
+        questions.push((query.to_owned(), offered));
+    }
+    anyhow::ensure!(!questions.is_empty(), "{}: no questions", path.display());
+    Ok(questions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(is_complete: bool) -> Answer {
+        Answer {
+            calls: Vec::new(),
+            text: "[".into(),
+            token_ids: vec![4],
+            confidence: None,
+            confidence_fitted_on: None,
+            abstained: false,
+            is_complete,
+            reached_limit: !is_complete,
+            cut: None,
+            picked: None,
+            seconds: 0.1,
+        }
+    }
+
+    fn shown(form: Form, streamed: &[&str], answer: Result<Answer, TrainError>) -> String {
+        let mut out = Vec::new();
+        let _ = show(&mut out, form, |on_bytes| {
+            streamed.iter().for_each(|text| on_bytes(text.as_bytes()));
+            answer
+        });
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_of_a_streamed_answer_begins_on_a_line_of_its_own() {
+        assert_eq!(shown(Form::Streamed, &["[", "", "]"], Ok(answer(true))), "[]\n");
+        assert_eq!(shown(Form::Streamed, &["[{"], Err(TrainError::Lost("gone".into()))), "[{\n");
+        assert_eq!(shown(Form::Streamed, &[], Err(TrainError::Lost("gone".into()))), "");
+        assert_eq!(shown(Form::Calls, &["[", "]"], Ok(answer(true))), "[]\n");
+    }
+
+    #[test]
+    fn an_incomplete_answer_is_not_shown_as_nothing_to_call() {
+        assert_eq!(shown(Form::Calls, &["["], Ok(answer(false))), "[\n");
+        let json: Value = serde_json::from_str(&shown(Form::Json, &["["], Ok(answer(false)))).unwrap();
+        assert_eq!((&json["complete"], &json["calls"]), (&Value::from(false), &serde_json::json!([])));
+        assert!(answer(false).incomplete_because().unwrap().contains("length limit of 1 tokens"));
+    }
+}

@@ -1,0 +1,273 @@
+//! `needle train`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::backend::Autodiff;
+use needle_data::order::split::split_by_tool;
+use needle_data::order::stream::Sources;
+use needle_data::source::{load_examples, load_records};
+use needle_data::text::record::Record;
+use needle_data::{DataError, Tokenizer};
+use needle_model::FusedOps;
+use tracing::subscriber::NoSubscriber;
+
+use super::tokenizer::{load_tokenizer, texts};
+use super::{Global, checkpoint_at, print};
+use needle_train::distributed::launch::Launch;
+use needle_train::distributed::monitor::Monitor;
+use needle_train::distributed::{Threads, World};
+use needle_train::error::TrainError;
+use needle_train::eval::table;
+use needle_train::on_device;
+use needle_train::recipe::Recipe;
+use needle_train::run::directory::{Existing, RunDir};
+use needle_train::training::trainer;
+use needle_train::training::trainer::{Outcome, RunOptions, Start};
+
+/// Train on tool-call examples, from scratch or from a checkpoint
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  needle train --config configs/finetune.toml --data mine.jsonl --out runs/mine\n  \
+                        needle train --config configs/posttrain.toml --data shards/ --val held_out.jsonl \
+                        --out runs/post\n  needle train --config configs/posttrain.toml --data shards/ --out runs/post \
+                        --resume"
+)]
+pub struct TrainArgs {
+    /// Recipe (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; without it, the recipe's data.sources
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub(super) data: Vec<PathBuf>,
+    /// Examples to validate on; without it, a twelfth of each tool's examples in --data is held out
+    #[arg(long, value_name = "FILE")]
+    pub(super) val: Option<PathBuf>,
+    /// Directory of the run
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Checkpoint to start from; its sizes and tokenizer replace the recipe's
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(super) base: Option<PathBuf>,
+    /// Tokenizer to use: a tokenizer.json or SentencePiece .model; without it, one is trained on the data
+    #[arg(long, value_name = "FILE", conflicts_with = "base")]
+    pub(super) tokenizer: Option<PathBuf>,
+    /// Go on with the run in --out
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    pub(super) overwrite: bool,
+    /// Leave out bad rows, and say how many and why
+    #[arg(long)]
+    pub(super) skip_invalid: bool,
+    /// Override a setting of the recipe, as key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+impl TrainArgs {
+    pub(super) fn run(self, global: &Global, launch: Launch) -> anyhow::Result<bool> {
+        let mut overrides = global.overrides(&self.set);
+        if self.skip_invalid {
+            overrides.push("data.on_bad_row=skip".into());
+        }
+        let recipe = Recipe::load(Some(&self.config), &overrides)?;
+        if global.device.len() > 1 {
+            launch.one()?;
+            return self.train_on_several(&recipe, global);
+        }
+        let world = launch.join()?;
+        let monitor = Monitor::start(&world, |sentence| {
+            eprintln!("error: {sentence}; go on with the same command and --resume");
+            // The thread that trains waits for whoever is missing.
+            std::process::exit(1);
+        })?;
+        match self.train(&recipe, global, &world, stop_on_signal()?) {
+            Ok(outcome) => {
+                world.barrier()?;
+                monitor.finish();
+                world.finish();
+                if world.is_main() { self.conclude(&recipe, &outcome) } else { Ok(true) }
+            }
+            // All ranks have met this one together.
+            Err(error) if matches!(error.downcast_ref(), Some(TrainError::Rank { .. })) => {
+                monitor.finish();
+                world.finish();
+                if world.is_main() { Err(error) } else { Ok(false) }
+            }
+            Err(error) => {
+                monitor.leave(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// One thread for each device, as if they were processes.
+    fn train_on_several(&self, recipe: &Recipe, global: &Global) -> anyhow::Result<bool> {
+        let stop = stop_on_signal()?;
+        let outcomes = Threads::run(global.device.len(), |world| {
+            // The first one tells how it goes.
+            let _silence = (!world.is_main()).then(|| tracing::subscriber::set_default(NoSubscriber::new()));
+            self.train(recipe, global, &world, stop.clone())
+        });
+        // An error of one's own says more than that another went missing.
+        let mut outcome = None;
+        for result in outcomes {
+            match result {
+                Ok(of_rank) => outcome = outcome.or(Some(of_rank)),
+                Err(error) if matches!(error.downcast_ref(), Some(TrainError::Lost(_))) && outcome.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let outcome = outcome.ok_or_else(|| anyhow::anyhow!("a device's thread ended without a result"))?;
+        self.conclude(recipe, &outcome)
+    }
+
+    fn train(&self, recipe: &Recipe, global: &Global, world: &World, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
+        let device = global.device_of(world.local_rank())?;
+        on_device!(device, |B, device| self.train_on::<B>(recipe, global, world, device, stop))
+    }
+
+    fn train_on<B: FusedOps>(
+        &self,
+        recipe: &Recipe,
+        global: &Global,
+        world: &World,
+        device: &B::Device,
+        stop: Arc<AtomicBool>,
+    ) -> anyhow::Result<Outcome> {
+        let (train, validation) = self.data(recipe).map_err(with_hint)?;
+        let run = RunDir::new(&self.out);
+        let options = RunOptions { existing: existing(self.resume, self.overwrite), quiet: global.quiet, stop };
+        let _claim = trainer::claim(&run, options.existing, world)?;
+        if self.overwrite {
+            let files = self.data.iter().chain(&self.base);
+            files.map(PathBuf::as_path).try_for_each(|path| run.ensure_outlived_by(path))?;
+        }
+        let start = self.start::<B>(recipe, &train, &run, device)?;
+        tracing::info!("{} parameters, {} processes", start.config.num_params_with_head(), world.size());
+        trainer::train(start, recipe, &train, &validation, &run, options, world).map_err(|e| with_hint(e.into()))
+    }
+
+    fn conclude(&self, recipe: &Recipe, outcome: &Outcome) -> anyhow::Result<bool> {
+        let run = RunDir::new(&self.out);
+        if let Some(step) = outcome.stopped_at {
+            print(format_args!(
+                "stopped and saved after step {step} of {}; the same command with --resume goes on",
+                recipe.steps
+            ))?;
+            return Ok(true);
+        }
+        print(format_args!(
+            "trained in {:.0} s; best checkpoint in {}, curves and answers in {}",
+            outcome.train_seconds,
+            run.result().display(),
+            run.report().display()
+        ))?;
+        if !outcome.validation.is_empty() {
+            print(table(&outcome.validation))?;
+        }
+        Ok(true)
+    }
+
+    /// What to train on and what to validate on.
+    fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Record>)> {
+        let bad_rows = recipe.data.bad_rows();
+        let sources = match (self.data.as_slice(), recipe.data.sources.as_slice()) {
+            ([], []) => anyhow::bail!("nothing to train on: name files by --data, or [[data.sources]] in the recipe"),
+            ([], mixture) => Sources::mixture(mixture)?,
+            (paths, _) => Sources::files(paths)?,
+        };
+        if let Some(path) = &self.val {
+            let (validation, counts) = load_records(&[path], bad_rows)?;
+            tracing::info!("validation: {counts}");
+            return Ok((sources, validation));
+        }
+        let first = sources.rows().next().transpose()?.and_then(|row| row.record().ok());
+        let is_text = !matches!(first, None | Some(Record::ToolCall(_)));
+        if self.data.is_empty() || is_text || sources.is_packed() {
+            tracing::warn!("no --val: the run is not validated while it trains");
+            return Ok((sources, Vec::new()));
+        }
+        let (train, counts) = load_examples(&self.data, bad_rows)?;
+        tracing::info!("data: {counts}");
+        let split = split_by_tool(&train, recipe.seed);
+        let pick = |part: &[usize]| part.iter().map(|&i| train[i].clone()).collect::<Vec<_>>();
+        let (held_out, rest) = (pick(&split.validation), pick(&[split.train, split.test].concat()));
+        tracing::info!("no --val: {} of {} examples held out to validate on", held_out.len(), train.len());
+        Ok((Sources::memory(rest), held_out.into_iter().map(Record::ToolCall).collect()))
+    }
+
+    /// The model to begin with: the run's own, the base, or a new one.
+    fn start<B: FusedOps>(
+        &self,
+        recipe: &Recipe,
+        data: &Sources,
+        run: &RunDir,
+        device: &B::Device,
+    ) -> anyhow::Result<Start<Autodiff<B>>> {
+        let base = self.base.as_deref().map(checkpoint_at).transpose()?;
+        if self.resume {
+            let start = Start::resume(&run.last(), base.as_deref(), recipe, device)?;
+            if let Some(path) = &self.tokenizer {
+                anyhow::ensure!(
+                    load_tokenizer(path)?.sha256() == start.tokenizer.sha256(),
+                    "{}: the run in {} was begun with another tokenizer; leave out --tokenizer to go on with its own",
+                    path.display(),
+                    self.out.display()
+                );
+            }
+            return Ok(start);
+        }
+        if let Some(base) = base {
+            return Ok(Start::from_checkpoint(&base, recipe, device)?);
+        }
+        let tokenizer: Tokenizer = match &self.tokenizer {
+            Some(path) => load_tokenizer(path)?,
+            None if data.is_packed() => anyhow::bail!("packed shards hold no text: name their --tokenizer or a --base"),
+            None => {
+                tracing::info!("training a tokenizer of {} ids", recipe.tokenizer.vocab_size);
+                Tokenizer::train_from(&recipe.tokenizer, texts(data.rows(), recipe.data.on_bad_row))?.0
+            }
+        };
+        Ok(Start::new(tokenizer, recipe, device)?)
+    }
+}
+
+/// What `--resume` and `--overwrite` ask for.
+pub(super) fn existing(resume: bool, overwrite: bool) -> Existing {
+    match (resume, overwrite) {
+        (true, _) => Existing::Resume,
+        (false, true) => Existing::Overwrite,
+        (false, false) => Existing::Refuse,
+    }
+}
+
+/// A flag that Ctrl-C, SIGTERM and SIGUSR1 set; of the first two, a second signal ends the process at once. (`mpirun` passes
+/// SIGUSR1 on to its processes; after a SIGTERM of its own it soon kills them.)
+pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            // As a shell counts an interrupt.
+            std::process::exit(130);
+        }
+        eprintln!("\nfinishing the step and saving; once more to end at once");
+    })?;
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.clone())?;
+    Ok(stop)
+}
+
+/// Tells what to do about a bad row.
+pub(super) fn with_hint(error: anyhow::Error) -> anyhow::Error {
+    let is_row = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DataError::Row { .. })));
+    if is_row {
+        anyhow::anyhow!("{error}; `needle data check` lists all such rows, --skip-invalid leaves them out")
+    } else {
+        error
+    }
+}

@@ -1,0 +1,162 @@
+//! Finetuning as someone with their own tools meets it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod workplace;
+
+use serde_json::Value;
+use workplace::Workplace;
+
+/// A few steps, of which nothing is learned.
+const QUICK: [&str; 8] = [
+    "--set",
+    "steps=6",
+    "--set",
+    "schedule.warmup_steps=2",
+    "--set",
+    "eval.every_steps=3",
+    "--set",
+    "eval.max_tokens=24",
+];
+
+/// A model, and the first sixty of the sample examples.
+fn workplace() -> Workplace {
+    let place = Workplace::with_model();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/examples/smart_home.jsonl");
+    let sample = std::fs::read_to_string(sample).unwrap();
+    let lines: Vec<&str> = sample.lines().take(60).collect();
+    place.write("data.jsonl", &lines.join("\n"));
+    place
+}
+
+fn report(place: &Workplace, run: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(place.path(run).join("report.json")).unwrap()).unwrap()
+}
+
+fn finetune(place: &Workplace, data: &str, more: &[&str]) -> std::process::Output {
+    place.needle(&[["finetune", data, "--out", "tuned"].as_slice(), &QUICK, more].concat())
+}
+
+#[test]
+fn a_finetune_splits_measures_trains_measures_again_and_reports() {
+    let place = workplace();
+    let output = finetune(&place, "data.jsonl", &["--base", "run/last"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("are recommended") && said.contains("steps of") && said.contains("about"), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("base   tuned") && text.contains("exact match by tool"), "{text}");
+
+    let report = report(&place, "tuned");
+    let part = |name: &str| report["examples"][name].as_u64().unwrap();
+    assert_eq!(part("train") + part("validation") + part("test"), 60);
+    assert!(report["before"]["exact_match"].is_number() && report["after"]["exact_match"].is_number());
+    assert_eq!(report["after"]["precision"], "int4");
+    let of_tools: u64 =
+        report["by_tool"].as_object().unwrap().values().map(|b| b["after"]["n"].as_u64().unwrap()).sum();
+    assert_eq!(of_tools, part("test"));
+    let page = std::fs::read_to_string(place.path("tuned/report.html")).unwrap();
+    assert!(page.contains("base against tuned") && page.contains("exact match by tool") && page.contains("<svg"));
+    // The parts are there to look at, and no query stands in two.
+    let queries = |name: &str| -> std::collections::BTreeSet<String> {
+        let text = std::fs::read_to_string(place.path(&format!("tuned/split/{name}.jsonl"))).unwrap();
+        text.lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap()["query"].as_str().unwrap().to_lowercase())
+            .collect()
+    };
+    assert!(queries("train").is_disjoint(&queries("test")) && queries("validation").is_disjoint(&queries("test")));
+    let answer = place.json(&["run", "tuned/best", "--query", "ten minutes", "--tools", workplace::TOOLS, "--json"]);
+    // Five answers say nothing of how sure one may be.
+    assert!(part("validation") < 30 && answer["confidence"].is_null(), "{answer}");
+    assert!(said.contains("too few to fit a confidence") && page.contains("too few to fit a confidence"), "{said}");
+}
+
+#[test]
+fn three_examples_are_enough_and_two_are_refused() {
+    let place = workplace();
+    let text = std::fs::read_to_string(place.path("data.jsonl")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let calling =
+        |tool: &str| *lines.iter().find(|line| line.contains(&format!("\"answers\":[{{\"name\":\"{tool}"))).unwrap();
+    place.write("three.jsonl", &["set_light", "lock_door", "start_vacuum"].map(calling).join("\n"));
+    place.write("two.jsonl", &lines[..2].join("\n"));
+    let output = finetune(&place, "three.jsonl", &["--base", "run/last"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("too few examples"), "{said}");
+    let error = place.fails(1, &["finetune", "two.jsonl", "--base", "run/last", "--out", "x"]);
+    assert!(error.contains("2 examples") && error.contains("at least 3"), "{error}");
+}
+
+#[test]
+fn whatever_the_learning_rate_the_result_is_no_worse_than_the_base_and_finite() {
+    let place = workplace();
+    for rate in ["1e4", "1e30"] {
+        let (muon, adamw) = (format!("optim.muon_lr={rate}"), format!("optim.adamw_lr={rate}"));
+        let output = finetune(
+            &place,
+            "data.jsonl",
+            &["--base", "run/last", "--set", &muon, "--set", &adamw, "--set", "steps=30"],
+        );
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("going back to the best checkpoint"), "{rate}: {said}");
+        let loss = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|v| v["event"] == "validation_loss");
+        let metrics = std::fs::read_to_string(place.path("tuned/metrics.jsonl")).unwrap();
+        let first = metrics.lines().find_map(loss).unwrap();
+        assert!(first["validation_loss_int4"].is_number());
+        place.ok(&["eval", "tuned/best", "data.jsonl", "--limit", "3", "-q"]);
+        std::fs::remove_dir_all(place.path("tuned")).unwrap();
+    }
+}
+
+#[test]
+fn a_new_model_and_adapters_finetune_too_and_adapters_leave_the_rest_alone() {
+    let place = workplace();
+    let scratch = finetune(&place, "data.jsonl", &["--base", "none", "--model", "tiny"]);
+    assert!(scratch.status.success(), "{}", String::from_utf8_lossy(&scratch.stderr));
+    let report = report(&place, "tuned");
+    assert!(report["before"].is_null() && report["after"]["n"].is_number());
+    std::fs::remove_dir_all(place.path("tuned")).unwrap();
+
+    let adapters =
+        finetune(&place, "data.jsonl", &["--base", "run/last", "--lora-rank", "2", "--set", "eval.at_start=false"]);
+    assert!(adapters.status.success(), "{}", String::from_utf8_lossy(&adapters.stderr));
+    let tensors = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
+    let (before, after) = (tensors("run/last"), tensors("tuned/last"));
+    let open = |bytes: &'static [u8]| safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let (before, after) = (open(before.leak()), open(after.leak()));
+    for name in before.names() {
+        let is_same = before.tensor(name).unwrap().data() == after.tensor(name).unwrap().data();
+        let is_matrix = name.ends_with("q_proj.weight") || name.ends_with("out_proj.weight");
+        if is_matrix {
+            assert!(!is_same, "{name} has learned");
+        } else if !name.contains("_proj.weight") {
+            assert!(is_same, "{name} is the base's");
+        }
+    }
+    let error = place.fails(1, &["finetune", "data.jsonl", "--base", "run/last", "--model", "tiny", "--out", "x"]);
+    assert!(error.contains("--model"), "{error}");
+}
+
+#[test]
+fn a_finetune_that_was_ended_goes_on_to_the_same_result() {
+    let place = workplace();
+    let args = ["--base", "run/last", "--set", "checkpoint.every_steps=2"];
+    assert!(finetune(&place, "data.jsonl", &args).status.success());
+    let whole = std::fs::read(place.path("tuned/last/model.safetensors")).unwrap();
+    std::fs::rename(place.path("tuned"), place.path("whole")).unwrap();
+    let mut child = place.start_with(
+        &[["finetune", "data.jsonl", "--out", "tuned"].as_slice(), &QUICK, &args].concat(),
+        std::process::Stdio::null(),
+        std::process::Stdio::null(),
+    );
+    while !place.path("tuned/last").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(finetune(&place, "data.jsonl", &[args.as_slice(), &["--resume"]].concat()).status.success());
+    assert_eq!(std::fs::read(place.path("tuned/last/model.safetensors")).unwrap(), whole);
+}

@@ -1,0 +1,4 @@
+//! Which row comes when: the order of training, and the parts of a data set.
+
+pub mod split;
+pub mod stream;

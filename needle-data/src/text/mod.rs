@@ -1,0 +1,9 @@
+//! What a row says: tools, calls, examples, and the JSON that they are written in.
+
+pub mod example;
+pub mod json;
+pub mod names;
+pub mod record;
+pub mod schema;
+pub mod span_json;
+pub mod tool;

@@ -1,0 +1,311 @@
+//! Tool definitions in the four forms that people have them in, normalized to one.
+//!
+//! The model reads the *native* form, `{"name", "description", "parameters": {param: {"type", "description", "required"}}}`.
+//! Accepted and normalized to it: JSON Schema under `parameters`, OpenAI `{"type":"function","function":{..}}`, and
+//! entries of MCP's `tools/list` (`inputSchema`). A list may also come as `{"tools": [..]}` (MCP's whole answer).
+//! A native definition keeps its keys, their order and their values, so that it reaches the model as it was written.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Problem, ProblemCode};
+use crate::text::schema::{Mismatch, ValueType, kind};
+use crate::text::{json, schema};
+
+/// One tool: what it is called, what it does, which arguments it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// The name, as the user wrote it.
+    pub name: String,
+    /// What the tool does, empty where it was not said.
+    pub description: String,
+    /// The arguments, in order of declaration.
+    pub parameters: Vec<Parameter>,
+    /// False where the definition had no `description` key: it then stays without one.
+    has_description: bool,
+}
+
+/// One argument that a tool takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// The argument's name.
+    pub name: String,
+    /// The native form's object: `type`, `description`, `required`, `enum` and whatever else was given.
+    pub spec: Map<String, Value>,
+    /// Of an object, the members that it must have. JSON Schema lists them under `required`, where the native form has its flag.
+    required_members: Vec<String>,
+}
+
+impl Parameter {
+    /// The parameter that `spec` declares in the native form.
+    pub fn new(name: impl Into<String>, spec: Map<String, Value>) -> Self {
+        let required_members = schema::required_members(&spec);
+        Self { name: name.into(), spec, required_members }
+    }
+
+    /// True where a call must have this argument.
+    pub fn is_required(&self) -> bool {
+        self.spec.get("required").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// The first thing in `value` that is not as declared, or `None` where it fits.
+    pub fn mismatch(&self, value: &Value) -> Option<Mismatch> {
+        schema::mismatch(&self.spec, &self.required_members, value)
+    }
+}
+
+impl Tool {
+    /// A tool in native form.
+    pub fn new(name: impl Into<String>, description: impl Into<String>, parameters: Vec<Parameter>) -> Self {
+        let description = description.into();
+        Self { name: name.into(), has_description: !description.is_empty(), description, parameters }
+    }
+
+    /// The parameter called `name`.
+    pub fn parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|p| p.name == name)
+    }
+
+    /// True if the two do the same and take the same, whatever they are called; tools that say nothing of themselves are
+    /// told apart by name.
+    pub fn is_same_but_for_name(&self, other: &Self) -> bool {
+        !self.description.is_empty() && self.description == other.description && self.parameters == other.parameters
+    }
+
+    /// The native form, with the tool named `name` (inside the model: its snake_case name).
+    pub fn to_json_named(&self, name: &str) -> Value {
+        let mut tool = Map::new();
+        tool.insert("name".into(), name.into());
+        if self.has_description {
+            tool.insert("description".into(), self.description.as_str().into());
+        }
+        let parameters =
+            self.parameters.iter().map(|p| (p.name.clone(), Value::Object(p.spec.clone()))).collect::<Map<_, _>>();
+        tool.insert("parameters".into(), parameters.into());
+        tool.into()
+    }
+
+    /// The native form under the tool's own name.
+    pub fn to_json(&self) -> Value {
+        self.to_json_named(&self.name)
+    }
+
+    /// Reads one definition in any accepted form; `field` is where it stands, for messages.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the field and says what was expected.
+    pub fn from_json(value: &Value, field: &str) -> Result<Self, Problem> {
+        let bad = |at: &str, reason: String| Problem::new(format!("{field}{at}"), ProblemCode::BadTools, reason);
+        let object =
+            value.as_object().ok_or_else(|| bad("", format!("expected a tool object, got {}", kind(value))))?;
+        if let Some(function) = object.get("function").filter(|f| f.is_object()) {
+            return Self::from_json(function, &format!("{field}.function"));
+        }
+        let name = match object.get("name") {
+            Some(Value::String(name)) if !name.trim().is_empty() => name.clone(),
+            Some(other) => return Err(bad(".name", format!("expected a non-empty string, got {other}"))),
+            None => return Err(bad(".name", "missing".into())),
+        };
+        let description = match object.get("description") {
+            Some(Value::String(text)) => text.clone(),
+            None | Some(Value::Null) => String::new(),
+            Some(other) => return Err(bad(".description", format!("expected a string, got {}", kind(other)))),
+        };
+        let schema_key = if object.contains_key("inputSchema") { "inputSchema" } else { "parameters" };
+        let at = format!(".{schema_key}");
+        let parameters = match object.get(schema_key) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Object(schema)) if is_json_schema(schema) => {
+                from_json_schema(schema).map_err(|(path, reason)| bad(&format!("{at}{path}"), reason))?
+            }
+            Some(Value::Object(native)) => {
+                from_native(native).map_err(|(path, reason)| bad(&format!("{at}{path}"), reason))?
+            }
+            Some(other) => return Err(bad(&at, format!("expected an object, got {}", kind(other)))),
+        };
+        Ok(Self { name, has_description: object.contains_key("description"), description, parameters })
+    }
+
+    /// Reads a list of definitions: a JSON list, an object with `tools`, or a string that holds either.
+    ///
+    /// # Errors
+    /// A [`Problem`] for the first definition that cannot be read, or for two tools of one name.
+    pub fn list_from_json(value: &Value) -> Result<Vec<Self>, Problem> {
+        let parsed;
+        let value = match value {
+            Value::String(text) => {
+                parsed = json::parse(text)
+                    .map_err(|e| Problem::new("tools", ProblemCode::NotJson, format!("not JSON: {e}")))?;
+                &parsed
+            }
+            other => other,
+        };
+        let list = value.get("tools").unwrap_or(value);
+        let list = list.as_array().ok_or_else(|| {
+            Problem::new("tools", ProblemCode::BadTools, format!("expected a list of tools, got {}", kind(list)))
+        })?;
+        let mut tools: Vec<Self> = Vec::with_capacity(list.len());
+        for (i, item) in list.iter().enumerate() {
+            let tool = Self::from_json(item, &format!("tools[{i}]"))?;
+            if tools.iter().any(|t| t.name == tool.name) {
+                return Err(Problem::new(
+                    format!("tools[{i}].name"),
+                    ProblemCode::DuplicateTool,
+                    format!("{:?} is offered twice", tool.name),
+                ));
+            }
+            tools.push(tool);
+        }
+        Ok(tools)
+    }
+}
+
+/// A schema says `"type": "object"`, or has `properties` whose members are objects; a native form has neither, since its
+/// values are objects (a native parameter called `properties` would have a string under its `type`).
+fn is_json_schema(object: &Map<String, Value>) -> bool {
+    let says_object = object.get("type").and_then(Value::as_str).and_then(ValueType::named) == Some(ValueType::Object);
+    let has_properties = object.get("properties").and_then(Value::as_object).is_some_and(|properties| {
+        properties.values().all(Value::is_object) && !properties.get("type").is_some_and(Value::is_string)
+    });
+    says_object || has_properties
+}
+
+type AtReason = (String, String);
+
+fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
+    let expected = |at: &str, what: &str, got: &Value| Err((at.to_owned(), format!("expected {what}, got {got}")));
+    match schema.get("type") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(name)) if ValueType::named(name) == Some(ValueType::Object) => {}
+        Some(other) => return expected(".type", "\"object\"", other),
+    }
+    let names = |list: &[Value]| list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+    let required = match schema.get("required") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(value) => match value.as_array().and_then(|list| names(list)) {
+            Some(names) => names,
+            None => return expected(".required", "a list of names", value),
+        },
+    };
+    let properties = match schema.get("properties") {
+        Some(Value::Object(properties)) => properties,
+        None | Some(Value::Null) => &Map::new(),
+        Some(other) => return expected(".properties", "an object", other),
+    };
+    if let Some(missing) = required.iter().find(|name| !properties.contains_key(*name)) {
+        return Err((".required".into(), format!("{missing:?} is not among the properties")));
+    }
+    let mut parameters = from_native(properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
+    for parameter in &mut parameters {
+        // A flag beside the type is how the first drafts said it; a list is that of a nested object's members.
+        let is_required = parameter.is_required() || required.contains(&parameter.name);
+        parameter.spec.shift_remove("required");
+        parameter.spec.insert("required".into(), is_required.into());
+    }
+    Ok(parameters)
+}
+
+fn from_native(object: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
+    object
+        .iter()
+        .map(|(name, spec)| match spec {
+            Value::Object(spec) => match schema::check(spec) {
+                Ok(()) => Ok(Parameter::new(name.clone(), spec.clone())),
+                Err(Mismatch { at, reason }) => Err((format!(".{name}{at}"), reason)),
+            },
+            other => Err((
+                format!(".{name}"),
+                format!("expected an object such as {{\"type\":\"string\"}}, got {}", kind(other)),
+            )),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn weather() -> Tool {
+        Tool::from_json(
+            &json!({"name": "get_weather", "description": "Weather", "parameters": {
+                "city": {"type": "string", "description": "Where", "required": true},
+                "days": {"type": "integer", "description": "How many", "required": false}}}),
+            "tools[0]",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn all_forms_become_the_native_one() {
+        let schema = json!({"type": "object", "required": ["city"], "properties": {
+            "city": {"type": "string", "description": "Where"}, "days": {"type": "integer", "description": "How many"}}});
+        let forms = [
+            json!({"name": "get_weather", "description": "Weather", "parameters": schema}),
+            json!({"type": "function", "function": {"name": "get_weather", "description": "Weather", "parameters": schema}}),
+            json!({"name": "get_weather", "description": "Weather", "inputSchema": schema}),
+        ];
+        for form in forms {
+            assert_eq!(Tool::from_json(&form, "tools[0]").unwrap(), weather(), "{form}");
+        }
+        assert_eq!(Tool::list_from_json(&json!({"tools": [weather().to_json()]})).unwrap(), [weather()]);
+        assert_eq!(Tool::list_from_json(&json!([weather().to_json()]).to_string().into()).unwrap(), [weather()]);
+    }
+
+    #[test]
+    fn a_native_definition_keeps_its_keys_and_order() {
+        let native =
+            json!({"name": "b", "description": "", "parameters": {"z": {"required": false, "type": "str"}, "a": {}}});
+        assert_eq!(Tool::from_json(&native, "t").unwrap().to_json().to_string(), native.to_string());
+    }
+
+    #[test]
+    fn unreadable_definitions_name_the_field() {
+        for (value, field) in [
+            (json!([{"description": "no name"}]), "tools[0].name"),
+            (json!([{"name": " "}]), "tools[0].name"),
+            (json!([{"name": "a"}, {"name": "a"}]), "tools[1].name"),
+            (json!([{"name": "a", "parameters": {"city": "string"}}]), "tools[0].parameters.city"),
+            (json!([{"name": "a", "parameters": []}]), "tools[0].parameters"),
+            (
+                json!([{"name": "a", "parameters": {"type": "object", "required": ["x"], "properties": {}}}]),
+                "tools[0].parameters.required",
+            ),
+            (
+                json!([{"name": "a", "parameters": {"type": "nonsense", "properties": {"x": {}}}}]),
+                "tools[0].parameters.type",
+            ),
+            (
+                json!([{"name": "a", "inputSchema": {"type": "object", "required": [1]}}]),
+                "tools[0].inputSchema.required",
+            ),
+            (json!([{"name": "a", "parameters": {"x": {"required": "true"}}}]), "tools[0].parameters.x.required"),
+            (json!([{"name": "a", "parameters": {"x": {"enum": "x"}}}]), "tools[0].parameters.x.enum"),
+            (json!([{"name": "a", "parameters": {"x": {"type": "nonsense"}}}]), "tools[0].parameters.x.type"),
+            (
+                json!([{"function": {"name": "a", "parameters": {"properties": {"x": {"items": {"type": "date"}}}}}}]),
+                "tools[0].function.parameters.properties.x.items.type",
+            ),
+            (json!({"name": "a"}), "tools"),
+            (json!("not json"), "tools"),
+        ] {
+            assert_eq!(Tool::list_from_json(&value).unwrap_err().field, field, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_a_schema_says_of_members_and_of_flags_is_kept_and_checked() {
+        let tool = Tool::from_json(
+            &json!({"name": "a", "parameters": {"type": "object", "required": ["to"], "properties": {
+                "to": {"type": "object", "properties": {"street": {"type": "string"}}, "required": ["street"]},
+                "how": {"type": "string", "required": true},
+                "when": {"type": "string"}}}}),
+            "tools[0]",
+        )
+        .unwrap();
+        let is_required: Vec<bool> = tool.parameters.iter().map(Parameter::is_required).collect();
+        assert_eq!(is_required, [true, true, false]);
+        let mismatch = tool.parameter("to").unwrap().mismatch(&json!({"city": "Rome"})).unwrap();
+        assert_eq!((mismatch.at.as_str(), mismatch.reason.as_str()), (".street", "required but missing"));
+        assert!(tool.parameter("to").unwrap().mismatch(&json!({"street": "Main"})).is_none());
+    }
+}

@@ -1,0 +1,146 @@
+//! Where the checkpoint is that a path means: the path itself, or the result of the run there. Where there is none, what the
+//! path is instead, and which command takes that.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{directory, files};
+use crate::error::ModelError;
+use crate::export::{needle_rs, onnx};
+
+/// Where a run has its result, best first.
+const OF_A_RUN: [&str; 2] = ["best", "last"];
+/// Runs that are named to somebody who named the directory above them.
+const SUGGESTIONS: usize = 5;
+
+/// The directory of the checkpoint that `path` means.
+///
+/// # Errors
+/// If there is none: what is there instead, and what to do.
+pub fn locate(path: &Path) -> Result<PathBuf, ModelError> {
+    if is_checkpoint(path) {
+        return Ok(path.to_owned());
+    }
+    if let Some(found) = OF_A_RUN.iter().map(|name| path.join(name)).find_map(|dir| present(&dir)) {
+        return Ok(found);
+    }
+    // A file of a checkpoint means all of it.
+    let file = path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_file());
+    let dir = path.parent().filter(|dir| is_checkpoint(dir));
+    if let (Some(dir), Some(files::CONFIG | files::WEIGHTS | files::TOKENIZER | files::SENTENCEPIECE)) = (dir, file) {
+        return Ok(dir.to_owned());
+    }
+    present(path).ok_or_else(|| ModelError::bad_file(path, instead(path)))
+}
+
+/// `dir`, or where it was set aside by a process that was killed as it replaced it.
+fn present(dir: &Path) -> Option<PathBuf> {
+    let aside = || directory::aside(dir).filter(|aside| !dir.exists() && is_checkpoint(aside));
+    if is_checkpoint(dir) { Some(dir.to_owned()) } else { aside() }
+}
+
+fn is_checkpoint(dir: &Path) -> bool {
+    dir.join(files::CONFIG).is_file()
+}
+
+/// What `path` is, which is no checkpoint.
+fn instead(path: &Path) -> String {
+    let shown = path.display();
+    let has = |name: &str| path.join(name).exists();
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    if !path.exists() {
+        return "not a checkpoint: there is no such directory".into();
+    }
+    if path.is_file() {
+        return match extension {
+            "pkl" => format!("a pickle; `needle import {shown} --tokenizer FILE --out DIR` makes a checkpoint of it"),
+            _ => "a file; expected the directory of a checkpoint".into(),
+        };
+    }
+    if has(needle_rs::WEIGHTS) {
+        return format!(
+            "a needle-rs artifact, no checkpoint; name the checkpoint that it was exported from, or make one of it by `needle \
+             import {shown} --out DIR`"
+        );
+    }
+    if has(onnx::ENCODER) {
+        return "an ONNX artifact, no checkpoint; name the checkpoint that it was exported from".into();
+    }
+    let names = names(path);
+    if names.iter().any(|name| name.ends_with(".packed")) {
+        return "packed data, no checkpoint; `needle train --data` takes it".into();
+    }
+    if has("recipe.toml") && has("metrics.jsonl") {
+        return "a run that has saved no checkpoint yet".into();
+    }
+    let has_checkpoint = |name: &&String| OF_A_RUN.iter().any(|of_run| is_checkpoint(&path.join(name).join(of_run)));
+    let is_or_has = |name: &&String| is_checkpoint(&path.join(name)) || has_checkpoint(name);
+    let below: Vec<String> =
+        names.iter().filter(is_or_has).map(|name| path.join(name).display().to_string()).take(SUGGESTIONS).collect();
+    if below.is_empty() {
+        return format!("not a checkpoint: there is no {}", files::CONFIG);
+    }
+    format!("not a checkpoint, but it holds {}; name one", below.join(", "))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_one_level_off_leads_to_the_checkpoint_or_to_what_takes_it() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"{}").unwrap();
+        };
+        for name in [
+            "runs/a/best/config.json",
+            "runs/a/last/config.json",
+            "runs/b/last/config.json",
+            "runs/killed/.needle-aside-last/config.json",
+            "runs/new/recipe.toml",
+            "runs/new/metrics.jsonl",
+            "int4/needle.safetensors",
+            "onnx/encoder.onnx",
+            "packed/00000.packed",
+            "original.pkl",
+            "runs/a/best/model.safetensors",
+            "empty/x",
+        ] {
+            write(name);
+        }
+        let located = |name: &str| locate(&root.path().join(name));
+        for (name, expected) in [
+            ("runs/a", "runs/a/best"),
+            ("runs/a/last", "runs/a/last"),
+            ("runs/b", "runs/b/last"),
+            ("runs/killed", "runs/killed/.needle-aside-last"),
+            ("runs/killed/last", "runs/killed/.needle-aside-last"),
+            ("runs/a/best/model.safetensors", "runs/a/best"),
+        ] {
+            assert_eq!(located(name).unwrap(), root.path().join(expected), "{name}");
+        }
+        for (name, expected) in [
+            ("runs", "name one"),
+            ("runs/new", "no checkpoint yet"),
+            ("int4", "needle import"),
+            ("onnx", "exported from"),
+            ("packed", "needle train --data"),
+            ("original.pkl", "--tokenizer"),
+            ("empty", "no config.json"),
+            ("empty/x", "expected the directory"),
+            ("nowhere", "no such directory"),
+        ] {
+            let error = located(name).unwrap_err().to_string();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+    }
+}

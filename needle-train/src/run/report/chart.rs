@@ -1,0 +1,260 @@
+//! Line charts as SVG.
+
+use std::fmt::Write;
+
+use super::escape;
+
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 260.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 40.0;
+const BOTTOM: f64 = 30.0;
+const COLORS: [&str; 8] = ["#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4b5563"];
+/// Points of a curve that are drawn; more cannot be seen.
+const MAX_POINTS: usize = 400;
+
+/// One line of a chart.
+pub(super) struct Curve {
+    pub(super) name: String,
+    /// Step and value.
+    pub(super) points: Vec<(f64, f64)>,
+    /// Whether it jumps from step to step: then its running mean is drawn over it.
+    pub(super) is_noisy: bool,
+}
+
+/// A chart with its curves.
+pub(super) struct Chart {
+    title: &'static str,
+    curves: Vec<Curve>,
+}
+
+impl Chart {
+    pub(super) fn new(title: &'static str) -> Self {
+        Self { title, curves: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, mut curve: Curve) {
+        curve.points.retain(|(x, y)| x.is_finite() && y.is_finite());
+        // The final evaluation is over more examples than those on the way: at one step, the first counts.
+        curve.points.dedup_by_key(|(x, _)| *x);
+        if !curve.points.is_empty() {
+            self.curves.push(curve);
+        }
+    }
+
+    /// The chart, or nothing if it has no curve.
+    pub(super) fn to_svg(&self) -> String {
+        if self.curves.is_empty() {
+            return String::new();
+        }
+        let all = || self.curves.iter().flat_map(|c| &c.points);
+        let most_x = all().map(|p| p.0).fold(1.0, f64::max);
+        // A few wild values must not flatten the rest: the axis holds 99 of 100.
+        let mut ys: Vec<f64> = all().map(|p| p.1).collect();
+        ys.sort_by(f64::total_cmp);
+        let (low, high) = (ys[0], ys[((ys.len() - 1) as f64 * 0.99).ceil() as usize]);
+        let low = if low > 0.0 && low < 0.5 * high { 0.0 } else { low };
+        let high = match () {
+            () if high > low => high,
+            () if low == 0.0 => 1.0,
+            () => low + low.abs(),
+        };
+        let y_ticks = Ticks::over(low, high, 0.0);
+        let (low, high) = y_ticks.ends();
+        // There are no parts of a step.
+        let x_ticks = Ticks::within(0.0, most_x, 1.0);
+        let x = |value: f64| LEFT + value / most_x * (WIDTH - LEFT - RIGHT);
+        let y = |value: f64| {
+            let share = ((value - low) / (high - low)).clamp(0.0, 1.05);
+            HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        };
+
+        let mut out = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\"><text x=\"{LEFT}\" y=\"16\" \
+             font-size=\"13\" font-weight=\"600\">{title}</text>\n",
+            title = escape(self.title)
+        );
+        for (value, label) in y_ticks.labelled() {
+            let _ = writeln!(
+                out,
+                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e3e6eb\"/><text x=\"{}\" y=\"{:.1}\" \
+                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{label}</text>",
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                y(value) + 3.5,
+                at = y(value)
+            );
+        }
+        for (step, label) in x_ticks.labelled() {
+            let _ = writeln!(
+                out,
+                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{label}</text>",
+                x(step),
+                HEIGHT - BOTTOM + 15.0,
+            );
+        }
+        let line = |points: &[(f64, f64)], color: &str, opacity: f64| {
+            let path: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
+            let dot = match points {
+                [(a, b)] => format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{color}\"/>", x(*a), y(*b)),
+                _ => String::new(),
+            };
+            format!(
+                "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" stroke-opacity=\"{opacity}\" points=\"{}\"/>{dot}\n",
+                path.join(" ")
+            )
+        };
+        for (curve, color) in self.curves.iter().zip(COLORS.iter().cycle()) {
+            let points = thinned(&curve.points);
+            if curve.is_noisy && points.len() > 20 {
+                out.push_str(&line(&points, color, 0.25));
+                out.push_str(&line(&smoothed(&points), color, 1.0));
+            } else {
+                out.push_str(&line(&points, color, 1.0));
+            }
+        }
+        let names: Vec<(&str, &str)> = self.curves.iter().map(|c| c.name.as_str()).zip(COLORS).collect();
+        let mut at = LEFT;
+        for (name, color) in names.into_iter().filter(|(name, _)| !name.is_empty()) {
+            let _ = writeln!(
+                out,
+                "<rect x=\"{at:.0}\" y=\"22\" width=\"10\" height=\"3\" fill=\"{color}\"/><text x=\"{:.0}\" y=\"27\" \
+                 font-size=\"10\">{}</text>",
+                at + 14.0,
+                escape(name)
+            );
+            at += 26.0 + 6.0 * name.chars().count() as f64;
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+}
+
+/// At most [`MAX_POINTS`], each the mean of its neighbours.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let size = points.len().div_ceil(MAX_POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let n = chunk.len() as f64;
+        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(size).map(mean).collect()
+}
+
+fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut mean = points[0].1;
+    let mut smooth = |(x, y): &(f64, f64)| {
+        mean = 0.8 * mean + 0.2 * y;
+        (*x, mean)
+    };
+    points.iter().map(&mut smooth).collect()
+}
+
+/// Round numbers along an axis: multiples of 1, 2 or 5 times a power of ten.
+#[derive(Debug, PartialEq)]
+struct Ticks {
+    step: f64,
+    /// First and last, in steps.
+    from: i64,
+    to: i64,
+}
+
+impl Ticks {
+    /// About so many steps.
+    const NUM: f64 = 5.0;
+    /// Of a step: what rounding may be off by.
+    const SLACK: f64 = 1e-6;
+
+    /// That reach over `low` and `high`, `least` or more apart.
+    fn over(low: f64, high: f64, least: f64) -> Self {
+        let step = Self::step(low, high, least);
+        Self { step, from: (low / step + Self::SLACK).floor() as i64, to: (high / step - Self::SLACK).ceil() as i64 }
+    }
+
+    /// That lie between `low` and `high`.
+    fn within(low: f64, high: f64, least: f64) -> Self {
+        let step = Self::step(low, high, least);
+        Self { step, from: (low / step - Self::SLACK).ceil() as i64, to: (high / step + Self::SLACK).floor() as i64 }
+    }
+
+    fn step(low: f64, high: f64, least: f64) -> f64 {
+        let wanted = ((high - low) / Self::NUM).max(least);
+        let power = 10_f64.powf(wanted.log10().floor());
+        // A little less than wanted is fine: one tick more.
+        [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step > 0.8 * wanted).unwrap_or(wanted)
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (self.from as f64 * self.step, self.to as f64 * self.step)
+    }
+
+    /// Each with its text: no more digits than tell it from the next.
+    fn labelled(&self) -> impl Iterator<Item = (f64, String)> {
+        let (low, high) = self.ends();
+        let largest = low.abs().max(high.abs());
+        let (unit, suffix) = match largest {
+            v if v >= 1e6 => (1e6, "M"),
+            v if v >= 1e4 => (1e3, "k"),
+            _ => (1.0, ""),
+        };
+        let exponent = |value: f64| (value.log10() + Self::SLACK).floor();
+        let step = self.step;
+        (self.from..=self.to).map(move |i| {
+            let value = i as f64 * step;
+            let label = match value {
+                0.0 => "0".to_owned(),
+                value if largest < 1e-3 => {
+                    let digits = (exponent(value.abs()) - exponent(step)).max(0.0) as usize;
+                    format!("{value:.digits$e}")
+                }
+                value => {
+                    let digits = (-exponent(step / unit)).max(0.0) as usize;
+                    format!("{:.digits$}{suffix}", value / unit)
+                }
+            };
+            (value, label)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_of_nothing_one_point_and_what_is_not_finite_are_drawn() {
+        let svg = |points: Vec<(f64, f64)>| {
+            let mut chart = Chart::new("t");
+            chart.add(Curve { name: "c".into(), points, is_noisy: true });
+            chart.to_svg()
+        };
+        assert_eq!(svg(vec![(1.0, f64::NAN)]), "");
+        assert!(svg(vec![(1.0, 2.0)]).contains("circle"));
+        let many: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), f64::from(i % 7) - 3.0)).collect();
+        let drawn = svg(many);
+        assert!(drawn.matches("polyline").count() == 2 && drawn.len() < 40_000 && !drawn.contains("NaN"));
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_with_no_more_digits_than_they_need() {
+        let labels = |ticks: Ticks| ticks.labelled().map(|(_, label)| label).collect::<Vec<_>>().join(" ");
+        for (low, high, expected) in [
+            (0.0, 99.0, "0 20 40 60 80 100"),
+            (0.0, 0.005, "0 0.001 0.002 0.003 0.004 0.005"),
+            (0.001, 0.0051, "0.001 0.002 0.003 0.004 0.005 0.006"),
+            (0.0, 1.0, "0 0.2 0.4 0.6 0.8 1.0"),
+            (-3.0, 3.0, "-3 -2 -1 0 1 2 3"),
+            (0.0, 7300.0, "0 2000 4000 6000 8000"),
+            (0.0, 36_000.0, "0 10k 20k 30k 40k"),
+            (0.0, 2_100_000.0, "0 0.5M 1.0M 1.5M 2.0M 2.5M"),
+            (1e-5, 9e-5, "0 2e-5 4e-5 6e-5 8e-5 1.0e-4"),
+            (2.301, 2.3049, "2.301 2.302 2.303 2.304 2.305"),
+        ] {
+            assert_eq!(labels(Ticks::over(low, high, 0.0)), expected);
+        }
+        // There are no parts of a step, and none beyond the last.
+        assert_eq!(labels(Ticks::within(0.0, 3.0, 1.0)), "0 1 2 3");
+        assert_eq!(labels(Ticks::within(0.0, 396.0, 1.0)), "0 100 200 300");
+        assert_eq!(labels(Ticks::within(0.0, 1.0, 1.0)), "0 1");
+    }
+}

@@ -1,0 +1,294 @@
+//! What a run reports, as events: a bar on the terminal, lines in `metrics.jsonl`, and files for TensorBoard.
+
+mod tensorboard;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use needle_data::DataError;
+use serde::Serialize;
+
+use crate::distributed::Traffic;
+use crate::distributed::step_barrier::Totals;
+use crate::error::TrainError;
+use crate::eval::Evaluation;
+use crate::optim::LearningRates;
+use crate::run::memory::rss_mb;
+use crate::training::loss::StepLosses;
+use tensorboard::EventFile;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An optimizer step was made.
+    Step {
+        /// Steps done.
+        step: usize,
+        /// Epoch, from 0.
+        epoch: u64,
+        /// The losses.
+        #[serde(flatten)]
+        losses: StepLosses,
+        /// Length of the gradient before the clip.
+        gradient_norm: f64,
+        /// Muon's rate, as the optimizer received it.
+        muon_lr: f64,
+        /// AdamW's rate, as the optimizer received it.
+        adamw_lr: f64,
+        /// Examples of the batch.
+        examples: usize,
+        /// Real tokens of the batch, encoder and decoder.
+        tokens: usize,
+        /// What rank 0 sent to the others in this step, where there are any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traffic: Option<Traffic>,
+        /// Seconds since the run (or its resumption) began.
+        seconds: f64,
+    },
+    /// A step was left out: its loss or gradient was not finite.
+    Skipped {
+        /// Steps done.
+        step: usize,
+        /// What was not finite, and its value.
+        what: String,
+    },
+    /// The run went back to its best checkpoint, and goes on more slowly.
+    BackedOff {
+        /// Steps done.
+        step: usize,
+        /// What went wrong.
+        what: String,
+        /// What the rates are multiplied by from here on.
+        rate_factor: f64,
+    },
+    /// A rank keeps the others waiting.
+    Straggler {
+        /// Steps done.
+        step: usize,
+        /// Which.
+        rank: usize,
+        /// Where it runs.
+        host: String,
+        /// Seconds that it takes to read and compute its share of a step.
+        rank_seconds: f64,
+        /// Seconds that the median rank takes.
+        median_seconds: f64,
+    },
+    /// The loss on validation examples was computed.
+    ValidationLoss {
+        /// Steps done.
+        step: usize,
+        /// Weighted cross-entropy at f32.
+        validation_loss_f32: f64,
+        /// The same with the weights that ship.
+        validation_loss_int4: f64,
+    },
+    /// Validation examples were answered.
+    Validation {
+        /// Steps done.
+        step: usize,
+        /// The result.
+        #[serde(flatten)]
+        evaluation: Evaluation,
+    },
+}
+
+impl Event {
+    /// The event of one step.
+    pub fn step(step: usize, rates: LearningRates, totals: &Totals, traffic: Option<Traffic>, since: Instant) -> Self {
+        Self::Step {
+            step,
+            epoch: totals.epoch,
+            losses: totals.losses,
+            gradient_norm: totals.gradient_norm,
+            muon_lr: rates.muon,
+            adamw_lr: rates.adamw,
+            examples: totals.examples,
+            tokens: totals.tokens,
+            traffic,
+            seconds: since.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// Takes events to where people look.
+pub struct Tracker {
+    bar: ProgressBar,
+    metrics: File,
+    path: PathBuf,
+    tensorboard: EventFile,
+    /// Exponential means of what jumps from step to step.
+    loss: Smoothed,
+    tokens_per_second: Smoothed,
+    last: Instant,
+    validation: String,
+    /// A line for logs that are no terminal, now and then.
+    next_line: Instant,
+}
+
+#[derive(Default)]
+struct Smoothed(Option<f64>);
+
+impl Smoothed {
+    fn add(&mut self, value: f64) -> f64 {
+        let mean = self.0.map_or(value, |mean| 0.95 * mean + 0.05 * value);
+        self.0 = Some(mean);
+        mean
+    }
+}
+
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+impl Tracker {
+    /// Writes metrics to `path` and event files to `tensorboard`; metrics up to `done` steps stay, so that a resumed run has
+    /// one line a step.
+    ///
+    /// # Errors
+    /// If the files cannot be written.
+    pub fn new(path: &Path, tensorboard: &Path, done: usize, steps: usize, quiet: bool) -> Result<Self, TrainError> {
+        let kept = match std::fs::read_to_string(path) {
+            Ok(text) if done > 0 => keep_up_to(&text, done),
+            _ => String::new(),
+        };
+        needle_data::file::write_atomically(path, kept.as_bytes())?;
+        let metrics = File::options().append(true).open(path).map_err(|e| DataError::io(path, e))?;
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(4) };
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        let template = "{bar:24} {pos}/{len} [{elapsed} < {eta}] {msg}";
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        let now = Instant::now();
+        Ok(Self {
+            bar,
+            metrics,
+            path: path.to_owned(),
+            tensorboard: EventFile::create(tensorboard).map_err(|e| DataError::io(tensorboard, e))?,
+            loss: Smoothed::default(),
+            tokens_per_second: Smoothed::default(),
+            last: now,
+            validation: String::new(),
+            next_line: now + if quiet { Duration::MAX / 4 } else { LINE_EVERY },
+        })
+    }
+
+    /// Reports `event`.
+    ///
+    /// # Errors
+    /// If the metrics cannot be written.
+    pub fn report(&mut self, event: &Event) -> Result<(), TrainError> {
+        let line = serde_json::to_string(event).map_err(|e| DataError::io(&self.path, e.into()))?;
+        writeln!(self.metrics, "{line}").map_err(|e| DataError::io(&self.path, e))?;
+        self.add_to_tensorboard(event).map_err(|e| DataError::io(&self.path, e))?;
+        match event {
+            Event::Step { step, losses, tokens, .. } => {
+                let now = Instant::now();
+                let rate = *tokens as f64 / (now - self.last).as_secs_f64().max(1e-9);
+                self.last = now;
+                let (loss, rate) = (self.loss.add(losses.cross_entropy), self.tokens_per_second.add(rate));
+                let memory = rss_mb().map(|mb| format!("  {mb:.0} MB")).unwrap_or_default();
+                let message = format!("loss {loss:.3}{}  {rate:.0} tokens/s{memory}", self.validation);
+                self.bar.set_position(*step as u64);
+                self.bar.set_message(message.clone());
+                if self.bar.is_hidden() && now >= self.next_line {
+                    let eta = self.bar.eta().as_secs();
+                    tracing::info!("step {step}/{}  {message}  {eta} s left", self.bar.length().unwrap_or(0));
+                    self.next_line = now + LINE_EVERY;
+                }
+            }
+            Event::Skipped { step, what } => self.message(&format!("step {step}: left out, {what}")),
+            Event::BackedOff { step, what, rate_factor } => self.message(&format!(
+                "step {step}: {what}; going back to the best checkpoint, and on with {rate_factor} of the learning rates"
+            )),
+            Event::Straggler { step, rank, host, rank_seconds, median_seconds } => self.message(&format!(
+                "step {step}: rank {rank} ({host}) is slow: {rank_seconds:.2} s a step, the median rank {median_seconds:.2} s"
+            )),
+            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
+                self.validation = format!("  val {validation_loss_int4:.3}");
+                self.message(&format!(
+                    "step {step}: validation loss {validation_loss_f32:.4} at f32, {validation_loss_int4:.4} at int4"
+                ));
+                self.last = Instant::now();
+            }
+            Event::Validation { step, evaluation } => {
+                let score = &evaluation.score;
+                self.message(&format!(
+                    "step {step}: validation at {}: exact match {:.3}, call F1 {:.3}, value accuracy {:.3} ({} examples)",
+                    evaluation.precision, score.exact_match, score.call_f1, score.value_accuracy, evaluation.n
+                ));
+                self.last = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn add_to_tensorboard(&mut self, event: &Event) -> std::io::Result<()> {
+        match event {
+            Event::Step { step, losses, gradient_norm, muon_lr, adamw_lr, .. } => {
+                let mut scalars = vec![
+                    ("train/cross_entropy", losses.cross_entropy),
+                    ("train/z_loss", losses.z),
+                    ("train/gradient_norm", *gradient_norm),
+                    ("learning_rate/muon", *muon_lr),
+                    ("learning_rate/adamw", *adamw_lr),
+                ];
+                scalars.extend(losses.contrastive.map(|loss| ("train/contrastive", loss)));
+                scalars.extend(self.tokens_per_second.0.map(|rate| ("speed/tokens_per_second", rate)));
+                self.tensorboard.add(*step, &scalars)
+            }
+            Event::Skipped { .. } | Event::BackedOff { .. } | Event::Straggler { .. } => Ok(()),
+            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
+                let scalars =
+                    [("validation/loss_f32", *validation_loss_f32), ("validation/loss_int4", *validation_loss_int4)];
+                self.tensorboard.add(*step, &scalars)?;
+                self.tensorboard.flush()
+            }
+            Event::Validation { step, evaluation } => {
+                let score = &evaluation.score;
+                let scalars = [("exact_match", score.exact_match), ("call_f1", score.call_f1)];
+                let scalars =
+                    scalars.map(|(name, value)| (format!("validation/{name}_{}", evaluation.precision), value));
+                self.tensorboard.add(*step, &scalars.each_ref().map(|(name, value)| (name.as_str(), *value)))?;
+                self.tensorboard.flush()
+            }
+        }
+    }
+
+    /// Prints a line above the bar.
+    pub fn message(&self, text: &str) {
+        if self.bar.is_hidden() {
+            tracing::info!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+
+    /// Ends the bar.
+    pub fn finish(&self) {
+        self.bar.finish();
+    }
+}
+
+/// The lines of `text` about the first `done` steps; a line that was cut short by a crash goes too.
+fn keep_up_to(text: &str, done: usize) -> String {
+    let is_kept = |line: &&str| {
+        let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+        value.and_then(|v| v["step"].as_u64()).is_some_and(|step| step <= done as u64)
+    };
+    text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_log_has_no_step_twice_and_no_broken_line() {
+        let text = "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st";
+        assert_eq!(keep_up_to(text, 2), "{\"step\":1}\n{\"step\":2}\n");
+    }
+}

@@ -1,0 +1,124 @@
+//! Activation checkpointing (Chen et al., arXiv:1604.06174): only the input of each layer is kept; the backward pass computes a
+//! layer once more, then its gradients, and forgets it. A third more arithmetic for a fraction of the memory.
+//!
+//! burn's own checkpointing leaves out cheap operations only, and a backward pass may not begin another, so the chain rule
+//! between layers is written here: for a layer `y = f(x)` and the gradient `g` of the loss with respect to `y`, the gradients
+//! of `sum(f(x) * g)` are those of the loss.
+
+use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use needle_data::Batch;
+use needle_model::dropout::Dropout;
+use needle_model::params::with_gradients;
+use needle_model::{FusedOps, San};
+
+use crate::optim::{Gradients, add_gradients, collect};
+use crate::recipe::LossConfig;
+use crate::training::loss::{DeviceBatch, TextLoss, output_loss};
+
+/// Cross-entropy, z-loss and gradients of a batch (or a part of one with `num_targets` targets in all), as the whole graph
+/// gives them. Masks of `dropout` are the same, too.
+pub fn text_loss_and_gradients<AB>(
+    model: &San<AB>,
+    batch: &Batch,
+    num_targets: usize,
+    config: &LossConfig,
+    dropout: &mut Dropout,
+) -> (TextLoss<AB::InnerBackend>, Gradients<AB::InnerBackend>)
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let plain = model.valid();
+    let device = model.device();
+    let on_device = DeviceBatch::<AB::InnerBackend>::new(batch, num_targets, config.class_weights(), &device);
+    let (enc_mask, masks) = on_device.masks();
+
+    // Forward without a graph; what each layer read, and the dropout that it met.
+    let mut x = plain.embed(on_device.enc_ids.clone()); // [rows, enc_len, d_model]
+    let mut enc_inputs = Vec::new();
+    for layer in 0..plain.encoder.layers.len() {
+        enc_inputs.push((x.clone(), dropout.clone()));
+        x = plain.encoder_layer(layer, x, &enc_mask, dropout);
+    }
+    let enc_output = x;
+    let memory = plain.encoder.final_norm.forward(enc_output.clone());
+    let mut x = plain.embed(on_device.dec_input.clone()); // [rows, dec_len, d_model]
+    let mut dec_inputs = Vec::new();
+    for layer in 0..plain.decoder.layers.len() {
+        dec_inputs.push((x.clone(), dropout.clone()));
+        x = plain.decoder_layer(layer, x, memory.clone(), &masks, dropout);
+    }
+
+    // Backward, layer by layer.
+    let on_device = DeviceBatch::<AB>::new(batch, num_targets, config.class_weights(), &device);
+    let (enc_mask, masks) = on_device.masks();
+    let (enc_ids, dec_input) = (on_device.enc_ids.clone(), on_device.dec_input.clone());
+    let mut sums = Sums(Gradients::<AB::InnerBackend>::new());
+
+    let graph = with_gradients(model.clone());
+    let output = leaf::<AB>(x);
+    let loss = output_loss(&graph, graph.decoder.norm.forward(output.clone()), on_device, config.z_coefficient);
+    let value = TextLoss { cross_entropy: loss.cross_entropy.clone().inner(), z: loss.z.clone().inner() };
+    let raw = (loss.cross_entropy + loss.z).backward();
+    sums.add(&graph, &raw);
+    let mut gradient = grad_of(&output, &raw);
+
+    let mut memory_gradient = memory.zeros_like();
+    for (layer, (x, mut dropout)) in dec_inputs.into_iter().enumerate().rev() {
+        let graph = with_gradients(model.clone());
+        let (x, memory) = (leaf::<AB>(x), leaf::<AB>(memory.clone()));
+        let y = graph.decoder_layer(layer, x.clone(), memory.clone(), &masks, &mut dropout);
+        let raw = (y * Tensor::from_inner(gradient)).sum().backward();
+        sums.add(&graph, &raw);
+        memory_gradient = memory_gradient + grad_of(&memory, &raw);
+        gradient = grad_of(&x, &raw);
+    }
+    sums.add_embedding(model, dec_input, gradient);
+
+    let graph = with_gradients(model.clone());
+    let output = leaf::<AB>(enc_output);
+    let y = graph.encoder.final_norm.forward(output.clone());
+    let raw = (y * Tensor::from_inner(memory_gradient)).sum().backward();
+    sums.add(&graph, &raw);
+    let mut gradient = grad_of(&output, &raw);
+    for (layer, (x, mut dropout)) in enc_inputs.into_iter().enumerate().rev() {
+        let graph = with_gradients(model.clone());
+        let x = leaf::<AB>(x);
+        let y = graph.encoder_layer(layer, x.clone(), &enc_mask, &mut dropout);
+        let raw = (y * Tensor::from_inner(gradient)).sum().backward();
+        sums.add(&graph, &raw);
+        gradient = grad_of(&x, &raw);
+    }
+    sums.add_embedding(model, enc_ids, gradient);
+    (value, sums.0)
+}
+
+fn leaf<AB: AutodiffBackend>(x: Tensor<AB::InnerBackend, 3>) -> Tensor<AB, 3> {
+    Tensor::from_inner(x).require_grad()
+}
+
+fn grad_of<AB: AutodiffBackend>(x: &Tensor<AB, 3>, raw: &AB::Gradients) -> Tensor<AB::InnerBackend, 3> {
+    // What the loss does not depend on has no gradient.
+    x.grad(raw).unwrap_or_else(|| x.clone().inner().zeros_like())
+}
+
+struct Sums<B: burn::tensor::backend::Backend>(Gradients<B>);
+
+impl<B: FusedOps> Sums<B> {
+    fn add<AB: AutodiffBackend<InnerBackend = B>>(&mut self, graph: &San<AB>, raw: &AB::Gradients) {
+        add_gradients(&mut self.0, collect(graph, raw));
+    }
+
+    fn add_embedding<AB: AutodiffBackend<InnerBackend = B> + FusedOps>(
+        &mut self,
+        model: &San<AB>,
+        ids: Tensor<AB, 2, burn::tensor::Int>,
+        gradient: Tensor<B, 3>,
+    ) {
+        let graph = with_gradients(model.clone());
+        let raw = (graph.embed(ids) * Tensor::from_inner(gradient)).sum().backward();
+        self.add(&graph, &raw);
+    }
+}

@@ -1,0 +1,170 @@
+//! One training step up to the gradients: a share of a batch -> losses -> backward.
+//!
+//! A share is computed in micro-batches, one after the other, which takes less memory. Their losses have the whole batch's
+//! denominators, so the sum of their gradients, over micro-batches and ranks, is the whole batch's gradient, to rounding. The
+//! contrastive loss is not divided: every pair is every other pair's negative, on whatever rank.
+//!
+//! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a backward pass.)
+
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorData};
+use needle_data::Batch;
+use needle_data::random::{Purpose, rng};
+use needle_model::dropout::Dropout;
+use needle_model::params::{EMBEDDING, ParamInfo, with_gradients};
+use needle_model::quant::fake_quant::{fake_quantize, in_bf16};
+use needle_model::quant::int4::Bits;
+use needle_model::{FusedOps, San};
+use rand::RngExt;
+
+use crate::distributed::rank_batch::RankBatch;
+use crate::distributed::{World, bytes_of, floats_of};
+use crate::error::TrainError;
+use crate::optim::{Gradients, add_gradients, collect};
+use crate::recipe::{ComputeDtype, Recipe};
+use crate::training::checkpointing::text_loss_and_gradients;
+use crate::training::loss::{DeviceBatch, StepLosses, TextLoss, clip_loss, pair_embeddings, text_loss};
+
+/// Losses and gradients of `batch` at step `step` (from 1), in one process.
+pub fn forward_backward<AB>(
+    model: &San<AB>,
+    batch: &Batch,
+    recipe: &Recipe,
+    step: usize,
+) -> (StepLosses, Gradients<AB::InnerBackend>)
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let result = forward_backward_rank_batch(model, &RankBatch::whole(batch), recipe, step, &World::default());
+    #[expect(clippy::expect_used, reason = "only another rank can go missing")]
+    result.expect("there is no other rank")
+}
+
+/// What `share` adds to the losses and gradients of step `step` (from 1).
+///
+/// # Errors
+/// If a rank is gone.
+pub fn forward_backward_rank_batch<AB>(
+    model: &San<AB>,
+    share: &RankBatch,
+    recipe: &Recipe,
+    step: usize,
+    world: &World,
+) -> Result<(StepLosses, Gradients<AB::InnerBackend>), TrainError>
+where
+    AB: AutodiffBackend + FusedOps,
+    AB::InnerBackend: FusedOps,
+{
+    let quantized = recipe.qat.applies(step, recipe.steps);
+    let quantizes = |p: &ParamInfo| p.is_attention_matrix() || recipe.qat.embedding && p.name == EMBEDDING;
+    // Leaves of its own for each graph: burn forgets a leaf that an earlier backward pass has left behind.
+    let graph = || {
+        let model = with_gradients(model.clone());
+        let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
+        let seen = if recipe.compute_dtype == ComputeDtype::Bf16 { in_bf16(seen) } else { seen };
+        (model, seen)
+    };
+    // The streams depend on the step and the place in the batch alone, so a resumed step drops what it dropped the first time.
+    let dropout = |purpose, [lane, part]: [u64; 2], micro_batch: usize| {
+        let place = [step as u64, lane, part, micro_batch as u64];
+        Dropout::new(recipe.dropout, rng(recipe.seed, purpose, &place).random())
+    };
+    // Read once, at the end: reading waits for the device.
+    let (mut of_text, mut of_pairs) = (Vec::new(), Vec::new());
+    let mut gradients = Gradients::<AB::InnerBackend>::new();
+    for lane in &share.lanes {
+        for (i, part) in lane.batch.split(recipe.data.micro_batches).iter().enumerate() {
+            let dropout = &mut dropout(Purpose::Dropout, lane.place, i);
+            let (model, seen) = graph();
+            let (loss, more) = if recipe.activation_checkpointing {
+                // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
+                text_loss_and_gradients(&seen, part, share.num_targets, &recipe.loss, dropout)
+            } else {
+                let weights = recipe.loss.class_weights();
+                let on_device = DeviceBatch::new(part, share.num_targets, weights, &model.device());
+                let loss = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
+                let value = TextLoss { cross_entropy: loss.cross_entropy.clone().inner(), z: loss.z.clone().inner() };
+                (value, collect(&model, &(loss.cross_entropy + loss.z).backward()))
+            };
+            of_text.extend([loss.cross_entropy, loss.z]);
+            add_gradients(&mut gradients, more);
+        }
+    }
+
+    let is_time = step.is_multiple_of(recipe.loss.contrastive_every_steps) && recipe.loss.contrastive_weight > 0.0;
+    if is_time && share.num_pairs >= 2 && model.retrieval_head.is_some() {
+        let (model, seen) = graph();
+        let own = share.pairs.iter().filter_map(|(place, pairs)| {
+            pair_embeddings(&seen, pairs, &mut dropout(Purpose::RetrievalDropout, *place, 0))
+        });
+        if let Some(loss) = contrastive_loss(&seen, own.collect(), share, world)? {
+            of_pairs.push(loss.clone().inner());
+            add_gradients(&mut gradients, collect(&model, &(loss * recipe.loss.contrastive_weight).backward()));
+        }
+    }
+    let num_text = of_text.len();
+    of_text.extend(of_pairs);
+    let values: Vec<f64> =
+        if of_text.is_empty() { Vec::new() } else { Tensor::cat(of_text, 0).into_data().iter::<f64>().collect() };
+    let (of_text, of_pairs) = values.split_at(num_text);
+    let sum = |first: usize| of_text.iter().skip(first).step_by(2).sum::<f64>();
+    let (cross_entropy, z) = (sum(0), sum(1));
+    let contrastive = of_pairs.first().map(|loss| loss * own_part(share));
+    let total = cross_entropy + z + contrastive.map_or(0.0, |loss| loss * recipe.loss.contrastive_weight);
+    Ok((StepLosses { cross_entropy, z, contrastive, total, quantized }, gradients))
+}
+
+/// Contrastive loss over the pairs of all ranks, of which `own` are those of this rank: embeddings of queries and tools, lane by
+/// lane. Only they have gradients; the other ranks see to theirs. None where this rank has no pair.
+fn contrastive_loss<AB: AutodiffBackend>(
+    model: &San<AB>,
+    own: Vec<[Tensor<AB, 2>; 2]>,
+    share: &RankBatch,
+    world: &World,
+) -> Result<Option<Tensor<AB, 1>>, TrainError> {
+    let [queries, tools]: [Vec<_>; 2] = own.into_iter().fold(Default::default(), |[mut queries, mut tools], [q, t]| {
+        queries.push(q);
+        tools.push(t);
+        [queries, tools]
+    });
+    let both = (!queries.is_empty()).then(|| [Tensor::cat(queries, 0), Tensor::cat(tools, 0)]); // [pairs, dim] each
+    let (Some([mut queries, mut tools]), Some(head)) = (both, &model.retrieval_head) else {
+        // Nothing of its own, but the others wait for its word.
+        world.all_gather(&[])?;
+        return Ok(None);
+    };
+    let mut log_temp = head.log_temp.val();
+    if world.size() > 1 {
+        // Side by side, so that each rank's part is its pairs in order: [pairs, 2 * dim].
+        let own = Tensor::cat(vec![queries, tools], 1);
+        let [own_pairs, width] = own.dims();
+        let values = own.clone().inner().into_data().convert::<f32>().into_vec::<f32>().unwrap_or_default();
+        let all = floats_of(&world.all_gather(bytes_of(&values))?.bytes);
+        let others = |pairs: std::ops::Range<usize>| {
+            let values = all[pairs.start * width..pairs.end * width].to_vec();
+            Tensor::<AB, 2>::from_data(TensorData::new(values, [pairs.len(), width]), &own.device())
+        };
+        let (before, after) = (0..share.first_pair, share.first_pair + own_pairs..share.num_pairs);
+        let mut rows: Vec<Tensor<AB, 2>> = Vec::new();
+        if !before.is_empty() {
+            rows.push(others(before));
+        }
+        rows.push(own.clone());
+        if !after.is_empty() {
+            rows.push(others(after));
+        }
+        let all = Tensor::cat(rows, 0); // [all pairs, 2 * dim]
+        queries = all.clone().narrow(1, 0, width / 2);
+        tools = all.narrow(1, width / 2, width / 2);
+        // Every rank finds its whole gradient; each counts for a part, so that the sum over ranks is one.
+        let part = own_part(share);
+        log_temp = log_temp.clone().detach() * (1.0 - part) + log_temp * part;
+    }
+    Ok(Some(clip_loss(queries, tools, log_temp)))
+}
+
+/// Which part of all pairs are this rank's.
+fn own_part(share: &RankBatch) -> f64 {
+    share.pairs.iter().map(|(_, pairs)| pairs.pairs).sum::<usize>() as f64 / share.num_pairs.max(1) as f64
+}
