@@ -45,6 +45,14 @@ impl Workplace {
         child
     }
 
+    /// Waits until something stands at `path`, which `child` writes.
+    fn wait_for(&self, path: &str, child: &mut Child) {
+        while !self.path(path).exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote {path}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn events(&self, out: &str) -> Vec<Value> {
         let metrics = std::fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap_or_default();
         metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -96,12 +104,10 @@ fn two_runs_at_once_in_one_directory_are_one_too_many_and_a_killed_one_leaves_no
     let mut first =
         place.started(&place.train("run", &[&LONG[..], &["--set", "checkpoint.every_steps=1"]].concat()), "run");
     for flags in [&[][..], &["--resume"], &["--overwrite"]] {
-        let error = place.train_fails("run", &[&LONG[..], flags].concat());
+        let error = place.train_fails("run", &[&["--set", "steps=1"], flags].concat());
         assert!(error.contains("another run is writing here") && error.contains(&first.id().to_string()), "{error}");
     }
-    while !place.path("run/last").exists() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    place.wait_for("run/last", &mut first);
     first.kill().unwrap();
     first.wait().unwrap();
     place.trains("run", &["--overwrite"]);
@@ -205,9 +211,7 @@ fn a_run_killed_before_its_first_step_is_no_closer_to_the_end_of_its_patience() 
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
     let train = place.train("run", &[&["--val", "val.jsonl", "--base", "base"], &settings[..]].concat());
     let mut child = place.start_with(&refs(&train), Stdio::null(), Stdio::null());
-    while !place.path("run/last").exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    place.wait_for("run/last", &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
     let output = place.needle(&[&refs(&train)[..], &["--resume"]].concat());

@@ -5,7 +5,6 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with a model or its files |
-//! | [`config`] | sizes, presets, number of parameters |
 //! | [`ops`] | the operations with kernels of their own, and their plain definitions |
 //! | [`mask`] | who may attend to whom |
 //! | [`dropout`] | seeded dropout |
@@ -35,7 +34,6 @@
 
 pub mod attention;
 pub mod checkpoint;
-pub mod config;
 pub mod decoder;
 pub mod dropout;
 pub mod encoder;
@@ -54,6 +52,8 @@ pub mod rope;
 pub mod san;
 
 pub use needle_runtime::constrain;
+
+pub use needle_runtime::config;
 
 pub use config::SanConfig;
 pub use error::ModelError;

@@ -29,8 +29,7 @@ impl ParamInfo {
     }
 }
 
-/// Name of the embedding.
-pub const EMBEDDING: &str = "model.embed_tokens.weight";
+pub use needle_runtime::file::names::EMBEDDING;
 
 /// True for the names of Q, K, V and O matrices.
 pub fn is_attention_matrix(name: &str) -> bool {

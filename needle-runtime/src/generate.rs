@@ -31,6 +31,11 @@ pub struct Certainty {
     pub margin: f32,
 }
 
+impl Certainty {
+    /// Of a token that nothing could have stood in place of: no logits were computed.
+    pub const FORCED: Self = Self { log_prob: 0.0, margin: MAX_MARGIN };
+}
+
 /// Beyond it the choice is certain.
 pub const MAX_MARGIN: f32 = 20.0;
 
@@ -39,6 +44,14 @@ pub trait StepHook {
     /// May forbid tokens by setting their logits to negative infinity. `row` is the row's index in the batch.
     fn mask(&mut self, row: usize, logits: &mut [f32]) {
         let _ = (row, logits);
+    }
+
+    /// Tokens of row `row` that are determined before any logits are known, in order; mostly none. They are fed in one pass with
+    /// the token before them, without logits of their own. Each of them, too, is told to [`StepHook::chosen`]. A network may ask
+    /// for them or not: [`StepHook::mask`] must allow nothing else.
+    fn forced(&mut self, row: usize) -> Vec<u32> {
+        let _ = row;
+        Vec::new()
     }
 
     /// Told the token that row `row` got.

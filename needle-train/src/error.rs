@@ -82,6 +82,9 @@ pub enum TrainError {
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] needle_model::ModelError),
+    /// A question cannot be answered, or a model's sizes cannot work.
+    #[error(transparent)]
+    Runtime(#[from] needle_runtime::RuntimeError),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),

@@ -13,11 +13,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use needle_data::tokenizer::{BOS_ID, EOS_ID, PAD_ID, UNK_ID};
 use needle_data::{Tokenizer, file};
+use needle_runtime::file::config_json;
 use safetensors::tensor::SafeTensors;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::config::SanConfig;
 use crate::error::ModelError;
@@ -27,95 +25,14 @@ use tensor_file::{Entry, f32_values, finite};
 
 /// File names inside a checkpoint.
 pub mod files {
-    /// Sizes and special ids.
-    pub const CONFIG: &str = "config.json";
-    /// Weights.
-    pub const WEIGHTS: &str = "model.safetensors";
     /// The tokenizer.
-    pub const TOKENIZER: &str = "tokenizer.json";
+    pub use needle_runtime::file::checkpoint::TOKENIZER;
+    /// Weights.
+    pub use needle_runtime::file::checkpoint::WEIGHTS;
+    /// Sizes and special ids.
+    pub use needle_runtime::file::config_json::CONFIG;
     /// The same tokenizer for SentencePiece.
     pub const SENTENCEPIECE: &str = "tokenizer.model";
-}
-
-/// `config.json`: [`SanConfig`] and what `transformers` wants to know. Unknown keys of other writers are kept out of the
-/// way, so that a published checkpoint opens.
-#[derive(Debug, Serialize, Deserialize)]
-struct ConfigFile {
-    model_type: String,
-    #[serde(default)]
-    is_encoder_decoder: bool,
-    vocab_size: usize,
-    d_model: usize,
-    num_heads: usize,
-    num_kv_heads: usize,
-    num_encoder_layers: usize,
-    num_decoder_layers: usize,
-    rope_theta: f32,
-    rms_norm_eps: f32,
-    contrastive_dim: Option<usize>,
-    max_enc_len: usize,
-    max_dec_len: usize,
-    pad_token_id: u32,
-    eos_token_id: u32,
-    bos_token_id: u32,
-    unk_token_id: u32,
-    decoder_start_token_id: u32,
-}
-
-const MODEL_TYPE: &str = "needle";
-
-impl ConfigFile {
-    fn new(config: &SanConfig) -> Self {
-        Self {
-            model_type: MODEL_TYPE.into(),
-            is_encoder_decoder: true,
-            vocab_size: config.vocab_size,
-            d_model: config.d_model,
-            num_heads: config.num_heads,
-            num_kv_heads: config.num_kv_heads,
-            num_encoder_layers: config.num_encoder_layers,
-            num_decoder_layers: config.num_decoder_layers,
-            rope_theta: config.rope_theta,
-            rms_norm_eps: config.rms_norm_eps,
-            contrastive_dim: config.contrastive_dim,
-            max_enc_len: config.max_enc_len,
-            max_dec_len: config.max_dec_len,
-            pad_token_id: PAD_ID,
-            eos_token_id: EOS_ID,
-            bos_token_id: BOS_ID,
-            unk_token_id: UNK_ID,
-            decoder_start_token_id: EOS_ID,
-        }
-    }
-
-    fn into_config(self, path: &Path) -> Result<SanConfig, ModelError> {
-        for (name, found, expected) in [
-            ("pad_token_id", self.pad_token_id, PAD_ID),
-            ("eos_token_id", self.eos_token_id, EOS_ID),
-            ("bos_token_id", self.bos_token_id, BOS_ID),
-            ("unk_token_id", self.unk_token_id, UNK_ID),
-            ("decoder_start_token_id", self.decoder_start_token_id, EOS_ID),
-        ] {
-            if found != expected {
-                return Err(ModelError::bad_file(path, format!("{name} is {found}, expected {expected}")));
-            }
-        }
-        let config = SanConfig {
-            vocab_size: self.vocab_size,
-            d_model: self.d_model,
-            num_heads: self.num_heads,
-            num_kv_heads: self.num_kv_heads,
-            num_encoder_layers: self.num_encoder_layers,
-            num_decoder_layers: self.num_decoder_layers,
-            rope_theta: self.rope_theta,
-            rms_norm_eps: self.rms_norm_eps,
-            contrastive_dim: self.contrastive_dim,
-            max_enc_len: self.max_enc_len,
-            max_dec_len: self.max_dec_len,
-        };
-        config.validate().map_err(|e| ModelError::bad_file(path, e.to_string()))?;
-        Ok(config)
-    }
 }
 
 /// A model with what belongs to it.
@@ -133,22 +50,7 @@ pub struct Checkpoint<B: Backend> {
 /// # Errors
 /// If there is no valid `config.json`.
 pub fn load_config(dir: &Path) -> Result<SanConfig, ModelError> {
-    let path = dir.join(files::CONFIG);
-    if !path.exists() {
-        let reason = format!("not a checkpoint: there is no {}", files::CONFIG);
-        return Err(ModelError::bad_file(dir, reason));
-    }
-    let text = file::read_text(&path)?;
-    let value: Value = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
-    // Of another model's file, this says more than which key it lacks.
-    let found = &value["model_type"];
-    if found != MODEL_TYPE {
-        let reason = format!("model_type is {found}, expected {MODEL_TYPE:?}: not a Needle checkpoint");
-        return Err(ModelError::bad_file(&path, reason));
-    }
-    // Read from the text, so that the message has line and column.
-    let file: ConfigFile = serde_json::from_str(&text).map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
-    file.into_config(&path)
+    Ok(config_json::load(dir)?)
 }
 
 impl<B: Backend> Checkpoint<B> {
@@ -183,8 +85,7 @@ impl<B: Backend> Checkpoint<B> {
     /// # Errors
     /// If the tensors cannot be laid out, which does not happen for a valid model.
     pub fn to_files(&self, extra: &BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
-        let config = serde_json::to_vec_pretty(&ConfigFile::new(&self.config))
-            .map_err(|e| ModelError::bad_file(files::CONFIG, e.to_string()))?;
+        let config = config_json::to_json(&self.config)?;
         let weights = weights_to_bytes(&self.model)?;
         let own = [
             (files::CONFIG.to_owned(), config),

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use needle_runtime::file::tensors;
+pub use needle_runtime::file::tensors::finite;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, Value};
 
@@ -70,29 +72,7 @@ fn sorted_metadata(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
 /// # Errors
 /// If its type is not a float.
 pub fn f32_values(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
-    let data = view.data();
-    Ok(match view.dtype() {
-        Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(std::array::from_fn(|i| b[i])) as f32).collect(),
-        Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        other => return Err(format!("expected floats, got {other:?}")),
-    })
-}
-
-/// `values`, if they are all finite; `what` names them.
-///
-/// # Errors
-/// A sentence with the first value that is not, and what to do.
-pub fn finite(what: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
-    // Without an early end, so that it is vectorized: 26 million values take some milliseconds.
-    if values.iter().fold(true, |all, value| all & value.is_finite()) {
-        return Ok(values);
-    }
-    let found = values.iter().find(|value| !value.is_finite()).copied().unwrap_or_default();
-    Err(format!(
-        "{what} holds {found}: the training that wrote it went wrong, or the file is damaged; use an earlier checkpoint"
-    ))
+    tensors::f32_values(view.dtype(), view.data())
 }
 
 #[cfg(test)]

@@ -20,10 +20,8 @@ use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use crate::quant::int4::{Bits, group_size, quantize};
 use crate::san::San;
 
-/// Name of the weights inside the artifact.
-pub const WEIGHTS: &str = "needle.safetensors";
-/// Name of the vocabulary inside the artifact.
-pub const VOCAB: &str = "vocab.txt";
+pub use needle_runtime::file::artifact::{VOCAB, WEIGHTS};
+pub(crate) use needle_runtime::file::names::artifact_name;
 
 /// The artifact's files, by name.
 ///
@@ -118,35 +116,6 @@ fn pack(codes: &[f32], pairs: usize, outputs: usize) -> Vec<u8> {
         bytes.extend((0..outputs).map(|column| nibble(2 * pair, column) | nibble(2 * pair + 1, column) << 4));
     }
     bytes
-}
-
-/// The runtime's name of a parameter.
-pub(crate) fn artifact_name(name: &str) -> String {
-    let renamed = match name {
-        EMBEDDING => "embedding",
-        "model.encoder.final_norm.weight" => "encoder_final_norm",
-        "model.decoder.norm.weight" => "decoder_final_norm",
-        "retrieval_head.hidden.weight" => "contrastive_hidden_kernel",
-        "retrieval_head.hidden.bias" => "contrastive_hidden_bias",
-        "retrieval_head.proj.weight" => "contrastive_proj_kernel",
-        "retrieval_head.log_temp" => "log_temp",
-        layer => {
-            let is_encoder = layer.starts_with("model.encoder");
-            return layer
-                .replace("model.encoder.layers.", "encoder.")
-                .replace("model.decoder.layers.", "decoder.")
-                .replace(".encoder_attn_layer_norm.weight", ".cross_attn_norm")
-                .replace(".encoder_attn.", ".cross_attn.")
-                .replace(".input_layernorm.weight", if is_encoder { ".norm" } else { ".self_attn_norm" })
-                .replace(".q_proj.weight", ".wq")
-                .replace(".k_proj.weight", ".wk")
-                .replace(".v_proj.weight", ".wv")
-                .replace(".out_proj.weight", ".wo")
-                .replace("_norm.weight", "_norm")
-                .replace(".attn_gate", ".self_attn_gate");
-        }
-    };
-    renamed.to_owned()
 }
 
 #[cfg(test)]

@@ -8,10 +8,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-/// Weights of one group.
-pub const GROUP_SIZE: usize = 32;
-/// Least scale: a group of zeros has one too.
-pub const MIN_SCALE: f32 = 1e-8;
+pub use needle_runtime::file::quantize::{GROUP_SIZE, MIN_SCALE, group_size};
 
 /// Width of the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -39,11 +36,6 @@ pub struct Quantized<B: Backend> {
     pub codes: Tensor<B, 2>,
     /// `[groups, out]`; the last group may be short.
     pub scales: Tensor<B, 2>,
-}
-
-/// Weights of one group of a matrix with `inputs` rows.
-pub fn group_size(inputs: usize) -> usize {
-    GROUP_SIZE.min(inputs)
 }
 
 /// Codes and scales of `weight [in, out]`.

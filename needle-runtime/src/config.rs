@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ModelError;
+use crate::error::RuntimeError;
 
 /// Sizes of the model. Field names are those of Hugging Face configurations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ impl SanConfig {
     ///
     /// # Errors
     /// If there is none of that name; the message lists them.
-    pub fn preset(name: &str) -> Result<Self, ModelError> {
+    pub fn preset(name: &str) -> Result<Self, RuntimeError> {
         // The sizes of the published model (needle/model/architecture.py); the others keep its proportions.
         let published = Self {
             vocab_size: 8192,
@@ -102,7 +102,7 @@ impl SanConfig {
             },
             other => {
                 let reason = format!("there is no preset {other:?}; there are {}", Self::PRESETS.join(", "));
-                return Err(ModelError::Config { field: "model", reason });
+                return Err(RuntimeError::Config { field: "model", reason });
             }
         })
     }
@@ -124,9 +124,9 @@ impl SanConfig {
 
     /// # Errors
     /// If the sizes do not fit together.
-    pub fn validate(&self) -> Result<(), ModelError> {
+    pub fn validate(&self) -> Result<(), RuntimeError> {
         let check =
-            |ok: bool, field, reason: String| if ok { Ok(()) } else { Err(ModelError::Config { field, reason }) };
+            |ok: bool, field, reason: String| if ok { Ok(()) } else { Err(RuntimeError::Config { field, reason }) };
         for (field, value) in [
             ("vocab_size", self.vocab_size),
             ("d_model", self.d_model),

@@ -1,0 +1,155 @@
+//! The encoder: a prompt to its memory, and the memory to the keys and values that the decoder attends to.
+//!
+//! Each thread has a stretch of rows. In each layer it first computes their queries, keys and values, and then, when all
+//! threads have, attends to the keys of all rows. What a row becomes does not depend on how the rows are divided.
+
+use crate::key_value::KeyValue;
+use crate::pack::LANES;
+use crate::pool::Pool;
+use crate::weights::{Dims, SelfAttention, Weights};
+use crate::workspace::{HeadRow, HeadValues, Mode, Order, Workspace};
+
+/// Fewer rows than these are not worth a thread.
+const MIN_ROWS: usize = 16;
+
+/// The rows of one thread.
+struct Part {
+    /// Where they begin.
+    first: usize,
+    workspace: Workspace,
+    /// Keys and values of all rows, one head at a time, for this thread's own queries.
+    all: KeyValue,
+}
+
+/// Keys and values of one thread's rows, for all threads to read.
+struct Rows {
+    /// Keys, then values: `[rows, kv_heads, head_width]`.
+    codes: [Vec<i8>; 2],
+    /// `[rows, kv_heads]`.
+    scales: [Vec<f32>; 2],
+    /// `[rows, kv_heads, head_width]`, in the exact mode.
+    exact: [Vec<f32>; 2],
+    rows: usize,
+}
+
+impl Rows {
+    fn new(rows: usize, mode: Mode, dims: Dims) -> Self {
+        let heads = rows * dims.kv_heads;
+        let (int8, exact) = if mode.is_exact { (0, heads) } else { (heads, 0) };
+        let codes = || vec![0; int8 * dims.head_width];
+        let floats = || vec![0.0; exact * dims.head_width];
+        let scales = || vec![0.0; int8];
+        Self { codes: [codes(), codes()], scales: [scales(), scales()], exact: [floats(), floats()], rows }
+    }
+
+    fn set(&mut self, row: usize, head: &HeadRow<'_>, dims: Dims) {
+        let place = row * dims.kv_heads + head.head;
+        for (which, values) in [head.key, head.value].into_iter().enumerate() {
+            let to = place * dims.head_width..(place + 1) * dims.head_width;
+            match values {
+                HeadValues::Int8(codes, scale) => {
+                    self.codes[which][to].copy_from_slice(codes);
+                    self.scales[which][place] = scale;
+                }
+                HeadValues::Exact(values) => self.exact[which][to].copy_from_slice(values),
+            }
+        }
+    }
+
+    fn head(&self, row: usize, head: usize, mode: Mode, dims: Dims) -> [HeadValues<'_>; 2] {
+        let place = row * dims.kv_heads + head;
+        let from = place * dims.head_width..(place + 1) * dims.head_width;
+        [0, 1].map(|which| {
+            if mode.is_exact {
+                HeadValues::Exact(&self.exact[which][from.clone()])
+            } else {
+                HeadValues::Int8(&self.codes[which][from.clone()], self.scales[which][place])
+            }
+        })
+    }
+}
+
+/// What the encoder makes of `prompt`: `[prompt, row]`, normed.
+pub fn encode(weights: &Weights, mode: Mode, pool: &Pool, prompt: &[u32]) -> Vec<f32> {
+    let dims = weights.dims;
+    let stretch = prompt.len().div_ceil(pool.threads()).max(MIN_ROWS);
+    let (mut parts, mut rows) = (Vec::new(), Vec::new());
+    for (index, ids) in prompt.chunks(stretch).enumerate() {
+        let mut workspace = Workspace::new(mode, dims);
+        workspace.resize(ids.len());
+        for (id, x) in ids.iter().zip(workspace.x.chunks_exact_mut(dims.row)) {
+            weights.embed(*id, x);
+        }
+        let all = KeyValue::new(1, dims.head_width, prompt.len(), mode.is_exact);
+        parts.push(Part { first: index * stretch, workspace, all });
+        rows.push(Rows::new(ids.len(), mode, dims));
+    }
+    for layer in &weights.encoder {
+        let work: Vec<_> = parts.iter_mut().zip(&mut rows).collect();
+        pool.each(work, |(part, rows)| project(part, rows, layer, weights));
+        pool.each(parts.iter_mut().collect(), |part| attend(part, &rows, layer, mode, dims));
+    }
+    let mut memory = vec![0.0; prompt.len() * dims.row];
+    for (part, memory) in parts.iter_mut().zip(memory.chunks_mut(stretch * dims.row)) {
+        part.workspace.norm(&weights.encoder_norm);
+        memory.copy_from_slice(part.workspace.input());
+    }
+    memory
+}
+
+/// Queries, keys and values of a thread's rows.
+fn project(part: &mut Part, rows: &mut Rows, layer: &SelfAttention, weights: &Weights) {
+    let (workspace, dims) = (&mut part.workspace, weights.dims);
+    let width = layer.qkv.panels * LANES;
+    workspace.norm(&layer.block.norm);
+    workspace.project(&layer.qkv);
+    for row in 0..rows.rows {
+        let rotation = Some((&weights.rope, part.first + row));
+        workspace.set_queries(&layer.block, row, width, rotation, Order::ByHead);
+        workspace.keys_values(&layer.block, row, (width, dims.q_width()), rotation, |head| rows.set(row, &head, dims));
+    }
+}
+
+/// Attention of a thread's rows to all rows, and what comes of it.
+fn attend(part: &mut Part, rows: &[Rows], layer: &SelfAttention, mode: Mode, dims: Dims) {
+    let own = part.workspace.rows();
+    let group = dims.heads_per_kv();
+    for kv_head in 0..dims.kv_heads {
+        let mut len = 0;
+        for rows in rows {
+            for row in 0..rows.rows {
+                let [key, value] = rows.head(row, kv_head, mode, dims);
+                part.all.set(len, &HeadRow { head: 0, key, value });
+                len += 1;
+            }
+        }
+        let queries = (kv_head * group * own, group * own);
+        part.workspace.attend(queries, part.all.head(0), len, |input, query, read| {
+            let (head, row) = (query / own, query % own);
+            let at = row * dims.row + head * dims.head_dim;
+            input[at..at + dims.head_dim].copy_from_slice(read);
+        });
+    }
+    part.workspace.project_residual(&layer.out, layer.block.gate);
+}
+
+/// Keys and values of `memory [prompt, row]` for each layer of the decoder.
+pub fn cross_keys_values(weights: &Weights, mode: Mode, pool: &Pool, memory: &[f32], caches: &mut [KeyValue]) {
+    let dims = weights.dims;
+    let rows = memory.len() / dims.row;
+    // A stretch of layers for each thread, so that each quantizes the memory once.
+    let stretch = weights.decoder.len().div_ceil(pool.threads());
+    let work: Vec<_> = weights.decoder.chunks(stretch).zip(caches.chunks_mut(stretch)).collect();
+    pool.each(work, |(layers, caches)| {
+        let mut workspace = Workspace::new(mode, dims);
+        workspace.set_input(memory);
+        for ((_, layer), cache) in layers.iter().zip(caches) {
+            workspace.project(&layer.kv);
+            cache.clear(rows);
+            for row in 0..rows {
+                let at = (layer.kv.panels * LANES, 0);
+                workspace.keys_values(&layer.block, row, at, None, |head| cache.set(row, &head));
+            }
+        }
+    });
+}

@@ -1,0 +1,426 @@
+//! The engine: a model on a CPU, INT4 weights times INT8 activations.
+//!
+//! Answers do not depend on the CPU, on the number of threads, or on what else is answered at the same time.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use needle_data::{Tokenizer, file};
+use needle_data::tokenizer::{EOS_ID, PAD_ID};
+
+use crate::config::SanConfig;
+use crate::decode::{Cache, Decoder, Sequence};
+use crate::encode::{cross_keys_values, encode};
+use crate::error::RuntimeError;
+use crate::file::artifact::{self, Artifact};
+use crate::file::checkpoint::{self, Checkpoint};
+use crate::file::source::Source;
+use crate::file::tensors::TensorFile;
+use crate::generate::{Certainty, Generated, MAX_MARGIN, StepHook, Stop};
+use crate::kernels::{InstructionSet, Kernels};
+use crate::network::{Limits, Network};
+use crate::pool::Pool;
+use crate::weights::{RetrievalHead, Weights};
+use crate::workspace::Mode;
+
+/// Sequences that one thread decodes at once: more cost more than they save.
+const GROUP: usize = 8;
+/// Added to the squared length of an embedding before the root.
+const NORM_EPSILON: f32 = 1e-12;
+
+/// How an engine computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Threads, at least 1.
+    pub threads: usize,
+    /// f32 activations, keys, values and embedding: the reference, slow.
+    pub exact: bool,
+    /// Instructions to use; without it, the best of this CPU.
+    pub instructions: Option<InstructionSet>,
+}
+
+impl Default for Options {
+    /// As many threads as the system offers, fast, the best instructions.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, exact: false, instructions: None }
+    }
+}
+
+/// A model that is ready to answer.
+pub struct Engine {
+    config: SanConfig,
+    weights: Weights,
+    mode: Mode,
+    pool: Pool,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Engine {
+    /// Opens the artifact or checkpoint in the directory `path` with the default options.
+    ///
+    /// # Errors
+    /// If a file is missing or malformed, or its tensors or its vocabulary are not those of its sizes.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
+        Self::open_with(path, &Options::default())
+    }
+
+    /// As [`Engine::open`], with `options`.
+    ///
+    /// # Errors
+    /// As [`Engine::open`], and if this CPU does not have the instructions that are asked for.
+    pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
+        let dir = path.as_ref();
+        if dir.join(artifact::WEIGHTS).exists() {
+            let source = Artifact::new(TensorFile::open(&dir.join(artifact::WEIGHTS))?)?;
+            let vocab = dir.join(artifact::VOCAB);
+            let text = file::read_text(&vocab)?;
+            let tokenizer = artifact::tokenizer(&text, source.config().vocab_size, &vocab)?;
+            return Self::from_source(&source, Some(tokenizer), options);
+        }
+        let source = Checkpoint::open(dir)?;
+        let path = dir.join(checkpoint::TOKENIZER);
+        let tokenizer = Tokenizer::load(&path)?;
+        let (ids, vocab_size) = (tokenizer.vocab_size(), source.config().vocab_size);
+        if ids != vocab_size {
+            return Err(RuntimeError::bad_file(path, format!("{ids} ids, but the model has {vocab_size}")));
+        }
+        Self::from_source(&source, Some(tokenizer), options)
+    }
+
+    /// An artifact from the contents of its two files; without a vocabulary there is no tokenizer.
+    ///
+    /// # Errors
+    /// As [`Engine::open_with`].
+    pub fn from_bytes(weights: Vec<u8>, vocab: Option<&str>, options: &Options) -> Result<Self, RuntimeError> {
+        let source = Artifact::new(TensorFile::from_bytes(Path::new(artifact::WEIGHTS), weights)?)?;
+        let vocab_size = source.config().vocab_size;
+        let tokenizer =
+            vocab.map(|text| artifact::tokenizer(text, vocab_size, Path::new(artifact::VOCAB))).transpose()?;
+        Self::from_source(&source, tokenizer, options)
+    }
+
+    /// A model from any source of weights.
+    ///
+    /// # Errors
+    /// If its tensors are not those of its sizes, or this CPU does not have the instructions that are asked for.
+    pub fn from_source(
+        source: &dyn Source,
+        tokenizer: Option<Tokenizer>,
+        options: &Options,
+    ) -> Result<Self, RuntimeError> {
+        let kernels = match options.instructions {
+            None => Kernels::best(),
+            Some(set) => Kernels::of(set).ok_or_else(|| RuntimeError::Config {
+                field: "instructions",
+                reason: format!("this CPU does not have {set:?}; it has {:?}", InstructionSet::available()),
+            })?,
+        };
+        let mode = Mode { kernels, is_exact: options.exact };
+        let pool = Pool::new(options.threads);
+        let weights = Weights::load(source, kernels, &pool, options.exact)?;
+        Ok(Self { config: source.config().clone(), weights, mode, pool, tokenizer })
+    }
+
+    /// Sizes of the model.
+    pub fn config(&self) -> &SanConfig {
+        &self.config
+    }
+
+    /// Its tokenizer, where the files bring one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The instructions that it computes with.
+    pub fn instructions(&self) -> InstructionSet {
+        self.mode.kernels.set()
+    }
+
+    /// Logits after each of `tokens` (decoder input ids, the end first) as an answer to `prompt`, `[tokens, vocab]`.
+    ///
+    /// # Errors
+    /// If the prompt or the tokens cannot be read by the model.
+    pub fn logits(&self, prompt: &[u32], tokens: &[u32]) -> Result<Vec<f32>, RuntimeError> {
+        self.check(0, prompt)?;
+        self.check_tokens(tokens)?;
+        let mut decoder = Decoder::new(&self.weights, self.mode);
+        let sequence = Sequence { tokens: tokens.to_vec(), cache: self.read(prompt, tokens.len()) };
+        decoder.pass(&self.weights, &mut [sequence]);
+        let mut logits = Vec::new();
+        decoder.logits(&self.weights, &(0..tokens.len()).collect::<Vec<_>>(), &mut logits);
+        let (width, vocab) = (decoder.logits_width(&self.weights), self.config.vocab_size);
+        Ok(logits.chunks_exact(width).flat_map(|row| &row[..vocab]).copied().collect())
+    }
+
+    /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens, and of at most as many as the model
+    /// has positions. On equal logits the lowest id wins.
+    ///
+    /// # Errors
+    /// If a prompt is empty or too long, or holds ids that the model does not have.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        max_tokens: usize,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        for (row, prompt) in prompts.iter().enumerate() {
+            self.check(row, prompt)?;
+        }
+        let max_tokens = max_tokens.min(self.config.max_len());
+        let empty = || Generated { ids: Vec::new(), certainties: Vec::new(), stop: Stop::Length };
+        let mut answers: Vec<Generated> = prompts.iter().map(|_| empty()).collect();
+        if prompts.is_empty() || max_tokens == 0 {
+            return Ok(answers);
+        }
+        let threads = self.pool.threads().min(prompts.len());
+        let rows = prompts.len().div_ceil(threads).min(GROUP);
+        let mut groups: Vec<Mutex<Group>> =
+            (0..threads).map(|_| Mutex::new(Group::new(&self.weights, self.mode))).collect();
+        let mut waiting = 0..prompts.len();
+        loop {
+            let mut is_done = true;
+            for group in &mut groups {
+                let group = group.get_mut().unwrap_or_else(PoisonError::into_inner);
+                while group.rows.len() < rows
+                    && let Some(row) = waiting.next()
+                {
+                    let mut tokens = vec![EOS_ID];
+                    if force(row, &mut answers[row], &mut tokens, max_tokens, hook) {
+                        continue;
+                    }
+                    group.starting.push((row, tokens));
+                    group.rows.push(row);
+                }
+                is_done &= group.rows.is_empty();
+            }
+            if is_done {
+                return Ok(answers);
+            }
+            // One prompt is read by all threads; several, each by one.
+            self.pool.run(groups.len(), &|index| {
+                let mut group = groups[index].lock().unwrap_or_else(PoisonError::into_inner);
+                group.step(self, prompts, max_tokens);
+            });
+            for group in &mut groups {
+                let group = group.get_mut().unwrap_or_else(PoisonError::into_inner);
+                group.choose(self, &mut answers, max_tokens, hook);
+            }
+        }
+    }
+
+    /// Unit vectors of `texts` (ids), by which tools are ranked; `None` without a retrieval head.
+    ///
+    /// # Errors
+    /// If a text is too long, or holds ids that the model does not have.
+    pub fn embed(&self, texts: &[Vec<u32>]) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
+        let Some(head) = &self.weights.retrieval else { return Ok(None) };
+        for (row, text) in texts.iter().enumerate() {
+            // A text of nothing has a vector, too.
+            if !text.is_empty() {
+                self.check(row, text)?;
+            }
+        }
+        let vectors: Vec<Mutex<Vec<f32>>> = texts.iter().map(|_| Mutex::default()).collect();
+        self.pool.run(texts.len(), &|index| {
+            let vector = self.embed_one(head, &texts[index]);
+            *vectors[index].lock().unwrap_or_else(PoisonError::into_inner) = vector;
+        });
+        Ok(Some(vectors.into_iter().map(|v| v.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()))
+    }
+
+    /// Mean over the positions -> Linear with bias -> ReLU -> Linear -> unit length.
+    fn embed_one(&self, head: &RetrievalHead, text: &[u32]) -> Vec<f32> {
+        let dims = self.weights.dims;
+        let memory = if text.is_empty() { Vec::new() } else { encode(&self.weights, self.mode, &self.pool, text) };
+        let mut mean = vec![0.0_f32; dims.d_model];
+        for row in memory.chunks_exact(dims.row) {
+            mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x);
+        }
+        let count = text.len().max(1) as f32;
+        let mut hidden = head.bias.clone();
+        for (x, weights) in mean.iter().zip(head.hidden.chunks_exact(hidden.len())) {
+            let x = x / count;
+            hidden.iter_mut().zip(weights).for_each(|(hidden, w)| *hidden += x * w);
+        }
+        let mut vector = vec![0.0_f32; head.projection.len() / hidden.len()];
+        for (x, weights) in hidden.iter().zip(head.projection.chunks_exact(vector.len())) {
+            let x = x.max(0.0);
+            vector.iter_mut().zip(weights).for_each(|(vector, w)| *vector += x * w);
+        }
+        let length = (vector.iter().map(|x| x * x).sum::<f32>() + NORM_EPSILON).sqrt();
+        vector.iter_mut().for_each(|x| *x /= length);
+        vector
+    }
+
+    /// Reads a prompt: the keys and values that an answer of at most `max_tokens` attends to.
+    fn read(&self, prompt: &[u32], max_tokens: usize) -> Cache {
+        let mut cache = Cache::new(&self.weights, self.mode, prompt.len(), max_tokens);
+        let memory = encode(&self.weights, self.mode, &self.pool, prompt);
+        cross_keys_values(&self.weights, self.mode, &self.pool, &memory, cache.cross_mut());
+        cache
+    }
+
+    fn check(&self, row: usize, prompt: &[u32]) -> Result<(), RuntimeError> {
+        let refuse = |reason: String| Err(RuntimeError::Prompt { row, reason });
+        if prompt.is_empty() {
+            return refuse("it has no tokens".into());
+        }
+        let most = self.config.max_len();
+        if prompt.len() > most {
+            return refuse(format!("{} tokens; the model reads at most {most}", prompt.len()));
+        }
+        // Padding would be attended to.
+        match prompt.iter().find(|&&id| id == PAD_ID || id as usize >= self.config.vocab_size) {
+            Some(&PAD_ID) => refuse(format!("it holds the padding id {PAD_ID}")),
+            Some(id) => refuse(format!("it holds id {id}; the vocabulary ends at {}", self.config.vocab_size - 1)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), RuntimeError> {
+        let (most, vocab_size) = (self.config.max_len(), self.config.vocab_size);
+        let is_good = !tokens.is_empty() && tokens.len() <= most && tokens.iter().all(|&id| (id as usize) < vocab_size);
+        if is_good {
+            return Ok(());
+        }
+        let reason = format!("expected 1 to {most} ids below {vocab_size}");
+        Err(RuntimeError::Config { field: "tokens", reason })
+    }
+}
+
+impl Network for Engine {
+    fn limits(&self) -> Limits {
+        Limits { max_enc_tokens: self.config.max_enc_len, max_dec_tokens: self.config.max_dec_len }
+    }
+
+    fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        max_tokens: usize,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        self.generate(prompts, max_tokens, hook)
+    }
+
+    fn embed(&self, texts: &[Vec<u32>]) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
+        self.embed(texts)
+    }
+}
+
+/// The answers that one thread decodes together.
+struct Group {
+    decoder: Decoder,
+    /// Which prompts, in the order of `sequences` and then `starting`.
+    rows: Vec<usize>,
+    sequences: Vec<Sequence>,
+    /// Prompts that are read in the next step, and their first tokens.
+    starting: Vec<(usize, Vec<u32>)>,
+    /// The last row of each sequence in a pass.
+    last: Vec<usize>,
+    logits: Vec<f32>,
+    /// Of each sequence's logits.
+    log_sum_exps: Vec<f32>,
+}
+
+impl Group {
+    fn new(weights: &Weights, mode: Mode) -> Self {
+        Self {
+            decoder: Decoder::new(weights, mode),
+            rows: Vec::new(),
+            sequences: Vec::new(),
+            starting: Vec::new(),
+            last: Vec::new(),
+            logits: Vec::new(),
+            log_sum_exps: Vec::new(),
+        }
+    }
+
+    /// Reads the prompts that are starting, and computes the logits of all next tokens.
+    fn step(&mut self, engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) {
+        for (row, tokens) in self.starting.drain(..) {
+            // The token that ends an answer is not fed, but the one that begins it is.
+            self.sequences.push(Sequence { tokens, cache: engine.read(&prompts[row], max_tokens) });
+        }
+        if self.sequences.is_empty() {
+            return;
+        }
+        self.decoder.pass(&engine.weights, &mut self.sequences);
+        self.last.clear();
+        let mut rows = 0;
+        for sequence in &self.sequences {
+            rows += sequence.tokens.len();
+            self.last.push(rows - 1);
+        }
+        self.decoder.logits(&engine.weights, &self.last, &mut self.logits);
+        let width = self.decoder.logits_width(&engine.weights);
+        self.log_sum_exps.clear();
+        for logits in self.logits.chunks_exact(width) {
+            self.log_sum_exps.push(engine.mode.kernels.log_sum_exp(&logits[..engine.config.vocab_size]));
+        }
+    }
+
+    /// Chooses a token for each sequence; those that have ended leave.
+    fn choose(&mut self, engine: &Engine, answers: &mut [Generated], max_tokens: usize, hook: &mut dyn StepHook) {
+        let width = self.decoder.logits_width(&engine.weights);
+        let mut place = 0;
+        // A sequence that leaves moves the later ones up, but not their logits.
+        for index in 0..self.sequences.len() {
+            let row = self.rows[place];
+            let logits = &mut self.logits[index * width..][..engine.config.vocab_size];
+            let (answer, tokens) = (&mut answers[row], &mut self.sequences[place].tokens);
+            hook.mask(row, logits);
+            let (token, certainty) = choose(engine.mode.kernels, logits, self.log_sum_exps[index]);
+            answer.certainties.push(certainty);
+            tokens.clear();
+            let has_ended = if token == EOS_ID {
+                answer.stop = Stop::Eos;
+                true
+            } else {
+                answer.ids.push(token);
+                hook.chosen(row, token);
+                tokens.push(token);
+                answer.ids.len() >= max_tokens || force(row, answer, tokens, max_tokens, hook)
+            };
+            if has_ended {
+                self.rows.remove(place);
+                self.sequences.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+    }
+}
+
+/// Adds the tokens that are determined to an answer and to what is fed next; true if the answer has ended.
+fn force(
+    row: usize,
+    answer: &mut Generated,
+    tokens: &mut Vec<u32>,
+    max_tokens: usize,
+    hook: &mut dyn StepHook,
+) -> bool {
+    for token in hook.forced(row) {
+        answer.certainties.push(Certainty::FORCED);
+        if token == EOS_ID {
+            answer.stop = Stop::Eos;
+            return true;
+        }
+        answer.ids.push(token);
+        hook.chosen(row, token);
+        tokens.push(token);
+        if answer.ids.len() >= max_tokens {
+            return true;
+        }
+    }
+    false
+}
+
+/// The best token, the lowest of equals, and how sure it is. Its logit is lost.
+fn choose(kernels: &Kernels, logits: &mut [f32], log_sum_exp: f32) -> (u32, Certainty) {
+    let largest = kernels.greatest(logits);
+    let token = logits.iter().position(|&logit| logit == largest).unwrap_or(0);
+    let chosen = std::mem::replace(&mut logits[token], f32::NEG_INFINITY);
+    let next = kernels.greatest(logits);
+    (token as u32, Certainty { log_prob: chosen - log_sum_exp, margin: (chosen - next).min(MAX_MARGIN) })
+}

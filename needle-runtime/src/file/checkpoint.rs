@@ -1,0 +1,103 @@
+//! A training checkpoint (`config.json`, `model.safetensors` with linear weights as `[out, in]`, `tokenizer.json`), quantized as
+//! it is loaded: Q, K, V and O to INT4 with scales in f16, the embedding to bf16, all else as it stands. That is what
+//! `needle export --format needle-rs` writes.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use half::bf16;
+
+use super::config_json;
+use super::names::{
+    BlockNames, DECODER_NORM, EMBEDDING, ENCODER_NORM, HEAD_BIAS, HEAD_HIDDEN, HEAD_PROJECTION, LOG_TEMP,
+};
+use super::quantize::quantize;
+use super::source::{Int4Ref, Source};
+use super::tensors::TensorFile;
+use crate::config::SanConfig;
+use crate::error::RuntimeError;
+
+/// Name of the weights inside a checkpoint.
+pub const WEIGHTS: &str = "model.safetensors";
+/// Name of the tokenizer inside a checkpoint.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// The weights of a checkpoint.
+pub struct Checkpoint {
+    file: TensorFile,
+    config: SanConfig,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `dir`.
+    ///
+    /// # Errors
+    /// If a file is missing or malformed, or the weights have tensors that the sizes do not ask for.
+    pub fn open(dir: &Path) -> Result<Self, RuntimeError> {
+        let config = config_json::load(dir)?;
+        let file = TensorFile::open(&dir.join(WEIGHTS))?;
+        // Sizes that ask for more than the file could hold, at a byte a weight, never get memory.
+        if config.num_params() > file.len() {
+            let (asked, held) = (config.num_params(), file.len());
+            return Err(file.bad(format!("the configuration asks for {asked} parameters, the file has {held} bytes")));
+        }
+        let expected = expected_names(&config);
+        let missing: Vec<&str> = expected.iter().filter(|name| file.get(name).is_none()).map(String::as_str).collect();
+        if !missing.is_empty() {
+            return Err(file.bad(format!("missing tensors: {}", missing.join(", "))));
+        }
+        let unexpected: Vec<String> = file.names().into_iter().filter(|name| !expected.contains(name)).collect();
+        if !unexpected.is_empty() {
+            return Err(file.bad(format!("unexpected tensors: {}", unexpected.join(", "))));
+        }
+        Ok(Self { file, config })
+    }
+}
+
+/// Names of all tensors of a model.
+fn expected_names(config: &SanConfig) -> Vec<String> {
+    let mut names = vec![EMBEDDING.to_owned(), ENCODER_NORM.to_owned(), DECODER_NORM.to_owned()];
+    if config.contrastive_dim.is_some() {
+        names.extend([HEAD_HIDDEN, HEAD_BIAS, HEAD_PROJECTION, LOG_TEMP].map(str::to_owned));
+    }
+    let encoder = (0..config.num_encoder_layers).map(BlockNames::encoder);
+    let decoder =
+        (0..config.num_decoder_layers).flat_map(|layer| [BlockNames::decoder(layer), BlockNames::cross(layer)]);
+    for block in encoder.chain(decoder) {
+        names.extend(["q", "k", "v", "out"].map(|which| block.projection(which)));
+        names.extend(["q", "k"].map(|which| block.head_norm(which)));
+        names.extend([block.norm, block.gate]);
+    }
+    names
+}
+
+impl Source for Checkpoint {
+    fn config(&self) -> &SanConfig {
+        &self.config
+    }
+
+    fn bad(&self, reason: String) -> RuntimeError {
+        self.file.bad(reason)
+    }
+
+    fn projection(&self, name: &str, inputs: usize, outputs: usize) -> Result<Int4Ref<'_>, RuntimeError> {
+        let weights = self.file.floats(name, &[outputs, inputs])?;
+        let quantized = quantize(&weights, inputs, outputs);
+        let scales = quantized.scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        Ok(Int4Ref { inputs, outputs, codes: Cow::Owned(quantized.codes), scales: Cow::Owned(scales) })
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, RuntimeError> {
+        self.file.floats(name, &[len])
+    }
+
+    fn dense(&self, name: &str, inputs: usize, outputs: usize) -> Result<Vec<f32>, RuntimeError> {
+        let weights = self.file.floats(name, &[outputs, inputs])?;
+        Ok((0..inputs).flat_map(|input| weights.iter().skip(input).step_by(inputs).copied()).collect())
+    }
+
+    fn embedding(&self) -> Result<Vec<u16>, RuntimeError> {
+        let values = self.file.floats(EMBEDDING, &[self.config.vocab_size, self.config.d_model])?;
+        Ok(values.into_iter().map(|value| bf16::from_f32(value).to_bits()).collect())
+    }
+}

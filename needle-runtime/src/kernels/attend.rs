@@ -1,0 +1,226 @@
+//! Attention of a few queries to the keys and values of one head: `softmax(q k^T) v`.
+//!
+//! Scores are exact products of INT8 codes, scaled. Probabilities are multiplied with the scales of the values and rounded to
+//! 14 bits, so that the sum over the values is exact, too; 14 bits are two digits of 7, each of them an activation of the same
+//! dot product. So a query's result depends on nothing but itself, its keys and its values.
+
+use super::isa::Isa;
+use super::math::exp;
+use crate::key_value::HeadView;
+use crate::pack::{LANES, Line};
+
+/// The largest probability as a whole number of 14 bits.
+const LARGEST: f32 = 16_383.0;
+
+/// Queries over one head, quantized.
+#[derive(Debug, Clone, Copy)]
+pub struct Queries<'a> {
+    /// Dimensions of a head, padded to whole lanes.
+    pub head_width: usize,
+    /// `[queries, head_width]`.
+    pub codes: &'a [i8],
+    /// Scale of each query, divided by the root of the head's dimension.
+    pub scales: &'a [f32],
+    /// Sum of the codes of each query.
+    pub sums: &'a [i32],
+}
+
+/// Buffers of one call.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Scores, then exponentials, `[queries, keys]`.
+    scores: Vec<f32>,
+    /// First digits, then second digits, `[queries, keys]`.
+    digits: Vec<i8>,
+}
+
+/// Queries that are worked on at once, at most.
+const MAX_ROWS: usize = 8;
+
+/// `queries` over the first `len` positions of `head`: writes `out [queries, head_width]`.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn attend<I: Isa>(
+    queries: Queries<'_>,
+    head: HeadView<'_>,
+    len: usize,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let rows = queries.scales.len();
+    let width = queries.head_width;
+    let padded = len.next_multiple_of(LANES);
+    let HeadView::Int8 { keys, values, key_scales, value_scales } = head else {
+        unreachable!("quantized queries meet quantized keys")
+    };
+    let capacity = key_scales.len();
+    assert!(len > 0 && padded <= capacity && capacity.is_multiple_of(LANES), "{len} of {capacity} positions");
+    assert!(width.is_multiple_of(LANES) && keys.len() * Line::BYTES == capacity * width, "keys of a head");
+    assert!(values.len() == keys.len() && value_scales.len() == capacity, "values of a head");
+    assert!(queries.codes.len() == rows * width && queries.sums.len() == rows, "queries");
+    assert!(out.len() == rows * width, "output of attention");
+    scratch.scores.resize(MAX_ROWS * padded, 0.0);
+    scratch.digits.resize(2 * MAX_ROWS * padded, 0);
+    let block = Block { queries, keys, values, key_scales, value_scales, len, padded };
+    let mut row = 0;
+    // SAFETY: `row` and those after it are queries; the lengths are asserted above.
+    unsafe {
+        if I::ATTEND_ROWS >= 8 {
+            while row + 8 <= rows {
+                block.rows::<I, 8>(row, scratch, out);
+                row += 8;
+            }
+        }
+        while row + 4 <= rows {
+            block.rows::<I, 4>(row, scratch, out);
+            row += 4;
+        }
+        if row + 2 <= rows {
+            block.rows::<I, 2>(row, scratch, out);
+            row += 2;
+        }
+        if row < rows {
+            block.rows::<I, 1>(row, scratch, out);
+        }
+    }
+}
+
+/// The operands of one call, whose lengths fit together.
+struct Block<'a> {
+    queries: Queries<'a>,
+    keys: &'a [Line],
+    values: &'a [Line],
+    key_scales: &'a [f32],
+    value_scales: &'a [f32],
+    len: usize,
+    /// `len` in whole lanes.
+    padded: usize,
+}
+
+/// What the sum over the values of one query is multiplied with, and the sums of its digits.
+#[derive(Clone, Copy, Default)]
+struct Weights {
+    scale: f32,
+    first: i32,
+    second: i32,
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    unsafe fn rows<I: Isa, const R: usize>(&self, first: usize, scratch: &mut Scratch, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.scores::<I, R>(first, &mut scratch.scores);
+            let mut weights = [Weights::default(); R];
+            for r in 0..R {
+                let scores = &mut scratch.scores[r * self.padded..(r + 1) * self.padded];
+                let (one, two) = scratch.digits.split_at_mut(MAX_ROWS * self.padded);
+                let range = r * self.padded..(r + 1) * self.padded;
+                weights[r] = self.softmax::<I>(scores, &mut one[range.clone()], &mut two[range]);
+            }
+            self.mix::<I, R>(&weights, first, &scratch.digits, out);
+        }
+    }
+
+    /// `scores [R, padded]`; negative infinity beyond `len`.
+    #[inline(always)]
+    unsafe fn scores<I: Isa, const R: usize>(&self, first: usize, scores: &mut [f32]) {
+        let width = self.queries.head_width;
+        // SAFETY: panels below `padded`, which is within the capacity, and rows below the number of queries.
+        unsafe {
+            let queries = self.queries.codes.as_ptr().add(first * width);
+            for panel in 0..self.padded / LANES {
+                let lines = self.keys.as_ptr().add(panel * (width / 4)).cast::<u8>();
+                let mut sums = [I::begin(0); R];
+                for r in 0..R {
+                    sums[r] = I::begin(self.queries.sums[first + r].wrapping_mul(-128));
+                }
+                for line in 0..width / 4 {
+                    for r in 0..R {
+                        let query = queries.add(r * width + 4 * line);
+                        sums[r] = I::dot_int8(sums[r], lines.add(line * Line::BYTES), query);
+                    }
+                }
+                let of_keys = I::load(self.key_scales.as_ptr().add(panel * LANES));
+                for r in 0..R {
+                    let of_query = I::splat(self.queries.scales[first + r]);
+                    let score = I::mul(I::mul(I::to_floats(I::finish(sums[r])), of_keys), of_query);
+                    I::store(scores.as_mut_ptr().add(r * self.padded + panel * LANES), score);
+                }
+            }
+        }
+        for r in 0..R {
+            scores[r * self.padded + self.len..(r + 1) * self.padded].fill(f32::NEG_INFINITY);
+        }
+    }
+
+    /// One row of scores to the digits of its probabilities, each times the scale of its value.
+    #[inline(always)]
+    unsafe fn softmax<I: Isa>(&self, scores: &mut [f32], first: &mut [i8], second: &mut [i8]) -> Weights {
+        // SAFETY: blocks of 16 below `padded`, which is the length of all slices.
+        unsafe {
+            let mut largest = I::load(scores.as_ptr());
+            for i in (LANES..self.padded).step_by(LANES) {
+                largest = I::max(I::load(scores.as_ptr().add(i)), largest);
+            }
+            let shift = I::splat(I::reduce_max(largest));
+            let (mut total, mut largest) = (I::splat(0.0), I::splat(0.0));
+            for i in (0..self.padded).step_by(LANES) {
+                let e = exp::<I>(I::sub(I::load(scores.as_ptr().add(i)), shift));
+                total = I::add(total, e);
+                let weighted = I::mul(e, I::load(self.value_scales.as_ptr().add(i)));
+                largest = I::max(weighted, largest);
+                I::store(scores.as_mut_ptr().add(i), weighted);
+            }
+            let (largest, total) = (I::reduce_max(largest), I::reduce_add(total));
+            // Values of zero have scales of zero.
+            let (scale, inverse) = if largest > 1e-30 { (largest / LARGEST, LARGEST / largest) } else { (0.0, 0.0) };
+            let inverse = I::splat(inverse);
+            let (mut first_sum, mut second_sum) = (I::zero_ints(), I::zero_ints());
+            for i in (0..self.padded).step_by(LANES) {
+                let whole = I::round(I::mul(I::load(scores.as_ptr().add(i)), inverse));
+                let (one, two) = I::digits(whole);
+                first_sum = I::add_ints(first_sum, one);
+                second_sum = I::add_ints(second_sum, two);
+                I::store_i8(first.as_mut_ptr().add(i), one);
+                I::store_i8(second.as_mut_ptr().add(i), two);
+            }
+            let (first, second) = (I::reduce_add_ints(first_sum), I::reduce_add_ints(second_sum));
+            Weights { scale: scale / total, first, second }
+        }
+    }
+
+    /// The sums over the values, `out [queries, head_width]`.
+    #[inline(always)]
+    unsafe fn mix<I: Isa, const R: usize>(&self, weights: &[Weights; R], first: usize, digits: &[i8], out: &mut [f32]) {
+        let width = self.queries.head_width;
+        // SAFETY: lines below `padded / 4` of each panel of dimensions, and rows below the number of queries.
+        unsafe {
+            let ones = digits.as_ptr();
+            let twos = digits.as_ptr().add(MAX_ROWS * self.padded);
+            for panel in 0..width / LANES {
+                let lines = self.values.as_ptr().add(panel * (self.key_scales.len() / 4)).cast::<u8>();
+                let (mut high, mut low) = ([I::begin(0); R], [I::begin(0); R]);
+                for r in 0..R {
+                    high[r] = I::begin(weights[r].first.wrapping_mul(-128));
+                    low[r] = I::begin(weights[r].second.wrapping_mul(-128));
+                }
+                for line in 0..self.padded / 4 {
+                    let codes = lines.add(line * Line::BYTES);
+                    for r in 0..R {
+                        high[r] = I::dot_int8(high[r], codes, ones.add(r * self.padded + 4 * line));
+                        low[r] = I::dot_int8(low[r], codes, twos.add(r * self.padded + 4 * line));
+                    }
+                }
+                for r in 0..R {
+                    let high = I::mul(I::to_floats(I::finish(high[r])), I::splat(128.0));
+                    let sum = I::add(high, I::to_floats(I::finish(low[r])));
+                    let place = out.as_mut_ptr().add((first + r) * width + panel * LANES);
+                    I::store(place, I::mul(sum, I::splat(weights[r].scale)));
+                }
+            }
+        }
+    }
+}

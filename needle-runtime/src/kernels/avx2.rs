@@ -1,0 +1,268 @@
+//! AVX2, with or without VNNI of 256 bits (AVX-VNNI).
+//!
+//! Without VNNI, `maddubs` adds products of unsigned and signed bytes in pairs, in 16 bits that saturate. With codes of at most
+//! 15 and activations of at most 127 they cannot: eight pairs of a group reach 30,480. INT8 codes lose their offset first,
+//! and their sign is moved to them from the activation, so that a pair reaches 32,258.
+
+use std::arch::x86_64::*;
+
+use super::isa::Isa;
+
+/// Needs AVX2 and F16C, and AVX-VNNI if `VNNI`.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2<const VNNI: bool>;
+
+/// The first and the last eight lanes.
+type Floats = [__m256; 2];
+type Ints = [__m256i; 2];
+
+/// Lanes `i` and `i + 4`, then `i` and `i + 2`, then the last two.
+#[inline(always)]
+pub(super) unsafe fn reduce_add_256(x: __m256) -> f32 {
+    // SAFETY: AVX is there, as all callers ask of theirs.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// As [`reduce_add_256`].
+#[inline(always)]
+pub(super) unsafe fn reduce_max_256(x: __m256) -> f32 {
+    // SAFETY: AVX is there, as all callers ask of theirs.
+    unsafe {
+        let four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// Four activations in all lanes.
+#[inline(always)]
+unsafe fn broadcast(activations: *const i8) -> __m256i {
+    // SAFETY: the caller's four activations.
+    unsafe { _mm256_set1_epi32(activations.cast::<i32>().read_unaligned()) }
+}
+
+/// Applies an intrinsic of one or two operands to both halves.
+macro_rules! halves {
+    ($f:ident, $a:expr) => {{
+        let a = $a;
+        [$f(a[0]), $f(a[1])]
+    }};
+    ($f:ident, $a:expr, $b:expr) => {{
+        let (a, b) = ($a, $b);
+        [$f(a[0], b[0]), $f(a[1], b[1])]
+    }};
+}
+
+// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait asks of its callers.
+impl<const VNNI: bool> Isa for Avx2<VNNI> {
+    const PRODUCT_ROWS: usize = 4;
+    const ATTEND_ROWS: usize = 4;
+    type Floats = Floats;
+    type Ints = Ints;
+    type Sums = Ints;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Floats {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Floats {
+        unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Floats {
+        unsafe {
+            let (first, second) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(8).cast()));
+            [_mm256_cvtph_ps(first), _mm256_cvtph_ps(second)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Floats {
+        unsafe {
+            let (first, second) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(8).cast()));
+            let wide = [_mm256_cvtepu16_epi32(first), _mm256_cvtepu16_epi32(second)];
+            let shifted = [_mm256_slli_epi32::<16>(wide[0]), _mm256_slli_epi32::<16>(wide[1])];
+            halves!(_mm256_castsi256_ps, shifted)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: Floats) {
+        unsafe {
+            _mm256_storeu_ps(to, x[0]);
+            _mm256_storeu_ps(to.add(8), x[1]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Floats, b: Floats) -> Floats {
+        unsafe { halves!(_mm256_add_ps, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: Floats, b: Floats) -> Floats {
+        unsafe { halves!(_mm256_sub_ps, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Floats, b: Floats) -> Floats {
+        unsafe { halves!(_mm256_mul_ps, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Floats, b: Floats) -> Floats {
+        unsafe { halves!(_mm256_max_ps, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn abs(x: Floats) -> Floats {
+        unsafe { halves!(_mm256_andnot_ps, [_mm256_set1_ps(-0.0); 2], x) }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_max(x: Floats) -> f32 {
+        unsafe { reduce_max_256(_mm256_max_ps(x[0], x[1])) }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_add(x: Floats) -> f32 {
+        unsafe { reduce_add_256(_mm256_add_ps(x[0], x[1])) }
+    }
+
+    #[inline(always)]
+    unsafe fn round(x: Floats) -> Ints {
+        unsafe { halves!(_mm256_cvtps_epi32, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_floats(x: Ints) -> Floats {
+        unsafe { halves!(_mm256_cvtepi32_ps, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2(x: Ints) -> Floats {
+        unsafe {
+            let biased = halves!(_mm256_add_epi32, x, [_mm256_set1_epi32(127); 2]);
+            let bits = [_mm256_slli_epi32::<23>(biased[0]), _mm256_slli_epi32::<23>(biased[1])];
+            halves!(_mm256_castsi256_ps, bits)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_ints() -> Ints {
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn add_ints(a: Ints, b: Ints) -> Ints {
+        unsafe { halves!(_mm256_add_epi32, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_add_ints(x: Ints) -> i32 {
+        unsafe {
+            let eight = _mm256_add_epi32(x[0], x[1]);
+            let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b01>(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(to: *mut i8, x: Ints) {
+        unsafe {
+            // Packing works within halves of 128 bits: lanes 0-3, 8-11, 4-7, 12-15, put in order before the second packing.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn digits(x: Ints) -> (Ints, Ints) {
+        unsafe {
+            let low = halves!(_mm256_and_si256, x, [_mm256_set1_epi32(127); 2]);
+            ([_mm256_srai_epi32::<7>(x[0]), _mm256_srai_epi32::<7>(x[1])], low)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Ints; R] {
+        unsafe {
+            let nibble = _mm256_set1_epi8(15);
+            let mut sums = [[_mm256_setzero_si256(); 2]; R];
+            if VNNI {
+                for r in 0..R {
+                    sums[r] = [_mm256_set1_epi32(starts[r]); 2];
+                }
+            }
+            for line in 0..4 {
+                for half in 0..2 {
+                    let bytes = _mm256_loadu_si256(codes.add(64 * line + 32 * half).cast());
+                    let low = _mm256_and_si256(bytes, nibble);
+                    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
+                    for r in 0..R {
+                        let (first, second) = (broadcast(rows[r].add(8 * line)), broadcast(rows[r].add(8 * line + 4)));
+                        let sum = &mut sums[r][half];
+                        if VNNI {
+                            *sum = _mm256_dpbusd_avx_epi32(*sum, low, first);
+                            *sum = _mm256_dpbusd_avx_epi32(*sum, high, second);
+                        } else {
+                            // Sums of 16 bits, two for each lane.
+                            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(low, first));
+                            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(high, second));
+                        }
+                    }
+                }
+            }
+            if !VNNI {
+                let one = _mm256_set1_epi16(1);
+                for r in 0..R {
+                    let start = _mm256_set1_epi32(starts[r]);
+                    for half in 0..2 {
+                        sums[r][half] = _mm256_add_epi32(start, _mm256_madd_epi16(sums[r][half], one));
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begin(offset: i32) -> Ints {
+        // Without VNNI the codes lose their offset before they are multiplied.
+        unsafe { [_mm256_set1_epi32(if VNNI { offset } else { 0 }); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int8(mut sums: Ints, line: *const u8, activations: *const i8) -> Ints {
+        unsafe {
+            let a = broadcast(activations);
+            for half in 0..2 {
+                let codes = _mm256_loadu_si256(line.add(32 * half).cast());
+                if VNNI {
+                    sums[half] = _mm256_dpbusd_avx_epi32(sums[half], codes, a);
+                } else {
+                    // `(code - 128) a` is `|a| (code - 128) sign(a)`.
+                    let signed = _mm256_sign_epi8(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)), a);
+                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), signed);
+                    let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                    sums[half] = _mm256_add_epi32(sums[half], fours);
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(sums: Ints) -> Ints {
+        sums
+    }
+}

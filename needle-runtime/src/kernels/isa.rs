@@ -1,0 +1,87 @@
+//! What an instruction set has to offer: operations on 16 lanes, from which every kernel is written once.
+//!
+//! All of them are exact or rounded as IEEE 754 says, and no product is fused with a sum, so that a kernel gives the same bits
+//! with every instruction set: [`super::scalar`] is the definition. Sums over lanes have one order, the tree of
+//! [`Isa::reduce_add`].
+
+use crate::pack::LANES;
+
+/// An instruction set.
+///
+/// # Safety
+/// All functions may only be called on a CPU that has the instructions, and pointers must be valid for what is read or written
+/// through them; none needs to be aligned.
+pub(crate) trait Isa: Copy {
+    /// Rows of activations that a product with INT4 weights takes at once, at most 12.
+    const PRODUCT_ROWS: usize;
+    /// Rows of queries that attention and a product with INT8 weights take at once, at most 8.
+    const ATTEND_ROWS: usize;
+    /// 16 floats.
+    type Floats: Copy;
+    /// 16 whole numbers of 32 bits.
+    type Ints: Copy;
+    /// Sums of products on their way to 16 whole numbers.
+    type Sums: Copy;
+
+    /// `x` in all lanes.
+    unsafe fn splat(x: f32) -> Self::Floats;
+    /// 16 values.
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    /// 16 values from f16 bits; neither infinite nor NaN.
+    unsafe fn load_f16(from: *const u16) -> Self::Floats;
+    /// 16 values from bf16 bits.
+    unsafe fn load_bf16(from: *const u16) -> Self::Floats;
+    /// Writes 16 values.
+    unsafe fn store(to: *mut f32, x: Self::Floats);
+    /// `a + b`.
+    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a - b`.
+    unsafe fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a b`.
+    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a` where it is greater, else `b`.
+    unsafe fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `|x|`.
+    unsafe fn abs(x: Self::Floats) -> Self::Floats;
+    /// The greatest lane, by [`Isa::max`] of lanes `i` and `i + 8`, then `i` and `i + 4`, and so on.
+    unsafe fn reduce_max(x: Self::Floats) -> f32;
+    /// The sum of all lanes: lanes `i` and `i + 8`, then `i` and `i + 4`, and so on.
+    unsafe fn reduce_add(x: Self::Floats) -> f32;
+
+    /// To the nearest whole number, ties to the even one; within 32 bits.
+    unsafe fn round(x: Self::Floats) -> Self::Ints;
+    /// As floats.
+    unsafe fn to_floats(x: Self::Ints) -> Self::Floats;
+    /// `2^x` for -126 to 127.
+    unsafe fn exp2(x: Self::Ints) -> Self::Floats;
+    /// 0 in all lanes.
+    unsafe fn zero_ints() -> Self::Ints;
+    /// `a + b`.
+    unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The sum of all lanes.
+    unsafe fn reduce_add_ints(x: Self::Ints) -> i32;
+    /// Writes 16 values between -128 and 127.
+    unsafe fn store_i8(to: *mut i8, x: Self::Ints);
+    /// Values of 14 bits as two digits of 7: `(x >> 7, x & 127)`.
+    unsafe fn digits(x: Self::Ints) -> (Self::Ints, Self::Ints);
+
+    /// For each of `R` rows, `start` and the products of 32 activations with a panel's group of INT4 codes (256 bytes, 0 to 15).
+    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Self::Ints; R];
+
+    /// No products yet. `offset` is -128 times the sum of all activations to come: it takes the codes' offset out.
+    unsafe fn begin(offset: i32) -> Self::Sums;
+    /// Adds the products of four activations (-127 to 127) with one line of INT8 codes (64 bytes, 1 to 255, which stand for
+    /// -127 to 127).
+    unsafe fn dot_int8(sums: Self::Sums, line: *const u8, activations: *const i8) -> Self::Sums;
+    /// The sums.
+    unsafe fn finish(sums: Self::Sums) -> Self::Ints;
+}
+
+/// Values of `x` beyond its last whole 16, filled up with `fill`.
+#[inline(always)]
+pub(crate) fn tail(x: &[f32], fill: f32) -> [f32; LANES] {
+    let mut lanes = [fill; LANES];
+    let rest = &x[x.len() / LANES * LANES..];
+    lanes[..rest.len()].copy_from_slice(rest);
+    lanes
+}

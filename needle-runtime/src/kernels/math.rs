@@ -1,0 +1,158 @@
+//! Functions of 16 lanes that every instruction set computes alike: exponentials, norms, quantization.
+
+use super::isa::{Isa, tail};
+use crate::file::quantize::GROUP_SIZE;
+use crate::pack::LANES;
+
+/// The largest INT8 code by size.
+const LARGEST: f32 = 127.0;
+/// Below it, a row is taken for zeros: its inverse would not be finite.
+const TINY: f32 = 1e-30;
+
+/// `e^x` for `x <= 0`, to about one unit in the last place; 1e-38 below -87.
+///
+/// `2^n e^r` with `n = round(x / ln 2)`, and a polynomial for `e^r` (S. Moshier's Cephes library, `expf`).
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn exp<I: Isa>(x: I::Floats) -> I::Floats {
+    // SAFETY: no pointers; the instructions are the caller's.
+    unsafe {
+        let x = I::max(x, I::splat(-87.0));
+        let n = I::round(I::mul(x, I::splat(std::f32::consts::LOG2_E)));
+        let n_floats = I::to_floats(n);
+        // ln 2 in two parts, of which the first has few enough digits that its product with n is exact.
+        let r = I::sub(x, I::mul(n_floats, I::splat(0.693_359_4)));
+        let r = I::sub(r, I::mul(n_floats, I::splat(-2.121_944_4e-4)));
+        let mut y = I::splat(1.987_569_1e-4);
+        for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+            y = I::add(I::mul(y, r), I::splat(coefficient));
+        }
+        let y = I::add(I::add(I::mul(y, I::mul(r, r)), r), I::splat(1.0));
+        I::mul(y, I::exp2(n))
+    }
+}
+
+/// `(1 + g) x / sqrt(mean(x^2) + eps)`; `gain` is `1 + g`.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn rms_norm<I: Isa>(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]) {
+    assert!(x.len() == gain.len() && x.len() == out.len(), "a norm's rows have one width");
+    let whole = x.len() / LANES * LANES;
+    // SAFETY: blocks of 16 below `whole`, which is within all three slices.
+    unsafe {
+        let rest = tail(x, 0.0);
+        let mut squares = I::load(rest.as_ptr());
+        squares = I::mul(squares, squares);
+        for i in (0..whole).step_by(LANES) {
+            let x = I::load(x.as_ptr().add(i));
+            squares = I::add(squares, I::mul(x, x));
+        }
+        let inverse = 1.0 / (I::reduce_add(squares) / x.len() as f32 + epsilon).sqrt();
+        let scale = I::splat(inverse);
+        for i in (0..whole).step_by(LANES) {
+            let normed = I::mul(I::load(x.as_ptr().add(i)), scale);
+            I::store(out.as_mut_ptr().add(i), I::mul(normed, I::load(gain.as_ptr().add(i))));
+        }
+        for i in whole..x.len() {
+            out[i] = x[i] * inverse * gain[i];
+        }
+    }
+}
+
+/// Codes of `x`, whose length is a multiple of 16: `scale = max(|x|) / 127`, `code = round(x / scale)`. Gives the scale and the
+/// sum of the codes.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn quantize<I: Isa>(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
+    assert!(x.len() == codes.len() && x.len().is_multiple_of(LANES), "whole lanes are quantized");
+    // SAFETY: blocks of 16 within both slices.
+    unsafe {
+        let mut largest = I::splat(0.0);
+        for i in (0..x.len()).step_by(LANES) {
+            largest = I::max(I::abs(I::load(x.as_ptr().add(i))), largest);
+        }
+        let largest = I::reduce_max(largest);
+        let (scale, inverse) = if largest > TINY { (largest / LARGEST, LARGEST / largest) } else { (0.0, 0.0) };
+        let inverse = I::splat(inverse);
+        let mut sum = I::zero_ints();
+        for i in (0..x.len()).step_by(LANES) {
+            let code = I::round(I::mul(I::load(x.as_ptr().add(i)), inverse));
+            sum = I::add_ints(sum, code);
+            I::store_i8(codes.as_mut_ptr().add(i), code);
+        }
+        (scale, I::reduce_add_ints(sum))
+    }
+}
+
+/// Rows of whole groups of 32: codes, and a scale and a sum for each group.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn quantize_groups<I: Isa>(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+    let groups = x.chunks_exact(GROUP_SIZE).zip(codes.chunks_exact_mut(GROUP_SIZE));
+    for ((x, codes), (scale, sum)) in groups.zip(scales.iter_mut().zip(sums)) {
+        // SAFETY: the caller's instruction set.
+        (*scale, *sum) = unsafe { quantize::<I>(x, codes) };
+    }
+}
+
+/// First half `a`, second half `b` of a head: `(a cos - b sin, b cos + a sin)`.
+#[inline(always)]
+pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (first, second) = x.split_at_mut(cos.len());
+    for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
+/// `x + gate * branch`.
+#[inline(always)]
+pub(super) fn add_scaled(x: &mut [f32], branch: &[f32], gate: f32) {
+    for (x, branch) in x.iter_mut().zip(branch) {
+        *x += gate * branch;
+    }
+}
+
+/// `ln(sum(e^x))`.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn log_sum_exp<I: Isa>(x: &[f32]) -> f32 {
+    let whole = x.len() / LANES * LANES;
+    let rest = tail(x, f32::NEG_INFINITY);
+    // SAFETY: blocks of 16 below `whole`, which is within the slice.
+    unsafe {
+        let largest = greatest::<I>(x);
+        let shift = I::splat(largest);
+        let mut sums = exp::<I>(I::sub(I::load(rest.as_ptr()), shift));
+        for i in (0..whole).step_by(LANES) {
+            sums = I::add(sums, exp::<I>(I::sub(I::load(x.as_ptr().add(i)), shift)));
+        }
+        largest + libm::logf(I::reduce_add(sums))
+    }
+}
+
+/// The greatest value.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn greatest<I: Isa>(x: &[f32]) -> f32 {
+    let whole = x.len() / LANES * LANES;
+    // SAFETY: blocks of 16 below `whole`, which is within the slice.
+    unsafe {
+        let mut largest = I::load(tail(x, f32::NEG_INFINITY).as_ptr());
+        for i in (0..whole).step_by(LANES) {
+            largest = I::max(I::load(x.as_ptr().add(i)), largest);
+        }
+        I::reduce_max(largest)
+    }
+}

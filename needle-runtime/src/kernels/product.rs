@@ -1,0 +1,187 @@
+//! Products of activations with packed matrices: one function for the many rows of a prompt and the few of a decoding step.
+//!
+//! A row's sum over a group of 32 inputs is exact, in whole numbers; it is scaled by the group's two scales and added in f32,
+//! group after group. So an output does not depend on how many rows are computed with it.
+
+use super::isa::Isa;
+use crate::activations::Activations;
+use crate::file::quantize::GROUP_SIZE;
+use crate::pack::{INT4_GROUP_BYTES, INT8_GROUP_BYTES, Int4Matrix, Int8Matrix, LANES, Line};
+
+/// `x W^T`: writes `out [rows, panels * 16]`.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn int4<I: Isa>(x: &Activations, matrix: &Int4Matrix, out: &mut [f32]) {
+    let rows = x.rows();
+    assert!(x.groups() == matrix.groups && out.len() >= rows * matrix.panels * LANES, "shapes of a product");
+    assert!(matrix.codes.len() * Line::BYTES == matrix.panels * matrix.groups * INT4_GROUP_BYTES, "packed codes");
+    assert!(matrix.scales.len() == matrix.panels * matrix.groups * LANES, "packed scales");
+    for panel in 0..matrix.panels {
+        let mut row = 0;
+        // SAFETY: `row` and the rows after it are rows of `x`, and the buffers have the lengths that were asserted.
+        unsafe {
+            if I::PRODUCT_ROWS >= 12 {
+                while row + 12 <= rows {
+                    int4_rows::<I, 12>(x, row, matrix, panel, out);
+                    row += 12;
+                }
+            }
+            while row + 4 <= rows {
+                int4_rows::<I, 4>(x, row, matrix, panel, out);
+                row += 4;
+            }
+            if row + 2 <= rows {
+                int4_rows::<I, 2>(x, row, matrix, panel, out);
+                row += 2;
+            }
+            if row < rows {
+                int4_rows::<I, 1>(x, row, matrix, panel, out);
+            }
+        }
+    }
+}
+
+/// `R` rows from `first` on, one panel.
+#[inline(always)]
+unsafe fn int4_rows<I: Isa, const R: usize>(
+    x: &Activations,
+    first: usize,
+    matrix: &Int4Matrix,
+    panel: usize,
+    out: &mut [f32],
+) {
+    let groups = matrix.groups;
+    // SAFETY: all offsets are within the buffers whose lengths `int4` has asserted, and those of `Activations`.
+    unsafe {
+        let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT4_GROUP_BYTES);
+        let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
+        let mut activations = [x.codes().as_ptr(); R];
+        let mut of_groups = [0; R];
+        let mut sums = [I::splat(0.0); R];
+        for r in 0..R {
+            activations[r] = x.codes().as_ptr().add((first + r) * groups * GROUP_SIZE);
+            of_groups[r] = (first + r) * groups;
+        }
+        for group in 0..groups {
+            let mut starts = [0; R];
+            for r in 0..R {
+                starts[r] = (*x.sums().as_ptr().add(of_groups[r] + group)).wrapping_mul(-8);
+            }
+            let dots = I::dot_int4::<R>(codes.add(group * INT4_GROUP_BYTES), activations, starts);
+            let scale = I::load_f16(scales.add(group * LANES));
+            for r in 0..R {
+                activations[r] = activations[r].add(GROUP_SIZE);
+                let of_row = I::splat(*x.scales().as_ptr().add(of_groups[r] + group));
+                sums[r] = I::add(sums[r], I::mul(I::mul(I::to_floats(dots[r]), scale), of_row));
+            }
+        }
+        for r in 0..R {
+            I::store(out.as_mut_ptr().add(((first + r) * matrix.panels + panel) * LANES), sums[r]);
+        }
+    }
+}
+
+/// `x W^T` as [`int4`], with an INT8 matrix.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn int8<I: Isa>(x: &Activations, matrix: &Int8Matrix, out: &mut [f32]) {
+    let rows = x.rows();
+    assert!(x.groups() == matrix.groups && out.len() >= rows * matrix.panels * LANES, "shapes of a product");
+    assert!(matrix.codes.len() * Line::BYTES == matrix.panels * matrix.groups * INT8_GROUP_BYTES, "packed codes");
+    assert!(matrix.scales.len() == matrix.panels * matrix.groups * LANES, "packed scales");
+    for panel in 0..matrix.panels {
+        let mut row = 0;
+        // SAFETY: as in `int4`.
+        unsafe {
+            if I::ATTEND_ROWS >= 8 {
+                while row + 8 <= rows {
+                    int8_rows::<I, 8>(x, row, matrix, panel, out);
+                    row += 8;
+                }
+            }
+            while row + 4 <= rows {
+                int8_rows::<I, 4>(x, row, matrix, panel, out);
+                row += 4;
+            }
+            while row < rows {
+                int8_rows::<I, 1>(x, row, matrix, panel, out);
+                row += 1;
+            }
+        }
+    }
+}
+
+/// `R` rows from `first` on, one panel.
+#[inline(always)]
+unsafe fn int8_rows<I: Isa, const R: usize>(
+    x: &Activations,
+    first: usize,
+    matrix: &Int8Matrix,
+    panel: usize,
+    out: &mut [f32],
+) {
+    let groups = matrix.groups;
+    // SAFETY: all offsets are within the buffers whose lengths `int8` has asserted, and those of `Activations`.
+    unsafe {
+        let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT8_GROUP_BYTES);
+        let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
+        let mut sums = [I::splat(0.0); R];
+        for group in 0..groups {
+            let mut dots = [I::begin(0); R];
+            for r in 0..R {
+                dots[r] = I::begin((*x.sums().as_ptr().add((first + r) * groups + group)).wrapping_mul(-128));
+            }
+            for line in 0..INT8_GROUP_BYTES / Line::BYTES {
+                let codes = codes.add(group * INT8_GROUP_BYTES + line * Line::BYTES);
+                for r in 0..R {
+                    let activations = x.codes().as_ptr().add(((first + r) * groups + group) * GROUP_SIZE + 4 * line);
+                    dots[r] = I::dot_int8(dots[r], codes, activations);
+                }
+            }
+            let scale = I::load(scales.add(group * LANES));
+            for r in 0..R {
+                let of_row = I::splat(*x.scales().as_ptr().add((first + r) * groups + group));
+                sums[r] = I::add(sums[r], I::mul(I::mul(I::to_floats(I::finish(dots[r])), scale), of_row));
+            }
+        }
+        for r in 0..R {
+            I::store(out.as_mut_ptr().add(((first + r) * matrix.panels + panel) * LANES), sums[r]);
+        }
+    }
+}
+
+/// Codes of `weights [outputs, inputs]`, bf16 bits, as [`Int8Matrix`] lays them out.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn pack_int8<I: Isa>(weights: &[u16], inputs: usize, codes: &mut [Line], scales: &mut [f32]) {
+    let groups = inputs.div_ceil(GROUP_SIZE);
+    for (output, row) in weights.chunks_exact(inputs).enumerate() {
+        let (panel, lane) = (output / LANES, output % LANES);
+        for (group, weights) in row.chunks(GROUP_SIZE).enumerate() {
+            let mut bits = [0_u16; GROUP_SIZE];
+            bits[..weights.len()].copy_from_slice(weights);
+            let mut values = [0.0_f32; GROUP_SIZE];
+            let mut group_codes = [0_i8; GROUP_SIZE];
+            // SAFETY: 16 and 16 of 32 values.
+            let (scale, _) = unsafe {
+                I::store(values.as_mut_ptr(), I::load_bf16(bits.as_ptr()));
+                I::store(values.as_mut_ptr().add(LANES), I::load_bf16(bits.as_ptr().add(LANES)));
+                super::math::quantize::<I>(&values, &mut group_codes)
+            };
+            let place = panel * groups + group;
+            scales[place * LANES + lane] = scale;
+            let lines = &mut codes[place * 8..place * 8 + 8];
+            for (line, four) in lines.iter_mut().zip(group_codes.chunks_exact(4)) {
+                for (byte, code) in line.0[4 * lane..4 * lane + 4].iter_mut().zip(four) {
+                    *byte = (*code as u8) ^ 0x80;
+                }
+            }
+        }
+    }
+}

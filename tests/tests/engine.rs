@@ -1,0 +1,350 @@
+//! The engine against the trainer's own model, and against itself: on every instruction set, with any number of threads, in any
+//! company, an answer is the same to the bit.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use burn_flex::Flex;
+use needle_data::Tokenizer;
+use needle_data::tokenizer::{EOS_ID, TokenizerConfig};
+use needle_model::checkpoint::Checkpoint;
+use needle_model::export::needle_rs::artifact;
+use needle_model::generate::generate;
+use needle_model::golden::{Inputs, compute};
+use needle_model::params::{self, ParamInfo, ParamMapper};
+use needle_model::quant::fake_quant::{Precision, at_precision};
+use needle_model::{San, SanConfig};
+use needle_runtime::engine::{Engine, Options};
+use needle_runtime::generate::{Generated, NoHook, StepHook};
+use needle_runtime::kernels::InstructionSet;
+use needle_tests::{Golden, golden_model, max_difference};
+
+/// Of a logit, between the exact mode and the trainer's model at INT4.
+const EXACT: f64 = 1e-4;
+/// Of a component of an embedding.
+const EMBEDDING: f64 = 1e-5;
+
+/// A tokenizer of 300 ids or a few fewer.
+fn tokenizer() -> Tokenizer {
+    let config = TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false };
+    Tokenizer::train(&config, ["set a timer for ten minutes"; 3].iter()).unwrap()
+}
+
+/// Sizes on which lanes and groups do not come out even: heads of 20, a width of 80 inputs.
+fn uneven(vocab_size: usize) -> SanConfig {
+    let tiny = SanConfig::preset("tiny").unwrap();
+    SanConfig { vocab_size, d_model: 80, num_heads: 4, num_kv_heads: 2, ..tiny }
+}
+
+/// A model whose gains and gates are not those of the first step, saved as a checkpoint and as an artifact in `dir`.
+fn save(dir: &Path, config: &SanConfig, tokenizer: Tokenizer, seed: u64) -> (PathBuf, PathBuf, San<Flex>) {
+    struct Spread;
+    impl ParamMapper<Flex> for Spread {
+        fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<Flex, D>) -> Tensor<Flex, D> {
+            let is_vector = D == 1;
+            let count = info.shape.iter().product::<usize>();
+            let values: Vec<f32> =
+                (0..count).map(|i| ((i * 7919 + info.name.len() * 31) % 97) as f32 / 97.0 - 0.5).collect();
+            let offset = Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device());
+            // Larger matrices than the first step's, so that attention prefers some positions.
+            if is_vector { tensor + offset } else { tensor * 4.0 }
+        }
+    }
+    let model = San::<Flex>::new(config, seed, &Default::default()).unwrap();
+    let model = params::map(model, &mut Spread);
+    let (checkpoint, exported) = (dir.join("checkpoint"), dir.join("artifact"));
+    std::fs::create_dir_all(&exported).unwrap();
+    for (name, bytes) in artifact(&model, config, &tokenizer).unwrap() {
+        std::fs::write(exported.join(name), bytes).unwrap();
+    }
+    let saved = Checkpoint { config: config.clone(), model, tokenizer };
+    saved.save(&checkpoint, &BTreeMap::new()).unwrap();
+    (checkpoint, exported, at_precision(saved.model, Precision::Int4))
+}
+
+fn options(exact: bool) -> Options {
+    Options { exact, ..Options::default() }
+}
+
+/// Prompts of `lens` tokens without padding.
+fn prompts(vocab_size: usize, lens: &[usize]) -> Vec<Vec<u32>> {
+    let id = |row: usize, i: usize| 1 + (i * i * 31 + i * 17 + row * 101) as u32 % (vocab_size as u32 - 1);
+    lens.iter().enumerate().map(|(row, &len)| (0..len).map(|i| id(row, i)).collect()).collect()
+}
+
+/// The trainer's logits for `tokens` as an answer to `prompt`.
+fn trainer_logits(model: &San<Flex>, prompt: &[u32], tokens: &[u32]) -> Vec<f32> {
+    let ids = |ids: &[u32]| {
+        let values: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+        Tensor::from_data(TensorData::new(values, [1, ids.len()]), &Default::default())
+    };
+    let inputs = Inputs { src: ids(prompt), tgt: ids(tokens), segments: None };
+    compute(model, inputs).logits.into_data().to_vec().unwrap()
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Answers with their certainties as bits.
+fn answer_bits(answers: &[Generated]) -> Vec<(Vec<u32>, Vec<[u32; 2]>)> {
+    let bits =
+        |answer: &Generated| answer.certainties.iter().map(|c| [c.log_prob.to_bits(), c.margin.to_bits()]).collect();
+    answers.iter().map(|answer| (answer.ids.clone(), bits(answer))).collect()
+}
+
+#[test]
+fn the_exact_mode_computes_what_the_trainer_computes_at_int4() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let tiny = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    for (name, config) in [("tiny", tiny), ("uneven", uneven(tokenizer.vocab_size()))] {
+        let (checkpoint, exported, model) = save(&dir.path().join(name), &config, tokenizer.clone(), 1);
+        for path in [checkpoint, exported] {
+            let engine = Engine::open_with(&path, &options(true)).unwrap();
+            assert_eq!(engine.config(), &config);
+            for prompt in prompts(config.vocab_size, &[1, 15, 16, 100]) {
+                let tokens: Vec<u32> = std::iter::once(EOS_ID).chain(prompt.iter().copied().take(40)).collect();
+                let ours = engine.logits(&prompt, &tokens).unwrap();
+                let difference = max_difference(&ours, &trainer_logits(&model, &prompt, &tokens));
+                assert!(difference < EXACT, "{name}, {} tokens: {difference:e}", prompt.len());
+            }
+            let prompts = prompts(config.vocab_size, &[30, 1, 64]);
+            let theirs = generate(&model, &prompts, 24, &mut NoHook);
+            let ours = engine.generate(&prompts, 24, &mut NoHook).unwrap();
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert_eq!((&ours.ids, ours.stop), (&theirs.ids, theirs.stop), "{name}");
+                for (a, b) in ours.certainties.iter().zip(&theirs.certainties) {
+                    assert!(f64::from((a.log_prob - b.log_prob).abs()) < EXACT && (a.margin - b.margin).abs() < 2e-4);
+                }
+            }
+            let texts: Vec<Vec<u32>> = prompts.iter().cloned().chain([vec![]]).collect();
+            let ids = needle_model::generate::ids_tensor::<Flex>(&texts, &Default::default());
+            let theirs = model.retrieval_embedding(ids, &mut needle_model::dropout::Dropout::none()).unwrap();
+            let theirs: Vec<f32> = theirs.into_data().to_vec().unwrap();
+            let ours = engine.embed(&texts).unwrap().unwrap().concat();
+            assert!(max_difference(&ours, &theirs) < EMBEDDING, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_exact_mode_computes_the_golden_models_logits() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = needle_tests::golden_config();
+    // The golden model has more ids than a tokenizer of these few words.
+    let files = artifact(&golden_model::<Flex>(), &config, &tokenizer()).unwrap();
+    let weights = files.into_iter().find(|(name, _)| name == "needle.safetensors").unwrap().1;
+    drop(dir);
+    let engine = Engine::from_bytes(weights, None, &options(true)).unwrap();
+    let model = at_precision(golden_model::<Flex>(), Precision::Int4);
+    let golden = Golden::open("forward");
+    let (src, shape) = golden.values("padded/src");
+    let (tgt, tgt_shape) = golden.values("padded/tgt_in");
+    let ids = |values: &[f64]| -> Vec<u32> { values.iter().map(|x| *x as u32).take_while(|id| *id != 0).collect() };
+    let mut compared = 0;
+    for row in 0..shape[0] {
+        let prompt = ids(&src[row * shape[1]..(row + 1) * shape[1]]);
+        let tokens = ids(&tgt[row * tgt_shape[1]..(row + 1) * tgt_shape[1]]);
+        let (ours, theirs) = (engine.logits(&prompt, &tokens).unwrap(), trainer_logits(&model, &prompt, &tokens));
+        let difference = max_difference(&ours, &theirs);
+        assert!(difference < EXACT, "row {row}: {difference:e}");
+        compared += tokens.len();
+    }
+    assert!(compared > 10, "{compared} positions");
+}
+
+#[test]
+fn a_checkpoint_is_quantized_to_the_codes_of_its_artifact() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    for config in [SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() }, uneven(300)]
+    {
+        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..config };
+        let (checkpoint, exported, _) =
+            save(&dir.path().join(config.d_model.to_string()), &config, tokenizer.clone(), 2);
+        let [one, two] = [checkpoint, exported].map(|path| Engine::open(path).unwrap());
+        let prompt = &prompts(config.vocab_size, &[70])[0];
+        let tokens = [EOS_ID, 4, 7, 200];
+        // Equal codes and scales, or some bit of some logit would tell.
+        assert_eq!(bits(&one.logits(prompt, &tokens).unwrap()), bits(&two.logits(prompt, &tokens).unwrap()));
+    }
+}
+
+#[test]
+fn all_instruction_sets_threads_and_pass_widths_give_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let config = uneven(tokenizer.vocab_size());
+    let tiny = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    for (name, config) in [("uneven", config), ("tiny", tiny)] {
+        let (_, path, _) = save(&dir.path().join(name), &config, tokenizer.clone(), 3);
+        let scalar = Options { threads: 1, exact: false, instructions: Some(InstructionSet::Scalar) };
+        let reference = Engine::open_with(&path, &scalar).unwrap();
+        let prompts = prompts(config.vocab_size, &[1, 16, 33, 100, 250, 47, 12, 80, 90, 5]);
+        let tokens: Vec<u32> = std::iter::once(EOS_ID).chain(prompts[3].iter().copied().take(50)).collect();
+        let logits = bits(&reference.logits(&prompts[4], &tokens).unwrap());
+        // One at a time.
+        let alone: Vec<Generated> = prompts
+            .iter()
+            .map(|prompt| reference.generate(std::slice::from_ref(prompt), 20, &mut NoHook).unwrap().remove(0))
+            .collect();
+        let vectors = reference.embed(&prompts).unwrap().unwrap().concat();
+        for set in InstructionSet::available() {
+            for threads in [1, 2, 3] {
+                let engine =
+                    Engine::open_with(&path, &Options { threads, exact: false, instructions: Some(set) }).unwrap();
+                assert_eq!(engine.instructions(), set);
+                assert_eq!(bits(&engine.logits(&prompts[4], &tokens).unwrap()), logits, "{set:?}, {threads} threads");
+                let together = engine.generate(&prompts, 20, &mut NoHook).unwrap();
+                assert_eq!(answer_bits(&together), answer_bits(&alone), "{set:?}, {threads} threads");
+                assert_eq!(bits(&engine.embed(&prompts).unwrap().unwrap().concat()), bits(&vectors));
+            }
+        }
+    }
+}
+
+/// Says of every second and third token that it is determined: by what the model has written without.
+struct Forced {
+    answers: Vec<Generated>,
+    written: Vec<usize>,
+    has_been_asked: usize,
+}
+
+impl StepHook for Forced {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        // Only what was not determined comes here.
+        assert!(self.written[row] % 3 == 0, "row {row} was asked for a determined token");
+        assert!(logits.iter().all(|x| x.is_finite()));
+    }
+
+    fn forced(&mut self, row: usize) -> Vec<u32> {
+        self.has_been_asked += 1;
+        let answer = &self.answers[row];
+        let at = self.written[row];
+        let end = at.next_multiple_of(3).min(answer.ids.len());
+        let mut forced = answer.ids[at..end].to_vec();
+        if end < at.next_multiple_of(3) && answer.certainties.len() > answer.ids.len() {
+            forced.push(EOS_ID);
+        }
+        forced
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        assert_eq!(self.answers[row].ids[self.written[row]], token);
+        self.written[row] += 1;
+    }
+}
+
+#[test]
+fn determined_tokens_in_one_pass_leave_the_others_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    let (_, path, _) = save(dir.path(), &config, tokenizer, 4);
+    let engine = Engine::open(path).unwrap();
+    let prompts = prompts(config.vocab_size, &[20, 3, 100, 50, 60]);
+    let answers = engine.generate(&prompts, 25, &mut NoHook).unwrap();
+    let mut hook = Forced { answers: answers.clone(), written: vec![0; prompts.len()], has_been_asked: 0 };
+    let forced = engine.generate(&prompts, 25, &mut hook).unwrap();
+    assert!(hook.has_been_asked > prompts.len());
+    for (forced, free) in forced.iter().zip(&answers) {
+        assert_eq!((&forced.ids, forced.stop), (&free.ids, free.stop));
+        assert_eq!(forced.certainties.len(), free.certainties.len());
+        for (i, (a, b)) in forced.certainties.iter().zip(&free.certainties).enumerate() {
+            // The first of three was chosen, and as surely as without company.
+            assert!(i % 3 != 0 || a == b, "token {i}: {a:?} and {b:?}");
+        }
+    }
+}
+
+#[test]
+fn prompts_that_cannot_be_read_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    let (_, path, _) = save(dir.path(), &config, tokenizer, 5);
+    let engine = Engine::open(path).unwrap();
+    let good = vec![9, 8, 7];
+    for (bad, reason) in [
+        (vec![], "no tokens"),
+        (vec![5, 0, 5], "padding id 0"),
+        (vec![5, 70_000], "holds id 70000"),
+        (vec![5; 257], "at most 256"),
+    ] {
+        let error = engine.generate(&[good.clone(), bad], 4, &mut NoHook).unwrap_err().to_string();
+        assert!(error.starts_with("prompt 1: ") && error.contains(reason), "{error}");
+    }
+    assert!(engine.generate(&[], 4, &mut NoHook).unwrap().is_empty());
+    assert!(engine.generate(&[good.clone()], 0, &mut NoHook).unwrap()[0].ids.is_empty());
+    // More than there are positions is as many as there are.
+    assert!(engine.generate(&[good], usize::MAX, &mut NoHook).unwrap()[0].ids.len() <= config.max_len());
+}
+
+#[test]
+fn damaged_files_are_one_clear_error_and_never_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    let (checkpoint, exported, _) = save(dir.path(), &config, tokenizer, 6);
+    let refuse = |path: &Path, what: &str| {
+        let error = Engine::open(path).err().unwrap_or_else(|| panic!("{what} was opened")).to_string();
+        assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{what}: {error}");
+    };
+    refuse(&dir.path().join("missing"), "missing");
+    let files = [
+        (&checkpoint, vec!["config.json", "model.safetensors", "tokenizer.json"]),
+        (&exported, vec!["needle.safetensors", "vocab.txt"]),
+    ];
+    for (path, names) in files {
+        for name in names {
+            let whole = std::fs::read(path.join(name)).unwrap();
+            for percent in [0, 1, 37, 99] {
+                std::fs::write(path.join(name), &whole[..whole.len() * percent / 100]).unwrap();
+                refuse(path, &format!("{name} cut to {percent} %"));
+            }
+            std::fs::remove_file(path.join(name)).unwrap();
+            refuse(path, &format!("{name} missing"));
+            std::fs::write(path.join(name), whole).unwrap();
+        }
+        Engine::open(path).unwrap();
+    }
+    // Headers that lie: sizes beyond the file, ranges that overlap, other shapes, other types, values that are not finite.
+    let name = exported.join("needle.safetensors");
+    let whole = std::fs::read(&name).unwrap();
+    let header_len = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(whole[8..8 + header_len].to_vec()).unwrap();
+    let with_header = |header: &str| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(&whole[8 + header_len..]);
+        bytes
+    };
+    for (from, to) in [
+        (r#""num_heads":"4""#, r#""num_heads":"3""#),
+        (r#""d_model":"64""#, r#""d_model":"1048576""#),
+        (r#""d_model":"64""#, r#""d_model":"18446744073709551615""#),
+        (r#""vocab_size":""#, r#""vocab_size":"1"#),
+        (r#""num_encoder_layers":"2""#, r#""num_encoder_layers":"1048576""#),
+        (r#""num_encoder_layers":"2""#, r#""num_encoder_layers":"3""#),
+        (r#""max_enc_len":"256""#, r#""max_enc_len":"1048576""#),
+        (r#""max_enc_len":"256""#, r#""max_enc_len":"none""#),
+        (r#""rope_theta":"10000.0""#, r#""rope_theta":"-1""#),
+        (r#""dtype":"F16""#, r#""dtype":"I16""#),
+        (r#""dtype":"BF16""#, r#""dtype":"U16""#),
+        (r#""data_offsets":[0,"#, r#""data_offsets":[2,"#),
+    ] {
+        assert!(header.contains(from), "{from}");
+        std::fs::write(&name, with_header(&header.replacen(from, to, 1))).unwrap();
+        refuse(&exported, to);
+    }
+    for byte in [0x7F, 0xFF] {
+        let mut bytes = whole.clone();
+        bytes[8 + header_len..].fill(byte);
+        std::fs::write(&name, bytes).unwrap();
+        refuse(&exported, "weights that are not finite");
+    }
+}
