@@ -202,7 +202,7 @@ fn a_time_budget_is_more_than_nothing_and_not_beside_a_number_of_steps() {
     }
     let error = place.fails(1, &[&args[..], &["--max-minutes", "0.00001"]].concat());
     assert!(error.contains("--max-minutes 0.00001 is time for 0 steps"), "{error}");
-    let error = place.fails(1, &[&args[..], &["--max-minutes", "3", "--set", "steps=6"]].concat());
+    let error = place.fails(1, &[&args[..], &["--max-minutes", "3", "--set", "steps=60"]].concat());
     assert!(error.contains("steps and --max-minutes"), "{error}");
     assert!(!place.path("tuned").exists());
 }

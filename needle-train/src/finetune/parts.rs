@@ -40,7 +40,7 @@ impl Parts {
         let mut warnings = Advice::of(&examples).warnings();
         let pick = |part: &[usize]| -> Vec<Example> { part.iter().map(|&i| examples[i].clone()).collect() };
         let parts = [pick(&train), pick(&validation), pick(&test)];
-        let place = |part: Vec<usize>| part.into_iter().map(|i| places[i].clone()).collect();
+        let place = |part: Vec<usize>| -> Vec<Place> { part.into_iter().map(|i| places[i].clone()).collect() };
         let places = [train, validation, test].map(place);
         if parts[1].is_empty() || parts[2].is_empty() {
             warnings.push("too few examples of any tool to hold some out: the result is not measured".into());

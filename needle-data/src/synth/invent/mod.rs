@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::stream;
 use crate::error::DataError;
-use crate::text::example::Example;
 use crate::synth::Part;
+use crate::text::example::Example;
 
 use lexicon::Lexicon;
 

@@ -523,7 +523,8 @@ impl InventedTool {
         if let Some(description) = &mut self.description {
             let stop = if description.ends_with('.') { "." } else { "" };
             let text = description.trim_end_matches('.').to_owned();
-            *description = format!("{text}{}{label}{stop}", pick(rng, &[", with ", ", given the ", " with a certain "]));
+            *description =
+                format!("{text}{}{label}{stop}", pick(rng, &[", with ", ", given the ", " with a certain "]));
         }
     }
 
