@@ -179,15 +179,16 @@ fn a_base_that_does_not_read_the_whole_prompt_is_refused_with_the_longest_row_na
         })
         .to_string()
     };
-    let [short, long, longer] = ["Start a countdown", &"to wait ".repeat(300), &"to wait ".repeat(400)].map(row);
-    place.write("data.jsonl", &[&short, &short, &long, &short, "", &longer, &short].map(String::from).join("\n"));
+    let (short, long, longer) = (row("Start a countdown"), row(&"to wait ".repeat(300)), row(&"to wait ".repeat(400)));
+    let (short, long, longer) = (short.as_str(), long.as_str(), longer.as_str());
+    place.write("data.jsonl", &[short, short, long, short, "", longer, short].join("\n"));
     let args = ["finetune", "data.jsonl", "--base", "run/last", "--out", "tuned"];
     let error = place.fails(1, &args);
     assert!(error.contains("data.jsonl:6: query and tools have") && error.contains("the model reads 256"), "{error}");
     assert!(error.contains("longest of 2 that do not fit, of 6") && error.contains("--cut-long-prompts"), "{error}");
     assert!(error.contains("another base") && !place.path("tuned").exists(), "{error}");
 
-    place.write("data.jsonl", &[&short, &short, &short].map(String::from).join("\n"));
+    place.write("data.jsonl", &[short, short, short].join("\n"));
     let error = place.fails(1, &[&args[..], &["--set", "data.row_enc_tokens=16"]].concat());
     assert!(error.contains("the model reads 16") && error.contains("raise data.row_enc_tokens"), "{error}");
 }

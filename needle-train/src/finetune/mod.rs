@@ -149,10 +149,11 @@ pub fn run<B: FusedOps>(
     warnings.extend(check_prompts(&recipe, &start, parts, settings)?);
     let speed = Speed::measure::<B>(&recipe, &start, parts)?;
     let forecast = Forecast { batches_per_epoch, speed, answers: plan::answers(&recipe, parts) };
-    let steps = match is_resumed {
+    let steps = if is_resumed && !settings.is_set("steps") {
         // Decided once, as the run began: how fast the machine is today makes no other run of it.
-        true if !settings.is_set("steps") => state::progress(&run.last())?.recipe.steps,
-        _ => plan::steps(&recipe, &forecast, base, settings)?,
+        state::progress(&run.last())?.recipe.steps
+    } else {
+        plan::steps(&recipe, &forecast, base, settings)?
     };
     fit_schedule(&mut recipe, steps, base, settings);
     warnings.extend(plan::announce(&recipe, &forecast, parts));
