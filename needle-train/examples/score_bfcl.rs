@@ -32,17 +32,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (line, number) in std::io::stdin().lock().lines().zip(1..) {
         let line: Value = serde_json::from_str(&line?).map_err(|error| format!("line {number}: {error}"))?;
         let id = line["id"].as_str().unwrap_or_default();
-<<<<<<< ours
         let question = questions.get(id).ok_or_else(|| format!("line {number}: no question {id:?}"))?;
-        let calls = parse_answers(line.get("calls")).map_err(|error| format!("line {number}: {error}"))?;
-        writeln!(out, "{}", is_acceptable(&question.example.tools, &question.truth, &calls))?;
-=======
-        let question = questions.get(id).with_context(|| format!("line {number}: no question {id:?}"))?;
         let calls = line.get("calls").filter(|calls| !calls.is_null());
         let calls = calls.map(|calls| parse_answers(Some(calls))).transpose();
-        let calls = calls.with_context(|| format!("line {number}"))?;
+        let calls = calls.map_err(|error| format!("line {number}: {error}"))?;
         writeln!(out, "{}", is_acceptable(&question.example.tools, &question.truth, calls.as_deref()))?;
->>>>>>> theirs
     }
     Ok(())
 }

@@ -27,7 +27,8 @@ use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
-use crate::random::{Purpose, rng};
+use crate::random::Purpose;
+use crate::random::rng;
 use crate::synth::Part;
 use crate::text::example::Example;
 
