@@ -57,7 +57,7 @@ pub enum Purpose {
     /// Initial weights of a LoRA adapter. Place: hash of the matrix's name.
     InitialAdapter = 13,
     /// The order of an example's tools when it is asked again. Place: example, shuffle.
-    AskedAgain = 15,
+    AskedAgain = 22,
 }
 
 /// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated ones.

@@ -244,6 +244,8 @@ mod tests {
             cut: None,
             picked: None,
             seconds: 0.1,
+            violations: Vec::new(),
+            groundings: Vec::new(),
         }
     }
 

@@ -149,7 +149,8 @@ impl<B: FusedOps> Answerer<'_, B> {
         for forks in forks.chunks(self.config.batch_size) {
             let prompts: Vec<Vec<u32>> = forks.iter().map(|(row, _)| prompts[*row].clone()).collect();
             let rows = forks.iter().map(|(row, fork)| (rows[*row].clone(), fork.clone())).collect();
-            let mut again = LookAhead::with_prefixes(rows, &mut NoHook);
+            let mut no_hook = NoHook;
+            let mut again = LookAhead::with_prefixes(rows, &mut no_hook);
             let others = generate(self.model, &prompts, max_tokens, &mut again);
             for (i, ((row, _), other)) in forks.iter().zip(others).enumerate() {
                 if again.error(i).is_none() && log_prob(&other) > log_prob(&answers[*row]) {
