@@ -3,17 +3,10 @@
 //! ```no_run
 //! use needle_train::{Needle, tools_from_json};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let tools = Tool::list_from_json(&serde_json::from_str(r#"[{"name": "set_timer", "description": "Start a timer",
-//!     "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?)?;
-//! let needle = Needle::load("quickstart/best")?;
-//! let answer = needle.call("a timer for ten minutes please", &tools)?;
-//! for call in answer.calls {
-//!     println!("{} {:?}", call.name, call.arguments);
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let tools = tools_from_json(r#"[{"name": "set_timer", "description": "Start a timer",
 //!         "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?;
-//!     let needle = Needle::load("quickstart/run/best")?;
+//!     let needle = Needle::load("quickstart/best")?;
 //!     let answer = needle.call("a timer for ten minutes please", &tools)?;
 //!     for call in answer.calls {
 //!         println!("{} {:?}", call.name, call.arguments);
