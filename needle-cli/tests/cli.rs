@@ -286,7 +286,7 @@ fn bad_rows_are_listed_refused_and_on_request_skipped() {
     assert_eq!(report["problems"][1]["line"], 32);
     assert_eq!(report["skipped"]["wrong_type"], 1);
 
-    let train = ["train", "--config", "recipe.toml", "--data", "bad.jsonl", "--out", "run", "--set", "steps=2"];
+    let train = ["train", "--config", "recipe.toml", "--data", "bad.jsonl", "--out", "run", "--set", "steps=12"];
     let refused = place.fails(1, &train);
     assert!(refused.contains("bad.jsonl:31") && refused.contains("--skip-invalid"), "{refused}");
     let output = place.needle(&[&train[..], &["--skip-invalid"]].concat());
@@ -497,10 +497,11 @@ fn every_command_explains_itself() {
 #[test]
 fn several_devices_divide_a_batch_and_come_to_the_weights_of_one() {
     let place = Workplace::with_model();
+    const SHORT: &[&str] = &["--set", "steps=4", "--set", "schedule.warmup_steps=2"];
     let recipe = "data.lanes=2";
     let train = |out: &str, device: &str| {
         let args = ["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", out, "-q", "--set", recipe];
-        place.ok(&[&args[..], &["--set", "steps=4", "--set", "qat.final_fraction=0", "--device", device]].concat())
+        place.ok(&[&args[..], SHORT, &["--set", "qat.final_fraction=0", "--device", device]].concat())
     };
     train("one", "cpu");
     train("two", "cpu,cpu");

@@ -36,12 +36,28 @@ pub enum Purpose {
     Dropout = 10,
     /// The seed of the retrieval head's dropout. Place: step, lane, part, 0.
     RetrievalDropout = 14,
+    /// What a teacher is asked for. Place: request.
+    TeacherPlan = 15,
+    /// The order of a teacher's plan. Place: none.
+    TeacherPlanOrder = 16,
+    /// How a teacher is to say an example in other words. Place: example.
+    TeacherRewrite = 17,
+    /// How long a client waits before it asks again. Place: hash of the request.
+    RetryDelay = 18,
+    /// Rows made of an existing one without a teacher. Place: row, copy.
+    OfflineChange = 19,
+    /// What kind of invented example comes at an index. Place: part, index.
+    InventedKind = 20,
+    /// An invented example. Place: part, index, attempt.
+    Invented = 21,
     /// One dropout mask; the seed is that of the micro-batch. Place: index of the mask.
     DropoutMask = 11,
     /// Initial weights of a model. Place: none.
     InitialWeights = 12,
     /// Initial weights of a LoRA adapter. Place: hash of the matrix's name.
     InitialAdapter = 13,
+    /// The order of an example's tools when it is asked again. Place: example, shuffle.
+    AskedAgain = 22,
 }
 
 /// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated ones.

@@ -5,7 +5,6 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with a model or its files |
-//! | [`config`](mod@config) | sizes, presets, number of parameters: those of the runtime |
 //! | [`ops`] | the operations with kernels of their own, and their plain definitions |
 //! | [`mask`] | who may attend to whom |
 //! | [`dropout`] | seeded dropout |

@@ -216,7 +216,7 @@ fn manifest(
         "tokenizer_sha256": checkpoint.tokenizer.sha256(),
         "tensors": tensors,
         "recipe": of_state("recipe"),
-        "metrics": {"steps": of_state("step"), "best_validation": of_state("best")},
+        "metrics": {"steps": of_state("step"), "best_validation": of_state("early_stopping")["best"]["score"]},
     });
     if let (Value::Object(manifest), Value::Object(more)) = (&mut manifest, more) {
         manifest.extend(more);

@@ -14,7 +14,7 @@
 //! | [`distributed`] | several processes as one run |
 //! | [`training::checkpointing`] | gradients that keep only the input of each layer |
 //! | [`training::step`] | one step: batch to gradients |
-//! | [`training::feed`] | a rank's batches, made ready ahead |
+//! | [`training::batch_loader`] | a rank's batches, made ready ahead |
 //! | [`eval`] | the one scorer, predictions, retrieval metrics |
 //! | [`catalogue`] | embeddings of many tools, computed once |
 //! | [`needle`] | a trained model to ask: load, call, stream, many at once |

@@ -17,14 +17,14 @@ use needle_tests::{examples, start, weights_by_name};
 use needle_train::TrainError;
 use needle_train::device::{Inference, Training};
 use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
-use needle_train::distributed::roll_call::{Decision, before_step};
+use needle_train::distributed::step_barrier::{Decision, before_step};
 use needle_train::distributed::{Threads, World};
 use needle_train::optim::{LearningRates, Optimizer, Shards};
 use needle_train::recipe::{GradientDtype, Recipe};
 use needle_train::run::directory::{Existing, RunDir};
-use needle_train::training::feed::Feed;
+use needle_train::training::batch_loader::BatchLoader;
 use needle_train::training::loss::StepLosses;
-use needle_train::training::step::forward_backward_share;
+use needle_train::training::step::forward_backward_rank_batch;
 use needle_train::training::trainer::{Outcome, RunOptions, encode_config, train};
 
 /// Quantized, with retrieval loss, packing, rows of two sizes and validations.
@@ -155,8 +155,8 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
     let data = Sources::memory(examples);
     let losses = std::thread::scope(|scope| {
         let (alone, place) = (World::default(), (6, &[][..]));
-        let mut whole_feed = Feed::start(scope, &encoder, &data, &recipe, place, &alone).unwrap();
-        let mut own_feed = Feed::start(scope, &encoder, &data, &recipe, place, world).unwrap();
+        let mut whole_feed = BatchLoader::start(scope, &encoder, &data, &recipe, place, &alone).unwrap();
+        let mut own_feed = BatchLoader::start(scope, &encoder, &data, &recipe, place, world).unwrap();
         let mut model = start.model;
         let mut optimizer = Optimizer::<Inference>::new(&recipe.optim);
         let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
@@ -181,16 +181,16 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
 fn one_step(
     world: &World,
     shards: &Shards,
-    feed: &mut Feed,
+    feed: &mut BatchLoader,
     optimizer: &mut Optimizer<Inference>,
     model: San<Training>,
     recipe: &Recipe,
     step: usize,
 ) -> (San<Training>, StepLosses) {
     let fed = feed.read().unwrap();
-    let decision = before_step(world, step, Ok(fed.work), false, recipe.data.max_retrieval_pairs).unwrap();
+    let decision = before_step(world, step, Ok(fed.lanes), false, recipe.data.max_retrieval_pairs).unwrap();
     let Decision::Go(batch) = decision else { panic!("{decision:?}") };
-    let (losses, gradients) = forward_backward_share(&model, &batch, recipe, step, world).unwrap();
+    let (losses, gradients) = forward_backward_rank_batch(&model, &batch, recipe, step, world).unwrap();
     let gradients = reduce_scatter(world, shards, gradients, GradientDtype::F32, &model.device()).unwrap();
     let rates = LearningRates { muon: recipe.optim.muon_lr, adamw: recipe.optim.adamw_lr };
     (all_gather_weights(world, shards, optimizer.step(model, gradients, rates)).unwrap(), losses)

@@ -15,7 +15,7 @@ steps = 12
 dropout = 0.1
 tokenizer = { vocab_size = 500 }
 data = { rows = 2, row_enc_tokens = 256, row_dec_tokens = 128, pack_window = 32 }
-schedule = { warmup_steps = 2 }
+schedule = { warmup_steps = 12 }
 eval = { every_steps = 4, max_examples = 4, max_tokens = 16 }
 "#;
 

@@ -121,8 +121,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                 }
                 start.counts.clone_from(&self.counts);
                 if self.config.on_bad_row == OnBadRow::Skip && self.counts.read == 0 {
-                    let first_rows = &items[..items.len().min(ROWS_BEFORE_JUDGING)];
-                    if let Err(error) = self.judge_ahead(first_rows) {
+                    if let Err(error) = self.judge_ahead(&items) {
                         return Some(Err(error));
                     }
                 }
@@ -150,13 +149,19 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         self.pool.install(|| items.par_iter().filter_map(bad).collect())
     }
 
-    /// Judges the share of bad rows before anything is trained on.
-    fn judge_ahead(&self, items: &[Item]) -> Result<(), DataError> {
-        let bad = self.bad_rows(items);
-        let Some(first) = bad.iter().min_by_key(|(place, _)| place) else { return Ok(()) };
-        let mut counts = Counts { read: (items.len() - bad.len()) as u64, ..Counts::default() };
+    /// Judges the share of bad rows in the run's first window before anything is trained on.
+    fn judge_ahead(&self, window: &[Item]) -> Result<(), DataError> {
+        let sample = &window[..window.len().min(ROWS_BEFORE_JUDGING)];
+        let bad = self.bad_rows(sample);
+        let Some(found) = bad.first() else { return Ok(()) };
+        let mut counts = Counts { read: (sample.len() - bad.len()) as u64, ..Counts::default() };
         bad.iter().for_each(|(_, problem)| counts.add::<()>(&Err(problem.clone())));
-        counts.judge(self.config.max_bad_fraction, first)
+        let most = self.config.max_bad_fraction;
+        if counts.judge(most, found).is_ok() {
+            return Ok(());
+        }
+        let first = self.bad_rows(window).into_iter().fold(found.clone(), |first, other| earlier(Some(first), other));
+        counts.judge(most, &first)
     }
 
     /// Encodes `items` in parallel, and counts them in order; `rest` are those of the window that come after them.

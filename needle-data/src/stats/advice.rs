@@ -171,7 +171,7 @@ mod tests {
             let query = format!("{verb} me {noun}{} in {place} for {} days", "y".repeat(template), i % 9 + 1);
             let tool = json!({"name": "f", "parameters": {"place": {"type": "string"}}});
             let call = json!({"name": "f", "arguments": {"place": place}});
-            let answers = if i % 10 == 0 { json!([]) } else { json!([call]) };
+            let answers = if i.is_multiple_of(10) { json!([]) } else { json!([call]) };
             Example::parse(&json!({"query": query, "tools": [tool], "answers": answers}).to_string()).unwrap()
         };
         let said = Advice::of(&(0..496).map(row).collect::<Vec<_>>()).warnings();

@@ -124,7 +124,8 @@ fn pattern_of(example: &Example) -> Vec<String> {
 
 /// One hole stands for several side by side.
 fn push(words: &mut Vec<String>, word: &str) {
-    if !word.is_empty() && !(word == HOLE && words.last().is_some_and(|last| last == HOLE)) {
+    let repeats_hole = word == HOLE && words.last().is_some_and(|last| last == HOLE);
+    if !word.is_empty() && !repeats_hole {
         words.push(word.to_owned());
     }
 }

@@ -5,6 +5,7 @@
 //! Sets of offered tools can be kept out of training in the same way (`never_together`).
 
 mod catalog;
+pub mod invent;
 mod slots;
 mod values;
 
@@ -14,6 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
+use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use crate::error::DataError;
@@ -23,9 +25,11 @@ use crate::text::example::{Call, Example};
 pub use catalog::{CatalogTool, catalog};
 
 /// Which values may occur.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Only common values.
+    #[default]
     Train,
     /// Common and reserved values alike.
     HeldOut,

@@ -27,12 +27,12 @@ const ASIDE: &str = ".needle-aside-";
 /// If something cannot be written; what was there before is then still there.
 pub fn write(
     dir: &Path,
-    contents: impl IntoIterator<Item = (String, Vec<u8>)>,
+    contents: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<[u8]>)>,
     keep: Option<&Path>,
 ) -> Result<(), ModelError> {
     let new = Unfinished::beside(dir)?;
     for (name, bytes) in contents {
-        new.add(&name, &bytes)?;
+        new.add(name.as_ref(), bytes.as_ref())?;
     }
     new.replace(keep)
 }

@@ -159,7 +159,7 @@ pub fn gather_state<B: FusedOps>(
     }
     let own = Host::new(optimizer.state())?;
     // Every rank gets the names, and rank 0 the values, which are long.
-    let index = world.tell_all(&own.ranges)?;
+    let index = world.all_gather_object(&own.ranges)?;
     let received = world.gather_to_main(bytes_of(&own.values))?;
     let mut state = BTreeMap::<String, Vec<f32>>::new();
     if world.is_main() {

@@ -77,7 +77,7 @@ pub fn compare(world: &World, own: &Identity) -> Result<(), TrainError> {
     if world.size() == 1 {
         return Ok(());
     }
-    let all = world.tell_all(own)?;
+    let all = world.all_gather_object(own)?;
     for (rank, other) in all.iter().enumerate() {
         if let Some(difference) = other.difference(&all[0]) {
             return Err(TrainError::Rank { rank, reason: format!("refused: {} {difference}", other.host) });

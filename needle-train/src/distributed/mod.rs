@@ -9,9 +9,9 @@
 //! | `mpi` | ranks as processes that `mpirun` or `srun` has started (feature `mpi`) |
 //! | [`launch`] | whether there are several, and joining them |
 //! | [`exchange`] | gradients to those who update, new weights to all |
-//! | [`share`] | which part of a batch a rank computes |
+//! | [`rank_batch`] | which part of a batch a rank computes |
 //! | [`identity`] | whether all ranks are about to run the same thing |
-//! | [`roll_call`] | what ranks tell each other before and after each step |
+//! | [`step_barrier`] | what ranks tell each other before and after each step |
 //! | [`monitor`] | who went missing |
 
 pub mod exchange;
@@ -20,8 +20,8 @@ pub mod launch;
 pub mod monitor;
 #[cfg(feature = "mpi")]
 mod mpi;
-pub mod roll_call;
-pub mod share;
+pub mod rank_batch;
+pub mod step_barrier;
 mod threads;
 
 use std::cell::Cell;
@@ -205,7 +205,7 @@ impl World {
     ///
     /// # Errors
     /// If a rank is gone.
-    pub fn tell_all<T: Serialize + DeserializeOwned>(&self, mine: &T) -> Result<Vec<T>, TrainError> {
+    pub fn all_gather_object<T: Serialize + DeserializeOwned>(&self, mine: &T) -> Result<Vec<T>, TrainError> {
         let received = self.all_gather(&serde_json::to_vec(mine).map_err(malformed)?)?;
         received.parts().map(|bytes| serde_json::from_slice(bytes).map_err(malformed)).collect()
     }
@@ -214,7 +214,7 @@ impl World {
     ///
     /// # Errors
     /// If a rank is gone.
-    pub fn from_main<T: Serialize + DeserializeOwned>(&self, mine: &T) -> Result<T, TrainError> {
+    pub fn broadcast<T: Serialize + DeserializeOwned>(&self, mine: &T) -> Result<T, TrainError> {
         let bytes = if self.is_main() { serde_json::to_vec(mine).map_err(malformed)? } else { Vec::new() };
         let received = self.all_gather(&bytes)?;
         serde_json::from_slice(received.parts().next().unwrap_or_default()).map_err(malformed)
@@ -246,7 +246,7 @@ impl World {
         if self.size() == 1 {
             return result;
         }
-        let problems = self.tell_all(&result.as_ref().err().map(ToString::to_string))?;
+        let problems = self.all_gather_object(&result.as_ref().err().map(ToString::to_string))?;
         match problems.into_iter().enumerate().find_map(|(rank, problem)| Some((rank, problem?))) {
             Some((rank, reason)) => Err(TrainError::Rank { rank, reason }),
             None => result,

@@ -90,7 +90,7 @@ impl Monitor {
             },
             None => Hub::default(),
         };
-        let hub = world.from_main(&hub)?;
+        let hub = world.broadcast(&hub)?;
         let state = State {
             is_hub: world.is_main(),
             name: name.clone(),

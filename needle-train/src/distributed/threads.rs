@@ -85,8 +85,8 @@ mod tests {
     fn everyone_gets_what_is_meant_for_them() {
         let results = Threads::run(3, |world| {
             let rank = world.rank() as u8;
-            let all = world.tell_all(&format!("I am {rank}")).unwrap();
-            let main = world.from_main(&rank).unwrap();
+            let all = world.all_gather_object(&format!("I am {rank}")).unwrap();
+            let main = world.broadcast(&rank).unwrap();
             // Rank r sends r bytes of value 10 r + to, to each.
             let send: Vec<u8> = (0..3).flat_map(|to| vec![10 * rank + to; rank as usize]).collect();
             let received = world.all_to_all(&send, &[rank as usize; 3]).unwrap();

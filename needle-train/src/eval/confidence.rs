@@ -10,8 +10,8 @@
 //! them little and thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al., arXiv:1706.04599).
 //!
 //! The model's own probability is far too high when it is wrong, so the prior alone is no confidence to give out. Below
-//! [`LEAST_EXAMPLES`] nothing is fitted; above, no answer is called surer than `n` examples can show: `(n + 1) / (n + 2)`, what
-//! Laplace's rule of succession says after `n` right answers of `n`.
+//! [`LEAST_EXAMPLES`] nothing is fitted; above, no answer is called surer than `n` examples can show: what is given out is
+//! `(n p + 1) / (n + 2)`, Laplace's rule of succession for `n p` right answers of `n`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -169,8 +169,8 @@ impl Confidence {
 
     /// The probability that an answer with `features` is exact; never surer than the examples that it was fitted on can show.
     pub fn of(&self, features: &Features) -> f64 {
-        let least = 1.0 / (self.fitted_on as f64 + 2.0);
-        self.unbounded(features).clamp(least, 1.0 - least)
+        let n = self.fitted_on as f64;
+        (n * self.unbounded(features) + 1.0) / (n + 2.0)
     }
 
     /// Whether it was fitted on answers to just these queries.
@@ -318,9 +318,9 @@ pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
 /// A point of the risk-coverage curve (El-Yaniv and Wiener 2010).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RiskAtCoverage {
-    /// Share of the questions that are answered: the most confident ones.
+    /// RankBatch of the questions that are answered: the most confident ones.
     pub coverage: f64,
-    /// Share of those answers that are wrong.
+    /// RankBatch of those answers that are wrong.
     pub risk: f64,
     /// What `--abstain-below` answers so many.
     pub abstain_below: f64,

@@ -73,13 +73,13 @@ section! {
         /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
         /// if not given.
         pub max_offered_tools: Option<usize> => Whole(1, 1 << 16),
-        /// Share of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
+        /// RankBatch of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
         /// where the other tools on offer cannot do the same.
         pub withheld_fraction: f64 => Number(0.0, 1.0),
-        /// Share of string arguments for which the query asks for another value than it did: one that another example gives the
+        /// RankBatch of string arguments for which the query asks for another value than it did: one that another example gives the
         /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
         pub other_values_fraction: f64 => Number(0.0, 1.0),
-        /// Share of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
+        /// RankBatch of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
         /// learned for words that no example has.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
         /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
@@ -117,6 +117,18 @@ impl Default for DataRecipe {
 }
 
 impl DataRecipe {
+    /// Whether each of `lanes` data lanes can have as many of the batch's rows.
+    ///
+    /// # Errors
+    /// A sentence with what to set.
+    pub fn fits_lanes(&self, lanes: usize) -> Result<(), String> {
+        if self.rows.is_multiple_of(lanes) {
+            return Ok(());
+        }
+        let rows = self.rows;
+        Err(format!("data.rows is {rows}, of which {lanes} data lanes cannot have as many each; set data.lanes"))
+    }
+
     /// The sizes of rows, ascending.
     pub fn row_sizes(&self) -> Vec<RowSize> {
         let (enc, dec) = (self.row_enc_tokens.all(), self.row_dec_tokens.all());

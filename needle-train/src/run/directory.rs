@@ -270,7 +270,7 @@ impl RunDir {
     /// If it cannot be written; then the one before is still in `last/`.
     pub fn save_last(
         &self,
-        files: BTreeMap<String, Vec<u8>>,
+        files: &BTreeMap<String, Vec<u8>>,
         previous_step: Option<usize>,
         keep_last: usize,
     ) -> Result<(), ModelError> {
@@ -313,7 +313,7 @@ mod tests {
         let run = RunDir::new(dir.path());
         let save = |step: usize, keep_last| {
             let files = BTreeMap::from([("step".to_owned(), step.to_string().into_bytes())]);
-            run.save_last(files, step.checked_sub(10).filter(|s| *s > 0), keep_last).unwrap();
+            run.save_last(&files, step.checked_sub(10).filter(|s| *s > 0), keep_last).unwrap();
         };
         let kept = || {
             let mut names: Vec<String> = std::fs::read_dir(dir.path())

@@ -21,6 +21,8 @@ use crate::optim::Optimizer;
 use crate::range;
 use crate::recipe::Recipe;
 use crate::run::inputs::Inputs;
+use crate::training::policies::back_off::Stability;
+use crate::training::policies::early_stopping::EarlyStopping;
 
 /// The file of a checkpoint that holds [`Progress`].
 pub const STATE: &str = "trainer/state.json";
@@ -38,27 +40,12 @@ pub struct Progress {
     pub lanes: usize,
     /// Where each lane's next batch stands; none before the first.
     pub cursors: Vec<Cursor>,
-    /// Best validation result so far.
-    pub best: Option<f64>,
-    /// Validation loss at INT4 of that result.
-    pub best_loss: Option<f64>,
-    /// The step that it was measured after: that of `best/`.
-    #[serde(default)]
-    pub best_step: Option<usize>,
-    /// Validations since.
-    pub validations_since_best: usize,
-    /// Steps skipped because a loss or gradient was not finite.
-    pub skipped_steps: usize,
-    /// Those of them that came last, in a row.
-    pub skipped_in_a_row: usize,
+    /// The best validation so far.
+    pub early_stopping: EarlyStopping,
+    /// Skipped steps and back-offs.
+    pub stability: Stability,
     /// Updates that the optimizer made: steps less those skipped.
     pub updates: usize,
-    /// Times that the run went back to its best checkpoint.
-    pub backoffs: usize,
-    /// Cross-entropy of the first batch.
-    pub first_loss: Option<f64>,
-    /// Running mean of the cross-entropy.
-    pub recent_loss: Option<f64>,
     /// The run's recipe.
     pub recipe: Recipe,
     /// What the run reads; none where an earlier version began it.
@@ -75,16 +62,9 @@ impl Progress {
             step: 0,
             lanes,
             cursors: Vec::new(),
-            best: None,
-            best_loss: None,
-            best_step: None,
-            validations_since_best: 0,
-            skipped_steps: 0,
-            skipped_in_a_row: 0,
+            early_stopping: EarlyStopping::default(),
+            stability: Stability::default(),
             updates: 0,
-            backoffs: 0,
-            first_loss: None,
-            recent_loss: None,
             recipe: recipe.clone(),
             inputs: None,
         }

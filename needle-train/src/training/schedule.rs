@@ -13,7 +13,7 @@ section! {
     pub struct ScheduleConfig {
         /// Steps of the warmup.
         pub warmup_steps: usize => Whole(0, MAX_STEPS),
-        /// Share of all steps that decay.
+        /// RankBatch of all steps that decay.
         pub decay_ratio: f64 => Number(0.0, 1.0),
         /// What is left at the end.
         pub final_fraction: f64 => Number(0.0, 1.0),

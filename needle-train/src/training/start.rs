@@ -21,6 +21,8 @@ pub struct Start<AB: AutodiffBackend> {
     pub tokenizer: Tokenizer,
     /// The checkpoint that the weights are from.
     pub base: Base,
+    /// Whether the weights are those of the run's own `last/`.
+    pub is_resumed: bool,
 }
 
 impl<AB: AutodiffBackend> Start<AB> {
@@ -31,7 +33,7 @@ impl<AB: AutodiffBackend> Start<AB> {
     pub fn new(tokenizer: Tokenizer, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
         let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
         let model = San::new(&config, recipe.seed, device)?;
-        Ok(Self { config, model, tokenizer, base: Base::None })
+        Ok(Self { config, model, tokenizer, base: Base::None, is_resumed: false })
     }
 
     /// A run that goes on from its own checkpoint in `last`; `base` is what it began from, as far as the user has named it.
@@ -41,7 +43,7 @@ impl<AB: AutodiffBackend> Start<AB> {
     pub fn resume(last: &Path, base: Option<&Path>, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
         let base =
             base.map_or(Ok(Base::NotNamed), |path| file_hash(&path.join(files::WEIGHTS)).map(Base::Checkpoint))?;
-        Ok(Self { base, ..Self::from_checkpoint(last, recipe, device)? })
+        Ok(Self { base, is_resumed: true, ..Self::from_checkpoint(last, recipe, device)? })
     }
 
     /// The checkpoint in `path`, with a new retrieval head if it has none and the recipe trains one.
@@ -60,7 +62,7 @@ impl<AB: AutodiffBackend> Start<AB> {
             tracing::info!("retrieval head: a new one, {} has none", path.display());
         }
         let base = Base::Checkpoint(file_hash(&path.join(files::WEIGHTS))?);
-        Ok(Self { config, model, tokenizer, base })
+        Ok(Self { config, model, tokenizer, base, is_resumed: false })
     }
 }
 

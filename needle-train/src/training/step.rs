@@ -17,7 +17,7 @@ use needle_model::quant::int4::Bits;
 use needle_model::{FusedOps, San};
 use rand::RngExt;
 
-use crate::distributed::share::Share;
+use crate::distributed::rank_batch::RankBatch;
 use crate::distributed::{World, bytes_of, floats_of};
 use crate::error::TrainError;
 use crate::optim::{Gradients, add_gradients, collect};
@@ -36,7 +36,7 @@ where
     AB: AutodiffBackend + FusedOps,
     AB::InnerBackend: FusedOps,
 {
-    let result = forward_backward_share(model, &Share::whole(batch), recipe, step, &World::default());
+    let result = forward_backward_rank_batch(model, &RankBatch::whole(batch), recipe, step, &World::default());
     #[expect(clippy::expect_used, reason = "only another rank can go missing")]
     result.expect("there is no other rank")
 }
@@ -45,9 +45,9 @@ where
 ///
 /// # Errors
 /// If a rank is gone.
-pub fn forward_backward_share<AB>(
+pub fn forward_backward_rank_batch<AB>(
     model: &San<AB>,
-    share: &Share,
+    share: &RankBatch,
     recipe: &Recipe,
     step: usize,
     world: &World,
@@ -73,9 +73,9 @@ where
     // Read once, at the end: reading waits for the device.
     let (mut of_text, mut of_pairs) = (Vec::new(), Vec::new());
     let mut gradients = Gradients::<AB::InnerBackend>::new();
-    for work in &share.work {
-        for (i, part) in work.batch.split(recipe.data.micro_batches).iter().enumerate() {
-            let dropout = &mut dropout(Purpose::Dropout, work.place, i);
+    for lane in &share.lanes {
+        for (i, part) in lane.batch.split(recipe.data.micro_batches).iter().enumerate() {
+            let dropout = &mut dropout(Purpose::Dropout, lane.place, i);
             let (model, seen) = graph();
             let (loss, more) = if recipe.activation_checkpointing {
                 // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
@@ -120,7 +120,7 @@ where
 fn contrastive_loss<AB: AutodiffBackend>(
     model: &San<AB>,
     own: Vec<[Tensor<AB, 2>; 2]>,
-    share: &Share,
+    share: &RankBatch,
     world: &World,
 ) -> Result<Option<Tensor<AB, 1>>, TrainError> {
     let [queries, tools]: [Vec<_>; 2] = own.into_iter().fold(Default::default(), |[mut queries, mut tools], [q, t]| {
@@ -165,6 +165,6 @@ fn contrastive_loss<AB: AutodiffBackend>(
 }
 
 /// Which part of all pairs are this rank's.
-fn own_part(share: &Share) -> f64 {
+fn own_part(share: &RankBatch) -> f64 {
     share.pairs.iter().map(|(_, pairs)| pairs.pairs).sum::<usize>() as f64 / share.num_pairs.max(1) as f64
 }

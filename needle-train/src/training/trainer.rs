@@ -1,76 +1,40 @@
-//! The loop: batch -> losses and gradients -> clip -> update -> report; validation and saving now and then.
+//! The loop: batch -> losses and gradients -> clip -> update -> hooks.
 //!
 //! All ranks of a run go through it side by side and come to the same decisions; rank 0 also validates, writes and reports.
+//! When to stop, what to do about a loss that is not finite, and which checkpoint is the best is decided in
+//! [`crate::training::policies`].
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
-use needle_data::order::stream::{Cursor, Sources};
+use needle_data::Encoder;
+use needle_data::order::stream::Sources;
 use needle_data::source::Counts;
 use needle_data::text::record::Record;
-use needle_data::{DataError, Encoder, Example, file};
-use needle_model::checkpoint::{Checkpoint, directory};
-use needle_model::quant::fake_quant::Precision;
-use needle_model::{FusedOps, ModelError, San, SanConfig, params};
+use needle_model::{FusedOps, San};
 
 use crate::distributed::World;
-use crate::distributed::exchange::{all_gather_weights, gather_state, reduce_scatter};
-use crate::distributed::identity::{self, Identity};
-use crate::distributed::roll_call::{Decision, Part, Straggler, Stragglers, after_gradients, before_step};
-use crate::distributed::share::Share;
+use crate::distributed::exchange::{all_gather_weights, reduce_scatter};
+use crate::distributed::rank_batch::RankBatch;
+use crate::distributed::step_barrier::{Decision, RankStep, Straggler, Stragglers, after_gradients, before_step};
 use crate::error::TrainError;
-use crate::eval::predict::Prediction;
-use crate::eval::{Evaluation, evaluate};
 use crate::optim::{LearningRates, Optimizer, Shards, clip, squared_norm};
 use crate::recipe::Recipe;
 use crate::run::directory::{Claim, Existing, RunDir};
-use crate::run::inputs::{Base, Inputs};
-use crate::run::memory::peak_rss_mb;
 use crate::run::state::Progress;
 use crate::run::tracking::{Event, Tracker};
-use crate::run::{inputs, report, state};
-use crate::training::feed::{Fed, Feed};
-pub use crate::training::start::Start;
-pub use crate::training::start::encode_config;
-use crate::training::step::forward_backward_share;
-use crate::training::validation::{Answered, Validation};
-
-/// How a run is watched, continued and ended.
-#[derive(Debug, Clone, Default)]
-pub struct RunOptions {
-    /// What to do about a run that is in the directory already.
-    pub existing: Existing,
-    /// No bar and no lines.
-    pub quiet: bool,
-    /// Once true, the run finishes its step, saves and ends.
-    pub stop: Arc<AtomicBool>,
-}
-
-/// What a run came to.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// Final validation at f32 and INT4, where there was anything to validate on.
-    pub validation: Vec<Evaluation>,
-    /// Seconds of training, validation left out.
-    pub train_seconds: f64,
-    /// Where the rows went.
-    pub counts: Counts,
-    /// The step after which it was asked to stop, if it did not get to its end.
-    pub stopped_at: Option<usize>,
-}
-
-/// What the rates are multiplied by at each back-off.
-const BACKOFF: f64 = 0.1;
-/// Share of a new step in the running mean of the loss.
-const RECENT: f64 = 0.2;
-/// A running mean so many times the first loss, and this much more, is no noise.
-const DIVERGED: (f64, f64) = (2.0, 1.0);
-/// Answers kept for the report.
-const SAMPLE_PREDICTIONS: usize = 100;
+use crate::training::batch_loader::{BatchLoader, LoadedStep};
+pub use crate::training::outcome::{Outcome, RunOptions};
+use crate::training::policies::back_off::not_finite;
+use crate::training::policies::early_stopping::Measured;
+use crate::training::resuming::compare_inputs;
+use crate::training::saving::Saver;
+pub use crate::training::start::{Start, encode_config};
+use crate::training::step::forward_backward_rank_batch;
+use crate::training::summary;
+use crate::training::validation::Validator;
 
 /// Claims the directory of a run, on the rank that writes it; all other ranks wait for that.
 ///
@@ -84,8 +48,8 @@ pub fn claim(run: &RunDir, existing: Existing, world: &World) -> Result<Option<C
 /// directory, unless the caller has.
 ///
 /// # Errors
-/// If the directory cannot be claimed, if no example can be used, losses or gradients stay not finite, or something cannot be written; if a rank has a problem, is
-/// about to run something else, or is gone.
+/// If the directory cannot be claimed, no example can be used, losses or gradients stay not finite, or something cannot be
+/// written; if a rank has a problem, is about to run something else, or is gone.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
@@ -102,24 +66,24 @@ where
     let _claim = claim(run, options.existing, world)?;
     let tokenizer = start.tokenizer.clone();
     let encoder = Encoder::new(&tokenizer, encode_config(recipe))?;
-    let base = start.base.clone();
-    let trainer = Trainer::new(start, recipe, &encoder, validation, run, options, world);
-    let mut trainer = world.all_or_none(trainer)?;
-    world.all_or_none(trainer.compare_inputs(data, validation, &base))?;
-    trainer.meet(data)?;
+    let (base, is_resumed) = (start.base.clone(), options.existing == Existing::Resume);
+    let mut trainer = world.all_or_none(Trainer::new(start, recipe, &encoder, validation, run, options, world))?;
+    if world.is_main() {
+        let compared = compare_inputs(&mut trainer.progress, is_resumed, (data, validation, &base), run);
+        world.all_or_none(compared)?;
+    } else {
+        world.all_or_none(Ok(()))?;
+    }
+    trainer.handshake(data)?;
     std::thread::scope(|scope| {
         let place = (trainer.progress.lanes, trainer.progress.cursors.as_slice());
-        let feed = Feed::start(scope, &encoder, data, recipe, place, world);
-        let mut feed = world.all_or_none(feed)?;
-        trainer.start()?;
-        while trainer.progress.step < recipe.steps && !trainer.has_lost_patience() {
-            let Some((fed, share)) = trainer.next(&mut feed)? else { break };
-            trainer.step(&fed, &share)?;
-            if trainer.is_time(recipe.eval.every_steps) {
-                trainer.validate()?;
-            } else if trainer.is_time(recipe.checkpoint.every_steps) {
-                trainer.save(false)?;
-            }
+        let loader = BatchLoader::start(scope, &encoder, data, recipe, place, world);
+        let mut loader = world.all_or_none(loader)?;
+        trainer.before_first_step()?;
+        while !trainer.is_over() {
+            let Some((loaded, batch)) = trainer.next(&mut loader)? else { break };
+            trainer.step(&loaded, &batch)?;
+            trainer.run_hooks()?;
         }
         Ok::<(), TrainError>(())
     })?;
@@ -127,178 +91,80 @@ where
 }
 
 /// A run in progress.
-struct Trainer<'a, AB: AutodiffBackend> {
-    recipe: &'a Recipe,
-    encoder: &'a Encoder<'a>,
-    world: &'a World,
-    /// Who updates what.
-    shards: Shards,
-    validation: Validation,
-    run: &'a RunDir,
-    options: RunOptions,
-    config: SanConfig,
-    model: San<AB>,
-    optimizer: Optimizer<AB::InnerBackend>,
-    progress: Progress,
-    /// Step of the checkpoint in `last/`.
-    saved_step: Option<usize>,
-    /// Of rank 0.
-    tracker: Option<Tracker>,
-    stragglers: Stragglers,
-    /// Where each rank runs.
-    hosts: Vec<String>,
+pub(super) struct Trainer<'a, AB: AutodiffBackend> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) encoder: &'a Encoder<'a>,
+    pub(super) world: &'a World,
+    /// Which rank updates which weights.
+    pub(super) shards: Shards,
+    pub(super) validator: Validator<'a>,
+    pub(super) saver: Saver<'a>,
+    pub(super) run: &'a RunDir,
+    pub(super) options: RunOptions,
+    pub(super) model: San<AB>,
+    pub(super) optimizer: Optimizer<AB::InnerBackend>,
+    pub(super) progress: Progress,
+    /// Rank 0 has one.
+    pub(super) tracker: Option<Tracker>,
+    pub(super) stragglers: Stragglers,
+    /// The host of each rank.
+    pub(super) hosts: Vec<String>,
     /// Of the lanes of this rank.
-    counts: Counts,
-    began: Instant,
-    validating: Duration,
+    pub(super) counts: Counts,
+    pub(super) began: Instant,
+    pub(super) validating: Duration,
 }
 
 impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
 where
     AB::InnerBackend: FusedOps,
 {
-    fn new(
-        start: Start<AB>,
-        recipe: &'a Recipe,
-        encoder: &'a Encoder<'a>,
-        validation: &[Record],
-        run: &'a RunDir,
-        options: RunOptions,
-        world: &'a World,
-    ) -> Result<Self, TrainError> {
-        let mut model = start.model;
-        let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
-        let mut optimizer = own_optimizer(recipe, &shards, world);
-        let mut progress = Progress::new(recipe, recipe.data.lanes.unwrap_or(world.size()));
-        let is_resumed = options.existing == Existing::Resume;
-        if is_resumed {
-            progress = resume(run, recipe, &mut optimizer, &model.device())?;
-            model = Checkpoint::<AB>::load(&run.last(), &model.device())?.model;
-        }
-        let (rows, lanes) = (recipe.data.rows, progress.lanes);
-        if !rows.is_multiple_of(lanes) {
-            let reason =
-                format!("data.rows is {rows}, of which {lanes} data lanes cannot have as many each; set data.lanes");
-            return Err(TrainError::Recipe { path: None, reason });
-        }
-        Ok(Self {
-            recipe,
-            encoder,
-            world,
-            shards,
-            validation: Validation::new(if world.is_main() { validation } else { &[] }, encoder, recipe),
-            run,
-            config: start.config,
-            model,
-            optimizer,
-            saved_step: is_resumed.then_some(progress.step),
-            counts: Counts::default(),
-            options,
-            progress,
-            tracker: None,
-            stragglers: Stragglers::default(),
-            hosts: Vec::new(),
-            began: Instant::now(),
-            validating: Duration::ZERO,
-        })
-    }
-
-    /// Takes note of what a new run reads, and makes sure that a resumed one reads the same. Rank 0 looks, for all.
-    fn compare_inputs(&mut self, data: &Sources, validation: &[Record], base: &Base) -> Result<(), TrainError> {
-        if !self.world.is_main() {
-            return Ok(());
-        }
-        let now = Inputs::new(data, validation, base)?;
-        match &self.progress.inputs {
-            Some(begun) => inputs::ensure_same(&now, begun, base, self.run.path()),
-            None => {
-                if self.saved_step.is_some() {
-                    tracing::warn!("an earlier version of needle began this run: what it reads cannot be compared");
-                }
-                self.progress.inputs = Some(now);
-                Ok(())
-            }
+    /// What a run has before its first step: a result to beat, and a checkpoint to go back to. A resumed run still has it.
+    fn before_first_step(&mut self) -> Result<(), TrainError> {
+        match (self.saver.has_saved(), self.recipe.eval.at_start, self.recipe.max_backoffs) {
+            (false, true, _) => self.validate(),
+            (false, false, 1..) => self.save(),
+            _ => Ok(()),
         }
     }
 
-    /// Makes sure that all ranks are about to run the same thing; only then is anything written.
-    fn meet(&mut self, data: &Sources) -> Result<(), TrainError> {
-        let (world, recipe, run) = (self.world, self.recipe, self.run);
-        if world.size() > 1 {
-            let step = self.progress.step;
-            let own = Identity::new(world, recipe, self.encoder.tokenizer(), data, &self.model.valid(), step);
-            identity::compare(world, &world.all_or_none(own)?)?;
-        }
-        self.hosts = world.tell_all(&world.host())?;
-        if world.is_main() {
-            run.begin()?;
-            self.finish_save()?;
-            file::write_atomically(&run.recipe(), recipe.to_toml().as_bytes())?;
-            let (step, quiet) = (self.progress.step, self.options.quiet);
-            self.tracker = Some(Tracker::new(&run.metrics(), &run.tensorboard(), step, recipe.steps, quiet)?);
-        }
-        Ok(())
-    }
-
-    fn report(&mut self, event: &Event) -> Result<(), TrainError> {
-        self.tracker.as_mut().map_or(Ok(()), |tracker| tracker.report(event))
-    }
-
-    fn say(&self, message: &str) {
-        if let Some(tracker) = &self.tracker {
-            tracker.message(message);
-        }
+    fn is_over(&self) -> bool {
+        self.progress.step >= self.recipe.steps || self.progress.early_stopping.is_over(self.recipe.eval.patience)
     }
 
     /// The rows of the next step, unless a rank was asked to stop.
-    fn next(&self, feed: &mut Feed) -> Result<Option<(Fed, Share)>, TrainError> {
+    fn next(&self, loader: &mut BatchLoader) -> Result<Option<(LoadedStep, RankBatch)>, TrainError> {
         let (stop, step) = (self.options.stop.load(Ordering::Relaxed), self.progress.step + 1);
-        let fed = feed.read();
-        let (fed, work) = match fed {
-            Ok(mut fed) => {
-                let work = std::mem::take(&mut fed.work);
-                (fed, Ok(work))
+        let (loaded, lanes) = match loader.read() {
+            Ok(mut loaded) => {
+                let lanes = std::mem::take(&mut loaded.lanes);
+                (loaded, Ok(lanes))
             }
-            Err(error) => (Fed::default(), Err(error)),
+            Err(error) => (LoadedStep::default(), Err(error)),
         };
-        match before_step(self.world, step, work, stop, self.recipe.data.max_retrieval_pairs)? {
-            Decision::Go(share) => Ok(Some((fed, share))),
+        match before_step(self.world, step, lanes, stop, self.recipe.data.max_retrieval_pairs)? {
+            Decision::Go(batch) => Ok(Some((loaded, batch))),
             Decision::Stop => Ok(None),
         }
     }
 
-    /// What a run has before its first step: a result to beat, and a checkpoint to go back to.
-    fn start(&mut self) -> Result<(), TrainError> {
-        // What a resumed run had before its first step, it still has.
-        if self.saved_step.is_some() {
-            return Ok(());
-        }
-        if self.recipe.eval.at_start {
-            self.validate()
-        } else if self.recipe.max_backoffs > 0 {
-            self.save(false)
-        } else {
-            Ok(())
-        }
-    }
-
     /// Batch -> losses and gradients -> clip -> update -> report.
-    fn step(&mut self, fed: &Fed, batch: &Share) -> Result<(), TrainError> {
+    fn step(&mut self, loaded: &LoadedStep, batch: &RankBatch) -> Result<(), TrainError> {
         let (world, recipe, step) = (self.world, self.recipe, self.progress.step + 1);
-        let factor = recipe.schedule.factor(step, recipe.steps) * BACKOFF.powi(self.progress.backoffs as i32);
+        let factor = recipe.schedule.factor(step, recipe.steps) * self.progress.stability.rate_factor();
         let rates = LearningRates { muon: recipe.optim.muon_lr * factor, adamw: recipe.optim.adamw_lr * factor };
         let traffic = world.traffic();
 
         let began = Instant::now();
-        let (losses, gradients) = forward_backward_share(&self.model, batch, recipe, step, world)?;
-        let seconds = fed.seconds + began.elapsed().as_secs_f64() - (world.traffic().seconds - traffic.seconds);
+        let (losses, gradients) = forward_backward_rank_batch(&self.model, batch, recipe, step, world)?;
+        let seconds = loaded.seconds + began.elapsed().as_secs_f64() - (world.traffic().seconds - traffic.seconds);
         let dtype = recipe.distributed.gradient_dtype;
         let gradients = reduce_scatter(world, &self.shards, gradients, dtype, &self.model.device())?;
-        let part = Part { losses, squared_norm: squared_norm(&gradients), epoch: fed.epoch, seconds };
-        let (totals, rank_seconds) = after_gradients(world, batch, &part)?;
+        let own = RankStep { losses, squared_norm: squared_norm(&gradients), epoch: loaded.epoch, seconds };
+        let (totals, rank_seconds) = after_gradients(world, batch, &own)?;
         self.progress.step = step;
-        self.progress.cursors.clone_from(&fed.cursors);
-        self.counts.clone_from(&fed.counts);
+        self.progress.cursors.clone_from(&loaded.cursors);
+        self.counts.clone_from(&loaded.counts);
         if let Some(what) = not_finite(totals.losses.total, totals.gradient_norm) {
             return self.skip(what, rates, batch);
         }
@@ -306,280 +172,75 @@ where
         let updated = self.optimizer.step(self.model.clone(), gradients, rates);
         self.model = all_gather_weights(world, &self.shards, updated)?;
         self.progress.updates += 1;
-        self.progress.skipped_in_a_row = 0;
-        if let Some(what) = self.diverged(totals.losses.cross_entropy) {
-            self.back_off(what)?;
+        if let Some(reason) = self.progress.stability.observe_loss(totals.losses.cross_entropy, self.limits()) {
+            self.back_off(reason)?;
         }
-        self.flag_stragglers(&rank_seconds)?;
+        for Straggler { rank, seconds, median_seconds } in self.stragglers.add(&rank_seconds) {
+            let host = self.hosts.get(rank).cloned().unwrap_or_default();
+            self.report(&Event::Straggler { step, rank, host, rank_seconds: seconds, median_seconds })?;
+        }
         let traffic = (world.size() > 1).then(|| world.traffic().since(traffic));
         self.report(&Event::step(step, rates, &totals, traffic, self.began))
     }
 
-    fn flag_stragglers(&mut self, rank_seconds: &[f64]) -> Result<(), TrainError> {
+    /// What a run does every so many steps; the first that is due is done, since a validation saves, too.
+    fn run_hooks(&mut self) -> Result<(), TrainError> {
+        type Hook<'a, AB> = fn(&mut Trainer<'a, AB>) -> Result<(), TrainError>;
+        let hooks: [(Option<usize>, Hook<'a, AB>); 2] =
+            [(self.recipe.eval.every_steps, Self::validate), (self.recipe.checkpoint.every_steps, Self::save)];
         let step = self.progress.step;
-        for Straggler { rank, seconds, median_seconds } in self.stragglers.add(rank_seconds) {
-            let host = self.hosts.get(rank).cloned().unwrap_or_default();
-            self.report(&Event::Straggler { step, rank, host, rank_seconds: seconds, median_seconds })?;
-        }
-        Ok(())
+        // What the end of a run does is done there.
+        let is_due =
+            |every: Option<usize>| step < self.recipe.steps && every.is_some_and(|n| step.is_multiple_of(n.max(1)));
+        hooks.into_iter().find(|(every, _)| is_due(*every)).map_or(Ok(()), |(_, hook)| hook(self))
     }
 
-    /// Leaves a step out: weights and moments stay as they are. Several in a row end the run.
-    fn skip(&mut self, what: String, rates: LearningRates, batch: &Share) -> Result<(), TrainError> {
-        self.progress.skipped_steps += 1;
-        self.progress.skipped_in_a_row += 1;
-        let (step, skipped) = (self.progress.step, self.progress.skipped_in_a_row);
-        self.report(&Event::Skipped { step, what: what.clone() })?;
-        if skipped <= self.recipe.max_skipped_steps {
-            return Ok(());
-        }
-        if self.progress.backoffs < self.recipe.max_backoffs {
-            return self.back_off(format!("{what}, {skipped} steps in a row"));
-        }
-        let name = if self.world.is_main() {
-            "not_finite.json".into()
-        } else {
-            format!("not_finite.{}.json", self.world.rank())
-        };
-        let path = self.run.path().join(name);
-        let batches: Vec<_> = batch.work.iter().map(|work| &work.batch).collect();
-        let texts: Vec<_> = batches.iter().flat_map(|batch| batch.rows_as_text(self.encoder.tokenizer())).collect();
-        let text = serde_json::to_vec(&serde_json::json!({
-            "step": step, "what": what, "cursors": self.progress.cursors, "batches": batches, "texts": texts,
-        }));
-        file::write_atomically(&path, &text.map_err(|e| DataError::io(&path, e.into()))?)?;
-        Err(TrainError::NonFinite { step, what, skipped, muon_lr: rates.muon, adamw_lr: rates.adamw, batch: path })
-    }
-
-    /// Whether the loss has risen far beyond where the run began, and there is a way back.
-    fn diverged(&mut self, loss: f64) -> Option<String> {
-        let progress = &mut self.progress;
-        let recent = progress.recent_loss.map_or(loss, |mean| mean + RECENT * (loss - mean));
-        progress.recent_loss = Some(recent);
-        // That of the first batch, before anything was learned.
-        let first = *progress.first_loss.get_or_insert(loss);
-        let has_diverged = recent > DIVERGED.0 * first + DIVERGED.1 && progress.backoffs < self.recipe.max_backoffs;
-        has_diverged.then(|| format!("the loss rose from {first:.2} to {recent:.2}"))
-    }
-
-    /// Goes back to the best checkpoint, and on with lower rates; the data go on where they are.
-    fn back_off(&mut self, what: String) -> Result<(), TrainError> {
-        let best = self.run.result();
-        let device = self.model.device();
-        let mut optimizer = own_optimizer(self.recipe, &self.shards, self.world);
-        let then = state::load(&best, &mut optimizer, &device)?;
-        self.model = Checkpoint::<AB>::load(&best, &device)?.model;
-        self.optimizer = optimizer;
-        let progress = &mut self.progress;
-        progress.updates = then.updates;
-        progress.backoffs += 1;
-        progress.skipped_in_a_row = 0;
-        progress.recent_loss = None;
-        let rate_factor = BACKOFF.powi(progress.backoffs as i32);
-        self.report(&Event::BackedOff { step: self.progress.step, what, rate_factor })?;
-        self.save(false)
-    }
-
-    fn has_lost_patience(&self) -> bool {
-        self.recipe.eval.patience.is_some_and(|patience| self.progress.validations_since_best >= patience)
-    }
-
-    fn is_time(&self, every_steps: Option<usize>) -> bool {
-        let step = self.progress.step;
-        step < self.recipe.steps && every_steps.is_some_and(|every| step.is_multiple_of(every.max(1)))
-    }
-
-    fn evaluate(
-        &self,
-        model: &San<AB::InnerBackend>,
-        precision: Precision,
-        examples: &[Example],
-    ) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
-        evaluate(model, self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
-    }
-
-    /// Measures, and saves `last/`, and `best/` if the result is the best so far: INT4 call F1 on the first validation
-    /// examples, or where there are none the loss at INT4.
+    /// Measures, saves, and writes the report.
     fn validate(&mut self) -> Result<(), TrainError> {
         let pause = Instant::now();
-        let (result, int4_loss) = if self.world.is_main() { self.measure()? } else { (None, None) };
+        let step = self.progress.step;
+        let measured = match &mut self.tracker {
+            Some(tracker) => self.validator.measure(&self.model.valid(), step, self.run, tracker)?,
+            None => Measured::default(),
+        };
         // Only rank 0 has measured, and all go by it.
-        let (result, int4_loss) = self.world.from_main(&(result, int4_loss))?;
-        let best = self.progress.best;
-        let has_risen = result.is_some_and(|result| best.is_none_or(|best| result > best));
-        // As good again, with no higher loss, is worth keeping, but not worth going on for.
-        let is_as_good =
-            result == best && int4_loss.zip(self.progress.best_loss).is_none_or(|(loss, best)| loss <= best);
-        let improved = (has_risen || result.is_some() && is_as_good) && int4_loss.is_none_or(f64::is_finite);
-        if has_risen {
-            self.progress.validations_since_best = 0;
-        } else if result.is_some() {
-            // With nothing to measure by, there is nothing to lose patience with.
-            self.progress.validations_since_best += 1;
-        }
-        if improved {
-            (self.progress.best, self.progress.best_loss) = (result, int4_loss);
-            self.progress.best_step = Some(self.progress.step);
-        }
-        self.save(improved)?;
-        self.write_report()?;
+        let is_best = self.progress.early_stopping.observe(step, self.world.broadcast(&measured)?);
+        self.saver.save(&self.model, &self.optimizer, &self.progress, is_best)?;
+        self.validator.write_report(self.run, self.world)?;
         self.validating += pause.elapsed();
         Ok(())
     }
 
-    /// What [`Trainer::validate`] goes by, and the loss at INT4; none where there is nothing to measure by.
-    fn measure(&mut self) -> Result<(Option<f64>, Option<f64>), TrainError> {
-        let step = self.progress.step;
-        let (mut result, mut int4_loss) = (None, None);
-        let loss = |precision| self.validation.loss(&self.model.valid(), precision, self.recipe);
-        if let (Some(f32), Some(int4)) = (loss(Precision::F32), loss(Precision::Int4)) {
-            (result, int4_loss) = (Some(-int4), Some(int4));
-            self.report(&Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 })?;
-        }
-        let sample = &self.validation.examples[..self.validation.examples.len().min(self.recipe.eval.max_examples)];
-        if !sample.is_empty() {
-            let (evaluation, predictions) = self.evaluate(&self.model.valid(), Precision::Int4, sample)?;
-            result = Some(evaluation.score.call_f1);
-            self.write_predictions(sample, &predictions)?;
-            self.report(&Event::Validation { step, evaluation })?;
-        }
-        Ok((result, int4_loss))
+    pub(super) fn save(&mut self) -> Result<(), TrainError> {
+        self.saver.save(&self.model, &self.optimizer, &self.progress, false)
     }
 
-    fn write_report(&self) -> Result<(), TrainError> {
-        if self.world.is_main() { report::write(std::slice::from_ref(self.run), &self.run.report()) } else { Ok(()) }
-    }
-
-    fn write_predictions(&self, examples: &[Example], predictions: &[Prediction]) -> Result<(), TrainError> {
-        let path = self.run.predictions();
-        let mut lines = String::new();
-        for (example, prediction) in examples.iter().zip(predictions).take(SAMPLE_PREDICTIONS) {
-            let line = serde_json::to_string(&Answered::new(example, prediction));
-            lines.push_str(&line.map_err(|e| DataError::io(&path, e.into()))?);
-            lines.push('\n');
-        }
-        Ok(file::write_atomically(&path, lines.as_bytes())?)
-    }
-
-    /// Writes the `best/` that a killed run was about to write: the checkpoint in `last/`, by its own account.
-    fn finish_save(&self) -> Result<(), TrainError> {
-        let (last, best) = (self.run.last(), self.run.best());
-        let is_best = self.saved_step.is_some() && self.saved_step == self.progress.best_step;
-        if is_best && state::progress(&best).ok().map(|progress| progress.step) != self.saved_step {
-            directory::write(&best, directory::read(&last)?, None)?;
-        }
-        Ok(())
-    }
-
-    /// Saves weights and state as one unit to `last/`, and to `best/` too if it is. Rank 0 writes, for all.
-    fn save(&mut self, is_best: bool) -> Result<(), TrainError> {
-        let optimizer = gather_state(self.world, &self.optimizer, &self.model.device())?;
-        let mut cursors: Vec<Cursor> = self.world.tell_all(&self.progress.cursors)?.concat();
-        cursors.sort_by_key(|cursor| cursor.lane);
-        // Ranks that divide a lane stand at the same place in it.
-        cursors.dedup();
-        if self.world.is_main() {
-            let progress = Progress { cursors, ..self.progress.clone() };
-            let checkpoint = Checkpoint {
-                config: self.config.clone(),
-                model: self.model.valid(),
-                tokenizer: self.encoder.tokenizer().clone(),
-            };
-            let files = checkpoint.to_files(&state::to_files(&progress, optimizer)?)?;
-            // `last/` first: a run that is killed between the two knows by it that `best/` is to be written.
-            self.run.save_last(files.clone(), self.saved_step, self.recipe.checkpoint.keep_last)?;
-            if is_best {
-                directory::write(&self.run.best(), files, None)?;
-            }
-        }
-        self.saved_step = Some(self.progress.step);
-        // Nobody goes on, or reads it, before it is there.
-        self.world.barrier()
+    pub(super) fn report(&mut self, event: &Event) -> Result<(), TrainError> {
+        self.tracker.as_mut().map_or(Ok(()), |tracker| tracker.report(event))
     }
 
     fn finish(mut self) -> Result<Outcome, TrainError> {
         let train_seconds = (self.began.elapsed() - self.validating).as_secs_f64();
-        let step = self.progress.step;
-        let is_over = self.has_lost_patience();
-        let stopped_at = (step < self.recipe.steps && !is_over).then_some(step);
-        if is_over && step < self.recipe.steps {
-            let validations = self.progress.validations_since_best;
-            self.say(&format!("no better for {validations} validations: ended after step {step}"));
-        }
+        let stopped_at = (!self.is_over()).then_some(self.progress.step);
+        let has_lost_patience = self.progress.early_stopping.is_over(self.recipe.eval.patience);
         let mut validation = Vec::new();
         if stopped_at.is_some() {
-            // Whoever asks a run to stop does not wait for its validation.
-            self.save(false)?;
+            // A run that is asked to stop does not keep anybody waiting for a validation.
+            self.save()?;
         } else {
-            if !is_over {
+            if !has_lost_patience {
                 self.validate()?;
             }
-            // Rank 0 alone has examples.
-            if !self.validation.examples.is_empty() {
-                // Measured is what the run results in, which is not always where it ended.
-                let (model, step) = match self.progress.best_step.filter(|best| *best != step) {
-                    Some(best) => (Checkpoint::load(&self.run.best(), &self.model.device())?.model, best),
-                    None => (self.model.valid(), step),
-                };
-                for precision in [Precision::F32, Precision::Int4] {
-                    let (evaluation, _) = self.evaluate(&model, precision, &self.validation.examples)?;
-                    self.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
-                    validation.push(evaluation);
-                }
+            if let Some(tracker) = &mut self.tracker {
+                let best = self.progress.early_stopping.best_step;
+                let last = (self.model.valid(), self.progress.step);
+                validation = self.validator.measure_result(last, best, self.run, tracker)?;
             }
-            self.write_report()?;
+            self.validator.write_report(self.run, self.world)?;
         }
-        let mut counts = Counts::default();
-        let of_ranks = self.world.tell_all(&(self.counts.clone(), peak_rss_mb()))?;
-        of_ranks.iter().for_each(|(more, _)| counts.merge(more));
-        if let Some(tracker) = &self.tracker {
-            tracker.finish();
-        }
-        self.say(&format!("while training: {counts}"));
-        if self.world.size() > 1 {
-            let peaks: Vec<String> = of_ranks.iter().map(|(_, mb)| format!("{:.0}", mb.unwrap_or(f64::NAN))).collect();
-            self.say(&format!("peak memory of each rank in MB: {}", peaks.join(" ")));
-        }
-        if self.progress.skipped_steps > 0 {
-            self.say(&format!("{} steps left out: not finite", self.progress.skipped_steps));
-        }
+        let counts =
+            summary::log(self.world, self.tracker.as_ref(), &self.progress, (&self.counts, has_lost_patience))?;
         self.run.keep();
         Ok(Outcome { validation, train_seconds, counts, stopped_at })
     }
-}
-
-/// An optimizer without memory for what this rank updates.
-fn own_optimizer<B: FusedOps>(recipe: &Recipe, shards: &Shards, world: &World) -> Optimizer<B> {
-    let optimizer = Optimizer::new(&recipe.optim);
-    if world.size() == 1 { optimizer } else { optimizer.of_pieces(shards.of(world.rank())) }
-}
-
-fn not_finite(loss: f64, norm: f64) -> Option<String> {
-    let found = [("the loss", loss), ("the gradient's length", norm)].into_iter().find(|(_, value)| !value.is_finite());
-    found.map(|(what, value)| format!("{what} is {value}"))
-}
-
-fn resume<B: FusedOps>(
-    run: &RunDir,
-    recipe: &Recipe,
-    optimizer: &mut Optimizer<B>,
-    device: &B::Device,
-) -> Result<Progress, TrainError> {
-    let error = |reason: String| TrainError::Run { path: PathBuf::from(run.path()), reason };
-    if !run.last().exists() {
-        return Err(error("there is no run to resume here (no last/); leave out --resume to start one".into()));
-    }
-    let progress = state::load(&run.last(), optimizer, device)?;
-    let changed = recipe.differences(&progress.recipe);
-    if !changed.is_empty() {
-        return Err(error(format!("the recipe is not that of the run; different: {}", changed.join("; "))));
-    }
-    let version = env!("CARGO_PKG_VERSION");
-    if progress.version != version {
-        tracing::warn!(
-            "the run was begun by needle {}, this is {version}: it may not go on to the same bits",
-            progress.version
-        );
-    }
-    Ok(progress)
 }

@@ -1,30 +1,45 @@
 //! What a run is measured by while it trains: the loss at f32 and at INT4, and answers to tool-call examples.
 
+use std::path::Path;
+
 use burn::tensor::ElementConversion;
 use needle_data::batching::loader::pack_examples;
 use needle_data::text::record::Record;
-use needle_data::{Batch, EncodedExample, Encoder, Example};
+use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, file};
+use needle_model::checkpoint::Checkpoint;
 use needle_model::dropout::Dropout;
 use needle_model::quant::fake_quant::{Precision, at_precision};
-use needle_model::{FusedOps, San};
+use needle_model::{FusedOps, ModelError, San};
 use serde::Serialize;
 
+use crate::distributed::World;
+use crate::error::TrainError;
 use crate::eval::mistake::{Mistake, mistake};
 use crate::eval::predict::Prediction;
+use crate::eval::{Evaluation, evaluate};
 use crate::recipe::Recipe;
+use crate::run::directory::RunDir;
+use crate::run::report;
+use crate::run::tracking::{Event, Tracker};
 use crate::training::loss::{DeviceBatch, text_loss};
+use crate::training::policies::early_stopping::Measured;
 
-/// Validation rows, ready to be measured by.
-pub struct Validation {
+/// Answers kept for the report.
+const SAMPLE_PREDICTIONS: usize = 100;
+
+/// Validation rows, ready to measure a model by.
+pub struct Validator<'a> {
+    encoder: &'a Encoder<'a>,
+    recipe: &'a Recipe,
     /// All tool-call examples.
-    pub examples: Vec<Example>,
+    examples: Vec<Example>,
     /// The first rows of any kind, as batches.
     batches: Vec<Batch>,
 }
 
 /// One answer for the report.
 #[derive(Debug, Clone, Serialize)]
-pub struct Answered {
+struct Answered {
     query: String,
     tools: Vec<String>,
     expected: Vec<needle_data::Call>,
@@ -35,7 +50,7 @@ pub struct Answered {
 
 impl Answered {
     /// `prediction` for `example`, judged.
-    pub fn new(example: &Example, prediction: &Prediction) -> Self {
+    fn new(example: &Example, prediction: &Prediction) -> Self {
         let mistake = mistake(&example.answers, prediction.calls.as_deref());
         Self {
             query: example.query.clone(),
@@ -48,9 +63,9 @@ impl Answered {
     }
 }
 
-impl Validation {
+impl<'a> Validator<'a> {
     /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them answers.
-    pub fn new(records: &[Record], encoder: &Encoder<'_>, recipe: &Recipe) -> Self {
+    pub fn new(records: &[Record], encoder: &'a Encoder<'a>, recipe: &'a Recipe) -> Self {
         // An answer too long for the decoder cannot be measured by; training counts such rows.
         let encoded = records.iter().take(recipe.eval.max_examples).filter_map(|r| encoder.encode_record(r).ok());
         let encoded: Vec<EncodedExample> = encoded.flatten().collect();
@@ -68,21 +83,103 @@ impl Validation {
             Record::ToolCall(example) => Some(example.clone()),
             _ => None,
         });
-        Self { examples: examples.collect(), batches }
+        Self { encoder, recipe, examples: examples.collect(), batches }
+    }
+
+    /// Measures `model` after `step` at INT4: the loss, and answers to the first `eval.max_examples` examples; see
+    /// [`Measured::new`] for which of the two chooses checkpoints. Answers go to `run`, figures to `tracker`.
+    ///
+    /// # Errors
+    /// If the model cannot answer, or something cannot be written.
+    pub fn measure<B: FusedOps>(
+        &self,
+        model: &San<B>,
+        step: usize,
+        run: &RunDir,
+        tracker: &mut Tracker,
+    ) -> Result<Measured, TrainError> {
+        let (mut call_f1, mut int4_loss) = (None, None);
+        if let (Some(f32), Some(int4)) = (self.loss(model, Precision::F32), self.loss(model, Precision::Int4)) {
+            int4_loss = Some(int4);
+            tracker.report(&Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 })?;
+        }
+        let sample = &self.examples[..self.examples.len().min(self.recipe.eval.max_examples)];
+        if !sample.is_empty() {
+            let (evaluation, predictions) = self.evaluate(model, Precision::Int4, sample)?;
+            call_f1 = Some(evaluation.score.call_f1);
+            write_predictions(&run.predictions(), sample, &predictions)?;
+            tracker.report(&Event::Validation { step, evaluation })?;
+        }
+        Ok(Measured::new(call_f1, sample.len(), int4_loss))
+    }
+
+    /// Measures what the run results in, at f32 and INT4, on all examples: `last` (the model at the run's end, and its step),
+    /// or the checkpoint in `best/` where another step was the best. Nothing, where there are no examples.
+    ///
+    /// # Errors
+    /// As [`Validator::measure`].
+    pub fn measure_result<B: FusedOps>(
+        &self,
+        last: (San<B>, usize),
+        best_step: Option<usize>,
+        run: &RunDir,
+        tracker: &mut Tracker,
+    ) -> Result<Vec<Evaluation>, TrainError> {
+        if self.examples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (model, step) = match best_step.filter(|best| *best != last.1) {
+            Some(best) => (Checkpoint::load(&run.best(), &last.0.device())?.model, best),
+            None => last,
+        };
+        let mut evaluations = Vec::new();
+        for precision in [Precision::F32, Precision::Int4] {
+            let (evaluation, _) = self.evaluate(&model, precision, &self.examples)?;
+            tracker.report(&Event::Validation { step, evaluation: evaluation.clone() })?;
+            evaluations.push(evaluation);
+        }
+        Ok(evaluations)
+    }
+
+    /// Writes the run's page, on rank 0.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_report(&mut self, run: &RunDir, world: &World) -> Result<(), TrainError> {
+        if world.is_main() { report::write(std::slice::from_ref(run), &run.report()) } else { Ok(()) }
+    }
+
+    fn evaluate<B: FusedOps>(
+        &self,
+        model: &San<B>,
+        precision: Precision,
+        examples: &[Example],
+    ) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
+        evaluate(model, self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
     }
 
     /// Weighted cross-entropy of `model` at `precision` over the validation rows; none where there are none.
-    pub fn loss<B: FusedOps>(&self, model: &San<B>, precision: Precision, recipe: &Recipe) -> Option<f64> {
+    fn loss<B: FusedOps>(&self, model: &San<B>, precision: Precision) -> Option<f64> {
         let num_targets: usize = self.batches.iter().map(Batch::num_targets).sum();
         if num_targets == 0 {
             return None;
         }
         let model = at_precision(model.clone(), precision);
         let sum = self.batches.iter().map(|batch| {
-            let on_device = DeviceBatch::new(batch, num_targets, recipe.loss.class_weights(), &model.device());
+            let on_device = DeviceBatch::new(batch, num_targets, self.recipe.loss.class_weights(), &model.device());
             let loss = text_loss(&model, on_device, 0.0, &mut Dropout::none());
             loss.cross_entropy.into_scalar().elem::<f64>()
         });
         Some(sum.sum())
     }
+}
+
+fn write_predictions(path: &Path, examples: &[Example], predictions: &[Prediction]) -> Result<(), TrainError> {
+    let mut lines = String::new();
+    for (example, prediction) in examples.iter().zip(predictions).take(SAMPLE_PREDICTIONS) {
+        let line = serde_json::to_string(&Answered::new(example, prediction));
+        lines.push_str(&line.map_err(|e| DataError::io(path, e.into()))?);
+        lines.push('\n');
+    }
+    Ok(file::write_atomically(path, lines.as_bytes())?)
 }

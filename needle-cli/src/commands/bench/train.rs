@@ -47,7 +47,7 @@ pub struct TrainArgs {
     /// Examples packed into a row: attention keeps to each
     #[arg(long, default_value_t = 1)]
     examples_per_row: usize,
-    /// Share of a row that is no padding
+    /// RankBatch of a row that is no padding
     #[arg(long, default_value_t = 1.0)]
     filled: f64,
     /// What activations and products of matrices are computed in

@@ -1,10 +1,15 @@
 //! `needle data`.
 
+mod augment;
 mod check;
 mod convert;
+mod generate;
+mod negatives;
 mod pack;
+mod paraphrase;
 mod stats;
 mod synth;
+mod teacher;
 
 use super::Global;
 
@@ -16,6 +21,10 @@ pub enum DataCommand {
     Convert(convert::ConvertArgs),
     Pack(pack::PackArgs),
     Synth(synth::SynthArgs),
+    Generate(Box<generate::GenerateArgs>),
+    Paraphrase(Box<paraphrase::ParaphraseArgs>),
+    Negatives(Box<negatives::NegativesArgs>),
+    Augment(augment::AugmentArgs),
 }
 
 impl DataCommand {
@@ -26,6 +35,10 @@ impl DataCommand {
             Self::Convert(args) => args.run(),
             Self::Pack(args) => args.run(global),
             Self::Synth(args) => args.run(global),
+            Self::Generate(args) => args.run(global),
+            Self::Paraphrase(args) => args.run(global),
+            Self::Negatives(args) => args.run(global),
+            Self::Augment(args) => args.run(global),
         }
     }
 }

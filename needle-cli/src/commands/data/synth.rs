@@ -1,21 +1,29 @@
 //! `needle data synth`.
 
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 
+use needle_data::synth::invent::{InventConfig, Inventor};
 use needle_data::synth::{Generator, Part, SynthConfig};
 
 use crate::commands::Global;
 
-/// Generate examples of everyday tools, as JSONL on stdout
+/// Generate examples of everyday or of invented tools, as JSONL on stdout
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle data synth --count 3\n  needle data synth --count 50000 --categories timers,weather > train.jsonl"
+    after_help = "Examples:\n  needle data synth --count 3\n  needle data synth --count 50000 --categories timers,weather > train.jsonl\n  needle data synth --invented --count 50000 > train.jsonl\n  needle data synth --invented --held-out --explain --count 20"
 )]
 pub struct SynthArgs {
     /// How many
     #[arg(long, default_value_t = 1000)]
     count: usize,
-    /// Also use the values that are kept out of training sets
+    /// Put the tools together anew for each example, instead of taking them from the catalogue
+    #[arg(long, conflicts_with_all = ["categories", "max_calls", "brief"])]
+    invented: bool,
+    /// With --invented: say of each example why it has the calls that it has, under the key `kind`
+    #[arg(long, requires = "invented")]
+    explain: bool,
+    /// Also use the values that are kept out of training sets; with --invented, only the tools that are
     #[arg(long)]
     held_out: bool,
     /// Only tools of these categories
@@ -37,6 +45,9 @@ pub struct SynthArgs {
 
 impl SynthArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+        if self.invented {
+            return self.invent(global);
+        }
         let generator = Generator::new(SynthConfig {
             seed: global.seed.unwrap_or(0),
             part: if self.held_out { Part::HeldOut } else { Part::Train },
@@ -51,6 +62,38 @@ impl SynthArgs {
             writeln!(stdout, "{}", example.to_json())?;
         }
         stdout.flush()?;
+        Ok(true)
+    }
+
+    fn invent(self, global: &Global) -> anyhow::Result<bool> {
+        let inventor = Inventor::new(InventConfig {
+            seed: global.seed.unwrap_or(0),
+            part: if self.held_out { Part::HeldOut } else { Part::Train },
+            min_tools: self.min_tools,
+            max_tools: self.max_tools,
+            ..InventConfig::default()
+        })?;
+        let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+        let (mut skeletons, mut kinds) = (HashSet::new(), BTreeMap::new());
+        for index in 0..self.count as u64 {
+            let invented = inventor.get(index);
+            let mut line = invented.example.to_json();
+            if self.explain {
+                line["kind"] = serde_json::to_value(invented.kind)?;
+            }
+            writeln!(stdout, "{line}")?;
+            skeletons.insert(invented.skeleton);
+            *kinds.entry(invented.kind).or_insert(0usize) += 1;
+        }
+        stdout.flush()?;
+        let shares: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind:?} {count}")).collect();
+        tracing::info!(
+            "{} examples, {} different sentences once values are masked; {} actions on things; {}",
+            self.count,
+            skeletons.len(),
+            inventor.num_frames(),
+            shares.join(", ")
+        );
         Ok(true)
     }
 }

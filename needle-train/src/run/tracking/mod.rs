@@ -12,7 +12,7 @@ use needle_data::DataError;
 use serde::Serialize;
 
 use crate::distributed::Traffic;
-use crate::distributed::roll_call::Totals;
+use crate::distributed::step_barrier::Totals;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
 use crate::optim::LearningRates;

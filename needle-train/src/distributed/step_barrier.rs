@@ -4,7 +4,7 @@ use needle_data::encode::PairKey;
 use serde::{Deserialize, Serialize};
 
 use super::World;
-use super::share::{Share, Work, keys_of};
+use super::rank_batch::{LaneBatch, RankBatch, keys_of};
 use crate::error::TrainError;
 use crate::training::loss::StepLosses;
 
@@ -24,29 +24,29 @@ struct Present {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// All make the step.
-    Go(Share),
+    Go(RankBatch),
     /// A rank was asked to stop, so all do, after the same step.
     Stop,
 }
 
-/// Agrees on step `step`, for which this rank has `work`.
+/// Agrees on step `step`, for which this rank has `lanes`.
 ///
 /// # Errors
 /// If a rank has a problem (then on all of them), or is gone.
 pub fn before_step(
     world: &World,
     step: usize,
-    work: Result<Vec<Work>, TrainError>,
+    lanes: Result<Vec<LaneBatch>, TrainError>,
     stop: bool,
     max_pairs: usize,
 ) -> Result<Decision, TrainError> {
-    let (work, problem) = match work {
-        Ok(work) => (work, None),
+    let (lanes, problem) = match lanes {
+        Ok(lanes) => (lanes, None),
         Err(error) if world.size() == 1 => return Err(error),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let num_targets = work.iter().map(|work| work.batch.num_targets()).sum();
-    let all = world.tell_all(&Present { step, stop, problem, num_targets, pairs: keys_of(&work) })?;
+    let num_targets = lanes.iter().map(|lane| lane.batch.num_targets()).sum();
+    let all = world.all_gather_object(&Present { step, stop, problem, num_targets, pairs: keys_of(&lanes) })?;
     for (rank, present) in all.iter().enumerate() {
         let problem = present.problem.clone();
         let other_step = (present.step != step).then(|| format!("is at step {}, this rank at {step}", present.step));
@@ -59,7 +59,7 @@ pub fn before_step(
     }
     let num_targets = all.iter().map(|present| present.num_targets).sum();
     let keys: Vec<Vec<PairKey>> = all.into_iter().map(|present| present.pairs).collect();
-    Ok(Decision::Go(Share::new(work, num_targets, &keys, world.rank(), max_pairs)))
+    Ok(Decision::Go(RankBatch::new(lanes, num_targets, &keys, world.rank(), max_pairs)))
 }
 
 /// After the gradients: what each rank came to.
@@ -79,7 +79,7 @@ pub struct Totals {
 
 /// What a rank brings to [`after_gradients`].
 #[derive(Debug, Clone, Copy)]
-pub struct Part {
+pub struct RankStep {
     /// Losses of its share.
     pub losses: StepLosses,
     /// Squared length of the gradient of its pieces.
@@ -94,9 +94,9 @@ pub struct Part {
 ///
 /// # Errors
 /// If a rank is gone.
-pub fn after_gradients(world: &World, share: &Share, part: &Part) -> Result<(Totals, Vec<f64>), TrainError> {
-    let count = |f: fn(&Work) -> usize| share.work.iter().map(f).sum::<usize>() as f64;
-    let Part { losses, squared_norm, epoch, seconds } = *part;
+pub fn after_gradients(world: &World, share: &RankBatch, part: &RankStep) -> Result<(Totals, Vec<f64>), TrainError> {
+    let count = |f: fn(&LaneBatch) -> usize| share.lanes.iter().map(f).sum::<usize>() as f64;
+    let RankStep { losses, squared_norm, epoch, seconds } = *part;
     let numbers = [
         losses.cross_entropy,
         losses.z,
@@ -104,8 +104,8 @@ pub fn after_gradients(world: &World, share: &Share, part: &Part) -> Result<(Tot
         f64::from(u8::from(losses.contrastive.is_some())),
         losses.total,
         squared_norm,
-        count(|work| work.batch.num_examples),
-        count(|work| work.batch.num_tokens()),
+        count(|lane| lane.batch.num_examples),
+        count(|lane| lane.batch.num_tokens()),
         epoch as f64,
         seconds,
     ];
@@ -139,7 +139,7 @@ pub struct Stragglers {
 
 /// A rank that takes so many times as long as the median one is slow.
 const SLOW: f64 = 1.5;
-/// Share of a new step in the running mean.
+/// RankBatch of a new step in the running mean.
 const RECENT: f64 = 0.1;
 /// Steps before the first judgement, and between two.
 const JUDGE_EVERY: usize = 20;
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn one_that_is_asked_to_stop_stops_all_and_one_with_a_problem_is_named() {
         let decisions = Threads::run(3, |world| {
-            let ask = |stop, work| before_step(&world, 7, work, stop, 8);
+            let ask = |stop, lanes| before_step(&world, 7, lanes, stop, 8);
             let stop = ask(world.rank() == 2, Ok(Vec::new())).unwrap();
             let problem =
                 if world.rank() == 1 { Err(TrainError::Lost("a.jsonl:3: not JSON".into())) } else { Ok(Vec::new()) };

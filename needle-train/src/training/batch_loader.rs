@@ -11,7 +11,7 @@ use needle_data::source::Counts;
 use needle_data::{DataError, Encoder};
 
 use crate::distributed::World;
-use crate::distributed::share::{LanePart, Work, lanes_of};
+use crate::distributed::rank_batch::{LaneBatch, LanePart, lanes_of};
 use crate::error::TrainError;
 use crate::recipe::Recipe;
 
@@ -19,15 +19,15 @@ use crate::recipe::Recipe;
 const PREFETCHED_BATCHES: usize = 4;
 
 /// The lanes of a rank.
-pub struct Feed {
+pub struct BatchLoader {
     lanes: Vec<(LanePart, Receiver<Result<Loaded, DataError>>)>,
 }
 
 /// A rank's rows of one step.
 #[derive(Debug, Clone, Default)]
-pub struct Fed {
+pub struct LoadedStep {
     /// The rows, lane by lane.
-    pub work: Vec<Work>,
+    pub lanes: Vec<LaneBatch>,
     /// Where its lanes stand after them.
     pub cursors: Vec<Cursor>,
     /// What happened to the rows of those lanes that it is the first rank of.
@@ -38,7 +38,7 @@ pub struct Fed {
     pub seconds: f64,
 }
 
-impl Feed {
+impl BatchLoader {
     /// Begins to read `data` in `lanes` lanes, those of this rank, from `cursors` on: one for each lane, or none at the beginning.
     ///
     /// # Errors
@@ -71,20 +71,20 @@ impl Feed {
     ///
     /// # Errors
     /// If a row cannot be read or used, by the recipe's rules.
-    pub fn read(&mut self) -> Result<Fed, TrainError> {
+    pub fn read(&mut self) -> Result<LoadedStep, TrainError> {
         let began = Instant::now();
-        let mut fed = Fed { epoch: u64::MAX, ..Fed::default() };
+        let mut loaded = LoadedStep { epoch: u64::MAX, ..LoadedStep::default() };
         for (part, batches) in &self.lanes {
             let ended = || DataError::NoExamples(format!("lane {} ended", part.lane));
             let Loaded { batch, cursor, epoch, counts } = batches.recv().map_err(|_| ended())??;
-            fed.work.push(part.of(batch));
-            fed.cursors.push(cursor);
-            fed.epoch = fed.epoch.min(epoch);
+            loaded.lanes.push(part.of(batch));
+            loaded.cursors.push(cursor);
+            loaded.epoch = loaded.epoch.min(epoch);
             if part.part == 0 {
-                fed.counts.merge(&counts);
+                loaded.counts.merge(&counts);
             }
         }
-        fed.seconds = began.elapsed().as_secs_f64();
-        Ok(fed)
+        loaded.seconds = began.elapsed().as_secs_f64();
+        Ok(loaded)
     }
 }

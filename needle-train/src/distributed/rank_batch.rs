@@ -10,7 +10,7 @@ use needle_data::{Batch, RetrievalBatch};
 
 /// Rows of one lane that a rank computes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Work {
+pub struct LaneBatch {
     /// Lane, and part of the lane: what draws at random draws the same wherever it is computed.
     pub place: [u64; 2],
     /// The rows.
@@ -19,9 +19,9 @@ pub struct Work {
 
 /// What a rank computes of a step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Share {
+pub struct RankBatch {
     /// Its rows, lane by lane.
-    pub work: Vec<Work>,
+    pub lanes: Vec<LaneBatch>,
     /// Targets of the whole batch, by which its losses are divided.
     pub num_targets: usize,
     /// Its pairs, lane by lane, of those that the whole batch compares, each with its lane and part of the lane.
@@ -32,38 +32,44 @@ pub struct Share {
     pub num_pairs: usize,
 }
 
-impl Share {
+impl RankBatch {
     /// All of a batch, for one that is alone.
     pub fn whole(batch: &Batch) -> Self {
-        let work = vec![Work { place: [0, 0], batch: batch.clone() }];
-        let keys = keys_of(&work);
-        Self::new(work, batch.num_targets(), &[keys], 0, usize::MAX)
+        let lanes = vec![LaneBatch { place: [0, 0], batch: batch.clone() }];
+        let keys = keys_of(&lanes);
+        Self::new(lanes, batch.num_targets(), &[keys], 0, usize::MAX)
     }
 
-    /// The share of rank `rank`, whose rows are `work`, of a batch with `num_targets` targets. `keys` are the retrieval pairs of
+    /// The share of rank `rank`, whose rows are `lanes`, of a batch with `num_targets` targets. `keys` are the retrieval pairs of
     /// each rank; the first `max_pairs` that differ are compared.
-    pub fn new(work: Vec<Work>, num_targets: usize, keys: &[Vec<PairKey>], rank: usize, max_pairs: usize) -> Self {
+    pub fn new(
+        lanes: Vec<LaneBatch>,
+        num_targets: usize,
+        keys: &[Vec<PairKey>],
+        rank: usize,
+        max_pairs: usize,
+    ) -> Self {
         let all: Vec<PairKey> = keys.iter().flatten().copied().collect();
         let chosen = different(&all, max_pairs);
         let mut begin: usize = keys[..rank].iter().map(Vec::len).sum();
         let first_pair = chosen.partition_point(|&i| i < begin);
         let mut pairs = Vec::new();
-        for work in &work {
-            let Some(retrieval) = &work.batch.retrieval else { continue };
+        for lane in &lanes {
+            let Some(retrieval) = &lane.batch.retrieval else { continue };
             let end = begin + retrieval.pairs;
             let own = retrieval.select(chosen.iter().filter(|&&i| i >= begin && i < end).map(|&i| i - begin));
             if own.pairs > 0 {
-                pairs.push((work.place, own));
+                pairs.push((lane.place, own));
             }
             begin = end;
         }
-        Self { work, num_targets, pairs, first_pair, num_pairs: chosen.len() }
+        Self { lanes, num_targets, pairs, first_pair, num_pairs: chosen.len() }
     }
 }
 
-/// The retrieval pairs of `work`, in order.
-pub fn keys_of(work: &[Work]) -> Vec<PairKey> {
-    work.iter().filter_map(|work| work.batch.retrieval.as_ref()).flat_map(|pairs| pairs.keys.clone()).collect()
+/// The retrieval pairs of `lanes`, in order.
+pub fn keys_of(lanes: &[LaneBatch]) -> Vec<PairKey> {
+    lanes.iter().filter_map(|lane| lane.batch.retrieval.as_ref()).flat_map(|pairs| pairs.keys.clone()).collect()
 }
 
 /// A part of a lane: the `part`-th of `parts`.
@@ -90,9 +96,9 @@ pub fn lanes_of(rank: usize, world_size: usize, lanes: usize) -> Vec<LanePart> {
 
 impl LanePart {
     /// This part of a batch of the lane.
-    pub fn of(&self, batch: Batch) -> Work {
+    pub fn of(&self, batch: Batch) -> LaneBatch {
         let batch = if self.parts == 1 { batch } else { batch.part(self.part, self.parts) };
-        Work { place: [self.lane as u64, self.part as u64], batch }
+        LaneBatch { place: [self.lane as u64, self.part as u64], batch }
     }
 }
 
@@ -129,13 +135,13 @@ mod tests {
                 Batch { retrieval: Some(retrieval), ..Batch::default() }
             };
             let chosen = |world_size: usize| {
-                let work: Vec<Vec<Work>> = (0..world_size)
+                let lanes: Vec<Vec<LaneBatch>> = (0..world_size)
                     .map(|rank| lanes_of(rank, world_size, 6).iter().map(|part| part.of(lane(part.lane))).collect())
                     .collect();
-                let keys: Vec<Vec<PairKey>> = work.iter().map(|work| keys_of(work)).collect();
+                let keys: Vec<Vec<PairKey>> = lanes.iter().map(|lanes| keys_of(lanes)).collect();
                 let mut ids = Vec::new();
-                for (rank, work) in work.into_iter().enumerate() {
-                    let share = Share::new(work, 0, &keys, rank, most);
+                for (rank, lanes) in lanes.into_iter().enumerate() {
+                    let share = RankBatch::new(lanes, 0, &keys, rank, most);
                     assert_eq!(share.first_pair, ids.len());
                     ids.extend(share.pairs.iter().flat_map(|(_, pairs)| pairs.query_ids.clone()));
                     assert!(share.num_pairs <= most);

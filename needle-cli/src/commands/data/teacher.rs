@@ -1,0 +1,164 @@
+//! What `needle data generate`, `paraphrase` and `negatives` share: the flags of an endpoint, and a run with its progress.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use needle_teacher::budget::Limits;
+use needle_teacher::client::{ApiKey, Proxy};
+use needle_teacher::config::TeacherConfig;
+use needle_teacher::session::{Planned, Session};
+use needle_teacher::summary::cost_text;
+use needle_teacher::teacher::Ended;
+use needle_teacher::tokens::Price;
+
+use crate::commands::{Global, print, print_json};
+
+/// Flags of every command that asks a teacher.
+#[derive(clap::Args)]
+pub struct TeacherArgs {
+    /// Base address of an OpenAI-compatible endpoint, such as http://localhost:8000/v1
+    #[arg(long, value_name = "URL")]
+    endpoint: String,
+    /// The model that writes, by its name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    /// Environment variable that holds the API key; none is sent if not given
+    #[arg(long, value_name = "VARIABLE")]
+    api_key_env: Option<String>,
+    /// Settings in TOML: [plan], [trust], [client], [teacher], [judge], rounds (docs/TEACHER.md lists them)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Requests at the same time
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
+    /// Most requests in a minute
+    #[arg(long, value_name = "N")]
+    requests_per_minute: Option<f64>,
+    /// Most tokens in a minute
+    #[arg(long, value_name = "N")]
+    tokens_per_minute: Option<f64>,
+    /// What a million prompt tokens cost
+    #[arg(long, value_name = "PRICE", requires = "output_price")]
+    input_price: Option<f64>,
+    /// What a million answer tokens cost
+    #[arg(long, value_name = "PRICE", requires = "input_price")]
+    output_price: Option<f64>,
+    /// End before the run, with all its sessions, costs more than this
+    #[arg(long, value_name = "COST")]
+    max_cost: Option<f64>,
+    /// End before the run, with all its sessions, uses more tokens than this
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u64>,
+    /// Ask this model, at the same endpoint, for a second opinion on every row
+    #[arg(long, value_name = "NAME")]
+    judge: Option<String>,
+    /// Opinions for each row, of which more than half must be for it
+    #[arg(long, value_name = "K", requires = "judge")]
+    votes: Option<usize>,
+    /// Print and save the plan with its estimated tokens and cost, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl TeacherArgs {
+    /// The session that these flags describe, writing to `out`.
+    pub fn session(&self, out: PathBuf, global: &Global) -> anyhow::Result<Session> {
+        let mut config = TeacherConfig::load(self.config.as_deref())?;
+        config.teacher.model.clone_from(&self.model);
+        config.seed = global.seed.unwrap_or(config.seed);
+        config.client.concurrency = self.concurrency.unwrap_or(config.client.concurrency);
+        config.client.requests_per_minute = self.requests_per_minute.or(config.client.requests_per_minute);
+        config.client.tokens_per_minute = self.tokens_per_minute.or(config.client.tokens_per_minute);
+        if let (Some(input), Some(output)) = (self.input_price, self.output_price) {
+            config.teacher.price = Some(Price { input, output });
+        }
+        config.judge.model = self.judge.clone().or(config.judge.model);
+        config.judge.votes = self.votes.unwrap_or(config.judge.votes);
+        let key = match &self.api_key_env {
+            None => ApiKey::none(),
+            Some(name) => {
+                let value = std::env::var(name).with_context(|| format!("--api-key-env {name}"))?;
+                ApiKey::new(&value).map_err(|reason| anyhow::anyhow!("--api-key-env {name}: {reason}"))?
+            }
+        };
+        Ok(Session {
+            endpoint: self.endpoint.clone(),
+            key,
+            proxy: Proxy::try_from_env(),
+            config,
+            limits: Limits { cost: self.max_cost, tokens: self.max_tokens },
+            out,
+            stop: if self.dry_run { Arc::default() } else { stop_on_signal()? },
+            dry_run: self.dry_run,
+        })
+    }
+
+    /// Prints the plan, and runs it unless it is a preview.
+    pub fn run(&self, planned: Planned, global: &Global) -> anyhow::Result<bool> {
+        let estimate = format!("{}estimated: {}", planned.text, cost_text(&planned.expected, 0));
+        if self.dry_run {
+            if self.json {
+                print_json(&serde_json::json!({"rows": planned.num_rows(), "estimated": planned.expected}))?;
+            } else {
+                print(&estimate)?;
+                print(format_args!("plan      {}", planned.output().plan().display()))?;
+            }
+            return Ok(true);
+        }
+        tracing::info!("{estimate}");
+        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(planned.num_rows() as u64) };
+        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} rows, {msg} [{elapsed}, {eta} left]")?);
+        let output = planned.output().clone();
+        let summary = planned.run(&mut |progress| {
+            bar.set_position(progress.accepted as u64);
+            let cost = progress
+                .used
+                .cost
+                .map_or_else(|| format!("{} tokens", progress.used.tokens()), |cost| format!("cost {cost:.4}"));
+            bar.set_message(format!("{} rejected, {cost}", progress.rejected));
+        })?;
+        bar.finish_and_clear();
+        let Some(summary) = summary else { return Ok(true) };
+        if self.json {
+            print_json(&summary)?;
+        } else {
+            print(summary.to_text())?;
+            for (what, path) in
+                [("rows", output.rows()), ("rejected", &output.rejected()), ("report", &output.report())]
+            {
+                print(format_args!("{what:<10}{}", path.display()))?;
+            }
+        }
+        match summary.ended {
+            Some(Ended::Error(reason)) => {
+                anyhow::bail!("{reason}; what was accepted is saved, the same command goes on")
+            }
+            Some(Ended::Stopped) => tracing::warn!("stopped and saved; the same command goes on"),
+            Some(Ended::Limit) => {
+                tracing::warn!("the limit on cost or tokens is reached; with a higher one the same command goes on")
+            }
+            None => {}
+        }
+        Ok(summary.accepted > 0)
+    }
+}
+
+/// A flag that Ctrl-C and SIGTERM set; a second signal ends the process at once.
+fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            // As a shell counts an interrupt.
+            std::process::exit(130);
+        }
+        eprintln!("\nwaiting for the requests under way, then saving; once more to end at once");
+    })?;
+    Ok(stop)
+}

@@ -1,0 +1,45 @@
+//! Tasks made from what people wrote: other wordings of the same calls, and near misses without a call.
+
+use needle_data::Example;
+use needle_data::random::{Purpose, rng};
+use rand::seq::IndexedRandom;
+
+use crate::kind::Kind;
+use crate::plan::PlanConfig;
+use crate::task::{Cell, Length, Task};
+
+/// A task of `rows_each` other wordings for each example.
+pub fn paraphrases(examples: &[Example], rows_each: usize, config: &PlanConfig, seed: u64) -> Vec<Task> {
+    tasks(examples.iter(), Kind::Paraphrase, rows_each, config, seed)
+}
+
+/// A task of `rows_each` near misses for each example that has a call: requests as close as can be that none of its tools fits.
+pub fn negatives(examples: &[Example], rows_each: usize, config: &PlanConfig, seed: u64) -> Vec<Task> {
+    tasks(examples.iter().filter(|e| !e.answers.is_empty()), Kind::NearMiss, rows_each, config, seed)
+}
+
+fn tasks<'a>(
+    examples: impl Iterator<Item = &'a Example>,
+    kind: Kind,
+    rows: usize,
+    config: &PlanConfig,
+    seed: u64,
+) -> Vec<Task> {
+    // An example that offers nothing has nothing to be near to.
+    examples
+        .filter(|example| !example.tools.is_empty())
+        .enumerate()
+        .map(|(number, example)| {
+            let mut rng = rng(seed, Purpose::TeacherRewrite, &[number as u64]);
+            let called = example.answers.first().map(|call| &call.name);
+            let cell = Cell {
+                tool: called.unwrap_or(&example.tools[0].name).clone(),
+                kind,
+                persona: config.personas.choose(&mut rng).cloned().unwrap_or_default(),
+                length: *Length::ALL.choose(&mut rng).unwrap_or(&Length::Medium),
+                language: "that of the source query".into(),
+            };
+            Task { number, rows, cell, tools: example.tools.clone(), source: Some(example.clone()) }
+        })
+        .collect()
+}

@@ -1,0 +1,33 @@
+//! How a run is controlled, and what it comes to.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use needle_data::source::Counts;
+
+use crate::eval::Evaluation;
+use crate::run::directory::Existing;
+
+/// How a run is watched, continued and ended.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// What to do about a run that is in the directory already.
+    pub existing: Existing,
+    /// No bar and no lines.
+    pub quiet: bool,
+    /// Once true, the run finishes its step, saves and ends.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Final validation at f32 and INT4, where there was anything to validate on.
+    pub validation: Vec<Evaluation>,
+    /// Seconds of training, without those of validation.
+    pub train_seconds: f64,
+    /// Where the rows went.
+    pub counts: Counts,
+    /// The step after which it was asked to stop, if it did not get to its end.
+    pub stopped_at: Option<usize>,
+}

@@ -1,0 +1,63 @@
+//! What a run does when a step went wrong, as [`crate::training::policies::back_off`] decides.
+
+use burn::tensor::backend::AutodiffBackend;
+use needle_model::FusedOps;
+use needle_model::checkpoint::Checkpoint;
+
+use crate::distributed::rank_batch::RankBatch;
+use crate::error::TrainError;
+use crate::optim::LearningRates;
+use crate::run::state;
+use crate::run::tracking::Event;
+use crate::training::bad_batch;
+use crate::training::policies::back_off::{AfterSkip, Limits};
+use crate::training::setup::own_optimizer;
+use crate::training::trainer::Trainer;
+
+impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
+where
+    AB::InnerBackend: FusedOps,
+{
+    /// Leaves a step out: weights and moments stay as they are.
+    pub(super) fn skip(&mut self, what: String, rates: LearningRates, batch: &RankBatch) -> Result<(), TrainError> {
+        let step = self.progress.step;
+        self.report(&Event::Skipped { step, what: what.clone() })?;
+        let limits = self.limits();
+        match self.progress.stability.observe_skip(&what, limits) {
+            AfterSkip::GoOn => Ok(()),
+            AfterSkip::BackOff(reason) => self.back_off(reason),
+            AfterSkip::Fail => {
+                let (cursors, tokenizer) = (&self.progress.cursors, self.encoder.tokenizer());
+                let path = bad_batch::write(self.run, self.world, (step, &what), cursors, batch, tokenizer)?;
+                let skipped = self.progress.stability.skipped_in_a_row;
+                Err(TrainError::NonFinite {
+                    step,
+                    what,
+                    skipped,
+                    muon_lr: rates.muon,
+                    adamw_lr: rates.adamw,
+                    batch: path,
+                })
+            }
+        }
+    }
+
+    /// Goes back to the best checkpoint, and on with lower rates; the data go on where they are.
+    pub(super) fn back_off(&mut self, what: String) -> Result<(), TrainError> {
+        let (best, device) = (self.run.result(), self.model.device());
+        let mut optimizer = own_optimizer(self.recipe, &self.shards, self.world);
+        let then = state::load(&best, &mut optimizer, &device)?;
+        self.model = Checkpoint::<AB>::load(&best, &device)?.model;
+        self.optimizer = optimizer;
+        self.progress.updates = then.updates;
+        self.progress.stability.backed_off();
+        let rate_factor = self.progress.stability.rate_factor();
+        self.report(&Event::BackedOff { step: self.progress.step, what, rate_factor })?;
+        self.save()
+    }
+
+    /// How often the run may be wrong.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { max_skipped_steps: self.recipe.max_skipped_steps, max_backoffs: self.recipe.max_backoffs }
+    }
+}
