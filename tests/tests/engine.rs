@@ -226,7 +226,7 @@ struct Forced {
 impl StepHook for Forced {
     fn mask(&mut self, row: usize, logits: &mut [f32]) {
         // Only what was not determined comes here.
-        assert!(self.written[row] % 3 == 0, "row {row} was asked for a determined token");
+        assert!(self.written[row].is_multiple_of(3), "row {row} was asked for a determined token");
         assert!(logits.iter().all(|x| x.is_finite()));
         Endless.mask(row, logits);
     }
@@ -289,7 +289,7 @@ fn prompts_that_cannot_be_read_are_named() {
         assert!(error.starts_with("prompt 1: ") && error.contains(reason), "{error}");
     }
     assert!(engine.generate(&[], 4, &mut NoHook).unwrap().is_empty());
-    assert!(engine.generate(&[good.clone()], 0, &mut NoHook).unwrap()[0].ids.is_empty());
+    assert!(engine.generate(std::slice::from_ref(&good), 0, &mut NoHook).unwrap()[0].ids.is_empty());
     // More than there are positions is as many as there are.
     assert!(engine.generate(&[good], usize::MAX, &mut NoHook).unwrap()[0].ids.len() <= config.max_len());
 }
