@@ -1,4 +1,4 @@
-//! What the engine computes, for each instruction set. [`isa`] says what a set has to offer; `product`, `attend`, `math` and
+//! What the engine computes, for each instruction set. `isa` says what a set has to offer; `product`, `attend`, `math` and
 //! `exact` are written once, in those terms; a table of functions, one for each set, is chosen when a model is opened.
 
 #![allow(clippy::needless_range_loop, reason = "a row's number indexes several arrays at once, as in the formulas")]
