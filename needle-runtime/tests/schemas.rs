@@ -72,7 +72,25 @@ fn allows(constraint: &mut Constraint, tokenizer: &Tokenizer, text: &str) -> boo
 }
 
 fn oracle(schema: &Value) -> jsonschema::Validator {
+    let schema = &without_nullable(schema.clone());
     jsonschema::options().should_validate_formats(true).build(schema).unwrap_or_else(|e| panic!("{e}: {schema}"))
+}
+
+/// `{"type": "string", "nullable": true}` of OpenAPI 3.0 as JSON Schema has it.
+fn without_nullable(schema: Value) -> Value {
+    match schema {
+        Value::Object(object) => {
+            let is_nullable = object.get("nullable") == Some(&Value::Bool(true));
+            let inner = object.into_iter().filter(|(key, _)| key != "nullable").map(|(key, value)| {
+                let value = without_nullable(value);
+                let value = if is_nullable && key == "type" { json!([value, "null"]) } else { value };
+                (key, value)
+            });
+            Value::Object(inner.collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_nullable).collect(),
+        other => other,
+    }
 }
 
 fn is_enforced(schema: &Value) -> bool {
@@ -143,7 +161,7 @@ fn the_official_suite_agrees_on_what_satisfies_a_schema() {
         .map(|case| format!("{}: {} (valid: {})", case.name, case.data, case.is_valid))
         .filter(|wrong| !(wrong.ends_with("(valid: true)") && STRICTER.iter().any(|known| wrong.contains(known))))
         .collect();
-    assert_eq!(wrong, [String::new(); 0]);
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[test]

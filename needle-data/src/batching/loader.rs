@@ -120,10 +120,11 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     self.counts.clone_from(&start.counts);
                 }
                 start.counts.clone_from(&self.counts);
-                if self.config.on_bad_row == OnBadRow::Skip && self.counts.read == 0 {
-                    if let Err(error) = self.judge_ahead(&items) {
-                        return Some(Err(error));
-                    }
+                if self.config.on_bad_row == OnBadRow::Skip
+                    && self.counts.read == 0
+                    && let Err(error) = self.judge_ahead(&items)
+                {
+                    return Some(Err(error));
                 }
                 Current { start, end, items: items.into_iter(), chunk: 0, used_before: self.counts.used }
             }

@@ -145,7 +145,7 @@ mod tests {
     fn a_parameter_is_held_to_the_query_once_training_always_copied_it() {
         let tools = r#"[{"name":"book","parameters":{"city":{"type":"string"},"mood":{"type":"string"},"tags":{"type":"array"}}}]"#;
         let example = |i: usize| {
-            let mood = if i % 2 == 0 { "keen" } else { "glad" };
+            let mood = if i.is_multiple_of(2) { "keen" } else { "glad" };
             let answer =
                 format!(r#"[{{"name":"book","arguments":{{"city":"New York","mood":"{mood}","tags":["new","x"]}}}}]"#);
             let line = format!(r#"{{"query":"a keen trip to New York","tools":{tools},"answers":{answer}}}"#);

@@ -1,7 +1,8 @@
-//! What the engine computes, for each instruction set. [`isa`] says what a set has to offer; `product`, `attend`, `math` and
+//! What the engine computes, for each instruction set. `isa` says what a set has to offer; `product`, `attend`, `math` and
 //! `exact` are written once, in those terms; a table of functions, one for each set, is chosen when a model is opened.
 
-#![allow(clippy::needless_range_loop, reason = "arrays of registers are walked side by side")]
+#![allow(clippy::needless_range_loop, reason = "a row's number indexes several arrays at once, as in the formulas")]
+#![allow(clippy::type_complexity, reason = "a table of kernels names the operands of each")]
 
 pub(crate) mod attend;
 mod exact;
@@ -192,7 +193,7 @@ mod tables {
 impl Kernels {
     /// The kernels for `set`; none if this CPU does not have it.
     pub fn of(set: InstructionSet) -> Option<&'static Self> {
-        InstructionSet::available().contains(&set).then(|| match set {
+        InstructionSet::available().contains(&set).then_some(match set {
             InstructionSet::Scalar => &tables::SCALAR,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => &tables::AVX2,

@@ -29,7 +29,7 @@ pub struct DataArgs {
     /// A tokenizer.json, a SentencePiece .model, or a checkpoint
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
-    /// Recipe whose [data] section says how to read and pack
+    /// Recipe whose data section says how to read and pack
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override a setting of the recipe, as key=value

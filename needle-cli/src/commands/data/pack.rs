@@ -17,7 +17,7 @@ use needle_train::training::trainer::encode_config;
 
 /// Tokenize and pack data once, into shards that train reads at memory speed
 ///
-/// Row lengths, packing and shuffling of tools are the recipe's [data] section. Examples keep the order of tools that they
+/// Row lengths, packing and shuffling of tools are the recipe's data section. Examples keep the order of tools that they
 /// are packed with; pack with another --seed for another one.
 #[derive(clap::Args)]
 #[command(
@@ -35,7 +35,7 @@ pub struct PackArgs {
     /// Directory for the shards
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Recipe whose [data] section says how to pack
+    /// Recipe whose data section says how to pack
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override a setting of the recipe, as key=value

@@ -28,7 +28,7 @@ pub struct TeacherArgs {
     /// Environment variable that holds the API key; none is sent if not given
     #[arg(long, value_name = "VARIABLE")]
     api_key_env: Option<String>,
-    /// Settings in TOML: [plan], [trust], [client], [teacher], [judge], rounds (docs/TEACHER.md lists them)
+    /// Settings in TOML: plan, trust, client, teacher, judge, rounds (docs/TEACHER.md lists them)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Requests at the same time
