@@ -5,10 +5,13 @@
 
 use std::path::Path;
 
+use needle_data::synth::invent::{InventConfig, Inventor};
 use needle_data::text::json_schema::check;
+use needle_data::text::names::NameMap;
+use needle_data::text::span_json::SpanJson;
 use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID, TokenizerConfig};
 use needle_data::{Tokenizer, Tool};
-use needle_runtime::constrain::copying::Values;
+use needle_runtime::constrain::copying::{CopyStatistics, Values};
 use needle_runtime::constrain::report::{Treatment, report};
 use needle_runtime::constrain::{Asked, Constrainer, Constraint};
 use rand::rngs::ChaCha8Rng;
@@ -391,4 +394,26 @@ fn tools_as_servers_declare_them_are_called_with_what_they_take() {
     let mut expected: Vec<String> = expected.iter().map(|&line| line.to_owned()).collect();
     expected.sort();
     assert_eq!(checked, expected);
+}
+
+#[test]
+fn the_reference_answers_of_invented_tools_can_be_written() {
+    let inventor = Inventor::new(InventConfig::default()).unwrap();
+    let tokenizer = tokenizer();
+    let constrainer = Constrainer::new(&tokenizer).unwrap();
+    for index in 0..400 {
+        let example = inventor.get(index).example;
+        let names = NameMap::of(&example.tools);
+        let text = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap()).text;
+        for values in [Values::Free, Values::Auto(CopyStatistics::default())] {
+            let asked =
+                Asked { query: &example.query, tools: &example.tools, values: &values, max_calls: 8, max_tokens: 2000 };
+            let mut constraint = constrainer.compile(&asked).unwrap_or_else(|e| panic!("case {index}: {e}"));
+            assert!(allows(&mut constraint, &tokenizer, &text), "case {index}: {text}");
+        }
+        for call in &example.answers {
+            let tool = example.tools.iter().find(|tool| tool.name == call.name).unwrap();
+            assert_eq!(tool.violation(&call.arguments), None, "case {index}: {text}");
+        }
+    }
 }

@@ -11,7 +11,8 @@
 //! must therefore be as short as JSON's own; only a tool's arguments, which no other shape stands beside, have keys in one
 //! piece with what is around them, which is faster.
 //!
-//! Bounds of numbers and patterns of strings are left to `llguidance`'s own JSON-schema compiler (`%json`).
+//! Patterns of strings and steps of numbers are left to `llguidance`'s own JSON-schema compiler (`%json`). Bounds of numbers are
+//! not: its expressions for them depend on how a bound is written (0.50 and not 0.5 between 0.5 and 0.75).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -119,15 +120,20 @@ impl Writer<'_> {
         if number.is_free() {
             return if number.is_integer { "INTEGER" } else { "NUMBER" }.to_owned();
         }
-        let mut schema = json!({
-            "type": if number.is_integer { "integer" } else { "number" },
-            "minimum": number.min.unwrap_or(-LARGEST),
-            "maximum": number.max.unwrap_or(LARGEST),
-        });
         if let Some(step) = number.multiple_of {
-            schema["multipleOf"] = whole(step);
+            return self.json(&json!({
+                "type": if number.is_integer { "integer" } else { "number" },
+                "minimum": whole(number.min.unwrap_or(-LARGEST)),
+                "maximum": whole(number.max.unwrap_or(LARGEST)),
+                "multipleOf": whole(step),
+            }));
         }
-        self.json(&schema)
+        let [positive, negative] = number.regexes().map(|regexes| {
+            let all: Vec<String> = regexes?.iter().map(|text| regex(&format!("({text})"))).collect();
+            Some(self.named("RANGE", all.join(" & ")))
+        });
+        let negative = negative.map(|range| self.named("NEGATIVE", format!("\"-\" {range}")));
+        positive.into_iter().chain(negative).collect::<Vec<_>>().join(" | ")
     }
 
     fn json(&mut self, schema: &Value) -> String {
@@ -326,7 +332,7 @@ fn repeat(what: &str, least: usize, most: Option<usize>) -> String {
 
 /// A number without a fraction as JSON writes an integer.
 fn whole(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() < 1e15 { (number as i64).into() } else { number.into() }
+    if number.fract() == 0.0 && number.abs() <= LARGEST { (number as i64).into() } else { number.into() }
 }
 
 fn regex(pattern: &str) -> String {

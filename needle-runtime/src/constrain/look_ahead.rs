@@ -118,3 +118,110 @@ impl<H: StepHook> StepHook for LookAhead<'_, H> {
 pub fn log_prob(answer: &Generated) -> f32 {
     answer.certainties.iter().map(|certainty| certainty.log_prob).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID, TokenizerConfig};
+    use needle_data::{Tokenizer, Tool};
+    use serde_json::json;
+
+    use super::*;
+    use crate::constrain::copying::Values;
+    use crate::constrain::{Asked, Constrainer};
+    use crate::generate::{Certainty, NoHook, Stop};
+
+    const MAX_TOKENS: usize = 60;
+
+    /// A model that would write each of these texts with this weight.
+    struct Wishes<'a>(&'a [(&'a str, f32)]);
+
+    impl Wishes<'_> {
+        fn logits(&self, tokenizer: &Tokenizer, ids: &[u32]) -> Vec<f32> {
+            let bytes = |ids: &[u32]| ids.iter().flat_map(|&id| tokenizer.token_bytes(id)).collect::<Vec<u8>>();
+            let Some(written) = ids.get(1..).map(bytes) else {
+                return (0..tokenizer.vocab_size() as u32)
+                    .map(|id| f32::from(u8::from(id == TOOL_CALL_ID)) * 9.0)
+                    .collect();
+            };
+            let weight = |id: u32| {
+                let goes_on = |text: &str| match text.as_bytes().strip_prefix(written.as_slice()) {
+                    Some([]) => id == EOS_ID,
+                    Some(rest) => id != EOS_ID && !bytes(&[id]).is_empty() && rest.starts_with(&bytes(&[id])),
+                    None => false,
+                };
+                self.0.iter().filter(|(text, _)| goes_on(text)).map(|(_, weight)| *weight).fold(0.0, f32::max)
+            };
+            (0..tokenizer.vocab_size() as u32).map(weight).collect()
+        }
+
+        /// Decodes each row of `hook`, one after the other.
+        fn decode<H: StepHook>(
+            &self,
+            tokenizer: &Tokenizer,
+            rows: usize,
+            hook: &mut LookAhead<'_, H>,
+        ) -> Vec<Generated> {
+            let one = |row: usize, hook: &mut LookAhead<'_, H>| {
+                let mut answer = Generated { ids: Vec::new(), certainties: Vec::new(), stop: Stop::Length };
+                for _ in 0..MAX_TOKENS {
+                    let mut logits = self.logits(tokenizer, &answer.ids);
+                    let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+                    hook.mask(row, &mut logits);
+                    let best =
+                        (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap();
+                    answer.certainties.push(Certainty { log_prob: logits[best] - sum.ln(), margin: 0.0 });
+                    if best as u32 == EOS_ID {
+                        answer.stop = Stop::Eos;
+                        break;
+                    }
+                    answer.ids.push(best as u32);
+                    hook.chosen(row, best as u32);
+                }
+                answer
+            };
+            (0..rows).map(|row| one(row, hook)).collect()
+        }
+    }
+
+    /// The greedy answer, and the best one of it and its forks.
+    fn answers(wishes: &Wishes<'_>) -> (String, String) {
+        let config = TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
+        let text = r#"[{"name":"read","arguments":{"limit":5}}] {}"#;
+        let tokenizer = Tokenizer::train(&config, [text; 3].iter()).unwrap();
+        let tools = json!([{"name": "read", "parameters": {"limit": {"type": "integer"}}}]);
+        let tools = Tool::list_from_json(&tools).unwrap();
+        let asked = Asked { query: "read", tools: &tools, values: &Values::Free, max_calls: 1, max_tokens: MAX_TOKENS };
+        let constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
+        let mut none = NoHook;
+        let mut first = LookAhead::new(vec![constraint.clone()], &mut none);
+        let greedy = wishes.decode(&tokenizer, 1, &mut first).remove(0);
+        assert_eq!(first.error(0), None);
+        let forks: Vec<_> = first.forks(0).into_iter().map(|fork| (constraint.clone(), fork)).collect();
+        let (count, mut none) = (forks.len(), NoHook);
+        let mut again = LookAhead::with_prefixes(forks, &mut none);
+        let others = wishes.decode(&tokenizer, count, &mut again);
+        let sound = others.into_iter().enumerate().filter(|(i, _)| again.error(*i).is_none()).map(|(_, answer)| answer);
+        let all = std::iter::once(greedy.clone()).chain(sound);
+        let best = all.max_by(|a, b| log_prob(a).total_cmp(&log_prob(b))).unwrap();
+        (tokenizer.decode(&greedy.ids), tokenizer.decode(&best.ids))
+    }
+
+    #[test]
+    fn an_optional_argument_for_which_the_model_has_no_value_is_left_out() {
+        let wishes = Wishes(&[
+            (r#" [{"name":"read","arguments":{"limit":{}}}]"#, 12.0),
+            (r#" [{"name":"read","arguments":{}}]"#, 9.0),
+        ]);
+        let (greedy, best) = answers(&wishes);
+        assert!(greedy.contains("limit"), "{greedy}");
+        assert_eq!(best, r#"[{"name":"read","arguments":{}}]"#);
+    }
+
+    #[test]
+    fn an_answer_in_which_nothing_was_forbidden_stays() {
+        let wanted = r#"[{"name":"read","arguments":{"limit":5}}]"#;
+        let with_space = format!(" {wanted}");
+        let wishes = Wishes(&[(with_space.as_str(), 12.0), (" []", 11.9)]);
+        assert_eq!(answers(&wishes), (wanted.to_owned(), wanted.to_owned()));
+    }
+}

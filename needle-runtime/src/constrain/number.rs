@@ -20,8 +20,10 @@ pub const LARGEST: f64 = 999_999_999_999_999_872.0;
 /// Steps are at most so large, and whole numbers of millionths.
 pub const LARGEST_STEP: f64 = 1e9;
 /// Most digits behind the point of a number that is completed here.
-const MAX_FRACTION_DIGITS: u32 = 9;
+const MAX_FRACTION_DIGITS: u32 = 12;
 const MAX_DIGITS: u32 = 18;
+/// Most numbers that are written out one by one.
+const MOST_LISTED: f64 = 2000.0;
 
 impl NumberShape {
     /// The numbers of both shapes; none if there are none.
@@ -68,13 +70,11 @@ impl NumberShape {
     /// What to append to `partial`, the beginning of such a number, to make it one; none if nothing does.
     pub fn completion(&self, partial: &str) -> Option<String> {
         let ends = partial.ends_with(|c: char| c.is_ascii_digit());
-        if self.is_free() {
-            return Some(if ends { "" } else { "0" }.to_owned());
+        if ends && self.accepts(partial) && self.is_written_so(partial) {
+            return Some(String::new());
         }
-        // The grammar of bounded numbers has no negative zero.
-        let is_negative_zero = partial.parse::<f64>().is_ok_and(|value| value == 0.0 && value.is_sign_negative());
-        if ends && !is_negative_zero && self.accepts(partial) {
-            return Some(if self.wants_a_digit(partial) { "1".to_owned() } else { String::new() });
+        if self.is_free() {
+            return Some("0".to_owned());
         }
         match partial.strip_prefix('-') {
             Some(digits) => self.magnitude(digits, true),
@@ -86,16 +86,101 @@ impl NumberShape {
         }
     }
 
-    /// Whether the grammar may not let `partial`, a number within the bounds, end where it does: beside a bound that has
-    /// digits behind its point, it wants a fraction to have left that bound's digits, and beside an exclusive one, not to end
-    /// in a zero. One more digit is then enough.
-    fn wants_a_digit(&self, partial: &str) -> bool {
-        let is_bound = |bound: Option<f64>| bound.is_some_and(|bound| bound.to_string() == partial);
-        partial.contains('.')
-            && self.multiple_of.is_none()
-            && !is_bound(self.min)
-            && !is_bound(self.max)
-            && self.accepts(&format!("{partial}1"))
+    /// Of numbers with a step, `llguidance` writes no zero with a sign, and no zero at the end of a negative fraction.
+    fn is_written_so(&self, text: &str) -> bool {
+        self.multiple_of.is_none()
+            || !text.starts_with('-')
+            || text.parse() != Ok(0.0) && !(text.contains('.') && text.ends_with('0'))
+    }
+
+    /// All such numbers, where they are few; none where they are many.
+    pub fn listed(&self) -> Option<Vec<String>> {
+        let (min, max, step) = (self.min?, self.max?, self.multiple_of?);
+        let step_millionths = (step * 1e6).round() as i128;
+        let (first, last) = ((min / step).ceil(), (max / step).floor());
+        if last - first >= MOST_LISTED {
+            return None;
+        }
+        let texts = (first as i128 - 1..=last as i128 + 1).map(|times| {
+            let millionths = times * step_millionths;
+            let sign = if millionths < 0 { "-" } else { "" };
+            let digits = format!("{:07}", millionths.unsigned_abs());
+            let (whole, fraction) = digits.split_at(digits.len() - 6);
+            let fraction = fraction.trim_end_matches('0');
+            if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+        });
+        Some(texts.filter(|text| self.accepts(text)).collect())
+    }
+
+    /// Regular expressions that such numbers without a sign match, all of them, and those that negative ones match behind
+    /// their sign; none where there are no such numbers. Steps are not among what they hold.
+    pub fn regexes(&self) -> [Option<[String; 3]>; 2] {
+        let (min, max) = (self.min.unwrap_or(-LARGEST).max(-LARGEST), self.max.unwrap_or(LARGEST).min(LARGEST));
+        let fraction = if self.is_integer { "" } else { "(\\.[0-9]{1,17})?" };
+        let form = format!("(0|[1-9][0-9]{{0,17}}){fraction}");
+        [(min, max), (-max, -min)].map(|(low, high)| {
+            // Zero without a sign.
+            let (low, high) = (low.max(0.0) + 0.0, high + 0.0);
+            (low <= high).then(|| [self.at_least(low), self.at_most(high), form.clone()])
+        })
+    }
+
+    /// A regular expression for numbers without a sign, from `low` on.
+    fn at_least(&self, low: f64) -> String {
+        let text = low.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let any = self.any_fraction();
+        let n = whole.len();
+        let mut ways = vec![match whole {
+            "0" => format!("[1-9][0-9]*{any}"),
+            _ => format!("[1-9][0-9]{{{n},}}{any}"),
+        }];
+        for (k, digit) in whole.bytes().enumerate().filter(|(_, digit)| *digit < b'9') {
+            ways.push(format!("{}[{}-9][0-9]{{{}}}{any}", &whole[..k], digit - b'0' + 1, n - k - 1));
+        }
+        if fraction.is_empty() {
+            ways.push(format!("{whole}{any}"));
+        } else if !self.is_integer {
+            for (k, digit) in fraction.bytes().enumerate().filter(|(_, digit)| *digit < b'9') {
+                ways.push(format!("{whole}\\.{}[{}-9][0-9]*", &fraction[..k], digit - b'0' + 1));
+            }
+            ways.push(format!("{whole}\\.{fraction}[0-9]*"));
+        }
+        ways.join("|")
+    }
+
+    /// A regular expression for numbers without a sign, up to `high`.
+    fn at_most(&self, high: f64) -> String {
+        let text = high.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let any = self.any_fraction();
+        let n = whole.len();
+        let mut ways = Vec::new();
+        if n > 1 {
+            ways.push(format!("(0|[1-9][0-9]{{0,{}}}){any}", n - 2));
+        }
+        for (k, digit) in whole.bytes().enumerate() {
+            let least = if k == 0 && n > 1 { b'1' } else { b'0' };
+            if digit > least {
+                let range = format!("[{}-{}]", least - b'0', digit - b'0' - 1);
+                ways.push(format!("{}{range}[0-9]{{{}}}{any}", &whole[..k], n - k - 1));
+            }
+        }
+        ways.push(whole.to_owned());
+        if !self.is_integer {
+            for (k, digit) in fraction.bytes().enumerate() {
+                if digit > b'0' {
+                    ways.push(format!("{whole}\\.{}[0-{}][0-9]*", &fraction[..k], digit - b'0' - 1));
+                }
+                ways.push(format!("{whole}\\.{}", &fraction[..=k]));
+            }
+            ways.push(format!("{whole}\\.{fraction}0{}", if fraction.is_empty() { "+" } else { "*" }));
+        }
+        ways.join("|")
+    }
+
+    fn any_fraction(&self) -> &'static str {
+        if self.is_integer { "" } else { "(\\.[0-9]+)?" }
     }
 
     fn magnitude(&self, digits: &str, is_negative: bool) -> Option<String> {
@@ -165,7 +250,7 @@ impl NumberShape {
             }
             let text = decimal(value, length, places);
             let signed = if is_negative { format!("-{text}") } else { text.clone() };
-            if value >= from && self.accepts(&signed) {
+            if value >= from && self.accepts(&signed) && self.is_written_so(&signed) {
                 return Some(text);
             }
             value += step;
@@ -215,15 +300,59 @@ mod tests {
             (shape(false, Some(0.52), Some(0.75), None), "0.5", Some("0.52")),
             (shape(false, Some(0.0), Some(1.0), Some(0.25)), "0.7", Some("0.75")),
             (shape(false, Some(0.0), Some(1.0), Some(0.25)), "0.8", None),
-            (shape(false, Some(-24.0), Some(31.0), None), "-0", Some("-0.1")),
-            (shape(false, Some(-1.5), Some(40.5), None), "-0.440", Some("-0.4401")),
-            (shape(false, Some(-1.5), Some(40.5), None), "40.5", Some("40.5")),
-            (shape(false, Some(-1.5), Some(30.999), None), "30.99", Some("30.991")),
             (shape(true, Some(1e17), None, None), "", Some("100000000000000000")),
             (shape(true, None, Some(-1.0), None), "", Some("-1")),
+            (shape(false, Some(-24.0), Some(31.0), None), "-0", Some("-0")),
+            (shape(false, Some(-1.5), Some(40.5), None), "-0.440", Some("-0.440")),
+            (shape(false, Some(-1.5), Some(40.5), None), "40.", Some("40.0")),
+            (shape(false, Some(-1.5), Some(30.999), None), "30.99", Some("30.99")),
+            (shape(true, Some(-24.0), None, Some(7.0)), "-0", None),
+            (shape(false, None, None, Some(0.5)), "-0.", Some("-0.5")),
         ] {
             let found = shape.completion(partial).map(|rest| format!("{partial}{rest}"));
             assert_eq!(found.as_deref(), whole, "{shape:?} {partial:?}");
         }
+    }
+
+    #[test]
+    fn the_regular_expressions_of_bounds_hold_what_lies_within() {
+        let bounds = [-40.5, -7.25, -1.0, -0.1, 0.0, 0.05, 0.5, 1.0, 7.25, 9.9, 10.0, 99.0, 100.5, 1234.0];
+        let texts = [
+            "0", "0.0", "0.04", "0.05", "0.050", "0.1", "0.49", "0.5", "0.50", "1", "1.0", "7.2", "7.25", "7.2500",
+            "7.26", "9", "9.89", "9.9", "9.91", "10", "10.0", "10.1", "40.5", "40.51", "41", "98", "99", "99.5", "100",
+            "100.5", "1233", "1234", "1234.0", "1234.5", "12345", "00", "01", "1.", ".5", "1e3",
+        ];
+        for (i, &min) in bounds.iter().enumerate() {
+            for &max in &bounds[i..] {
+                for is_integer in [false, true] {
+                    let shape = NumberShape { is_integer, min: Some(min), max: Some(max), multiple_of: None };
+                    let [positive, negative] = shape.regexes();
+                    for text in texts {
+                        let is_number = text.starts_with(|c: char| c.is_ascii_digit())
+                            && text.ends_with(|c: char| c.is_ascii_digit())
+                            && !text.contains('e')
+                            && !["00", "01"].contains(&text)
+                            && !(is_integer && text.contains('.'));
+                        for (regexes, sign) in [(&positive, ""), (&negative, "-")] {
+                            let matches = |regex: &String| {
+                                needle_data::text::json_schema::matches(&format!("^({regex})$"), text).unwrap()
+                            };
+                            let holds = regexes.as_ref().is_some_and(|all| all.iter().all(matches));
+                            let expected = is_number && shape.accepts(&format!("{sign}{text}"));
+                            assert_eq!(holds, expected, "{sign}{text} {shape:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_multiples_are_listed() {
+        let shape =
+            |min, max, step| NumberShape { is_integer: false, min: Some(min), max: Some(max), multiple_of: Some(step) };
+        assert_eq!(shape(-0.5, 1.2, 0.25).listed().unwrap(), ["-0.5", "-0.25", "0", "0.25", "0.5", "0.75", "1"]);
+        assert_eq!(shape(100.0, 120.0, 7.0).listed().unwrap(), ["105", "112", "119"]);
+        assert_eq!(shape(0.0, 1e9, 1.0).listed(), None);
     }
 }

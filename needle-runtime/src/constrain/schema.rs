@@ -97,7 +97,9 @@ impl<'a> Builder<'a> {
             self.shapes(rule)?;
             rule += 1;
         }
-        let shapes = self.shapes.into_iter().map(Option::unwrap_or_default).collect();
+        let shapes =
+            self.shapes.into_iter().map(|shapes| shapes.into_iter().flatten().filter_map(with_few_steps).collect());
+        let shapes = shapes.collect();
         Ok(Rules { shapes, shortest: Vec::new() })
     }
 
@@ -283,6 +285,18 @@ impl<'a> Builder<'a> {
         }
         ObjectShape { members, others, is_ordered: false }
     }
+}
+
+/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction in their bounds.
+fn with_few_steps(shape: Shape) -> Option<Shape> {
+    let Shape::Number(mut number) = shape else { return Some(shape) };
+    if let Some(texts) = number.listed() {
+        return (!texts.is_empty()).then_some(Shape::Literals(texts));
+    }
+    if number.multiple_of.is_some() {
+        (number.min, number.max) = (number.min.map(f64::ceil), number.max.map(f64::floor));
+    }
+    number.shortest().map(|_| Shape::Number(number))
 }
 
 /// Every value.
