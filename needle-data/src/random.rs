@@ -46,6 +46,10 @@ pub enum Purpose {
     RetryDelay = 18,
     /// Rows made of an existing one without a teacher. Place: row, copy.
     OfflineChange = 19,
+    /// What kind of invented example comes at an index. Place: part, index.
+    InventedKind = 20,
+    /// An invented example. Place: part, index, attempt.
+    Invented = 21,
     /// One dropout mask; the seed is that of the micro-batch. Place: index of the mask.
     DropoutMask = 11,
     /// Initial weights of a model. Place: none.

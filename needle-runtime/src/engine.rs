@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use needle_data::{Tokenizer, file};
 use needle_data::tokenizer::{EOS_ID, PAD_ID};
+use needle_data::{Tokenizer, file};
 
 use crate::config::SanConfig;
 use crate::decode::{Cache, Decoder, Sequence};

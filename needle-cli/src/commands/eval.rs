@@ -225,7 +225,7 @@ impl EvalArgs {
         let accepted = questions.bfcl.as_ref().map(|bfcl| {
             let both = examples.iter().zip(bfcl).zip(&predictions);
             both.map(|((example, (_, truth)), prediction)| {
-                prediction.calls.as_deref().is_some_and(|calls| is_acceptable(&example.tools, truth, calls))
+                is_acceptable(&example.tools, truth, prediction.calls.as_deref())
             })
             .collect()
         });

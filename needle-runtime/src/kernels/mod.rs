@@ -312,7 +312,9 @@ mod tests {
         let (groups, panels) = (3, 2);
         let width = groups * GROUP_SIZE;
         let codes: Vec<Line> = (0..panels * groups * 4)
-            .map(|line| Line(std::array::from_fn(|i| [0xFF, 0x00, 0xF0, 0x0F, (i * 37 + line * 11) as u8][(i + line) % 5])))
+            .map(|line| {
+                Line(std::array::from_fn(|i| [0xFF, 0x00, 0xF0, 0x0F, (i * 37 + line * 11) as u8][(i + line) % 5]))
+            })
             .collect();
         let scales: Vec<u16> = (0..panels * groups * LANES).map(|i| [0x0001, 0x3C00, 0x2E66, 0x1234][i % 4]).collect();
         let int4 = Int4Matrix { panels, groups, codes, scales };
@@ -334,7 +336,12 @@ mod tests {
             for row in 0..13 {
                 let (int4, int8) = product(kernels, row..row + 1);
                 let of_row = row * panels * LANES..(row + 1) * panels * LANES;
-                assert_eq!((&int4[..], &int8[..]), (&expected.0[of_row.clone()], &expected.1[of_row]), "{:?}", kernels.set);
+                assert_eq!(
+                    (&int4[..], &int8[..]),
+                    (&expected.0[of_row.clone()], &expected.1[of_row]),
+                    "{:?}",
+                    kernels.set
+                );
             }
         }
     }
@@ -371,7 +378,8 @@ mod tests {
             for (query, out) in queries.chunks_exact(width).zip(expected.chunks_exact(width)) {
                 let weights: Vec<f64> = keys.chunks_exact(width).map(|key| dot(query, key).exp()).collect();
                 for (i, out) in out.iter().enumerate() {
-                    let sum: f64 = weights.iter().zip(values.chunks_exact(width)).map(|(w, v)| w * f64::from(v[i])).sum();
+                    let sum: f64 =
+                        weights.iter().zip(values.chunks_exact(width)).map(|(w, v)| w * f64::from(v[i])).sum();
                     let formula = sum / weights.iter().sum::<f64>();
                     assert!((f64::from(*out) - formula).abs() < 0.05, "{out} for {formula}");
                 }

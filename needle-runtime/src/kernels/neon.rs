@@ -18,7 +18,10 @@ type Ints = [int32x4_t; 4];
 /// Applies an expression to each quarter.
 macro_rules! quarters {
     ($i:ident => $each:expr) => {{
-        let mut out = [{ let $i = 0; $each }; 4];
+        let mut out = [{
+            let $i = 0;
+            $each
+        }; 4];
         for $i in 1..4 {
             out[$i] = $each;
         }
@@ -181,9 +184,7 @@ impl Isa for NeonDot {
 
     #[inline(always)]
     unsafe fn digits(x: Ints) -> (Ints, Ints) {
-        unsafe {
-            (quarters!(i => vshrq_n_s32::<7>(x[i])), quarters!(i => vandq_s32(x[i], vdupq_n_s32(127))))
-        }
+        unsafe { (quarters!(i => vshrq_n_s32::<7>(x[i])), quarters!(i => vandq_s32(x[i], vdupq_n_s32(127)))) }
     }
 
     #[inline(always)]

@@ -160,7 +160,8 @@ impl Isa for Scalar {
                 for (lane, sum) in sums.iter_mut().enumerate() {
                     for i in 0..4 {
                         let byte = bytes[4 * lane + i];
-                        let product = i32::from(byte & 15) * i32::from(a[i]) + i32::from(byte >> 4) * i32::from(a[4 + i]);
+                        let product =
+                            i32::from(byte & 15) * i32::from(a[i]) + i32::from(byte >> 4) * i32::from(a[4 + i]);
                         *sum = sum.wrapping_add(product);
                     }
                 }

@@ -6,7 +6,7 @@ use needle_data::text::example::parse_answers;
 use needle_data::text::names::NameMap;
 use needle_data::text::span_json::SpanJson;
 use needle_data::{Call, Encoder, TokenClass, Tool};
-use needle_model::constrain::{Constrained, Constrainer};
+use needle_model::constrain::{Asked, Constrained, Constrainer, copying::Values};
 use needle_model::generate::{Generated, NoHook, StepHook, Stop, generate};
 use needle_model::{FusedOps, ModelError, San};
 use serde::Serialize;
@@ -112,7 +112,16 @@ impl<B: FusedOps> Answerer<'_, B> {
         let Some(constrainer) = self.constrainer else {
             return Ok(generate(self.model, prompts, self.config.max_tokens, hook));
         };
-        let compile = |q: &Question<'_>| constrainer.compile(q.tools, self.config.max_calls);
+        let values = Values::default();
+        let compile = |q: &Question<'_>| {
+            constrainer.compile(&Asked {
+                query: q.query,
+                tools: q.tools,
+                values: &values,
+                max_calls: self.config.max_calls,
+                max_tokens: self.config.max_tokens,
+            })
+        };
         let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         let mut constrained = Constrained { rows, inner: hook };
         let answers = generate(self.model, prompts, self.config.max_tokens, &mut constrained);

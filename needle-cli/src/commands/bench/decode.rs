@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use needle_data::source::{BadRows, load_examples};
 use needle_data::{Encoder, Example};
-use needle_model::constrain::{Constrained, Constrainer, Constraint};
+use needle_model::constrain::{Asked, Constrained, Constrainer, Constraint, copying::Values};
 use needle_model::generate::{NoHook, StepHook, generate};
 use needle_model::quant::fake_quant::at_precision;
 use serde::Serialize;
@@ -91,7 +91,13 @@ impl DecodeArgs {
             let mut tokens = 0;
             let whole = seconds(&mut || tokens = generate(&model, &prompts, most, &mut NoHook)[0].certainties.len());
             let start = Instant::now();
-            let rows: Vec<Constraint> = vec![constrainer.compile(&example.tools, 8)?];
+            let rows: Vec<Constraint> = vec![constrainer.compile(&Asked {
+                query: &example.query,
+                tools: &example.tools,
+                values: &Values::default(),
+                max_calls: 8,
+                max_tokens: most,
+            })?];
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);
             let answer = generate(&model, &prompts, most, &mut timed).remove(0);

@@ -14,8 +14,8 @@ use super::said::SlotId;
 use super::style::style;
 use super::tool::{Frame, InventedTool};
 use super::{ExampleKind, InventConfig, Invented};
-use crate::text::example::{Call, Example};
 use crate::synth::{Part, is_reserved};
+use crate::text::example::{Call, Example};
 
 /// All frames of one part, and where those of a domain, thing or action are.
 pub(super) struct Frames {
