@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use workplace::{TOOLS, Workplace};
 
 fn catalogue(n: usize) -> String {
-    let tool = |i: usize| json!({"name": format!("tool_{i}"), "description": format!("Does thing number {i}")});
+    let tool = |i: usize| json!({"name": format!("tool_{i}"), "description": format!("Does thing number {i} of all the things that there are to do")});
     Value::from((0..n).map(tool).collect::<Vec<_>>()).to_string()
 }
 

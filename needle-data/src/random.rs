@@ -56,6 +56,8 @@ pub enum Purpose {
     InitialWeights = 12,
     /// Initial weights of a LoRA adapter. Place: hash of the matrix's name.
     InitialAdapter = 13,
+    /// The order of an example's tools when it is asked again. Place: example, shuffle.
+    AskedAgain = 22,
 }
 
 /// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated ones.

@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use needle_data::Tokenizer;
 use needle_data::text::json_schema::check;
 use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID, TokenizerConfig};
+use needle_data::{Tokenizer, Tool};
+use needle_runtime::constrain::copying::Values;
 use needle_runtime::constrain::report::{Treatment, report};
-use needle_runtime::constrain::{Constrainer, Constraint};
+use needle_runtime::constrain::{Asked, Constrainer, Constraint};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -71,7 +72,25 @@ fn allows(constraint: &mut Constraint, tokenizer: &Tokenizer, text: &str) -> boo
 }
 
 fn oracle(schema: &Value) -> jsonschema::Validator {
+    let schema = &without_nullable(schema.clone());
     jsonschema::options().should_validate_formats(true).build(schema).unwrap_or_else(|e| panic!("{e}: {schema}"))
+}
+
+/// `{"type": "string", "nullable": true}` of OpenAPI 3.0 as JSON Schema has it.
+fn without_nullable(schema: Value) -> Value {
+    match schema {
+        Value::Object(object) => {
+            let is_nullable = object.get("nullable") == Some(&Value::Bool(true));
+            let inner = object.into_iter().filter(|(key, _)| key != "nullable").map(|(key, value)| {
+                let value = without_nullable(value);
+                let value = if is_nullable && key == "type" { json!([value, "null"]) } else { value };
+                (key, value)
+            });
+            Value::Object(inner.collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_nullable).collect(),
+        other => other,
+    }
 }
 
 fn is_enforced(schema: &Value) -> bool {
@@ -325,4 +344,51 @@ fn five_thousand_random_models_satisfy_five_thousand_random_schemas() {
         written > 4000 && enforced > 3000 && chars > 20 * written,
         "{written} written, {enforced} enforced, {invalid} invalid"
     );
+}
+
+#[test]
+fn tools_as_servers_declare_them_are_called_with_what_they_take() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools.json");
+    let tools = Tool::list_from_json(&serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).unwrap();
+    let tokenizer = tokenizer();
+    let constrainer = Constrainer::new(&tokenizer).unwrap();
+    let mut checked: Vec<String> = Vec::new();
+    for tool in &tools {
+        let (tools, values) = (std::slice::from_ref(tool), &Values::Free);
+        let asked = Asked { query: "a query", tools, values, max_calls: 1, max_tokens: 250 };
+        let constraint = constrainer.compile(&asked).unwrap_or_else(|e| panic!("{e}"));
+        assert!(constraint.can_call(), "{}", tool.name);
+        let lines = report(&tool.schema());
+        checked.extend(
+            lines.iter().filter(|l| l.treatment != Treatment::Enforced).map(|l| format!("{} {}", tool.name, l.keyword)),
+        );
+        for seed in 0..30 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let text = write(&mut constraint.clone(), &tokenizer, 250, &mut rng)
+                .unwrap_or_else(|e| panic!("{}: {e}", tool.name));
+            let calls: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+            for call in calls.as_array().unwrap() {
+                let violation = tool.violation(call["arguments"].as_object().unwrap());
+                let is_valid = oracle(&tool.schema()).is_valid(&call["arguments"]);
+                assert_eq!(violation.is_none(), is_valid, "{violation:?}: {text}");
+                let may_break = checked.iter().any(|line| line.starts_with(&tool.name));
+                assert!(violation.is_none() || may_break, "{violation:?}: {text}");
+            }
+        }
+    }
+    let expected = [
+        "create_issue uniqueItems",
+        "set_thermostat uniqueItems",
+        "create_event dependentRequired",
+        "put_object maxProperties",
+        "run_code if",
+        "run_code then",
+        "run_code patternProperties",
+        "run_code contains",
+        "strong_password pattern",
+    ];
+    checked.sort();
+    let mut expected: Vec<String> = expected.iter().map(|&line| line.to_owned()).collect();
+    expected.sort();
+    assert_eq!(checked, expected);
 }

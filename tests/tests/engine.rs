@@ -207,6 +207,15 @@ fn all_instruction_sets_threads_and_pass_widths_give_the_same_bits() {
     }
 }
 
+/// Never ends an answer: random models end theirs at once.
+struct Endless;
+
+impl StepHook for Endless {
+    fn mask(&mut self, _: usize, logits: &mut [f32]) {
+        logits[EOS_ID as usize] = f32::NEG_INFINITY;
+    }
+}
+
 /// Says of every second and third token that it is determined: by what the model has written without.
 struct Forced {
     answers: Vec<Generated>,
@@ -219,6 +228,7 @@ impl StepHook for Forced {
         // Only what was not determined comes here.
         assert!(self.written[row] % 3 == 0, "row {row} was asked for a determined token");
         assert!(logits.iter().all(|x| x.is_finite()));
+        Endless.mask(row, logits);
     }
 
     fn forced(&mut self, row: usize) -> Vec<u32> {
@@ -244,10 +254,10 @@ fn determined_tokens_in_one_pass_leave_the_others_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    let prompts = prompts(config.vocab_size, &[20, 3, 100, 50, 60]);
     let (_, path, _) = save(dir.path(), &config, tokenizer, 4);
     let engine = Engine::open(path).unwrap();
-    let prompts = prompts(config.vocab_size, &[20, 3, 100, 50, 60]);
-    let answers = engine.generate(&prompts, 25, &mut NoHook).unwrap();
+    let answers = engine.generate(&prompts, 25, &mut Endless).unwrap();
     let mut hook = Forced { answers: answers.clone(), written: vec![0; prompts.len()], has_been_asked: 0 };
     let forced = engine.generate(&prompts, 25, &mut hook).unwrap();
     assert!(hook.has_been_asked > prompts.len());

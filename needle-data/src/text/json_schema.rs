@@ -175,7 +175,9 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
             };
             ipv6.push_str(&format!("|{GROUP}(?::{GROUP}){{{}}}::{after}", before - 1));
         }
-        let hostname = format!("{LABEL}(?:\\.{LABEL}){{0,8}}");
+        // Nine labels of at most 27 characters, or three of any length, stay within the 253 of a whole name.
+        let short = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,25}[a-zA-Z0-9])?";
+        let hostname = format!("(?:{short}(?:\\.{short}){{0,8}}|{LABEL}(?:\\.{LABEL}){{0,2}})");
         let path = "(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})";
         let query = "(?:[a-zA-Z0-9._~!$&'()*+,;=:@/?-]|%[0-9a-fA-F]{2})";
         let digits = "[0-9]{1,6}";

@@ -232,22 +232,23 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
         Some(other) => return expected(".type", "\"object\"", other),
     }
     let names = |list: &[Value]| list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-    let required = match schema.get("required") {
+    let mut required = match schema.get("required") {
         None | Some(Value::Null) => Vec::new(),
         Some(value) => match value.as_array().and_then(|list| names(list)) {
             Some(names) => names,
             None => return expected(".required", "a list of names", value),
         },
     };
-    let properties = match schema.get("properties") {
-        Some(Value::Object(properties)) => properties,
-        None | Some(Value::Null) => &Map::new(),
+    let mut properties = match schema.get("properties") {
+        Some(Value::Object(properties)) => properties.clone(),
+        None | Some(Value::Null) => Map::new(),
         Some(other) => return expected(".properties", "an object", other),
     };
+    inherit(schema, &Value::Object(schema.clone()), 0, &mut properties, &mut required);
     if let Some(missing) = required.iter().find(|name| !properties.contains_key(*name)) {
         return Err((".required".into(), format!("{missing:?} is not among the properties")));
     }
-    let mut parameters = from_native(properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
+    let mut parameters = from_native(&properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
     for parameter in &mut parameters {
         // A flag beside the type is how the first drafts said it; a list is that of a nested object's members.
         let is_required = parameter.is_required() || required.contains(&parameter.name);
@@ -255,6 +256,37 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
         parameter.spec.insert("required".into(), is_required.into());
     }
     Ok(parameters)
+}
+
+/// Adds what schemas say that `schema` is composed of, so that the model reads all arguments: those of `$ref` and `allOf`, and
+/// of `anyOf` and `oneOf` as arguments that may be left out.
+fn inherit(
+    schema: &Map<String, Value>,
+    root: &Value,
+    depth: usize,
+    properties: &mut Map<String, Value>,
+    required: &mut Vec<String>,
+) {
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| json_schema::resolve(root, reference));
+    let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
+    let all = target.into_iter().chain(list("allOf")).map(|one| (one, true));
+    let any = list("anyOf").chain(list("oneOf")).map(|one| (one, false));
+    for (part, is_kept) in all.chain(any).collect::<Vec<_>>() {
+        // A schema that is part of itself adds nothing more.
+        let Value::Object(part) = part else { continue };
+        if depth >= 8 {
+            continue;
+        }
+        for (name, spec) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            if !properties.contains_key(name) {
+                properties.insert(name.clone(), spec.clone());
+            }
+        }
+        let names = part.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        required.extend(names.filter(|_| is_kept).map(str::to_owned));
+        let mut left_out = Vec::new();
+        inherit(part, root, depth + 1, properties, if is_kept { required } else { &mut left_out });
+    }
 }
 
 fn from_native(object: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
@@ -327,6 +359,18 @@ mod tests {
         assert_eq!(broken_by(json!({"tags": []})), broken("", "required"));
         assert_eq!(broken_by(json!({"who": {"name": "Ada"}, "tags": [1, 1.0]})), broken("/tags", "uniqueItems"));
         assert_eq!(broken_by(json!({"whom": 1})), broken("/whom", "properties"));
+    }
+
+    #[test]
+    fn the_model_reads_the_arguments_of_a_schema_that_is_composed_of_others() {
+        let tool = json!({"name": "a", "parameters": {"type": "object",
+            "properties": {"id": {"type": "string"}},
+            "allOf": [{"$ref": "#/$defs/base"}, {"required": ["id"]}],
+            "anyOf": [{"properties": {"by": {"type": "string"}}, "required": ["by"]}],
+            "$defs": {"base": {"properties": {"name": {"type": "string"}}, "required": ["name"], "allOf": [{"$ref": "#/$defs/base"}]}}}});
+        let tool = Tool::from_json(&tool, "t").unwrap();
+        let read: Vec<(&str, bool)> = tool.parameters.iter().map(|p| (p.name.as_str(), p.is_required())).collect();
+        assert_eq!(read, [("id", true), ("name", true), ("by", false)]);
     }
 
     #[test]

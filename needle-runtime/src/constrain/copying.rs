@@ -1,12 +1,27 @@
 //! Values held to the words of the query: for all tools, for none, or for the parameters that were always copied in training.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use needle_data::Example;
+use needle_data::{Example, file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::grounding::Query;
+use crate::error::RuntimeError;
+
+/// Which strings are held to the words of the query, as a user says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValuesPolicy {
+    /// Those of parameters with `"x-from-query": true`.
+    #[default]
+    Free,
+    /// All.
+    Copied,
+    /// Those of parameters whose values were always copied in training.
+    Auto,
+}
 
 /// Which strings of an answer must be words of the query. A parameter with `"x-from-query": true` always must.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -70,6 +85,31 @@ impl CopyStatistics {
         statistics
     }
 
+    /// Reads the statistics of the checkpoint in `dir`; none counted where it has none.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn load(dir: &Path) -> Result<Self, RuntimeError> {
+        let path = dir.join(Self::FILE);
+        let bad = |reason: String| RuntimeError::bad_file(&path, reason);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|e| bad(e.to_string())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(bad(e.to_string())),
+        }
+    }
+
+    /// Puts them into the checkpoint in `dir`.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), RuntimeError> {
+        let path = dir.join(Self::FILE);
+        let bad = |reason: String| RuntimeError::bad_file(&path, reason);
+        let text = serde_json::to_string_pretty(self).map_err(|e| bad(e.to_string()))?;
+        file::write_atomically(&path, text.as_bytes()).map_err(|e| bad(e.to_string()))
+    }
+
     /// True if the parameter's values are copied from the query, as far as training showed.
     pub fn is_copied(&self, tool: &str, parameter: &str) -> bool {
         let count = self.tools.get(tool).and_then(|counts| counts.get(parameter)).copied().unwrap_or_default();
@@ -78,6 +118,15 @@ impl CopyStatistics {
 }
 
 impl Values {
+    /// What `policy` means for a model with these statistics.
+    pub fn new(policy: ValuesPolicy, statistics: &CopyStatistics) -> Self {
+        match policy {
+            ValuesPolicy::Free => Self::Free,
+            ValuesPolicy::Copied => Self::Copied,
+            ValuesPolicy::Auto => Self::Auto(statistics.clone()),
+        }
+    }
+
     /// True if strings of this parameter are held to the words of the query.
     pub fn holds(&self, tool: &str, parameter: &str) -> bool {
         match self {
@@ -110,7 +159,11 @@ mod tests {
         assert!(!statistics.is_copied("book", "mood") && !statistics.is_copied("book", "tags"));
         assert!(!statistics.is_copied("other", "city"));
         assert_eq!(statistics.tools["book"]["tags"], CopyCount { values: 40, copied: 0 });
-        let text = serde_json::to_string(&statistics).unwrap();
-        assert_eq!(serde_json::from_str::<CopyStatistics>(&text).unwrap(), statistics);
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(CopyStatistics::load(dir.path()).unwrap(), CopyStatistics::default());
+        statistics.save(dir.path()).unwrap();
+        assert_eq!(CopyStatistics::load(dir.path()).unwrap(), statistics);
+        std::fs::write(dir.path().join(CopyStatistics::FILE), "{\"tools\": 3}").unwrap();
+        assert!(CopyStatistics::load(dir.path()).unwrap_err().to_string().contains("copying.json"));
     }
 }

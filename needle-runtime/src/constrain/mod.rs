@@ -10,6 +10,7 @@ pub mod closing;
 pub mod copying;
 pub mod grammar;
 pub mod grounding;
+pub mod look_ahead;
 pub mod number;
 pub mod report;
 pub mod schema;
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use needle_data::text::names::NameMap;
 use needle_data::text::tool::Parameter;
@@ -263,27 +264,38 @@ impl Constraint {
     }
 
     fn mask_by_grammar(&mut self, logits: &mut [f32]) {
-        let allows: Box<dyn Fn(u32) -> bool> = if self.error.is_some() {
-            Box::new(|id| id == EOS_ID)
-        } else if self.written == 0 {
-            Box::new(|id| id == TOOL_CALL_ID)
-        } else {
-            match self.matcher.compute_mask_or_eos() {
-                Ok(mask) => Box::new(move |id| mask.is_allowed(id)),
-                Err(reason) => {
-                    self.error = Some(error(reason).to_string());
-                    Box::new(|id| id == EOS_ID)
+        let allowed = self.allowed();
+        for (logits, mut bits) in logits.chunks_mut(32).zip(allowed.as_slice().iter().copied()) {
+            for logit in logits {
+                if bits & 1 == 0 {
+                    *logit = f32::NEG_INFINITY;
+                } else if logit.is_nan() || *logit == f32::NEG_INFINITY {
+                    // A broken model, too, writes only what is allowed.
+                    *logit = f32::MIN;
                 }
-            }
-        };
-        for (id, logit) in logits.iter_mut().enumerate() {
-            if !allows(id as u32) {
-                *logit = f32::NEG_INFINITY;
-            } else if logit.is_nan() || *logit == f32::NEG_INFINITY {
-                // A broken model, too, writes only what is allowed.
-                *logit = f32::MIN;
+                bits >>= 1;
             }
         }
+        // Of a model with more logits than its vocabulary has tokens.
+        let covered = (32 * allowed.as_slice().len()).min(logits.len());
+        logits[covered..].fill(f32::NEG_INFINITY);
+    }
+
+    /// The tokens that the grammar allows next.
+    fn allowed(&mut self) -> SimpleVob {
+        let mut only = self.env.tok_trie().alloc_token_set();
+        if self.written == 0 {
+            only.allow_token(TOOL_CALL_ID);
+            return only;
+        }
+        only.allow_token(EOS_ID);
+        if self.error.is_some() {
+            return only;
+        }
+        self.matcher.compute_mask_or_eos().unwrap_or_else(|reason| {
+            self.error = Some(error(reason).to_string());
+            only
+        })
     }
 
     /// True if the answer can still end within its limit after `token`, which the grammar allows.
@@ -329,6 +341,11 @@ impl Constraint {
         if let Err(reason) = self.matcher.consume_token(token) {
             self.error.get_or_insert(error(reason).to_string());
         }
+    }
+
+    /// True if an answer can have a call at all.
+    pub fn can_call(&self) -> bool {
+        self.answers.completion(b"[{").is_some()
     }
 
     /// What went wrong, if anything did; the answer then ends early.

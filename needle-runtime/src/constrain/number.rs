@@ -68,11 +68,13 @@ impl NumberShape {
     /// What to append to `partial`, the beginning of such a number, to make it one; none if nothing does.
     pub fn completion(&self, partial: &str) -> Option<String> {
         let ends = partial.ends_with(|c: char| c.is_ascii_digit());
-        if ends && self.accepts(partial) {
-            return Some(String::new());
-        }
         if self.is_free() {
-            return Some("0".to_owned());
+            return Some(if ends { "" } else { "0" }.to_owned());
+        }
+        // The grammar of bounded numbers has no negative zero.
+        let is_negative_zero = partial.parse::<f64>().is_ok_and(|value| value == 0.0 && value.is_sign_negative());
+        if ends && !is_negative_zero && self.accepts(partial) {
+            return Some(if self.wants_a_digit(partial) { "1".to_owned() } else { String::new() });
         }
         match partial.strip_prefix('-') {
             Some(digits) => self.magnitude(digits, true),
@@ -82,6 +84,18 @@ impl NumberShape {
             }
             None => self.magnitude(partial, false),
         }
+    }
+
+    /// Whether the grammar may not let `partial`, a number within the bounds, end where it does: beside a bound that has
+    /// digits behind its point, it wants a fraction to have left that bound's digits, and beside an exclusive one, not to end
+    /// in a zero. One more digit is then enough.
+    fn wants_a_digit(&self, partial: &str) -> bool {
+        let is_bound = |bound: Option<f64>| bound.is_some_and(|bound| bound.to_string() == partial);
+        partial.contains('.')
+            && self.multiple_of.is_none()
+            && !is_bound(self.min)
+            && !is_bound(self.max)
+            && self.accepts(&format!("{partial}1"))
     }
 
     fn magnitude(&self, digits: &str, is_negative: bool) -> Option<String> {
@@ -201,6 +215,10 @@ mod tests {
             (shape(false, Some(0.52), Some(0.75), None), "0.5", Some("0.52")),
             (shape(false, Some(0.0), Some(1.0), Some(0.25)), "0.7", Some("0.75")),
             (shape(false, Some(0.0), Some(1.0), Some(0.25)), "0.8", None),
+            (shape(false, Some(-24.0), Some(31.0), None), "-0", Some("-0.1")),
+            (shape(false, Some(-1.5), Some(40.5), None), "-0.440", Some("-0.4401")),
+            (shape(false, Some(-1.5), Some(40.5), None), "40.5", Some("40.5")),
+            (shape(false, Some(-1.5), Some(30.999), None), "30.99", Some("30.991")),
             (shape(true, Some(1e17), None, None), "", Some("100000000000000000")),
             (shape(true, None, Some(-1.0), None), "", Some("-1")),
         ] {

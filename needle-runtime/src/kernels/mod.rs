@@ -66,6 +66,9 @@ impl InstructionSet {
     }
 }
 
+/// Cosines and sines of a position.
+pub type Angles<'a> = (&'a [f32], &'a [f32]);
+
 /// The functions of one instruction set.
 pub struct Kernels {
     set: InstructionSet,
@@ -73,8 +76,9 @@ pub struct Kernels {
     product_int8: unsafe fn(&Activations, &Int8Matrix, &mut [f32]),
     pack_int4: unsafe fn(&Int4Ref<'_>, &mut [Line]),
     pack_int8: unsafe fn(&[u16], usize, &mut [Line], &mut [f32]),
-    quantize_groups: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
+    quantize_rows: unsafe fn(&[f32], usize, &mut [i8], &mut [f32], &mut [i32]),
     quantize: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
+    quantize_head: unsafe fn(&[f32], &[f32], f32, Option<Angles<'_>>, &mut [f32], &mut [i8]) -> (f32, i32),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     rotate: unsafe fn(&mut [f32], &[f32], &[f32]),
     add_scaled: unsafe fn(&mut [f32], &[f32], f32),
@@ -98,10 +102,15 @@ macro_rules! kernels {
                 => crate::pack::pack_int4_codes(matrix, lines) $(, #[$attribute])?);
             kernels!(@function pack_int8(weights: &[u16], inputs: usize, codes: &mut [Line], scales: &mut [f32])
                 => product::pack_int8::<$isa>(weights, inputs, codes, scales) $(, #[$attribute])?);
-            kernels!(@function quantize_groups(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32])
-                => math::quantize_groups::<$isa>(x, codes, scales, sums) $(, #[$attribute])?);
+            kernels!(@function quantize_rows(
+                x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32], offsets: &mut [i32])
+                => math::quantize_rows::<$isa>(x, width, codes, scales, offsets) $(, #[$attribute])?);
             kernels!(@function quantize(x: &[f32], codes: &mut [i8]) -> (f32, i32)
                 => math::quantize::<$isa>(x, codes) $(, #[$attribute])?);
+            kernels!(@function quantize_head(
+                from: &[f32], gain: &[f32], epsilon: f32, angles: Option<Angles<'_>>, head: &mut [f32], codes: &mut [i8])
+                -> (f32, i32)
+                => math::quantize_head::<$isa>(from, gain, epsilon, angles, head, codes) $(, #[$attribute])?);
             kernels!(@function rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32])
                 => math::rms_norm::<$isa>(x, gain, epsilon, out) $(, #[$attribute])?);
             kernels!(@function rotate(x: &mut [f32], cos: &[f32], sin: &[f32])
@@ -126,8 +135,9 @@ macro_rules! kernels {
                 product_int8,
                 pack_int4,
                 pack_int8,
-                quantize_groups,
+                quantize_rows,
                 quantize,
+                quantize_head,
                 rms_norm,
                 rotate,
                 add_scaled,
@@ -225,14 +235,35 @@ impl Kernels {
         unsafe { (self.pack_int8)(weights, inputs, codes, scales) }
     }
 
-    /// Codes of `x`, whose length is a multiple of 32, with a scale and a sum for each 32.
-    pub(crate) fn quantize_groups(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
-        unsafe { (self.quantize_groups)(x, codes, scales, sums) }
+    /// See [`Activations::quantize`].
+    pub(crate) fn quantize_rows(
+        &self,
+        x: &[f32],
+        width: usize,
+        codes: &mut [i8],
+        scales: &mut [f32],
+        offsets: &mut [i32],
+    ) {
+        unsafe { (self.quantize_rows)(x, width, codes, scales, offsets) }
     }
 
     /// Codes of `x`, whose length is a multiple of 16, their scale and their sum.
     pub fn quantize(&self, x: &[f32], codes: &mut [i8]) -> (f32, i32) {
         unsafe { (self.quantize)(x, codes) }
+    }
+
+    /// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`; what is beyond `from` must
+    /// be 0.
+    pub fn quantize_head(
+        &self,
+        from: &[f32],
+        gain: &[f32],
+        epsilon: f32,
+        angles: Option<Angles<'_>>,
+        head: &mut [f32],
+        codes: &mut [i8],
+    ) -> (f32, i32) {
+        unsafe { (self.quantize_head)(from, gain, epsilon, angles, head, codes) }
     }
 
     /// `gain * x / sqrt(mean(x^2) + epsilon)`.

@@ -5,7 +5,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::isa::Isa;
+use super::isa::{Isa, row_codes};
 
 /// Needs NEON and its dot products.
 #[derive(Clone, Copy)]
@@ -56,6 +56,7 @@ unsafe fn broadcast(activations: *const i8) -> int8x16_t {
 impl Isa for NeonDot {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
+    const MIX_ROWS: usize = 2;
     type Floats = Floats;
     type Ints = Ints;
     type Sums = Ints;
@@ -184,11 +185,16 @@ impl Isa for NeonDot {
 
     #[inline(always)]
     unsafe fn digits(x: Ints) -> (Ints, Ints) {
-        unsafe { (quarters!(i => vshrq_n_s32::<7>(x[i])), quarters!(i => vandq_s32(x[i], vdupq_n_s32(127)))) }
+        unsafe { (quarters!(i => vshrq_n_s32::<6>(x[i])), quarters!(i => vandq_s32(x[i], vdupq_n_s32(63)))) }
     }
 
     #[inline(always)]
-    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Ints; R] {
+    unsafe fn dot_int4<const R: usize>(
+        codes: *const u8,
+        rows: *const i8,
+        block_bytes: usize,
+        starts: [i32; R],
+    ) -> [Ints; R] {
         unsafe {
             let nibble = vdupq_n_u8(15);
             let mut sums = [[vdupq_n_s32(0); 4]; R];
@@ -201,8 +207,8 @@ impl Isa for NeonDot {
                     let low = vreinterpretq_s8_u8(vandq_u8(bytes, nibble));
                     let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes));
                     for r in 0..R {
-                        sums[r][i] = dot(sums[r][i], low, broadcast(rows[r].add(8 * line)));
-                        sums[r][i] = dot(sums[r][i], high, broadcast(rows[r].add(8 * line + 4)));
+                        sums[r][i] = dot(sums[r][i], low, broadcast(row_codes(rows, block_bytes, 2 * line, r)));
+                        sums[r][i] = dot(sums[r][i], high, broadcast(row_codes(rows, block_bytes, 2 * line + 1, r)));
                     }
                 }
             }

@@ -5,7 +5,7 @@
 
 use std::arch::wasm32::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, row_codes};
 
 /// Needs `simd128`, chosen when the module is compiled.
 #[derive(Clone, Copy)]
@@ -50,6 +50,7 @@ fn max(a: v128, b: v128) -> v128 {
 impl Isa for WasmSimd {
     const PRODUCT_ROWS: usize = 1;
     const ATTEND_ROWS: usize = 1;
+    const MIX_ROWS: usize = 1;
     type Floats = Quarters;
     type Ints = Quarters;
     type Sums = [v128; 8];
@@ -172,11 +173,16 @@ impl Isa for WasmSimd {
 
     #[inline(always)]
     unsafe fn digits(x: Quarters) -> (Quarters, Quarters) {
-        (quarters!(i => i32x4_shr(x[i], 7)), quarters!(i => v128_and(x[i], i32x4_splat(127))))
+        (quarters!(i => i32x4_shr(x[i], 6)), quarters!(i => v128_and(x[i], i32x4_splat(63))))
     }
 
     #[inline(always)]
-    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Quarters; R] {
+    unsafe fn dot_int4<const R: usize>(
+        codes: *const u8,
+        rows: *const i8,
+        block_bytes: usize,
+        starts: [i32; R],
+    ) -> [Quarters; R] {
         let mut sums = [[i32x4_splat(0); 8]; R];
         unsafe {
             for line in 0..4 {
@@ -184,8 +190,8 @@ impl Isa for WasmSimd {
                     let bytes = v128_load(codes.add(64 * line + 16 * i).cast());
                     let (low, high) = (v128_and(bytes, u8x16_splat(15)), u8x16_shr(bytes, 4));
                     for r in 0..R {
-                        dot(&mut sums[r], i, low, broadcast(rows[r].add(8 * line)));
-                        dot(&mut sums[r], i, high, broadcast(rows[r].add(8 * line + 4)));
+                        dot(&mut sums[r], i, low, broadcast(row_codes(rows, block_bytes, 2 * line, r)));
+                        dot(&mut sums[r], i, high, broadcast(row_codes(rows, block_bytes, 2 * line + 1, r)));
                     }
                 }
             }

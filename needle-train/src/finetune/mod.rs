@@ -18,8 +18,9 @@ use needle_data::synth::{Generator, SynthConfig};
 use needle_data::text::record::Record;
 use needle_data::{DataError, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::{Checkpoint, directory};
+use needle_model::constrain::copying::CopyStatistics;
 use needle_model::quant::fake_quant::Precision;
-use needle_model::{FusedOps, SanConfig};
+use needle_model::{FusedOps, ModelError, SanConfig};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
 use fit::{fit_rows, fit_schedule};
@@ -193,6 +194,7 @@ pub fn run<B: FusedOps>(
         directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
+    CopyStatistics::count(&parts.train).save(&result).map_err(ModelError::from)?;
     if !keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)? {
         let warning = format!(
             "{} validation examples are too few to fit a confidence ({LEAST_EXAMPLES} are needed): answers come without one",
