@@ -46,6 +46,10 @@ pub enum Purpose {
     RetryDelay = 18,
     /// Rows made of an existing one without a teacher. Place: row, copy.
     OfflineChange = 19,
+    /// Examples of invented tools to train on. Place: index, attempt.
+    Invented = 20,
+    /// Examples of invented tools that are held out. Place: index, attempt.
+    InventedHeldOut = 21,
     /// One dropout mask; the seed is that of the micro-batch. Place: index of the mask.
     DropoutMask = 11,
     /// Initial weights of a model. Place: none.

@@ -589,7 +589,13 @@ fn phone(rng: &mut ChaCha8Rng) -> String {
 }
 
 fn snake(rng: &mut ChaCha8Rng) -> String {
-    let first = pick(rng, &["order", "user", "customer", "invoice", "product", "event", "shipment", "page", "session", "payment", "stock", "city"]);
+    let first = pick(
+        rng,
+        &[
+            "order", "user", "customer", "invoice", "product", "event", "shipment", "page", "session", "payment",
+            "stock", "city",
+        ],
+    );
     match rng.random_range(0..4) {
         0 => format!("{first}s"),
         1 => format!("{first}_{}", pick(rng, &["id", "items", "status", "log", "name", "type", "history", "code"])),
@@ -601,7 +607,13 @@ fn snake(rng: &mut ChaCha8Rng) -> String {
 fn host(rng: &mut ChaCha8Rng) -> String {
     let word = coin::word(rng);
     match rng.random_range(0..4) {
-        0 => format!("{}.{}.{}.{}", rng.random_range(10..223), rng.random_range(0..255), rng.random_range(0..255), rng.random_range(1..255)),
+        0 => format!(
+            "{}.{}.{}.{}",
+            rng.random_range(10..223),
+            rng.random_range(0..255),
+            rng.random_range(0..255),
+            rng.random_range(1..255)
+        ),
         1 => format!("{word}-{:02}", rng.random_range(1..40)),
         2 => format!("{word}.{}", pick(rng, &["local", "com", "net", "internal", "org"])),
         _ => format!("{}-{word}", pick(rng, &["db", "web", "mail", "build", "cache"])),

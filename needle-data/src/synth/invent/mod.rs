@@ -26,10 +26,10 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::stream;
 use crate::error::DataError;
-use crate::example::Example;
+use crate::random::{Purpose, rng};
 use crate::synth::Part;
+use crate::text::example::Example;
 
 use lexicon::Lexicon;
 
@@ -121,9 +121,6 @@ pub struct Inventor {
     frames: offer::Frames,
 }
 
-/// Purpose of this file's random stream, beside those of the plain generator (0 and 1).
-const PURPOSE: u64 = 2;
-
 impl Inventor {
     /// # Errors
     /// If the settings leave nothing to invent.
@@ -155,13 +152,16 @@ impl Inventor {
 
     /// Example number `index`.
     pub fn get(&self, index: u64) -> Invented {
-        let part = u64::from(self.config.part == Part::HeldOut);
+        let (seed, purpose) = match self.config.part {
+            Part::Train => (self.config.seed, Purpose::Invented),
+            Part::HeldOut => (self.config.seed, Purpose::InventedHeldOut),
+        };
         // The kind is drawn once, so that a kind which often fails to find words keeps its share.
-        let kind = self.kind(&mut stream(self.config.seed, &[PURPOSE, part, index]));
+        let kind = self.kind(&mut rng(seed, purpose, &[index]));
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut rng = stream(self.config.seed, &[PURPOSE, part, index, attempt]);
+            let mut rng = rng(seed, purpose, &[index, attempt]);
             if let Some(invented) = offer::draw(&self.lexicon, &self.frames, &self.config, kind, &mut rng) {
                 return invented;
             }

@@ -74,11 +74,8 @@ pub(super) fn request<'l>(
 ) -> Option<Request> {
     let chosen = stated(tool, &plan, rng);
     let is_list = !plan.verb_only && plan.template.is_none() && plan.missing.is_none() && rng.random_bool(0.05);
-    let (mood, index, template) = if is_list {
-        (Mood::List, 0, list_opening(scene, rng)?)
-    } else {
-        template(scene, tool, &chosen, &plan, rng)?
-    };
+    let (mood, index, template) =
+        if is_list { (Mood::List, 0, list_opening(scene, rng)?) } else { template(scene, tool, &chosen, &plan, rng)? };
     let chosen = if plan.body_only { in_body(scene, tool, &template, &chosen)? } else { chosen };
     let mut speaker = Speaker {
         scene,
@@ -102,7 +99,11 @@ pub(super) fn request<'l>(
         },
     };
     speaker.body(&template, rng)?;
-    if is_list { speaker.filled_in(rng)? } else { speaker.tails(rng)? }
+    if is_list {
+        speaker.filled_in(rng)?
+    } else {
+        speaker.tails(rng)?
+    }
     Some(speaker.request)
 }
 
@@ -209,7 +210,8 @@ fn template(
             let name = name.strip_suffix(".label").unwrap_or(name);
             is_word(name)
                 || parameter_of(scene, tool, chosen, name).is_some_and(|position| {
-                    let can_be_vague = plan.missing == Some(position) && !tool.parameters[position].role.vague.is_empty();
+                    let can_be_vague =
+                        plan.missing == Some(position) && !tool.parameters[position].role.vague.is_empty();
                     chosen.contains(&position) || can_be_vague
                 })
         })
@@ -236,8 +238,7 @@ fn placeholders(template: &str) -> impl Iterator<Item = &str> {
 
 /// Those of `chosen` that the template itself says; none if it leaves a required one to be said after it.
 fn in_body(scene: &Scene, tool: &InventedTool, template: &str, chosen: &[usize]) -> Option<Vec<usize>> {
-    let said: Vec<usize> =
-        placeholders(template).filter_map(|name| parameter_of(scene, tool, chosen, name)).collect();
+    let said: Vec<usize> = placeholders(template).filter_map(|name| parameter_of(scene, tool, chosen, name)).collect();
     let is_complete = tool.parameters.iter().enumerate().all(|(i, p)| !p.is_required || said.contains(&i));
     (is_complete && said.iter().all(|i| chosen.contains(i))).then_some(said)
 }
@@ -402,7 +403,10 @@ impl Speaker<'_, '_, '_> {
         let tool = self.tool;
         self.left.shuffle(rng);
         self.left.sort_by_key(|&p| is_free(&tool.parameters[p].form));
-        let (opening, between) = pick(rng, &[(": ", ", "), (" - ", ", "), (", ", ", "), (": ", "; "), ("; ", "; "), (" / ", " / "), (": ", ", ")]);
+        let (opening, between) = pick(
+            rng,
+            &[(": ", ", "), (" - ", ", "), (", ", ", "), (": ", "; "), ("; ", "; "), (" / ", " / "), (": ", ", ")],
+        );
         let link = pick(rng, &[" ", ": ", " ", " = ", " is "]);
         let mut is_first = true;
         while !self.left.is_empty() {
@@ -463,11 +467,31 @@ impl Speaker<'_, '_, '_> {
 fn general_words(is_extra: bool, is_text: bool, rng: &mut ChaCha8Rng) -> &'static str {
     match (is_extra, is_text) {
         (_, true) => pick(rng, &[", {l}: {}", " with the {l} {}", ", {l} {}"]),
-        (true, _) => pick(rng, &[
-            "the {l} is {}", "the {l} should be {}", "{l}: {}", "make the {l} {}", "use {} as the {l}", "for the {l} take {}", "{l} {}",
-            "the {l}, that's {}",
-        ]),
-        _ => pick(rng, &[" with {l} {}", ", {l} {}", " ({l} {})", ", {l}: {}", ", with {} as the {l}", ", the {l} being {}", " - {l} {}"]),
+        (true, _) => pick(
+            rng,
+            &[
+                "the {l} is {}",
+                "the {l} should be {}",
+                "{l}: {}",
+                "make the {l} {}",
+                "use {} as the {l}",
+                "for the {l} take {}",
+                "{l} {}",
+                "the {l}, that's {}",
+            ],
+        ),
+        _ => pick(
+            rng,
+            &[
+                " with {l} {}",
+                ", {l} {}",
+                " ({l} {})",
+                ", {l}: {}",
+                ", with {} as the {l}",
+                ", the {l} being {}",
+                " - {l} {}",
+            ],
+        ),
     }
 }
 

@@ -179,7 +179,11 @@ impl Draft<'_> {
             && !joined.ends_open
             && rng.random_bool(0.6)
         {
-            let each = if count == 2 { pick(rng, &["both", "each", "both of them"]) } else { pick(rng, &["all", "each", "all of them"]) };
+            let each = if count == 2 {
+                pick(rng, &["both", "each", "both of them"])
+            } else {
+                pick(rng, &["all", "each", "all of them"])
+            };
             if let Some((said, argument)) = shared_tail(tool, position, each, &mut self.source, rng) {
                 joined.body.extend(said);
                 requests.iter_mut().for_each(|r| r.arguments.push((position, argument.clone())));
@@ -202,7 +206,13 @@ impl Draft<'_> {
             if i > 0 {
                 let mark = pick(rng, &[". ", ". ", "; ", " - ", ". Also, ", ". Then ", ". And "]);
                 let ends = said.whole().ends_with(['.', '!', '?']);
-                said.push(if ends { " " } else if is_question { "? " } else { mark });
+                said.push(if ends {
+                    " "
+                } else if is_question {
+                    "? "
+                } else {
+                    mark
+                });
             }
             is_question = utterance.is_question;
             said.extend(utterance.said);
@@ -220,7 +230,8 @@ impl Draft<'_> {
         }
         let mut requests: Vec<Request> = Vec::new();
         for tool in &tools {
-            let pronoun = requests.first().filter(|_| rng.random_bool(0.4)).and_then(|first| same_thing(&tools[0], tool, first));
+            let pronoun =
+                requests.first().filter(|_| rng.random_bool(0.4)).and_then(|first| same_thing(&tools[0], tool, first));
             let verb_only = verb_only || pronoun.is_some();
             requests.push(self.request(tool, Plan { verb_only, pronoun, ..Plan::default() }, rng)?);
         }

@@ -10,7 +10,7 @@ use super::kind::Kind;
 use super::lexicon::{Action, Domain, Lexicon, Role, Thing, with_article};
 use super::naming::Hand;
 use crate::synth::values::pick;
-use crate::tool::{Parameter, Tool};
+use crate::text::tool::{Parameter, Tool};
 
 /// Which action on which thing; what tells tools apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -505,7 +505,7 @@ pub(super) fn bounds(form: &Form) -> Option<(f64, f64)> {
 impl InventedTool {
     /// The definition.
     pub fn tool(&self) -> Tool {
-        let parameters = self.parameters.iter().map(|p| Parameter { name: p.name.clone(), spec: p.spec.clone() });
+        let parameters = self.parameters.iter().map(|p| Parameter::new(p.name.clone(), p.spec.clone()));
         Tool::new(self.name.clone(), self.description.clone().unwrap_or_default(), parameters.collect())
     }
 
@@ -523,7 +523,8 @@ impl InventedTool {
         if let Some(description) = &mut self.description {
             let stop = if description.ends_with('.') { "." } else { "" };
             let text = description.trim_end_matches('.').to_owned();
-            *description = format!("{text}{}{label}{stop}", pick(rng, &[", with ", ", given the ", " with a certain "]));
+            *description =
+                format!("{text}{}{label}{stop}", pick(rng, &[", with ", ", given the ", " with a certain "]));
         }
     }
 
