@@ -145,7 +145,7 @@ fn every_phrase_speaks_of_roles_that_its_action_has() {
         let roles = roles_of(&lexicon, action);
         for phrase in action.verb_phrases.iter().chain(&action.noun_phrases).chain(&action.say) {
             for name in phrase.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
-                let key = name.split([':', '.']).next().unwrap();
+                let key = name.split([':', '.', '=']).next().unwrap();
                 let is_word = ["thing", "things", "a_thing", "domain"].contains(&key);
                 assert!(is_word || key == "attr" || roles.contains_key(key), "{phrase:?}: no role {key}");
             }
