@@ -167,9 +167,11 @@ def as_source(calls, question, write):
 
 
 def official(category, question, truth, calls):
-    """The leaderboard's verdict, or the exception that its checker ends with."""
+    """The leaderboard's verdict, or the exception that its checker ends with; no `calls` where an answer was no list of them."""
     if "relevance" in category:
+        # An answer that cannot be read is no call.
         return bool(calls) != ("irrelevance" in category)
+    calls = calls or []
     language = LANGUAGES.get(category, Language.PYTHON)
     if language is not Language.PYTHON:
         calls = as_source(calls, question, java if language is Language.JAVA else javascript)
@@ -237,7 +239,7 @@ def main():
                         answers.append((id, calls))
             else:
                 call = [{"name": f["name"], "arguments": {}} for f in question["function"][:1]] or [{"name": "x", "arguments": {}}]
-                answers += [(id, []), (id, call)]
+                answers += [(id, []), (id, call), (id, None)]
         differ, raised, accepted = [], collections.Counter(), 0
         for (id, calls), is_ours in zip(answers, ours(args.score, category, answers), strict=True):
             verdict = official(category, questions[id], truths.get(id), calls)
@@ -256,7 +258,7 @@ def main():
         if args.checkpoint:
             result, predictions = asked(args.needle, args.checkpoint, category, args.limit)
             calls = {row["id"]: row["predicted"] for row in predictions}
-            verdicts = {id: official(category, q, truths.get(id), calls[id] or []) if id in calls else None for id, q in questions.items()}
+            verdicts = {id: official(category, q, truths.get(id), calls[id]) if id in calls else None for id, q in questions.items()}
             left_out = [id for id, verdict in verdicts.items() if verdict is None]
             wrong = [row["id"] for row in predictions if (verdicts[row["id"]] is True) != row["bfcl_accepted"]]
             accuracy = sum(verdict is True for verdict in verdicts.values()) / len(questions)

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use workplace::{TOOLS, Workplace};
 
 fn catalogue(n: usize) -> String {
-    let tool = |i: usize| json!({"name": format!("tool_{i}"), "description": format!("Does thing number {i}")});
+    let tool = |i: usize| json!({"name": format!("tool_{i}"), "description": format!("Does thing number {i} of all the things that there are to do")});
     Value::from((0..n).map(tool).collect::<Vec<_>>()).to_string()
 }
 
@@ -218,7 +218,8 @@ fn bfcl_questions_are_scored_by_their_own_rules() {
     assert!(last["id"] == "simple_1" && last["bfcl_accepted"].is_boolean(), "{last}");
     place.write("BFCL_v3_irrelevance.json", &format!("{}\n", question("irrelevance_0")));
     let irrelevant = eval("BFCL_v3_irrelevance.json", &[]);
-    assert_eq!(irrelevant["bfcl_accuracy"], irrelevant["exact_match"]);
+    // What breaks off is no call by the leaderboard's rules, and wrong by ours.
+    assert!(irrelevant["bfcl_accuracy"].as_f64() >= irrelevant["exact_match"].as_f64(), "{irrelevant}");
     // Where any call is right there is nothing else to compare with.
     place.write("BFCL_v4_live_relevance.json", &format!("{}\n", question("live_relevance_0-0-0")));
     let relevant = eval("BFCL_v4_live_relevance.json", &[]);

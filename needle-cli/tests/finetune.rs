@@ -7,8 +7,9 @@ mod workplace;
 use serde_json::Value;
 use workplace::Workplace;
 
-/// A few steps, of which nothing is learned.
-const QUICK: [&str; 8] = [
+/// A few steps, of which nothing is learned. The model of these tests is too small for the sample's five tools.
+const QUICK: [&str; 9] = [
+    "--cut-long-prompts",
     "--set",
     "steps=6",
     "--set",
@@ -43,6 +44,8 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
     let output = finetune(&place, "data.jsonl", &["--base", "run/last"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
+    assert!(said.contains("prompts are longer than the 256 tokens that the model reads"), "{said}");
+    assert!(said.contains("the lowest loss on them chooses") && said.contains("test examples say little"), "{said}");
     assert!(said.contains("are recommended") && said.contains("steps of") && said.contains("about"), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("base   tuned") && text.contains("exact match by tool"), "{text}");
@@ -56,6 +59,10 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
         report["by_tool"].as_object().unwrap().values().map(|b| b["after"]["n"].as_u64().unwrap()).sum();
     assert_eq!(of_tools, part("test"));
     let page = std::fs::read_to_string(place.path("tuned/report.html")).unwrap();
+    let state = std::fs::read(place.path("tuned/best/trainer/state.json")).unwrap();
+    let best = serde_json::from_slice::<Value>(&state).unwrap()["early_stopping"]["best"].clone();
+    assert_eq!(best["score"].as_f64().unwrap(), -best["int4_loss"].as_f64().unwrap(), "five answers choose nothing");
+    assert!(page.contains("prompts are longer") && page.contains("test examples say little"));
     assert!(page.contains("base against tuned") && page.contains("exact match by tool") && page.contains("<svg"));
     // The parts are there to look at, and no query stands in two.
     let queries = |name: &str| -> std::collections::BTreeSet<String> {
@@ -159,4 +166,57 @@ fn a_finetune_that_was_ended_goes_on_to_the_same_result() {
     child.wait().unwrap();
     assert!(finetune(&place, "data.jsonl", &[args.as_slice(), &["--resume"]].concat()).status.success());
     assert_eq!(std::fs::read(place.path("tuned/last/model.safetensors")).unwrap(), whole);
+}
+
+#[test]
+fn a_base_that_does_not_read_the_whole_prompt_is_refused_with_the_longest_row_named() {
+    let place = Workplace::with_model();
+    let row = |description: &str| {
+        serde_json::json!({
+            "query": "ten minutes",
+            "tools": [{"name": "set_timer", "description": description, "parameters": {"minutes": {"type": "integer"}}}],
+            "answers": [{"name": "set_timer", "arguments": {"minutes": 10}}],
+        })
+        .to_string()
+    };
+    let (short, long, longer) = (row("Start a countdown"), row(&"to wait ".repeat(300)), row(&"to wait ".repeat(400)));
+    let (short, long, longer) = (short.as_str(), long.as_str(), longer.as_str());
+    place.write("data.jsonl", &[short, short, long, short, "", longer, short].join("\n"));
+    let args = ["finetune", "data.jsonl", "--base", "run/last", "--out", "tuned"];
+    let error = place.fails(1, &args);
+    assert!(error.contains("data.jsonl:6: query and tools have") && error.contains("the model reads 256"), "{error}");
+    assert!(error.contains("longest of 2 that do not fit, of 6") && error.contains("--cut-long-prompts"), "{error}");
+    assert!(error.contains("another base") && !place.path("tuned").exists(), "{error}");
+
+    place.write("data.jsonl", &[short, short, short].join("\n"));
+    let error = place.fails(1, &[&args[..], &["--set", "data.row_enc_tokens=16"]].concat());
+    assert!(error.contains("the model reads 16") && error.contains("raise data.row_enc_tokens"), "{error}");
+}
+
+#[test]
+fn a_time_budget_is_more_than_nothing_and_not_beside_a_number_of_steps() {
+    let place = workplace();
+    let args = ["finetune", "data.jsonl", "--base", "run/last", "--out", "tuned", "--cut-long-prompts"];
+    for minutes in ["0", "-1", "nan", "inf", "ten"] {
+        let error = place.fails(2, &[&args[..], &["--max-minutes", minutes]].concat());
+        assert!(error.contains("number of minutes above 0") || error.contains("unexpected argument"), "{error}");
+    }
+    let error = place.fails(1, &[&args[..], &["--max-minutes", "0.00001"]].concat());
+    assert!(error.contains("--max-minutes 0.00001 is time for 0 steps"), "{error}");
+    let error = place.fails(1, &[&args[..], &["--max-minutes", "3", "--set", "steps=60"]].concat());
+    assert!(error.contains("steps and --max-minutes"), "{error}");
+    assert!(!place.path("tuned").exists());
+}
+
+#[test]
+fn a_resumed_finetune_keeps_the_number_of_steps_that_it_was_begun_with() {
+    let place = workplace();
+    let args = ["finetune", "data.jsonl", "--base", "run/last", "--out", "tuned", "--cut-long-prompts"];
+    let rest = ["--set", "schedule.warmup_steps=2", "--set", "eval.max_tokens=24", "--set", "eval.every_steps=3"];
+    place.ok(&[&args[..], &rest, &["--set", "steps=6"]].concat());
+    let weights = || std::fs::read(place.path("tuned/last/model.safetensors")).unwrap();
+    let (before, steps) = (weights(), || place.json(&["info", "tuned/last", "--json"])["trainer"]["step"].clone());
+    place.ok(&[&args[..], &rest, &["--resume"]].concat());
+    assert_eq!(steps(), 6, "not as many as this machine would have time for today");
+    assert!(weights() == before);
 }

@@ -45,6 +45,14 @@ impl Workplace {
         child
     }
 
+    /// Waits until something stands at `path`, which `child` writes.
+    fn wait_for(&self, path: &str, child: &mut Child) {
+        while !self.path(path).exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote {path}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn events(&self, out: &str) -> Vec<Value> {
         let metrics = std::fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap_or_default();
         metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -64,14 +72,14 @@ fn refs(args: &[String]) -> Vec<&str> {
 }
 
 /// Steps that take longer than any test.
-const LONG: [&str; 2] = ["--set", "steps=100000"];
+const LONG: [&str; 4] = ["--set", "steps=100000", "--set", "schedule.warmup_steps=1"];
 
 #[test]
 fn a_second_run_in_the_same_directory_is_refused_or_replaces_the_first_one_whole() {
     let place = Workplace::with_data();
     place.trains("run", &["--set", "checkpoint.every_steps=2", "--set", "checkpoint.keep_last=3"]);
     let first = (place.weights("run/best"), place.weights("run/last"), place.steps("run"));
-    let again = ["--seed", "7", "--set", "steps=4"];
+    let again = ["--seed", "7", "--set", "steps=4", "--set", "schedule.warmup_steps=1"];
     let error = place.train_fails("run", &again);
     assert!(error.contains("--resume") && error.contains("--overwrite"), "{error}");
     assert!(first == (place.weights("run/best"), place.weights("run/last"), place.steps("run")));
@@ -96,12 +104,11 @@ fn two_runs_at_once_in_one_directory_are_one_too_many_and_a_killed_one_leaves_no
     let mut first =
         place.started(&place.train("run", &[&LONG[..], &["--set", "checkpoint.every_steps=1"]].concat()), "run");
     for flags in [&[][..], &["--resume"], &["--overwrite"]] {
-        let error = place.train_fails("run", &[&LONG[..], flags].concat());
+        let error =
+            place.train_fails("run", &[&["--set", "steps=1", "--set", "schedule.warmup_steps=1"], flags].concat());
         assert!(error.contains("another run is writing here") && error.contains(&first.id().to_string()), "{error}");
     }
-    while !place.path("run/last").exists() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    place.wait_for("run/last", &mut first);
     first.kill().unwrap();
     first.wait().unwrap();
     place.trains("run", &["--overwrite"]);
@@ -143,9 +150,9 @@ fn a_run_goes_on_only_with_the_data_validation_base_and_tokenizer_that_it_began_
     place.trains("base", &[]);
     place.trains("elsewhere", &["--seed", "9"]);
     let own = ["--val", "val.jsonl", "--base", "base"];
-    place.trains("run", &[&own[..], &["--set", "steps=4"]].concat());
+    place.trains("run", &[&own[..], &["--set", "steps=4", "--set", "schedule.warmup_steps=1"]].concat());
     fn resume<'a>(more: &[&'a str]) -> Vec<&'a str> {
-        [more, &["--set", "steps=4", "--resume"]].concat()
+        [more, &["--set", "steps=4", "--set", "schedule.warmup_steps=1", "--resume"]].concat()
     }
     let refused = |more: &[&str], expected: &str| {
         let error = place.train_fails("run", &resume(more));
@@ -176,7 +183,7 @@ fn a_finetune_goes_on_only_with_the_examples_that_it_was_begun_with() {
     let place = Workplace::with_data();
     place.trains("base", &[]);
     let finetune = |more: &[&str]| {
-        let quick = ["--set", "steps=4", "--set", "eval.max_tokens=8"];
+        let quick = ["--set", "steps=4", "--set", "schedule.warmup_steps=1", "--set", "eval.max_tokens=8"];
         [&["finetune", "data.jsonl", "--base", "base", "--out", "tuned"], &quick[..], more]
             .concat()
             .iter()
@@ -201,13 +208,12 @@ fn a_finetune_goes_on_only_with_the_examples_that_it_was_begun_with() {
 fn a_run_killed_before_its_first_step_is_no_closer_to_the_end_of_its_patience() {
     let place = Workplace::with_data();
     place.trains("base", &[]);
-    let settings = ["steps=6", "eval.every_steps=3", "eval.patience=1", "eval.at_start=true"];
+    let settings =
+        ["steps=6", "schedule.warmup_steps=1", "eval.every_steps=3", "eval.patience=1", "eval.at_start=true"];
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
     let train = place.train("run", &[&["--val", "val.jsonl", "--base", "base"], &settings[..]].concat());
     let mut child = place.start_with(&refs(&train), Stdio::null(), Stdio::null());
-    while !place.path("run/last").exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    place.wait_for("run/last", &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
     let output = place.needle(&[&refs(&train)[..], &["--resume"]].concat());
@@ -227,7 +233,7 @@ fn patience_is_not_lost_over_validations_that_have_nothing_to_measure_by() {
     };
     let three: Vec<&str> = data.lines().filter(is_new).take(3).collect();
     place.write("three.jsonl", &three.join("\n"));
-    let settings = ["steps=6", "eval.every_steps=1", "eval.patience=2"];
+    let settings = ["steps=6", "schedule.warmup_steps=1", "eval.every_steps=1", "eval.patience=2"];
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
     place.ok(&[&["finetune", "three.jsonl", "--base", "base", "--out", "tuned"], &settings[..]].concat());
     assert_eq!(place.steps("tuned"), 6);
@@ -250,7 +256,7 @@ fn a_path_one_level_off_is_understood_or_the_command_for_it_is_named() {
     assert_eq!(ids(&output), ids(&ask("run/best")));
     place.ok(&["eval", "run", "data.jsonl", "--limit", "2", "-q"]);
     place.ok(&["tokenizer", "encode", "run", "set a timer"]);
-    place.trains("further", &["--base", "run", "--set", "steps=1"]);
+    place.trains("further", &["--base", "run", "--set", "steps=1", "--set", "schedule.warmup_steps=1"]);
     place.ok(&["export", "run", "--format", "needle-rs", "--no-verify", "--out", "int4"]);
     for (path, expected) in [
         ("int4", "needle import int4"),
@@ -269,6 +275,7 @@ fn a_quickstart_that_is_stopped_saves_says_how_to_go_on_and_ends_in_best() {
     let settings = [
         "model=tiny",
         "steps=60",
+        "schedule.warmup_steps=1",
         "data.rows=2",
         "data.row_enc_tokens=256",
         "data.row_dec_tokens=128",

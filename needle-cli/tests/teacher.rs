@@ -166,6 +166,8 @@ fn generate_finetune_and_eval_are_one_walk() {
         "--set",
         "steps=4",
         "--set",
+        "schedule.warmup_steps=1",
+        "--set",
         "tokenizer.vocab_size=500",
         "--set",
         "eval.max_examples=4",

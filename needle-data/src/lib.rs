@@ -8,6 +8,7 @@
 //! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
 //! | [`random`] | every random stream: one function, one list of purposes |
 //! | [`text::json`] | JSON read strictly |
+//! | [`text::json_schema`] | JSON Schema: whether a value satisfies a schema, and what a `$ref` refers to |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |

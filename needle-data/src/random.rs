@@ -46,16 +46,18 @@ pub enum Purpose {
     RetryDelay = 18,
     /// Rows made of an existing one without a teacher. Place: row, copy.
     OfflineChange = 19,
-    /// Examples of invented tools to train on. Place: index, attempt.
-    Invented = 20,
-    /// Examples of invented tools that are held out. Place: index, attempt.
-    InventedHeldOut = 21,
+    /// What kind of invented example comes at an index. Place: part, index.
+    InventedKind = 20,
+    /// An invented example. Place: part, index, attempt.
+    Invented = 21,
     /// One dropout mask; the seed is that of the micro-batch. Place: index of the mask.
     DropoutMask = 11,
     /// Initial weights of a model. Place: none.
     InitialWeights = 12,
     /// Initial weights of a LoRA adapter. Place: hash of the matrix's name.
     InitialAdapter = 13,
+    /// The order of an example's tools when it is asked again. Place: example, shuffle.
+    AskedAgain = 22,
 }
 
 /// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated ones.

@@ -1,34 +1,40 @@
-//! Rows of activations as products take them: INT8 in groups of 32, each with a scale and the sum of its codes.
+//! Rows of activations as products take them: INT8 in groups of 32, each with a scale and the offset at which its sums begin.
+//!
+//! Four rows are a block, in which each four codes of one row stand beside those of the next: a product of many rows then reads
+//! one stretch of memory, with one pointer a block.
 
 use crate::file::quantize::GROUP_SIZE;
 use crate::kernels::Kernels;
+
+/// Rows of one block.
+pub const BLOCK_ROWS: usize = 4;
+/// Codes that a dot product takes at once.
+pub const FOUR: usize = 4;
+/// Bytes of a block's group of codes.
+pub const BLOCK_GROUP_BYTES: usize = BLOCK_ROWS * GROUP_SIZE;
 
 /// Quantized rows. Kept and filled again, so that it allocates only when it grows.
 #[derive(Debug, Default)]
 pub struct Activations {
     rows: usize,
     groups: usize,
-    /// `[rows, groups * 32]`, -127 to 127.
+    /// -127 to 127, `[blocks, groups, 8, 4 rows, 4]`.
     codes: Vec<i8>,
-    /// `[rows, groups]`.
+    /// `[blocks, groups, 4 rows]`.
     scales: Vec<f32>,
-    /// `[rows, groups]`.
-    sums: Vec<i32>,
+    /// -8 times the sum of each group's codes, `[blocks, groups, 4 rows]`.
+    offsets: Vec<i32>,
 }
 
 impl Activations {
-    /// Makes room for `rows` rows of `groups` groups. What they hold is unspecified.
-    pub fn resize(&mut self, rows: usize, groups: usize) {
-        (self.rows, self.groups) = (rows, groups);
-        self.codes.resize(rows * groups * GROUP_SIZE, 0);
-        self.scales.resize(rows * groups, 0.0);
-        self.sums.resize(rows * groups, 0);
-    }
-
-    /// The rows of `x`, each of a multiple of 32 values.
+    /// The rows of `x`, each of `width` values, a multiple of 32.
     pub fn quantize(&mut self, kernels: &Kernels, x: &[f32], width: usize) {
-        self.resize(x.len() / width, width / GROUP_SIZE);
-        kernels.quantize_groups(x, &mut self.codes, &mut self.scales, &mut self.sums);
+        (self.rows, self.groups) = (x.len() / width, width / GROUP_SIZE);
+        let places = self.rows.div_ceil(BLOCK_ROWS) * self.groups * BLOCK_ROWS;
+        self.codes.resize(places * GROUP_SIZE, 0);
+        self.scales.resize(places, 0.0);
+        self.offsets.resize(places, 0);
+        kernels.quantize_rows(x, width, &mut self.codes, &mut self.scales, &mut self.offsets);
     }
 
     /// Number of rows.
@@ -41,18 +47,18 @@ impl Activations {
         self.groups
     }
 
-    /// `[rows, groups * 32]`.
+    /// `[blocks, groups, 8, 4 rows, 4]`.
     pub fn codes(&self) -> &[i8] {
         &self.codes
     }
 
-    /// `[rows, groups]`.
+    /// `[blocks, groups, 4 rows]`.
     pub fn scales(&self) -> &[f32] {
         &self.scales
     }
 
-    /// Sums of each group's codes, `[rows, groups]`.
-    pub fn sums(&self) -> &[i32] {
-        &self.sums
+    /// What takes the offset of INT4 codes out of a sum: -8 times the sum of each group's codes, `[blocks, groups, 4 rows]`.
+    pub fn offsets(&self) -> &[i32] {
+        &self.offsets
     }
 }

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use needle_data::Tokenizer;
 use needle_data::tokenizer::{EOS_ID, PAD_ID};
+use needle_data::{Tokenizer, file};
 
 use crate::config::SanConfig;
 use crate::decode::{Cache, Decoder, Sequence};
@@ -74,7 +74,7 @@ impl Engine {
         if dir.join(artifact::WEIGHTS).exists() {
             let source = Artifact::new(TensorFile::open(&dir.join(artifact::WEIGHTS))?)?;
             let vocab = dir.join(artifact::VOCAB);
-            let text = std::fs::read_to_string(&vocab).map_err(|e| RuntimeError::io(&vocab, e))?;
+            let text = file::read_text(&vocab)?;
             let tokenizer = artifact::tokenizer(&text, source.config().vocab_size, &vocab)?;
             return Self::from_source(&source, Some(tokenizer), options);
         }

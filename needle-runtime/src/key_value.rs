@@ -124,10 +124,8 @@ impl KeyValue {
         let first = head * (capacity * width / Line::BYTES);
         let (panel, lane) = (position / LANES, position % LANES);
         let panel = &mut keys[first + panel * (width / 4)..first + (panel + 1) * (width / 4)];
-        for (line, four) in panel.iter_mut().zip(key.0.chunks_exact(4)) {
-            for (byte, code) in line.0[4 * lane..4 * lane + 4].iter_mut().zip(four) {
-                *byte = (*code as u8) ^ 0x80;
-            }
+        for (line, four) in panel.iter_mut().zip(key.0.as_chunks::<4>().0) {
+            line.0[4 * lane..4 * lane + 4].copy_from_slice(&four.map(|code| code as u8 ^ 0x80));
         }
         let (four, place) = (position / 4, position % 4);
         for (panel, codes) in value.0.chunks_exact(LANES).enumerate() {

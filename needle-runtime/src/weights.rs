@@ -140,8 +140,8 @@ impl Weights {
     pub fn load(source: &dyn Source, kernels: &Kernels, pool: &Pool, is_exact: bool) -> Result<Self, RuntimeError> {
         let config = source.config();
         if config.max_len() > MAX_POSITIONS {
-            let reason = format!("{} positions; the engine computes with at most {MAX_POSITIONS}", config.max_len());
-            return Err(RuntimeError::Config { field: "max_enc_len", reason });
+            let most = config.max_len();
+            return Err(source.bad(format!("{most} positions; the engine computes with at most {MAX_POSITIONS}")));
         }
         let dims = Dims::new(config);
         let loader = Loader { source, kernels, dims };

@@ -3,7 +3,7 @@
 //! Shapes: `rows` positions; `row` the padded width; a head is `head_dim` values, padded to `head_width`.
 
 use crate::activations::Activations;
-use crate::kernels::{Kernels, Queries, Scratch};
+use crate::kernels::{Angles, Kernels, Queries, Scratch};
 use crate::key_value::{HeadView, KeyValue};
 use crate::pack::{Int4Matrix, LANES};
 use crate::rope::Rope;
@@ -167,20 +167,29 @@ impl Workspace {
         let Dims { head_dim, head_width, heads, .. } = self.dims;
         let rows = self.rows();
         let root = 1.0 / (head_dim as f32).sqrt();
+        let angles = rotation.map(|(rope, position)| rope.angles(position));
         for head in 0..heads {
             let place = match order {
                 Order::ByRow => row * heads + head,
                 Order::ByHead => head * rows + row,
             };
             let from = &self.projected[row * width + head * head_dim..][..head_dim];
-            normalize_head(self.mode.kernels, from, &block.q_norm, self.dims.epsilon, rotation, &mut self.head);
             let to = place * head_width..(place + 1) * head_width;
             if self.mode.is_exact {
+                normalize_head(self.mode.kernels, from, &block.q_norm, self.dims.epsilon, angles, &mut self.head);
                 for (to, x) in self.queries.exact[to].iter_mut().zip(&self.head) {
                     *to = x * root;
                 }
             } else {
-                let (scale, sum) = self.mode.kernels.quantize(&self.head, &mut self.queries.codes[to]);
+                let codes = &mut self.queries.codes[to];
+                let (scale, sum) = self.mode.kernels.quantize_head(
+                    from,
+                    &block.q_norm,
+                    self.dims.epsilon,
+                    angles,
+                    &mut self.head,
+                    codes,
+                );
                 (self.queries.scales[place], self.queries.sums[place]) = (scale * root, sum);
             }
         }
@@ -198,16 +207,19 @@ impl Workspace {
     ) {
         let Dims { head_dim, kv_heads, .. } = self.dims;
         let kernels = self.mode.kernels;
+        let angles = rotation.map(|(rope, position)| rope.angles(position));
         for head in 0..kv_heads {
             let at = row * width + start + head * head_dim;
             let from = &self.projected[at..at + head_dim];
-            normalize_head(kernels, from, &block.k_norm, self.dims.epsilon, rotation, &mut self.head);
             let at = at + self.dims.kv_width();
             self.value[..head_dim].copy_from_slice(&self.projected[at..at + head_dim]);
             let (key, value) = if self.mode.is_exact {
+                normalize_head(kernels, from, &block.k_norm, self.dims.epsilon, angles, &mut self.head);
                 (HeadValues::Exact(&self.head), HeadValues::Exact(&self.value))
             } else {
-                let (key_scale, _) = kernels.quantize(&self.head, &mut self.key_codes);
+                let epsilon = self.dims.epsilon;
+                let (key_scale, _) =
+                    kernels.quantize_head(from, &block.k_norm, epsilon, angles, &mut self.head, &mut self.key_codes);
                 let (value_scale, _) = kernels.quantize(&self.value, &mut self.value_codes);
                 (HeadValues::Int8(&self.key_codes, key_scale), HeadValues::Int8(&self.value_codes, value_scale))
             };
@@ -264,13 +276,12 @@ fn normalize_head(
     from: &[f32],
     gain: &[f32],
     epsilon: f32,
-    rotation: Rotation<'_>,
+    angles: Option<Angles<'_>>,
     out: &mut [f32],
 ) {
     let out = &mut out[..from.len()];
     kernels.rms_norm(from, gain, epsilon, out);
-    if let Some((rope, position)) = rotation {
-        let (cos, sin) = rope.angles(position);
+    if let Some((cos, sin)) = angles {
         kernels.rotate(out, cos, sin);
     }
 }

@@ -4,7 +4,8 @@
 //! $ score_bfcl BFCL_v4_simple_python.json possible_answer/BFCL_v4_simple_python.json < answers.jsonl > verdicts.jsonl
 //! ```
 //!
-//! A line of input is `{"id": "simple_python_0", "calls": [{"name", "arguments"}]}`, one of output `true` or `false`.
+//! A line of input is `{"id": "simple_python_0", "calls": [{"name", "arguments"}]}` (`null` where the answer was no
+//! list of calls), one of output `true` or `false`.
 //! `scripts/check_bfcl.py` compares these verdicts with those of the leaderboard's own checker.
 
 use std::collections::HashMap;
@@ -32,8 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let line: Value = serde_json::from_str(&line?).map_err(|error| format!("line {number}: {error}"))?;
         let id = line["id"].as_str().unwrap_or_default();
         let question = questions.get(id).ok_or_else(|| format!("line {number}: no question {id:?}"))?;
-        let calls = parse_answers(line.get("calls")).map_err(|error| format!("line {number}: {error}"))?;
-        writeln!(out, "{}", is_acceptable(&question.example.tools, &question.truth, &calls))?;
+        let calls = line.get("calls").filter(|calls| !calls.is_null());
+        let calls = calls.map(|calls| parse_answers(Some(calls))).transpose();
+        let calls = calls.map_err(|error| format!("line {number}: {error}"))?;
+        writeln!(out, "{}", is_acceptable(&question.example.tools, &question.truth, calls.as_deref()))?;
     }
     Ok(())
 }

@@ -41,6 +41,25 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Examples whose query and tools are longer than what the model reads.
+    #[error(
+        "{place}: query and tools have {tokens} tokens, the model reads {most} (this row is the longest of {num_too_long} that \
+         do not fit, of {num_examples}); {remedy}"
+    )]
+    LongPrompts {
+        /// The row with the longest prompt.
+        place: Box<needle_data::Place>,
+        /// Tokens of its query and tools.
+        tokens: usize,
+        /// Most tokens of a prompt.
+        most: usize,
+        /// Rows with prompts that are too long.
+        num_too_long: usize,
+        /// All rows.
+        num_examples: usize,
+        /// What to do.
+        remedy: String,
+    },
     /// A question that cannot be answered.
     #[error("{query:?}: {reason}")]
     Question {

@@ -3,17 +3,10 @@
 //! ```no_run
 //! use needle_train::{Needle, tools_from_json};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let tools = Tool::list_from_json(&serde_json::from_str(r#"[{"name": "set_timer", "description": "Start a timer",
-//!     "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?)?;
-//! let needle = Needle::load("quickstart/best")?;
-//! let answer = needle.call("a timer for ten minutes please", &tools)?;
-//! for call in answer.calls {
-//!     println!("{} {:?}", call.name, call.arguments);
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let tools = tools_from_json(r#"[{"name": "set_timer", "description": "Start a timer",
 //!         "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?;
-//!     let needle = Needle::load("quickstart/run/best")?;
+//!     let needle = Needle::load("quickstart/best")?;
 //!     let answer = needle.call("a timer for ten minutes please", &tools)?;
 //!     for call in answer.calls {
 //!         println!("{} {:?}", call.name, call.arguments);
@@ -31,6 +24,8 @@ use needle_data::{Call, EncodeConfig, Encoder, Tokenizer, Tool};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::checkpoint::locate::locate;
 use needle_model::constrain::Constrainer;
+use needle_model::constrain::copying::{CopyStatistics, Values, ValuesPolicy};
+use needle_model::constrain::grounding::ArgumentGrounding;
 use needle_model::generate::{StepHook, Stop};
 use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{ModelError, San, SanConfig};
@@ -89,6 +84,10 @@ pub struct CallOptions {
     pub constrained: bool,
     /// Most calls of an answer, where it is constrained.
     pub max_calls: usize,
+    /// Which strings of a constrained answer must be words of the query.
+    pub values: ValuesPolicy,
+    /// Where the grammar forbids what the model wants, other answers are decoded, and the most probable one is taken.
+    pub look_ahead: bool,
     /// Where more tools are offered, the retrieval head picks so many.
     pub top_k: usize,
     /// Answers of which the model is less sure become "nothing to call".
@@ -105,6 +104,8 @@ impl Default for CallOptions {
         Self {
             constrained: true,
             max_calls: eval.max_calls,
+            values: ValuesPolicy::default(),
+            look_ahead: eval.look_ahead,
             // Training prompts seldom offer more.
             top_k: 10,
             abstain_below: None,
@@ -133,6 +134,10 @@ pub struct Answer {
     /// Whether the answer is a whole list of calls. Where it is not, `calls` is empty and does not mean that no tool fits: see
     /// [`Answer::incomplete_because`].
     pub is_complete: bool,
+    /// Where the calls break the tools' schemas, in words: what no grammar holds is checked after the answer.
+    pub violations: Vec<String>,
+    /// Where each argument comes from.
+    pub groundings: Vec<ArgumentGrounding>,
     /// Whether the answer reached the length limit.
     pub reached_limit: bool,
     /// What of query and tools did not fit, in words.
@@ -163,6 +168,7 @@ pub struct Needle {
     tokenizer: Tokenizer,
     constrainer: Constrainer,
     confidence: Option<Confidence>,
+    copying: CopyStatistics,
     options: CallOptions,
 }
 
@@ -189,6 +195,7 @@ impl Needle {
             model: at_precision(checkpoint.model, precision),
             constrainer: Constrainer::new(&checkpoint.tokenizer).map_err(ModelError::from)?,
             confidence: Confidence::load(dir)?,
+            copying: CopyStatistics::load(dir).map_err(ModelError::from)?,
             tokenizer: checkpoint.tokenizer,
             options: CallOptions::default(),
         })
@@ -360,8 +367,10 @@ impl Needle {
     }
 
     fn eval_config(&self) -> EvalConfig {
-        let CallOptions { constrained, max_calls, batch_size, .. } = self.options;
-        EvalConfig { constrained, max_calls, batch_size, max_tokens: self.config.max_dec_len, ..EvalConfig::default() }
+        let CallOptions { constrained, max_calls, batch_size, look_ahead, .. } = self.options;
+        let values = Values::new(self.options.values, &self.copying);
+        let max_tokens = self.config.max_dec_len;
+        EvalConfig { constrained, max_calls, values, look_ahead, batch_size, max_tokens, ..EvalConfig::default() }
     }
 
     fn answerer<'a>(&'a self, encoder: &'a Encoder<'a>, config: &'a EvalConfig) -> Answerer<'a, Inference> {
@@ -379,6 +388,8 @@ impl Needle {
             confidence: prediction.confidence,
             confidence_fitted_on: self.confidence.as_ref().map(|confidence| confidence.fitted_on),
             abstained,
+            violations: prediction.violations,
+            groundings: prediction.groundings,
             reached_limit: prediction.stop == Stop::Length,
             cut,
             picked,

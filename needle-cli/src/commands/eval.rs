@@ -7,14 +7,17 @@ use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
 use needle_data::source::{BadRows, load_examples};
 use needle_data::{DataError, Encoder, Example, file};
 use needle_model::checkpoint::Checkpoint;
+use needle_model::constrain::copying::{CopyStatistics, Values};
+use needle_model::quant::fake_quant::at_precision;
 use needle_model::{FusedOps, ModelError};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, checkpoint_at, limits, print, print_json};
+use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, limits, print, print_json};
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
 use needle_train::eval::confidence::Confidence;
 use needle_train::eval::predict::Prediction;
+use needle_train::eval::shuffles::{OrderAgreement, Shuffles, order_agreement};
 use needle_train::eval::{Evaluation, calibrate_on, confidence, evaluate, is_exact, labelled_table};
 use needle_train::needle::CallOptions;
 use needle_train::on_device;
@@ -39,6 +42,15 @@ pub struct EvalArgs {
     /// Let the model write whatever it wants, also what the tools do not allow
     #[arg(long)]
     unconstrained: bool,
+    /// Which strings must be words of the query: none (free), all (copied), or those that were always copied in training (auto)
+    #[arg(long, value_enum, default_value_t)]
+    values: ValuesArg,
+    /// Where the tools forbid what the model wants, decode other answers too, and take the most probable
+    #[arg(long)]
+    look_ahead: bool,
+    /// Ask each example again with its tools in N other orders, and report how often the answer stays the same
+    #[arg(long, value_name = "N")]
+    shuffles: Option<usize>,
     /// Another checkpoint to measure beside it
     #[arg(long, value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
@@ -68,6 +80,8 @@ struct Measured {
     predictions: Vec<Prediction>,
     /// Which answers BFCL accepts, for its questions.
     accepted: Option<Vec<bool>>,
+    /// How much answers depend on the order of the tools, where that was asked.
+    order: Option<OrderAgreement>,
 }
 
 impl Measured {
@@ -130,6 +144,13 @@ impl EvalArgs {
         let columns: Vec<_> = labels.into_iter().zip(both.iter().map(|m| &m.evaluation)).collect();
         let more = [
             ("BFCL accuracy", both.iter().map(|m| m.bfcl_accuracy().map(|a| format!("{a:.3}"))).collect::<Vec<_>>()),
+            ("invalid answers", both.iter().map(|m| Some(format!("{:.3}", m.evaluation.invalid_answers))).collect()),
+            (
+                "ungrounded values",
+                both.iter().map(|m| Some(format!("{:.3}", m.evaluation.ungrounded_values))).collect(),
+            ),
+            ("same if reordered", both.iter().map(|m| of_order(m, &|o| o.shuffle_agreement)).collect()),
+            ("exact if reordered", both.iter().map(|m| of_order(m, &|o| mean(&o.exact_match_shuffled))).collect()),
             ("tokens/s", both.iter().map(|m| Some(format!("{:.0}", m.evaluation.tokens_per_second))).collect()),
         ];
         print(labelled_table(&columns, questions.have_reference(), &more))?;
@@ -183,9 +204,11 @@ impl EvalArgs {
         Ok(Questions { examples, bfcl: Some(bfcl) })
     }
 
-    fn config(&self, max_tokens: usize) -> EvalConfig {
+    fn config(&self, path: &Path, max_tokens: usize) -> anyhow::Result<EvalConfig> {
         let constrained = CallOptions::default().constrained && !self.unconstrained;
-        EvalConfig { max_tokens, constrained, ..EvalConfig::default() }
+        let values = Values::new(self.values.into(), &CopyStatistics::load(path)?);
+        let look_ahead = self.look_ahead || EvalConfig::default().look_ahead;
+        Ok(EvalConfig { max_tokens, constrained, values, look_ahead, ..EvalConfig::default() })
     }
 
     /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it there.
@@ -202,7 +225,7 @@ impl EvalArgs {
         let confidence = if calibrates { Some(Confidence::default()) } else { Confidence::load(path)? };
         let examples = &questions.examples;
         let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-        let config = self.config(checkpoint.config.max_dec_len);
+        let config = self.config(path, checkpoint.config.max_dec_len)?;
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(examples.len() as u64) };
         bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} examples [{elapsed} < {eta}]")?);
         let (precision, show) = (self.precision.into(), &mut |done| bar.set_position(done as u64));
@@ -225,12 +248,30 @@ impl EvalArgs {
         let accepted = questions.bfcl.as_ref().map(|bfcl| {
             let both = examples.iter().zip(bfcl).zip(&predictions);
             both.map(|((example, (_, truth)), prediction)| {
-                prediction.calls.as_deref().is_some_and(|calls| is_acceptable(&example.tools, truth, calls))
+                is_acceptable(&example.tools, truth, prediction.calls.as_deref())
             })
             .collect()
         });
-        Ok(Measured { evaluation, predictions, accepted })
+        let order = match self.shuffles {
+            Some(count) => {
+                let (model, shuffles) = (
+                    at_precision(checkpoint.model, precision),
+                    Shuffles { count, seed: global.seed.unwrap_or_default() },
+                );
+                Some(order_agreement(&model, &encoder, examples, &predictions, &config, shuffles)?)
+            }
+            None => None,
+        };
+        Ok(Measured { evaluation, predictions, accepted, order })
     }
+}
+
+fn of_order(measured: &Measured, value: &dyn Fn(&OrderAgreement) -> f64) -> Option<String> {
+    measured.order.as_ref().map(|order| format!("{:.3}", value(order)))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// The two paths as headings: without the folders that both are in.
@@ -255,6 +296,9 @@ fn to_json(measured: &Measured, questions: &Questions) -> Result<Value, ModelErr
             "n": n, "precision": precision, "constrained": constrained, "tokens_per_second": tokens_per_second,
         })
     };
+    if let Some(order) = &measured.order {
+        value["order"] = serde_json::to_value(order).map_err(bad)?;
+    }
     if let Some(accuracy) = measured.bfcl_accuracy() {
         value["bfcl_accuracy"] = accuracy.into();
     }
@@ -282,6 +326,7 @@ fn differences(examples: &[Example], ours: &[Prediction], theirs: &[Prediction],
 fn write_predictions(path: &Path, questions: &Questions, measured: &Measured) -> Result<(), DataError> {
     let lines = questions.examples.iter().zip(&measured.predictions).enumerate().map(|(i, (example, prediction))| {
         let mut line = serde_json::json!({
+            "violations": prediction.violations, "grounding": prediction.groundings,
             "query": example.query, "expected": example.answers, "predicted": prediction.calls, "text": prediction.text,
             "confidence": prediction.confidence, "exact": is_exact(example, prediction),
         });

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use needle_data::source::{OnBadRow, load_examples};
+use needle_data::source::{OnBadRow, load_placed_examples};
 
 use super::train::{existing, stop_on_signal, with_hint};
 use super::{Global, checkpoint_at, print, print_json};
-use needle_train::finetune::{Base, Parts};
+use needle_train::finetune::plan::{DEFAULT_MINUTES, EPOCHS};
+use needle_train::finetune::{Base, Parts, Settings};
 use needle_train::run::directory::RunDir;
 use needle_train::training::trainer::RunOptions;
 use needle_train::{finetune, on_device};
@@ -34,6 +35,13 @@ pub struct FinetuneArgs {
     /// Train adapters of this rank only; the result has them merged
     #[arg(long, value_name = "RANK")]
     lora_rank: Option<usize>,
+    #[arg(long, value_name = "MINUTES", value_parser = minutes, help = format!(
+        "Plan for no more time than this; without it, small sets are given {DEFAULT_MINUTES} minutes and others {EPOCHS} epochs"
+    ))]
+    max_minutes: Option<f64>,
+    /// Train on prompts that are longer than the base reads without their ends, instead of refusing them
+    #[arg(long)]
+    cut_long_prompts: bool,
     /// Go on with the run in --out
     #[arg(long)]
     resume: bool,
@@ -68,10 +76,10 @@ impl FinetuneArgs {
         let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
         let bad_rows = on_bad_row.up_to(recipe.data.max_bad_fraction);
-        let (examples, counts) =
-            load_examples(std::slice::from_ref(&self.data), bad_rows).map_err(|error| with_hint(error.into()))?;
+        let (examples, counts) = load_placed_examples(std::slice::from_ref(&self.data), bad_rows)
+            .map_err(|error| with_hint(error.into()))?;
         tracing::info!("{}: {counts}", self.data.display());
-        let parts = Parts::new(&examples, recipe.seed)?;
+        let parts = Parts::new(examples, recipe.seed)?;
         for warning in &parts.warnings {
             tracing::warn!("{warning}");
         }
@@ -80,8 +88,10 @@ impl FinetuneArgs {
         let run = RunDir::new(&self.out);
         let existing = existing(self.resume, self.overwrite);
         let options = RunOptions { existing, quiet: global.quiet, stop: stop_on_signal()? };
+        let settings =
+            Settings { overrides: &overrides, max_minutes: self.max_minutes, cut_long_prompts: self.cut_long_prompts };
         let result = on_device!(global.device()?, |B, device| finetune::run::<B>(
-            &parts, base, &overrides, &run, device, options
+            &parts, base, settings, &run, device, options
         ))?;
         if let Some(step) = result.stopped_at {
             print(format_args!("stopped and saved after step {step}; the same command with --resume goes on"))?;
@@ -101,4 +111,10 @@ impl FinetuneArgs {
         ))?;
         Ok(true)
     }
+}
+
+/// A time budget: a number of minutes above 0.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: Result<f64, _> = text.parse();
+    minutes.ok().filter(|m| m.is_finite() && *m > 0.0).ok_or_else(|| "expected a number of minutes above 0".into())
 }

@@ -14,6 +14,7 @@ pub mod report;
 pub mod retrieve;
 pub mod run;
 pub mod tokenizer;
+pub mod tools;
 pub mod train;
 
 use std::io::{Read, Write};
@@ -26,6 +27,7 @@ use needle_data::Tool;
 use needle_model::Precision;
 use needle_model::checkpoint::Checkpoint;
 use needle_model::checkpoint::locate::locate;
+use needle_model::constrain::copying::ValuesPolicy;
 
 use needle_train::device::{Device, DeviceChoice, Inference};
 use needle_train::distributed::launch::Launch;
@@ -106,6 +108,8 @@ enum Command {
     #[command(subcommand)]
     Tokenizer(tokenizer::TokenizerCommand),
     #[command(subcommand)]
+    Tools(tools::ToolsCommand),
+    #[command(subcommand)]
     Bench(bench::BenchCommand),
 }
 
@@ -154,6 +158,7 @@ impl Cli {
             Command::Run(args) => args.run(global),
             Command::Retrieve(args) => args.run(),
             Command::Report(args) => args.run(),
+            Command::Tools(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Golden(args) => args.run(),
             Command::Export(args) => args.run(),
@@ -163,6 +168,28 @@ impl Cli {
             Command::Bench(command) => command.run(global, launch),
         }
         .map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// `--values`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ValuesArg {
+    /// Strings as the model writes them.
+    #[default]
+    Free,
+    /// Strings are words of the query.
+    Copied,
+    /// Strings of parameters that training always copied are words of the query.
+    Auto,
+}
+
+impl From<ValuesArg> for ValuesPolicy {
+    fn from(arg: ValuesArg) -> Self {
+        match arg {
+            ValuesArg::Free => Self::Free,
+            ValuesArg::Copied => Self::Copied,
+            ValuesArg::Auto => Self::Auto,
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::Tool;
 use needle_data::source::Lines;
+use needle_model::constrain::report::{Treatment, reports};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, checkpoint_at, print_json, read_tools};
+use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, print_json, read_tools};
 use needle_train::error::TrainError;
 use needle_train::needle::{Answer, CallOptions, Needle};
 
@@ -46,6 +47,10 @@ pub struct RunArgs {
     /// Let the model write whatever it wants, also what the tools do not allow
     #[arg(long)]
     unconstrained: bool,
+    /// Which strings must be words of the query, beside those of parameters with "x-from-query": none (free), all (copied),
+    /// or those that were always copied in training (auto)
+    #[arg(long, value_enum, default_value_t)]
+    values: ValuesArg,
     /// Fail on a prompt longer than the model reads, instead of cutting it
     #[arg(long)]
     strict: bool,
@@ -56,6 +61,7 @@ impl RunArgs {
         let tools = self.tools.as_deref().map(read_tools).transpose()?;
         let options = CallOptions {
             constrained: !self.unconstrained,
+            values: self.values.into(),
             top_k: self.top_k,
             abstain_below: self.abstain_below,
             strict: self.strict,
@@ -77,9 +83,9 @@ impl RunArgs {
             (false, true) => Form::Streamed,
             (false, false) => Form::Calls,
         };
-        let answer = show(&mut stdout, form, |on_bytes| needle.call_streaming(query, tools, on_bytes))?;
+        let answer = show(&mut stdout, form, tools, |on_bytes| needle.call_streaming(query, tools, on_bytes))?;
         remark(&answer);
-        Ok(answer.is_complete)
+        Ok(answer.is_complete && answer.violations.is_empty())
     }
 }
 
@@ -98,6 +104,7 @@ enum Form {
 fn show(
     out: &mut impl Write,
     form: Form,
+    tools: &[Tool],
     ask: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Answer, TrainError>,
 ) -> anyhow::Result<Answer> {
     let mut is_in_line = false;
@@ -113,7 +120,7 @@ fn show(
     }
     let answer = answer?;
     match form {
-        Form::Json => writeln!(out, "{}", to_json(&answer)).context("stdout")?,
+        Form::Json => writeln!(out, "{}", to_json(&answer, tools)).context("stdout")?,
         Form::Calls if answer.is_complete => {
             writeln!(out, "{}", serde_json::to_string(&answer.calls)?).context("stdout")?
         }
@@ -134,15 +141,27 @@ fn remark(answer: &Answer) {
     if let Some(reason) = answer.incomplete_because() {
         tracing::error!("the answer is not complete: {reason}");
     }
+    for violation in &answer.violations {
+        tracing::error!("the answer is not valid: {violation}");
+    }
     if answer.abstained {
         tracing::info!("abstained: {:.2} sure of {}", answer.confidence.unwrap_or_default(), answer.text);
     }
 }
 
-fn to_json(answer: &Answer) -> Value {
+fn to_json(answer: &Answer, tools: &[Tool]) -> Value {
+    let mut not_enforced = reports(tools);
+    for tool in &mut not_enforced {
+        tool.keywords.retain(|line| line.treatment != Treatment::Enforced);
+    }
+    not_enforced.retain(|tool| !tool.keywords.is_empty());
     serde_json::json!({
         "calls": answer.calls,
         "complete": answer.is_complete,
+        "valid": answer.is_complete && answer.violations.is_empty(),
+        "violations": answer.violations,
+        "grounding": answer.groundings,
+        "not_enforced": not_enforced,
         "confidence": answer.confidence,
         "confidence_fitted_on": answer.confidence_fitted_on,
         "abstained": answer.abstained,
@@ -162,8 +181,8 @@ fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, global: &Global) -
     bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} questions [{elapsed} < {eta}]")?);
     let answers = needle.call_batch(&questions, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    for answer in &answers {
-        print_json(&to_json(answer))?;
+    for (answer, (_, tools)) in answers.iter().zip(&questions) {
+        print_json(&to_json(answer, tools))?;
     }
     let count = |is: &dyn Fn(&Answer) -> bool| answers.iter().filter(|answer| is(answer)).count();
     let (cut, abstained) = (count(&|a| a.cut.is_some()), count(&|a| a.abstained));
@@ -183,7 +202,11 @@ fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, global: &Global) -
             incomplete - at_limit
         );
     }
-    Ok(incomplete == 0)
+    let invalid = count(&|a| !a.violations.is_empty());
+    if invalid > 0 {
+        tracing::error!("{invalid} of {} answers break the schemas of their tools (\"valid\": false)", answers.len());
+    }
+    Ok(incomplete == 0 && invalid == 0)
 }
 
 fn questions(path: &Path, tools: Option<&[Tool]>) -> anyhow::Result<Vec<(String, Vec<Tool>)>> {
@@ -221,12 +244,14 @@ mod tests {
             cut: None,
             picked: None,
             seconds: 0.1,
+            violations: Vec::new(),
+            groundings: Vec::new(),
         }
     }
 
     fn shown(form: Form, streamed: &[&str], answer: Result<Answer, TrainError>) -> String {
         let mut out = Vec::new();
-        let _ = show(&mut out, form, |on_bytes| {
+        let _ = show(&mut out, form, &[], |on_bytes| {
             streamed.iter().for_each(|text| on_bytes(text.as_bytes()));
             answer
         });

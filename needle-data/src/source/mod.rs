@@ -378,7 +378,8 @@ impl std::fmt::Display for Counts {
 /// A file that cannot be read or has no row at all; the first bad row unless `bad_rows` says to leave such rows out, and then
 /// too many of them.
 pub fn load_records<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Record>, Counts), DataError> {
-    load(patterns, bad_rows, Ok)
+    let (placed, counts) = load(patterns, bad_rows, Ok)?;
+    Ok((without_places(placed), counts))
 }
 
 /// Reads all tool-call examples of all files into memory.
@@ -386,17 +387,33 @@ pub fn load_records<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result
 /// # Errors
 /// As [`load_records`]; text to pretrain on is a bad row.
 pub fn load_examples<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Example>, Counts), DataError> {
+    let (placed, counts) = load_placed_examples(patterns, bad_rows)?;
+    Ok((without_places(placed), counts))
+}
+
+/// As [`load_examples`], each example with the line that it stands in.
+///
+/// # Errors
+/// As [`load_examples`].
+pub fn load_placed_examples<P: AsRef<Path>>(
+    patterns: &[P],
+    bad_rows: BadRows,
+) -> Result<(Vec<(Place, Example)>, Counts), DataError> {
     load(patterns, bad_rows, |record| match record {
         Record::ToolCall(example) => Ok(example),
         _ => Err(Problem::new("line", ProblemCode::BadField, "text to pretrain on, expected a tool-call example")),
     })
 }
 
+fn without_places<T>(placed: Vec<(Place, T)>) -> Vec<T> {
+    placed.into_iter().map(|(_, row)| row).collect()
+}
+
 fn load<P: AsRef<Path>, T>(
     patterns: &[P],
     bad_rows: BadRows,
     convert: impl Fn(Record) -> Result<T, Problem>,
-) -> Result<(Vec<T>, Counts), DataError> {
+) -> Result<(Vec<(Place, T)>, Counts), DataError> {
     let mut loaded = Vec::new();
     let mut counts = Counts::default();
     let mut first: Option<(Place, Problem)> = None;
@@ -405,7 +422,7 @@ fn load<P: AsRef<Path>, T>(
         let converted = row.record().and_then(&convert);
         counts.add(&converted);
         match converted {
-            Ok(converted) => loaded.push(converted),
+            Ok(converted) => loaded.push((row.place, converted)),
             Err(problem) if bad_rows == BadRows::Fail => return Err(DataError::Row { place: row.place, problem }),
             Err(problem) => _ = first.get_or_insert((row.place, problem)),
         }

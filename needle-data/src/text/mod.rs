@@ -2,6 +2,7 @@
 
 pub mod example;
 pub mod json;
+pub mod json_schema;
 pub mod names;
 pub mod record;
 pub mod schema;

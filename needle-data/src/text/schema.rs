@@ -90,7 +90,8 @@ impl ValueType {
         })
     }
 
-    fn holds(self, value: &Value) -> bool {
+    /// True if `value` is of this type.
+    pub fn holds(self, value: &Value) -> bool {
         match self {
             Self::String => value.is_string(),
             Self::Integer => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|x| x.fract() == 0.0),

@@ -1,7 +1,7 @@
 //! Compact JSON of the answers, and the class of every byte of it.
 //!
 //! The loss weighs a wrong value more than a wrong brace. The original finds names, keys and values by searching the text
-//! for the first match of each string, which misses a second call of the same tool and hits look-alikes elsewhere; here the
+//! for the first match of each string, which misses a second call of the same tool and hits equal strings elsewhere; here the
 //! classes come from the writer itself, so they are right for every call, repeated or nested.
 
 use serde_json::Value;

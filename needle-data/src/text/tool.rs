@@ -4,10 +4,16 @@
 //! Accepted and normalized to it: JSON Schema under `parameters`, OpenAI `{"type":"function","function":{..}}`, and
 //! entries of MCP's `tools/list` (`inputSchema`). A list may also come as `{"tools": [..]}` (MCP's whole answer).
 //! A native definition keeps its keys, their order and their values, so that it reaches the model as it was written.
+//!
+//! What the model reads and what its answers must satisfy are two things: [`Tool::schema`] is the whole JSON Schema of the
+//! arguments, with what the native form has no place for (`$defs`, `anyOf` beside `properties`, `required` of an object).
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
 
 use crate::error::{Problem, ProblemCode};
+use crate::text::json_schema::{self, Violation};
 use crate::text::schema::{Mismatch, ValueType, kind};
 use crate::text::{json, schema};
 
@@ -22,6 +28,8 @@ pub struct Tool {
     pub parameters: Vec<Parameter>,
     /// False where the definition had no `description` key: it then stays without one.
     has_description: bool,
+    /// The arguments' schema as the user wrote it, where it says more than `parameters` hold.
+    schema: Option<Arc<Value>>,
 }
 
 /// One argument that a tool takes.
@@ -57,7 +65,7 @@ impl Tool {
     /// A tool in native form.
     pub fn new(name: impl Into<String>, description: impl Into<String>, parameters: Vec<Parameter>) -> Self {
         let description = description.into();
-        Self { name: name.into(), has_description: !description.is_empty(), description, parameters }
+        Self { name: name.into(), has_description: !description.is_empty(), description, parameters, schema: None }
     }
 
     /// The parameter called `name`.
@@ -89,6 +97,25 @@ impl Tool {
         self.to_json_named(&self.name)
     }
 
+    /// The JSON Schema that the arguments of a call must satisfy: the user's own, or what the native form says, in the words
+    /// of JSON Schema.
+    pub fn schema(&self) -> Value {
+        match &self.schema {
+            Some(written) => json_schema::normalized(written),
+            None => json_schema::normalized(&schema_of(&self.parameters)),
+        }
+    }
+
+    /// Where `arguments` break the schema, if they do. An argument that is not declared breaks it, too.
+    pub fn violation(&self, arguments: &Map<String, Value>) -> Option<Violation> {
+        if let Some(name) = arguments.keys().find(|name| self.parameter(name).is_none()) {
+            let reason = format!("{:?} takes no such argument", self.name);
+            return Some(Violation { path: format!("/{name}"), keyword: "properties".into(), reason });
+        }
+        let schema = self.schema();
+        json_schema::check(&schema, &schema, &Value::Object(arguments.clone())).err()
+    }
+
     /// Reads one definition in any accepted form; `field` is where it stands, for messages.
     ///
     /// # Errors
@@ -112,17 +139,22 @@ impl Tool {
         };
         let schema_key = if object.contains_key("inputSchema") { "inputSchema" } else { "parameters" };
         let at = format!(".{schema_key}");
+        let mut schema = None;
         let parameters = match object.get(schema_key) {
             None | Some(Value::Null) => Vec::new(),
-            Some(Value::Object(schema)) if is_json_schema(schema) => {
-                from_json_schema(schema).map_err(|(path, reason)| bad(&format!("{at}{path}"), reason))?
+            Some(Value::Object(written)) if is_json_schema(written) => {
+                let parameters =
+                    from_json_schema(written).map_err(|(path, reason)| bad(&format!("{at}{path}"), reason))?;
+                let written = Value::Object(written.clone());
+                schema = (schema_of(&parameters) != written).then(|| Arc::new(written));
+                parameters
             }
             Some(Value::Object(native)) => {
                 from_native(native).map_err(|(path, reason)| bad(&format!("{at}{path}"), reason))?
             }
             Some(other) => return Err(bad(&at, format!("expected an object, got {}", kind(other)))),
         };
-        Ok(Self { name, has_description: object.contains_key("description"), description, parameters })
+        Ok(Self { name, has_description: object.contains_key("description"), description, parameters, schema })
     }
 
     /// Reads a list of definitions: a JSON list, an object with `tools`, or a string that holds either.
@@ -169,6 +201,27 @@ fn is_json_schema(object: &Map<String, Value>) -> bool {
     says_object || has_properties
 }
 
+/// The schema that a native form stands for.
+fn schema_of(parameters: &[Parameter]) -> Value {
+    let properties: Map<String, Value> = parameters
+        .iter()
+        .map(|parameter| {
+            let mut spec = parameter.spec.clone();
+            // A flag here, and a list of an object's members in JSON Schema.
+            spec.shift_remove("required");
+            if !parameter.required_members.is_empty() {
+                spec.insert("required".into(), parameter.required_members.as_slice().into());
+            }
+            (parameter.name.clone(), spec.into())
+        })
+        .collect();
+    let required: Vec<&str> = parameters.iter().filter(|p| p.is_required()).map(|p| p.name.as_str()).collect();
+    match required.is_empty() {
+        true => json!({"type": "object", "properties": properties}),
+        false => json!({"type": "object", "properties": properties, "required": required}),
+    }
+}
+
 type AtReason = (String, String);
 
 fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
@@ -179,22 +232,23 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
         Some(other) => return expected(".type", "\"object\"", other),
     }
     let names = |list: &[Value]| list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-    let required = match schema.get("required") {
+    let mut required = match schema.get("required") {
         None | Some(Value::Null) => Vec::new(),
         Some(value) => match value.as_array().and_then(|list| names(list)) {
             Some(names) => names,
             None => return expected(".required", "a list of names", value),
         },
     };
-    let properties = match schema.get("properties") {
-        Some(Value::Object(properties)) => properties,
-        None | Some(Value::Null) => &Map::new(),
+    let mut properties = match schema.get("properties") {
+        Some(Value::Object(properties)) => properties.clone(),
+        None | Some(Value::Null) => Map::new(),
         Some(other) => return expected(".properties", "an object", other),
     };
+    inherit(schema, &Value::Object(schema.clone()), 0, &mut properties, &mut required);
     if let Some(missing) = required.iter().find(|name| !properties.contains_key(*name)) {
         return Err((".required".into(), format!("{missing:?} is not among the properties")));
     }
-    let mut parameters = from_native(properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
+    let mut parameters = from_native(&properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
     for parameter in &mut parameters {
         // A flag beside the type is how the first drafts said it; a list is that of a nested object's members.
         let is_required = parameter.is_required() || required.contains(&parameter.name);
@@ -202,6 +256,37 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
         parameter.spec.insert("required".into(), is_required.into());
     }
     Ok(parameters)
+}
+
+/// Adds what schemas say that `schema` is composed of, so that the model reads all arguments: those of `$ref` and `allOf`, and
+/// of `anyOf` and `oneOf` as arguments that may be left out.
+fn inherit(
+    schema: &Map<String, Value>,
+    root: &Value,
+    depth: usize,
+    properties: &mut Map<String, Value>,
+    required: &mut Vec<String>,
+) {
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| json_schema::resolve(root, reference));
+    let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
+    let all = target.into_iter().chain(list("allOf")).map(|one| (one, true));
+    let any = list("anyOf").chain(list("oneOf")).map(|one| (one, false));
+    for (part, is_kept) in all.chain(any).collect::<Vec<_>>() {
+        // A schema that is part of itself adds nothing more.
+        let Value::Object(part) = part else { continue };
+        if depth >= 8 {
+            continue;
+        }
+        for (name, spec) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            if !properties.contains_key(name) {
+                properties.insert(name.clone(), spec.clone());
+            }
+        }
+        let names = part.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        required.extend(names.filter(|_| is_kept).map(str::to_owned));
+        let mut left_out = Vec::new();
+        inherit(part, root, depth + 1, properties, if is_kept { required } else { &mut left_out });
+    }
 }
 
 fn from_native(object: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
@@ -256,6 +341,56 @@ mod tests {
         let native =
             json!({"name": "b", "description": "", "parameters": {"z": {"required": false, "type": "str"}, "a": {}}});
         assert_eq!(Tool::from_json(&native, "t").unwrap().to_json().to_string(), native.to_string());
+    }
+
+    #[test]
+    fn what_the_native_form_has_no_place_for_stays_in_the_schema() {
+        let schema = json!({"type": "object", "required": ["who"], "properties": {
+            "who": {"$ref": "#/$defs/person"}, "tags": {"type": "array", "uniqueItems": true}},
+            "$defs": {"person": {"type": "object", "required": ["name"], "properties": {
+                "name": {"type": "string"}, "friend": {"$ref": "#/$defs/person"}}}}});
+        let tool = Tool::from_json(&json!({"name": "greet", "parameters": schema}), "t").unwrap();
+        assert_eq!(tool.schema(), schema);
+        assert_eq!(tool.to_json()["parameters"]["who"], json!({"$ref": "#/$defs/person", "required": true}));
+        let broken_by = |arguments: Value| tool.violation(arguments.as_object().unwrap()).map(|v| (v.path, v.keyword));
+        let broken = |path: &str, keyword: &str| Some((path.to_owned(), keyword.to_owned()));
+        assert_eq!(broken_by(json!({"who": {"name": "Ada", "friend": {"name": "Alan"}}})), None);
+        assert_eq!(broken_by(json!({"who": {"name": "Ada", "friend": {}}})), broken("/who/friend", "required"));
+        assert_eq!(broken_by(json!({"tags": []})), broken("", "required"));
+        assert_eq!(broken_by(json!({"who": {"name": "Ada"}, "tags": [1, 1.0]})), broken("/tags", "uniqueItems"));
+        assert_eq!(broken_by(json!({"whom": 1})), broken("/whom", "properties"));
+    }
+
+    #[test]
+    fn the_model_reads_the_arguments_of_a_schema_that_is_composed_of_others() {
+        let tool = json!({"name": "a", "parameters": {"type": "object",
+            "properties": {"id": {"type": "string"}},
+            "allOf": [{"$ref": "#/$defs/base"}, {"required": ["id"]}],
+            "anyOf": [{"properties": {"by": {"type": "string"}}, "required": ["by"]}],
+            "$defs": {"base": {"properties": {"name": {"type": "string"}}, "required": ["name"], "allOf": [{"$ref": "#/$defs/base"}]}}}});
+        let tool = Tool::from_json(&tool, "t").unwrap();
+        let read: Vec<(&str, bool)> = tool.parameters.iter().map(|p| (p.name.as_str(), p.is_required())).collect();
+        assert_eq!(read, [("id", true), ("name", true), ("by", false)]);
+    }
+
+    #[test]
+    fn a_schema_is_in_the_words_of_json_schema_whoever_wrote_it() {
+        let tool = json!({"name": "a", "parameters": {
+            "who": {"type": "str, optional", "enum": null, "required": true}, "any": {"type": "Any"},
+            "to": {"type": "Dict[str, int]", "properties": {"street": {"type": "str", "required": true}, "no": {"type": "int"}}},
+            "all": {"type": "List[dict]", "items": {"properties": {"x": {"type": ["int", "none"], "required": true}}}}}});
+        let expected = json!({"type": "object", "required": ["who"], "properties": {
+            "who": {"type": "string"}, "any": {},
+            "to": {"type": "object", "properties": {"street": {"type": "string"}, "no": {"type": "integer"}}, "required": ["street"]},
+            "all": {"type": "array", "items": {"properties": {"x": {"type": ["integer", "null"]}}, "required": ["x"]}}}});
+        assert_eq!(Tool::from_json(&tool, "t").unwrap().schema(), expected);
+    }
+
+    #[test]
+    fn a_native_form_has_the_schema_that_it_stands_for() {
+        let expected = json!({"type": "object", "required": ["city"], "properties": {
+            "city": {"type": "string", "description": "Where"}, "days": {"type": "integer", "description": "How many"}}});
+        assert_eq!(weather().schema(), expected);
     }
 
     #[test]

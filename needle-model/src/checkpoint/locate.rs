@@ -39,7 +39,8 @@ fn present(dir: &Path) -> Option<PathBuf> {
 }
 
 fn is_checkpoint(dir: &Path) -> bool {
-    dir.join(files::CONFIG).is_file()
+    // A pipe in its place is named for what it is where the file is opened.
+    dir.join(files::CONFIG).exists()
 }
 
 /// What `path` is, which is no checkpoint.

@@ -71,6 +71,10 @@ impl Source for Artifact {
         &self.config
     }
 
+    fn bad(&self, reason: String) -> RuntimeError {
+        self.file.bad(reason)
+    }
+
     fn projection(&self, name: &str, inputs: usize, outputs: usize) -> Result<Int4Ref<'_>, RuntimeError> {
         let name = artifact_name(name);
         let codes = self.file.tensor(&name)?;

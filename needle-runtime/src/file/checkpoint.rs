@@ -76,6 +76,10 @@ impl Source for Checkpoint {
         &self.config
     }
 
+    fn bad(&self, reason: String) -> RuntimeError {
+        self.file.bad(reason)
+    }
+
     fn projection(&self, name: &str, inputs: usize, outputs: usize) -> Result<Int4Ref<'_>, RuntimeError> {
         let weights = self.file.floats(name, &[outputs, inputs])?;
         let quantized = quantize(&weights, inputs, outputs);

@@ -22,6 +22,9 @@ pub trait Source: Sync {
     /// Sizes of the model.
     fn config(&self) -> &SanConfig;
 
+    /// An error about this file.
+    fn bad(&self, reason: String) -> RuntimeError;
+
     /// The attention projection `name`.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! A safetensors file, mapped into memory. The `safetensors` crate checks that the header's ranges follow each other without
 //! gap or overlap, that each has the size of its shape, and that the file ends with the last one.
 
-use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+use needle_data::file::open_regular;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use crate::error::RuntimeError;
@@ -54,7 +54,7 @@ impl TensorFile {
     /// # Errors
     /// If it cannot be read, or is not a safetensors file.
     pub fn open(path: &Path) -> Result<Self, RuntimeError> {
-        let file = File::open(path).map_err(|e| RuntimeError::io(path, e))?;
+        let file = open_regular(path)?;
         // SAFETY: the map is only read. A file that another process shortens while it is mapped ends this process with
         // SIGBUS, as it does every program that maps its weights; checkpoints and artifacts are replaced by renaming, never
         // written in place.

@@ -1,16 +1,18 @@
 //! Attention of a few queries to the keys and values of one head: `softmax(q k^T) v`.
 //!
 //! Scores are exact products of INT8 codes, scaled. Probabilities are multiplied with the scales of the values and rounded to
-//! 14 bits, so that the sum over the values is exact, too; 14 bits are two digits of 7, each of them an activation of the same
-//! dot product. So a query's result depends on nothing but itself, its keys and its values.
+//! 12 bits, so that the sum over the values is exact, too; 12 bits are two digits of 6, small enough that no instruction set's
+//! dot product saturates. So a query's result depends on nothing but itself, its keys and its values.
 
 use super::isa::Isa;
 use super::math::exp;
 use crate::key_value::HeadView;
 use crate::pack::{LANES, Line};
 
-/// The largest probability as a whole number of 14 bits.
-const LARGEST: f32 = 16_383.0;
+/// The largest probability as a whole number of 12 bits.
+const LARGEST: f32 = 4_095.0;
+/// What a first digit counts.
+const BASE: f32 = 64.0;
 
 /// Queries over one head, quantized.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +122,19 @@ impl Block<'_> {
                 let range = r * self.padded..(r + 1) * self.padded;
                 weights[r] = self.softmax::<I>(scores, &mut one[range.clone()], &mut two[range]);
             }
-            self.mix::<I, R>(&weights, first, &scratch.digits, out);
+            let mut from = 0;
+            while I::MIX_ROWS >= 4 && from + 4 <= R {
+                self.mix::<I, 4>(&weights, from, first, &scratch.digits, out);
+                from += 4;
+            }
+            while I::MIX_ROWS >= 2 && from + 2 <= R {
+                self.mix::<I, 2>(&weights, from, first, &scratch.digits, out);
+                from += 2;
+            }
+            while from < R {
+                self.mix::<I, 1>(&weights, from, first, &scratch.digits, out);
+                from += 1;
+            }
         }
     }
 
@@ -135,7 +149,7 @@ impl Block<'_> {
                 let lines = self.keys.as_ptr().add(panel * (width / 4)).cast::<u8>();
                 let mut sums = [I::begin(0); R];
                 for r in 0..R {
-                    sums[r] = I::begin(self.queries.sums[first + r] * -128);
+                    sums[r] = I::begin(self.queries.sums[first + r].wrapping_mul(-128));
                 }
                 for line in 0..width / 4 {
                     for r in 0..R {
@@ -192,30 +206,39 @@ impl Block<'_> {
         }
     }
 
-    /// The sums over the values, `out [queries, head_width]`.
+    /// The sums over the values of `R` rows of a block, from `from` on; the block's first row is `first`:
+    /// `out [queries, head_width]`.
     #[inline(always)]
-    unsafe fn mix<I: Isa, const R: usize>(&self, weights: &[Weights; R], first: usize, digits: &[i8], out: &mut [f32]) {
+    unsafe fn mix<I: Isa, const R: usize>(
+        &self,
+        weights: &[Weights],
+        from: usize,
+        first: usize,
+        digits: &[i8],
+        out: &mut [f32],
+    ) {
         let width = self.queries.head_width;
+        let (weights, first) = (&weights[from..from + R], first + from);
         // SAFETY: lines below `padded / 4` of each panel of dimensions, and rows below the number of queries.
         unsafe {
-            let ones = digits.as_ptr();
-            let twos = digits.as_ptr().add(MAX_ROWS * self.padded);
+            let ones = digits.as_ptr().add(from * self.padded);
+            let twos = ones.add(MAX_ROWS * self.padded);
             for panel in 0..width / LANES {
                 let lines = self.values.as_ptr().add(panel * (self.key_scales.len() / 4)).cast::<u8>();
-                let (mut high, mut low) = ([I::begin(0); R], [I::begin(0); R]);
+                let (mut high, mut low) = ([I::begin_digits(0); R], [I::begin_digits(0); R]);
                 for r in 0..R {
-                    high[r] = I::begin(weights[r].first * -128);
-                    low[r] = I::begin(weights[r].second * -128);
+                    high[r] = I::begin_digits(weights[r].first.wrapping_mul(-128));
+                    low[r] = I::begin_digits(weights[r].second.wrapping_mul(-128));
                 }
                 for line in 0..self.padded / 4 {
                     let codes = lines.add(line * Line::BYTES);
                     for r in 0..R {
-                        high[r] = I::dot_int8(high[r], codes, ones.add(r * self.padded + 4 * line));
-                        low[r] = I::dot_int8(low[r], codes, twos.add(r * self.padded + 4 * line));
+                        high[r] = I::dot_digits(high[r], codes, ones.add(r * self.padded + 4 * line));
+                        low[r] = I::dot_digits(low[r], codes, twos.add(r * self.padded + 4 * line));
                     }
                 }
                 for r in 0..R {
-                    let high = I::mul(I::to_floats(I::finish(high[r])), I::splat(128.0));
+                    let high = I::mul(I::to_floats(I::finish(high[r])), I::splat(BASE));
                     let sum = I::add(high, I::to_floats(I::finish(low[r])));
                     let place = out.as_mut_ptr().add((first + r) * width + panel * LANES);
                     I::store(place, I::mul(sum, I::splat(weights[r].scale)));

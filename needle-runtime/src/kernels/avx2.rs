@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, row_codes};
 
 /// Needs AVX2 and F16C, and AVX-VNNI if `VNNI`.
 #[derive(Clone, Copy)]
@@ -61,6 +61,7 @@ macro_rules! halves {
 impl<const VNNI: bool> Isa for Avx2<VNNI> {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
+    const MIX_ROWS: usize = 2;
     type Floats = Floats;
     type Ints = Ints;
     type Sums = Ints;
@@ -188,47 +189,49 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn digits(x: Ints) -> (Ints, Ints) {
         unsafe {
-            let low = halves!(_mm256_and_si256, x, [_mm256_set1_epi32(127); 2]);
-            ([_mm256_srai_epi32::<7>(x[0]), _mm256_srai_epi32::<7>(x[1])], low)
+            let low = halves!(_mm256_and_si256, x, [_mm256_set1_epi32(63); 2]);
+            ([_mm256_srai_epi32::<6>(x[0]), _mm256_srai_epi32::<6>(x[1])], low)
         }
     }
 
     #[inline(always)]
-    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Ints; R] {
+    unsafe fn dot_int4<const R: usize>(
+        codes: *const u8,
+        rows: *const i8,
+        block_bytes: usize,
+        starts: [i32; R],
+    ) -> [Ints; R] {
         unsafe {
-            let nibble = _mm256_set1_epi8(15);
+            let (nibble, one) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
             let mut sums = [[_mm256_setzero_si256(); 2]; R];
-            if VNNI {
-                for r in 0..R {
-                    sums[r] = [_mm256_set1_epi32(starts[r]); 2];
+            // One half after the other: sums of both would not leave registers for the codes.
+            for half in 0..2 {
+                let mut own = [_mm256_setzero_si256(); R];
+                if VNNI {
+                    for r in 0..R {
+                        own[r] = _mm256_set1_epi32(starts[r]);
+                    }
                 }
-            }
-            for line in 0..4 {
-                for half in 0..2 {
+                for line in 0..4 {
                     let bytes = _mm256_loadu_si256(codes.add(64 * line + 32 * half).cast());
                     let low = _mm256_and_si256(bytes, nibble);
                     let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
                     for r in 0..R {
-                        let (first, second) = (broadcast(rows[r].add(8 * line)), broadcast(rows[r].add(8 * line + 4)));
-                        let sum = &mut sums[r][half];
+                        let first = broadcast(row_codes(rows, block_bytes, 2 * line, r));
+                        let second = broadcast(row_codes(rows, block_bytes, 2 * line + 1, r));
                         if VNNI {
-                            *sum = _mm256_dpbusd_avx_epi32(*sum, low, first);
-                            *sum = _mm256_dpbusd_avx_epi32(*sum, high, second);
+                            own[r] = _mm256_dpbusd_avx_epi32(own[r], low, first);
+                            own[r] = _mm256_dpbusd_avx_epi32(own[r], high, second);
                         } else {
                             // Sums of 16 bits, two for each lane.
-                            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(low, first));
-                            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(high, second));
+                            own[r] = _mm256_add_epi16(own[r], _mm256_maddubs_epi16(low, first));
+                            own[r] = _mm256_add_epi16(own[r], _mm256_maddubs_epi16(high, second));
                         }
                     }
                 }
-            }
-            if !VNNI {
-                let one = _mm256_set1_epi16(1);
                 for r in 0..R {
                     let start = _mm256_set1_epi32(starts[r]);
-                    for half in 0..2 {
-                        sums[r][half] = _mm256_add_epi32(start, _mm256_madd_epi16(sums[r][half], one));
-                    }
+                    sums[r][half] = if VNNI { own[r] } else { _mm256_add_epi32(start, _mm256_madd_epi16(own[r], one)) };
                 }
             }
             sums
@@ -256,6 +259,28 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
                     let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
                     sums[half] = _mm256_add_epi32(sums[half], fours);
                 }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begin_digits(offset: i32) -> Ints {
+        unsafe { [_mm256_set1_epi32(offset); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_digits(mut sums: Ints, line: *const u8, digits: *const i8) -> Ints {
+        if VNNI {
+            return unsafe { Self::dot_int8(sums, line, digits) };
+        }
+        unsafe {
+            let digits = broadcast(digits);
+            for half in 0..2 {
+                // A pair reaches 2 * 255 * 63 = 32,130.
+                let pairs = _mm256_maddubs_epi16(_mm256_loadu_si256(line.add(32 * half).cast()), digits);
+                let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                sums[half] = _mm256_add_epi32(sums[half], fours);
             }
             sums
         }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{reduce_add_256, reduce_max_256};
-use super::isa::Isa;
+use super::isa::{Isa, row_codes};
 
 /// Needs F, BW, VL, VNNI, and AVX2 with F16C.
 #[derive(Clone, Copy)]
@@ -21,6 +21,7 @@ unsafe fn broadcast(activations: *const i8) -> __m512i {
 impl Isa for Avx512 {
     const PRODUCT_ROWS: usize = 12;
     const ATTEND_ROWS: usize = 8;
+    const MIX_ROWS: usize = 4;
     type Floats = __m512;
     type Ints = __m512i;
     type Sums = __m512i;
@@ -125,11 +126,16 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     unsafe fn digits(x: __m512i) -> (__m512i, __m512i) {
-        unsafe { (_mm512_srai_epi32::<7>(x), _mm512_and_si512(x, _mm512_set1_epi32(127))) }
+        unsafe { (_mm512_srai_epi32::<6>(x), _mm512_and_si512(x, _mm512_set1_epi32(63))) }
     }
 
     #[inline(always)]
-    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [__m512i; R] {
+    unsafe fn dot_int4<const R: usize>(
+        codes: *const u8,
+        rows: *const i8,
+        block_bytes: usize,
+        starts: [i32; R],
+    ) -> [__m512i; R] {
         unsafe {
             let nibble = _mm512_set1_epi8(15);
             let mut sums = [_mm512_setzero_si512(); R];
@@ -141,10 +147,11 @@ impl Isa for Avx512 {
                 let low = _mm512_and_si512(bytes, nibble);
                 let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
                 for r in 0..R {
-                    sums[r] = _mm512_dpbusd_epi32(sums[r], low, broadcast(rows[r].add(8 * line)));
+                    sums[r] = _mm512_dpbusd_epi32(sums[r], low, broadcast(row_codes(rows, block_bytes, 2 * line, r)));
                 }
                 for r in 0..R {
-                    sums[r] = _mm512_dpbusd_epi32(sums[r], high, broadcast(rows[r].add(8 * line + 4)));
+                    sums[r] =
+                        _mm512_dpbusd_epi32(sums[r], high, broadcast(row_codes(rows, block_bytes, 2 * line + 1, r)));
                 }
             }
             sums

@@ -4,6 +4,7 @@
 //! with every instruction set: [`super::scalar`] is the definition. Sums over lanes have one order, the tree of
 //! [`Isa::reduce_add`].
 
+use crate::activations::{BLOCK_ROWS, FOUR};
 use crate::pack::LANES;
 
 /// An instruction set.
@@ -16,6 +17,8 @@ pub(crate) trait Isa: Copy {
     const PRODUCT_ROWS: usize;
     /// Rows of queries that attention and a product with INT8 weights take at once, at most 8.
     const ATTEND_ROWS: usize;
+    /// Rows of probabilities that attention multiplies with values at once, at most 4.
+    const MIX_ROWS: usize;
     /// 16 floats.
     type Floats: Copy;
     /// 16 whole numbers of 32 bits.
@@ -62,19 +65,48 @@ pub(crate) trait Isa: Copy {
     unsafe fn reduce_add_ints(x: Self::Ints) -> i32;
     /// Writes 16 values between -128 and 127.
     unsafe fn store_i8(to: *mut i8, x: Self::Ints);
-    /// Values of 14 bits as two digits of 7: `(x >> 7, x & 127)`.
+    /// Values of 12 bits as two digits of 6: `(x >> 6, x & 63)`.
     unsafe fn digits(x: Self::Ints) -> (Self::Ints, Self::Ints);
 
     /// For each of `R` rows, `start` and the products of 32 activations with a panel's group of INT4 codes (256 bytes, 0 to 15).
-    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Self::Ints; R];
+    /// The activations are those at [`row_codes`].
+    unsafe fn dot_int4<const R: usize>(
+        codes: *const u8,
+        rows: *const i8,
+        block_bytes: usize,
+        starts: [i32; R],
+    ) -> [Self::Ints; R];
 
     /// No products yet. `offset` is -128 times the sum of all activations to come: it takes the codes' offset out.
     unsafe fn begin(offset: i32) -> Self::Sums;
     /// Adds the products of four activations (-127 to 127) with one line of INT8 codes (64 bytes, 1 to 255, which stand for
     /// -127 to 127).
     unsafe fn dot_int8(sums: Self::Sums, line: *const u8, activations: *const i8) -> Self::Sums;
+    /// As [`Isa::begin`], for [`Isa::dot_digits`].
+    #[inline(always)]
+    unsafe fn begin_digits(offset: i32) -> Self::Sums {
+        // SAFETY: the caller's.
+        unsafe { Self::begin(offset) }
+    }
+    /// As [`Isa::dot_int8`] with digits (0 to 63) in place of activations.
+    #[inline(always)]
+    unsafe fn dot_digits(sums: Self::Sums, line: *const u8, digits: *const i8) -> Self::Sums {
+        // SAFETY: the caller's.
+        unsafe { Self::dot_int8(sums, line, digits) }
+    }
     /// The sums.
     unsafe fn finish(sums: Self::Sums) -> Self::Ints;
+}
+
+/// Where the codes `4 four..` of row `row` of a group stand, when `rows` is where those of the first row do: see
+/// [`crate::activations`].
+///
+/// # Safety
+/// As of [`pointer::add`].
+#[inline(always)]
+pub(crate) unsafe fn row_codes(rows: *const i8, block_bytes: usize, four: usize, row: usize) -> *const i8 {
+    // SAFETY: the caller's.
+    unsafe { rows.add(row / BLOCK_ROWS * block_bytes + (four * BLOCK_ROWS + row % BLOCK_ROWS) * FOUR) }
 }
 
 /// Values of `x` beyond its last whole 16, filled up with `fill`.

@@ -1,6 +1,7 @@
 //! Functions of 16 lanes that every instruction set computes alike: exponentials, norms, quantization.
 
 use super::isa::{Isa, tail};
+use crate::activations::{BLOCK_GROUP_BYTES, BLOCK_ROWS, FOUR};
 use crate::file::quantize::GROUP_SIZE;
 use crate::pack::LANES;
 
@@ -90,16 +91,34 @@ pub(super) unsafe fn quantize<I: Isa>(x: &[f32], codes: &mut [i8]) -> (f32, i32)
     }
 }
 
-/// Rows of whole groups of 32: codes, and a scale and a sum for each group.
+/// Rows of `width` values, a multiple of 32: codes, and a scale and an offset for each group of 32, in the layout of
+/// [`crate::activations::Activations`].
 ///
 /// # Safety
 /// As all of [`Isa`].
 #[inline(always)]
-pub(super) unsafe fn quantize_groups<I: Isa>(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
-    let groups = x.chunks_exact(GROUP_SIZE).zip(codes.chunks_exact_mut(GROUP_SIZE));
-    for ((x, codes), (scale, sum)) in groups.zip(scales.iter_mut().zip(sums)) {
-        // SAFETY: the caller's instruction set.
-        (*scale, *sum) = unsafe { quantize::<I>(x, codes) };
+pub(super) unsafe fn quantize_rows<I: Isa>(
+    x: &[f32],
+    width: usize,
+    codes: &mut [i8],
+    scales: &mut [f32],
+    offsets: &mut [i32],
+) {
+    let groups = width / GROUP_SIZE;
+    for (row, x) in x.chunks_exact(width).enumerate() {
+        let (block, row) = (row / BLOCK_ROWS, row % BLOCK_ROWS);
+        for (group, x) in x.as_chunks::<GROUP_SIZE>().0.iter().enumerate() {
+            let mut own = [0_i8; GROUP_SIZE];
+            let place = block * groups + group;
+            // SAFETY: the caller's instruction set.
+            let (scale, sum) = unsafe { quantize::<I>(x, &mut own) };
+            scales[place * BLOCK_ROWS + row] = scale;
+            offsets[place * BLOCK_ROWS + row] = sum.wrapping_mul(-8);
+            let to = &mut codes[place * BLOCK_GROUP_BYTES..(place + 1) * BLOCK_GROUP_BYTES];
+            for (to, four) in to.chunks_exact_mut(BLOCK_ROWS * FOUR).zip(own.as_chunks::<FOUR>().0) {
+                to[row * FOUR..(row + 1) * FOUR].copy_from_slice(four);
+            }
+        }
     }
 }
 
@@ -117,6 +136,30 @@ pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
 pub(super) fn add_scaled(x: &mut [f32], branch: &[f32], gate: f32) {
     for (x, branch) in x.iter_mut().zip(branch) {
         *x += gate * branch;
+    }
+}
+
+/// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`; what is beyond `from` must be 0.
+///
+/// # Safety
+/// As all of [`Isa`].
+#[inline(always)]
+pub(super) unsafe fn quantize_head<I: Isa>(
+    from: &[f32],
+    gain: &[f32],
+    epsilon: f32,
+    angles: Option<(&[f32], &[f32])>,
+    head: &mut [f32],
+    codes: &mut [i8],
+) -> (f32, i32) {
+    let (own, _) = head.split_at_mut(from.len());
+    // SAFETY: the caller's instruction set.
+    unsafe {
+        rms_norm::<I>(from, gain, epsilon, own);
+        if let Some((cos, sin)) = angles {
+            rotate(own, cos, sin);
+        }
+        quantize::<I>(head, codes)
     }
 }
 

@@ -12,6 +12,10 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 pub use attend::{Queries, Scratch};
 
@@ -32,6 +36,10 @@ pub enum InstructionSet {
     AvxVnni,
     /// x86 with AVX-512 and its dot products.
     Avx512Vnni,
+    /// Arm with dot products.
+    NeonDot,
+    /// WebAssembly with SIMD.
+    WasmSimd,
 }
 
 impl InstructionSet {
@@ -50,9 +58,16 @@ impl InstructionSet {
             sets.extend((has_avx2 && is_x86_feature_detected!("avxvnni")).then_some(Self::AvxVnni));
             sets.extend((has_avx2 && has_avx512).then_some(Self::Avx512Vnni));
         }
+        #[cfg(target_arch = "aarch64")]
+        sets.extend(std::arch::is_aarch64_feature_detected!("dotprod").then_some(Self::NeonDot));
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        sets.push(Self::WasmSimd);
         sets
     }
 }
+
+/// Cosines and sines of a position.
+pub type Angles<'a> = (&'a [f32], &'a [f32]);
 
 /// The functions of one instruction set.
 pub struct Kernels {
@@ -61,8 +76,9 @@ pub struct Kernels {
     product_int8: unsafe fn(&Activations, &Int8Matrix, &mut [f32]),
     pack_int4: unsafe fn(&Int4Ref<'_>, &mut [Line]),
     pack_int8: unsafe fn(&[u16], usize, &mut [Line], &mut [f32]),
-    quantize_groups: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
+    quantize_rows: unsafe fn(&[f32], usize, &mut [i8], &mut [f32], &mut [i32]),
     quantize: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
+    quantize_head: unsafe fn(&[f32], &[f32], f32, Option<Angles<'_>>, &mut [f32], &mut [i8]) -> (f32, i32),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     rotate: unsafe fn(&mut [f32], &[f32], &[f32]),
     add_scaled: unsafe fn(&mut [f32], &[f32], f32),
@@ -86,10 +102,15 @@ macro_rules! kernels {
                 => crate::pack::pack_int4_codes(matrix, lines) $(, #[$attribute])?);
             kernels!(@function pack_int8(weights: &[u16], inputs: usize, codes: &mut [Line], scales: &mut [f32])
                 => product::pack_int8::<$isa>(weights, inputs, codes, scales) $(, #[$attribute])?);
-            kernels!(@function quantize_groups(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32])
-                => math::quantize_groups::<$isa>(x, codes, scales, sums) $(, #[$attribute])?);
+            kernels!(@function quantize_rows(
+                x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32], offsets: &mut [i32])
+                => math::quantize_rows::<$isa>(x, width, codes, scales, offsets) $(, #[$attribute])?);
             kernels!(@function quantize(x: &[f32], codes: &mut [i8]) -> (f32, i32)
                 => math::quantize::<$isa>(x, codes) $(, #[$attribute])?);
+            kernels!(@function quantize_head(
+                from: &[f32], gain: &[f32], epsilon: f32, angles: Option<Angles<'_>>, head: &mut [f32], codes: &mut [i8])
+                -> (f32, i32)
+                => math::quantize_head::<$isa>(from, gain, epsilon, angles, head, codes) $(, #[$attribute])?);
             kernels!(@function rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32])
                 => math::rms_norm::<$isa>(x, gain, epsilon, out) $(, #[$attribute])?);
             kernels!(@function rotate(x: &mut [f32], cos: &[f32], sin: &[f32])
@@ -114,8 +135,9 @@ macro_rules! kernels {
                 product_int8,
                 pack_int4,
                 pack_int8,
-                quantize_groups,
+                quantize_rows,
                 quantize,
+                quantize_head,
                 rms_norm,
                 rotate,
                 add_scaled,
@@ -155,6 +177,10 @@ mod tables {
         avx512::Avx512,
         #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
     );
+    #[cfg(target_arch = "aarch64")]
+    kernels!(NEON_DOT, InstructionSet::NeonDot, neon::NeonDot, #[target_feature(enable = "neon,dotprod")]);
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernels!(WASM_SIMD, InstructionSet::WasmSimd, wasm::WasmSimd);
 }
 
 // SAFETY, for every call below: `Kernels::of` gives a table only on a CPU that has its instructions, and the functions check the
@@ -170,7 +196,11 @@ impl Kernels {
             InstructionSet::AvxVnni => &tables::AVX_VNNI,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Vnni => &tables::AVX512_VNNI,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::NeonDot => &tables::NEON_DOT,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            InstructionSet::WasmSimd => &tables::WASM_SIMD,
+            // Not available on this target, so never asked for.
             _ => &tables::SCALAR,
         })
     }
@@ -205,14 +235,35 @@ impl Kernels {
         unsafe { (self.pack_int8)(weights, inputs, codes, scales) }
     }
 
-    /// Codes of `x`, whose length is a multiple of 32, with a scale and a sum for each 32.
-    pub(crate) fn quantize_groups(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
-        unsafe { (self.quantize_groups)(x, codes, scales, sums) }
+    /// See [`Activations::quantize`].
+    pub(crate) fn quantize_rows(
+        &self,
+        x: &[f32],
+        width: usize,
+        codes: &mut [i8],
+        scales: &mut [f32],
+        offsets: &mut [i32],
+    ) {
+        unsafe { (self.quantize_rows)(x, width, codes, scales, offsets) }
     }
 
     /// Codes of `x`, whose length is a multiple of 16, their scale and their sum.
     pub fn quantize(&self, x: &[f32], codes: &mut [i8]) -> (f32, i32) {
         unsafe { (self.quantize)(x, codes) }
+    }
+
+    /// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`; what is beyond `from` must
+    /// be 0.
+    pub fn quantize_head(
+        &self,
+        from: &[f32],
+        gain: &[f32],
+        epsilon: f32,
+        angles: Option<Angles<'_>>,
+        head: &mut [f32],
+        codes: &mut [i8],
+    ) -> (f32, i32) {
+        unsafe { (self.quantize_head)(from, gain, epsilon, angles, head, codes) }
     }
 
     /// `gain * x / sqrt(mean(x^2) + epsilon)`.
@@ -258,5 +309,133 @@ impl Kernels {
     /// [`Kernels::attend`] of one query in f32.
     pub fn exact_attend(&self, query: &[f32], head: HeadView<'_>, len: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
         unsafe { (self.exact_attend)(query, head, len, scores, out) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::quantize::GROUP_SIZE;
+    use crate::key_value::KeyValue;
+    use crate::pack::LANES;
+    use crate::pool::Pool;
+
+    /// Numbers from -1 to 1 of which many are at the ends: where sums of 16 bits would saturate.
+    fn extreme(len: usize, seed: usize) -> Vec<f32> {
+        let value = |i: usize| match (i * 2_654_435_761 + seed * 40_503) >> 7 & 7 {
+            0..=2 => 1.0,
+            3..=5 => -1.0,
+            rest => (i % 97) as f32 / 97.0 * (rest as f32 - 6.5),
+        };
+        (0..len).map(value).collect()
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|x| x.to_bits()).collect()
+    }
+
+    fn sets() -> impl Iterator<Item = &'static Kernels> {
+        InstructionSet::available().into_iter().filter_map(Kernels::of)
+    }
+
+    #[test]
+    fn products_are_the_same_bits_for_every_instruction_set_and_number_of_rows() {
+        let (groups, panels) = (3, 2);
+        let width = groups * GROUP_SIZE;
+        let codes: Vec<Line> = (0..panels * groups * 4)
+            .map(|line| {
+                Line(std::array::from_fn(|i| [0xFF, 0x00, 0xF0, 0x0F, (i * 37 + line * 11) as u8][(i + line) % 5]))
+            })
+            .collect();
+        let scales: Vec<u16> = (0..panels * groups * LANES).map(|i| [0x0001, 0x3C00, 0x2E66, 0x1234][i % 4]).collect();
+        let int4 = Int4Matrix { panels, groups, codes, scales };
+        let weights: Vec<u16> = extreme(panels * LANES * width, 5).iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+        let x = extreme(13 * width, 1);
+        let product = |kernels: &Kernels, rows: std::ops::Range<usize>| {
+            let mut activations = Activations::default();
+            activations.quantize(kernels, &x[rows.start * width..rows.end * width], width);
+            let int8 = Int8Matrix::quantize(kernels, &Pool::new(1), &weights, width);
+            let mut out = vec![0.0; 2 * rows.len() * panels * LANES];
+            let (first, second) = out.split_at_mut(rows.len() * panels * LANES);
+            kernels.product_int4(&activations, &int4, first);
+            kernels.product_int8(&activations, &int8, second);
+            (bits(first), bits(second))
+        };
+        let expected = product(&tables::SCALAR, 0..13);
+        for kernels in sets() {
+            assert_eq!(product(kernels, 0..13), expected, "{:?}", kernels.set);
+            for row in 0..13 {
+                let (int4, int8) = product(kernels, row..row + 1);
+                let of_row = row * panels * LANES..(row + 1) * panels * LANES;
+                assert_eq!(
+                    (&int4[..], &int8[..]),
+                    (&expected.0[of_row.clone()], &expected.1[of_row]),
+                    "{:?}",
+                    kernels.set
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn attention_is_the_same_bits_for_every_instruction_set_and_close_to_its_formula() {
+        let width = 32;
+        for len in [1, 15, 16, 100] {
+            let (queries, keys, values) = (extreme(11 * width, 1), extreme(len * width, 2), extreme(len * width, 3));
+            let attend = |kernels: &Kernels| {
+                let mut head = KeyValue::new(1, width, len, false);
+                let (mut codes, mut value_codes) = (vec![0; width], vec![0; width]);
+                for i in 0..len {
+                    let (key_scale, _) = kernels.quantize(&keys[i * width..(i + 1) * width], &mut codes);
+                    let (value_scale, _) = kernels.quantize(&values[i * width..(i + 1) * width], &mut value_codes);
+                    head.set_int8(0, i, (&codes, key_scale), (&value_codes, value_scale));
+                }
+                let mut codes = vec![0; 11 * width];
+                let (scales, sums): (Vec<f32>, Vec<i32>) = queries
+                    .chunks_exact(width)
+                    .zip(codes.chunks_exact_mut(width))
+                    .map(|(x, codes)| kernels.quantize(x, codes))
+                    .unzip();
+                let queries = Queries { head_width: width, codes: &codes, scales: &scales, sums: &sums };
+                let mut out = vec![0.0; 11 * width];
+                kernels.attend(queries, head.head(0), len, &mut Scratch::default(), &mut out);
+                out
+            };
+            let expected = attend(&tables::SCALAR);
+            for kernels in sets() {
+                assert_eq!(bits(&attend(kernels)), bits(&expected), "{:?}, {len} keys", kernels.set);
+            }
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            for (query, out) in queries.chunks_exact(width).zip(expected.chunks_exact(width)) {
+                let weights: Vec<f64> = keys.chunks_exact(width).map(|key| dot(query, key).exp()).collect();
+                for (i, out) in out.iter().enumerate() {
+                    let sum: f64 =
+                        weights.iter().zip(values.chunks_exact(width)).map(|(w, v)| w * f64::from(v[i])).sum();
+                    let formula = sum / weights.iter().sum::<f64>();
+                    assert!((f64::from(*out) - formula).abs() < 0.05, "{out} for {formula}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn norms_and_exponentials_are_the_same_bits_for_every_instruction_set() {
+        for len in [1, 16, 20, 512, 8191] {
+            let x: Vec<f32> = extreme(len, 7).iter().map(|x| x * 9.0).collect();
+            let compute = |kernels: &Kernels| {
+                let mut out = vec![0.0; len];
+                kernels.rms_norm(&x, &extreme(len, 8), 1e-6, &mut out);
+                let mut rotated = x.clone();
+                kernels.rotate(&mut rotated, &out[..len / 2], &extreme(len / 2, 9));
+                kernels.add_scaled(&mut out, &rotated, 0.3);
+                out.extend([kernels.log_sum_exp(&x), kernels.greatest(&x)]);
+                bits(&out)
+            };
+            let expected = compute(&tables::SCALAR);
+            assert!(sets().all(|kernels| compute(kernels) == expected), "{len} values");
+            let exact = x.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+            let ours = f64::from(tables::SCALAR.log_sum_exp(&x));
+            assert!((ours - exact).abs() < 1e-5, "{ours} for {exact}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! A row's sum over a group of 32 inputs is exact, in whole numbers; it is scaled by the group's two scales and added in f32,
 //! group after group. So an output does not depend on how many rows are computed with it.
 
-use super::isa::Isa;
-use crate::activations::Activations;
+use super::isa::{Isa, row_codes};
+use crate::activations::{Activations, BLOCK_GROUP_BYTES, BLOCK_ROWS, FOUR};
 use crate::file::quantize::GROUP_SIZE;
 use crate::pack::{INT4_GROUP_BYTES, INT8_GROUP_BYTES, Int4Matrix, Int8Matrix, LANES, Line};
 
@@ -43,7 +43,7 @@ pub(super) unsafe fn int4<I: Isa>(x: &Activations, matrix: &Int4Matrix, out: &mu
     }
 }
 
-/// `R` rows from `first` on, one panel.
+/// `R` rows from `first` on, all of one block or of whole blocks; one panel.
 #[inline(always)]
 unsafe fn int4_rows<I: Isa, const R: usize>(
     x: &Activations,
@@ -57,29 +57,70 @@ unsafe fn int4_rows<I: Isa, const R: usize>(
     unsafe {
         let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT4_GROUP_BYTES);
         let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
-        let mut activations = [x.codes().as_ptr(); R];
-        let mut of_groups = [0; R];
+        let rows = Rows::new(x, first);
         let mut sums = [I::splat(0.0); R];
-        for r in 0..R {
-            activations[r] = x.codes().as_ptr().add((first + r) * groups * GROUP_SIZE);
-            of_groups[r] = (first + r) * groups;
-        }
         for group in 0..groups {
             let mut starts = [0; R];
             for r in 0..R {
-                starts[r] = *x.sums().as_ptr().add(of_groups[r] + group) * -8;
+                starts[r] = rows.offset(group, r);
             }
-            let dots = I::dot_int4::<R>(codes.add(group * INT4_GROUP_BYTES), activations, starts);
+            let dots =
+                I::dot_int4::<R>(codes.add(group * INT4_GROUP_BYTES), rows.codes(group), rows.block_bytes, starts);
             let scale = I::load_f16(scales.add(group * LANES));
             for r in 0..R {
-                activations[r] = activations[r].add(GROUP_SIZE);
-                let of_row = I::splat(*x.scales().as_ptr().add(of_groups[r] + group));
+                let of_row = I::splat(rows.scale(group, r));
                 sums[r] = I::add(sums[r], I::mul(I::mul(I::to_floats(dots[r]), scale), of_row));
             }
         }
         for r in 0..R {
             I::store(out.as_mut_ptr().add(((first + r) * matrix.panels + panel) * LANES), sums[r]);
         }
+    }
+}
+
+/// Where the codes, scales and offsets of some rows stand.
+struct Rows {
+    codes: *const i8,
+    scales: *const f32,
+    offsets: *const i32,
+    groups: usize,
+    /// From the codes of a row to those of the row four later.
+    block_bytes: usize,
+}
+
+impl Rows {
+    /// Rows of `x` from `first` on.
+    #[inline(always)]
+    unsafe fn new(x: &Activations, first: usize) -> Self {
+        let (block, row, groups) = (first / BLOCK_ROWS, first % BLOCK_ROWS, x.groups());
+        // SAFETY: `first` is a row of `x`.
+        unsafe {
+            Self {
+                codes: x.codes().as_ptr().add(block * groups * BLOCK_GROUP_BYTES + row * FOUR),
+                scales: x.scales().as_ptr().add(block * groups * BLOCK_ROWS + row),
+                offsets: x.offsets().as_ptr().add(block * groups * BLOCK_ROWS + row),
+                groups,
+                block_bytes: groups * BLOCK_GROUP_BYTES,
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, group: usize) -> *const i8 {
+        // SAFETY: the caller's group.
+        unsafe { self.codes.add(group * BLOCK_GROUP_BYTES) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale(&self, group: usize, row: usize) -> f32 {
+        // SAFETY: the caller's group and row.
+        unsafe { *self.scales.add((row / BLOCK_ROWS * self.groups + group) * BLOCK_ROWS + row % BLOCK_ROWS) }
+    }
+
+    #[inline(always)]
+    unsafe fn offset(&self, group: usize, row: usize) -> i32 {
+        // SAFETY: the caller's group and row.
+        unsafe { *self.offsets.add((row / BLOCK_ROWS * self.groups + group) * BLOCK_ROWS + row % BLOCK_ROWS) }
     }
 }
 
@@ -115,7 +156,7 @@ pub(super) unsafe fn int8<I: Isa>(x: &Activations, matrix: &Int8Matrix, out: &mu
     }
 }
 
-/// `R` rows from `first` on, one panel.
+/// As [`int4_rows`].
 #[inline(always)]
 unsafe fn int8_rows<I: Isa, const R: usize>(
     x: &Activations,
@@ -129,22 +170,22 @@ unsafe fn int8_rows<I: Isa, const R: usize>(
     unsafe {
         let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT8_GROUP_BYTES);
         let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
+        let rows = Rows::new(x, first);
         let mut sums = [I::splat(0.0); R];
         for group in 0..groups {
             let mut dots = [I::begin(0); R];
             for r in 0..R {
-                dots[r] = I::begin(*x.sums().as_ptr().add((first + r) * groups + group) * -128);
+                dots[r] = I::begin(rows.offset(group, r).wrapping_mul(16));
             }
             for line in 0..INT8_GROUP_BYTES / Line::BYTES {
                 let codes = codes.add(group * INT8_GROUP_BYTES + line * Line::BYTES);
                 for r in 0..R {
-                    let activations = x.codes().as_ptr().add(((first + r) * groups + group) * GROUP_SIZE + 4 * line);
-                    dots[r] = I::dot_int8(dots[r], codes, activations);
+                    dots[r] = I::dot_int8(dots[r], codes, row_codes(rows.codes(group), rows.block_bytes, line, r));
                 }
             }
             let scale = I::load(scales.add(group * LANES));
             for r in 0..R {
-                let of_row = I::splat(*x.scales().as_ptr().add((first + r) * groups + group));
+                let of_row = I::splat(rows.scale(group, r));
                 sums[r] = I::add(sums[r], I::mul(I::mul(I::to_floats(I::finish(dots[r])), scale), of_row));
             }
         }

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::isa::Isa;
+use super::isa::{Isa, row_codes};
 use crate::pack::LANES;
 
 /// No instruction set in particular.
@@ -26,6 +26,7 @@ macro_rules! lanes {
 impl Isa for Scalar {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
+    const MIX_ROWS: usize = 4;
     type Floats = Floats;
     type Ints = Ints;
     type Sums = Ints;
@@ -118,7 +119,7 @@ impl Isa for Scalar {
 
     #[inline(always)]
     unsafe fn exp2(x: Ints) -> Floats {
-        lanes!(i => f32::from_bits(((x[i] + 127) as u32) << 23))
+        lanes!(i => f32::from_bits((x[i].wrapping_add(127) as u32) << 23))
     }
 
     #[inline(always)]
@@ -145,22 +146,32 @@ impl Isa for Scalar {
 
     #[inline(always)]
     unsafe fn digits(x: Ints) -> (Ints, Ints) {
-        (lanes!(i => x[i] >> 7), lanes!(i => x[i] & 127))
+        (lanes!(i => x[i] >> 6), lanes!(i => x[i] & 63))
     }
 
     #[inline(always)]
-    unsafe fn dot_int4<const R: usize>(codes: *const u8, rows: [*const i8; R], starts: [i32; R]) -> [Ints; R] {
+    unsafe fn dot_int4<const R: usize>(
+        codes: *const u8,
+        rows: *const i8,
+        block_bytes: usize,
+        starts: [i32; R],
+    ) -> [Ints; R] {
         let mut sums = starts.map(|start| [start; LANES]);
         for line in 0..4 {
             // SAFETY: a group of codes is 256 bytes.
             let bytes = unsafe { codes.add(64 * line).cast::<[u8; 64]>().read_unaligned() };
-            for (row, sums) in rows.iter().zip(&mut sums) {
-                // SAFETY: a group of activations is 32 bytes.
-                let a = unsafe { row.add(8 * line).cast::<[i8; 8]>().read_unaligned() };
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: two times four activations of the row.
+                let (a, b) = unsafe {
+                    let first = row_codes(rows, block_bytes, 2 * line, r).cast::<[i8; 4]>();
+                    let second = row_codes(rows, block_bytes, 2 * line + 1, r).cast::<[i8; 4]>();
+                    (first.read_unaligned(), second.read_unaligned())
+                };
                 for (lane, sum) in sums.iter_mut().enumerate() {
                     for i in 0..4 {
                         let byte = bytes[4 * lane + i];
-                        *sum += i32::from(byte & 15) * i32::from(a[i]) + i32::from(byte >> 4) * i32::from(a[4 + i]);
+                        let product = i32::from(byte & 15) * i32::from(a[i]) + i32::from(byte >> 4) * i32::from(b[i]);
+                        *sum = sum.wrapping_add(product);
                     }
                 }
             }

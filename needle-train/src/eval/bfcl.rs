@@ -14,8 +14,10 @@ use needle_data::convert::BfclTruth;
 use needle_data::{Call, Tool};
 use serde_json::{Map, Value};
 
-/// Whether `calls` is one of the answers that `truth` accepts.
-pub fn is_acceptable(tools: &[Tool], truth: &BfclTruth, calls: &[Call]) -> bool {
+/// Whether `calls` is one of the answers that `truth` accepts; none where the answer was not a list of calls, which the
+/// leaderboard takes for no call.
+pub fn is_acceptable(tools: &[Tool], truth: &BfclTruth, calls: Option<&[Call]>) -> bool {
+    let calls = calls.unwrap_or_default();
     let truth = match truth {
         BfclTruth::NoCall => return calls.is_empty(),
         BfclTruth::AnyCall => return !calls.is_empty(),
@@ -228,18 +230,22 @@ mod tests {
         ] {
             let calls = parse_answers(Some(&answer)).unwrap();
             let truth = BfclTruth::Calls(truth.as_array().unwrap().clone());
-            assert_eq!(is_acceptable(&tools, &truth, &calls), expected, "{answer}");
+            assert_eq!(is_acceptable(&tools, &truth, Some(&calls)), expected, "{answer}");
         }
         let call = parse_answers(Some(&json!([{"name": "c"}]))).unwrap();
-        assert!(is_acceptable(&tools, &BfclTruth::NoCall, &[]) && !is_acceptable(&tools, &BfclTruth::NoCall, &call));
-        assert!(is_acceptable(&tools, &BfclTruth::AnyCall, &call) && !is_acceptable(&tools, &BfclTruth::AnyCall, &[]));
+        for (calls, is_call) in [(Some(call.as_slice()), true), (Some(&[]), false), (None, false)] {
+            assert_eq!(is_acceptable(&tools, &BfclTruth::NoCall, calls), !is_call);
+            assert_eq!(is_acceptable(&tools, &BfclTruth::AnyCall, calls), is_call);
+        }
+        // Where calls are asked for, none is never right.
+        assert!(!is_acceptable(&tools, &BfclTruth::Calls(vec![json!({"c": {}})]), None));
     }
 
     /// One tool with one parameter of `spec`, its acceptable `values`, and an argument.
     fn accepts_argument(spec: Value, values: Value, argument: Value) -> bool {
         let tools = Tool::list_from_json(&json!([{"name": "t", "parameters": {"p": spec}}])).unwrap();
         let calls = parse_answers(Some(&json!([{"name": "t", "arguments": {"p": argument}}]))).unwrap();
-        is_acceptable(&tools, &BfclTruth::Calls(vec![json!({"t": {"p": values}})]), &calls)
+        is_acceptable(&tools, &BfclTruth::Calls(vec![json!({"t": {"p": values}})]), Some(&calls))
     }
 
     #[test]

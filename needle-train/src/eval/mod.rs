@@ -8,12 +8,14 @@ pub mod mistake;
 pub mod predict;
 pub mod retrieval;
 pub mod score;
+pub mod shuffles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use needle_data::{Encoder, Example};
 use needle_model::constrain::Constrainer;
+use needle_model::constrain::grounding::Grounding;
 use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{FusedOps, ModelError, San};
 use serde::Serialize;
@@ -42,6 +44,10 @@ pub struct Evaluation {
     /// How well confidence is calibrated; none where the model has no calibration.
     #[serde(flatten)]
     pub calibration: Option<Calibration>,
+    /// Fraction of the answers that break the schemas of the tools that they call.
+    pub invalid_answers: f64,
+    /// Fraction of the arguments of which nothing in the query says the value.
+    pub ungrounded_values: f64,
     /// Decoded tokens a second.
     pub tokens_per_second: f64,
     /// Exact match by number of offered tools.
@@ -155,10 +161,20 @@ pub fn evaluate<B: FusedOps>(
         score: all.score(),
         retrieval: retrieval::evaluate(&model, encoder, examples, config.batch_size),
         calibration,
+        invalid_answers: fraction(predictions.iter().map(|prediction| !prediction.violations.is_empty())),
+        ungrounded_values: fraction(
+            predictions.iter().flat_map(|p| &p.groundings).map(|mark| mark.grounding == Grounding::NotInQuery),
+        ),
         tokens_per_second: tokens as f64 / seconds.max(1e-9),
         exact_match_by_offered_tools: by_offered.into_iter().map(|(n, s)| (n, s.score().exact_match)).collect(),
     };
     Ok((evaluation, predictions))
+}
+
+/// How many of `all` are true; 0 of none.
+fn fraction(all: impl Iterator<Item = bool>) -> f64 {
+    let (count, n) = all.fold((0_usize, 0_usize), |(count, n), one| (count + usize::from(one), n + 1));
+    count as f64 / n.max(1) as f64
 }
 
 /// Whether `prediction` holds exactly the calls that `example` asks for.

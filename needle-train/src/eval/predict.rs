@@ -6,7 +6,9 @@ use needle_data::text::example::parse_answers;
 use needle_data::text::names::NameMap;
 use needle_data::text::span_json::SpanJson;
 use needle_data::{Call, Encoder, TokenClass, Tool};
-use needle_model::constrain::{Constrained, Constrainer};
+use needle_model::constrain::grounding::{ArgumentGrounding, groundings};
+use needle_model::constrain::look_ahead::{LookAhead, log_prob};
+use needle_model::constrain::{Asked, Constrained, Constrainer};
 use needle_model::generate::{Generated, NoHook, StepHook, Stop, generate};
 use needle_model::{FusedOps, ModelError, San};
 use serde::Serialize;
@@ -21,6 +23,10 @@ use crate::recipe::EvalConfig;
 pub struct Prediction {
     /// The calls, under the user's tool names; none if the text is not a list of calls.
     pub calls: Option<Vec<Call>>,
+    /// Where the calls break the tools' schemas, in words; what the grammar cannot hold is checked here.
+    pub violations: Vec<String>,
+    /// Where each argument comes from.
+    pub groundings: Vec<ArgumentGrounding>,
     /// What the model wrote.
     pub text: String,
     /// Its tokens, `<tool_call>` first.
@@ -96,7 +102,14 @@ impl<B: FusedOps> Answerer<'_, B> {
     /// If the tools cannot be constrained.
     pub fn answer_streaming(&self, question: Question<'_>, hook: &mut impl StepHook) -> Result<Prediction, ModelError> {
         let (prompt, cut_tokens) = self.encoder.prompt(question.query, question.tools);
-        let answer = self.generate(&[prompt], &[question], hook)?.remove(0);
+        let answer = if self.config.look_ahead && self.constrainer.is_some() {
+            // Only then is it known which answer is the best.
+            let answer = self.generate(&[prompt], &[question], &mut NoHook)?.remove(0);
+            answer.ids.iter().for_each(|&token| hook.chosen(0, token));
+            answer
+        } else {
+            self.generate(&[prompt], &[question], hook)?.remove(0)
+        };
         let mut prediction = [self.read(answer, question, cut_tokens)];
         self.judge(&[question], &mut prediction);
         let [prediction] = prediction;
@@ -112,14 +125,40 @@ impl<B: FusedOps> Answerer<'_, B> {
         let Some(constrainer) = self.constrainer else {
             return Ok(generate(self.model, prompts, self.config.max_tokens, hook));
         };
-        let compile = |q: &Question<'_>| constrainer.compile(q.tools, self.config.max_calls);
+        let EvalConfig { max_calls, max_tokens, ref values, .. } = *self.config;
+        let compile = |q: &Question<'_>| {
+            constrainer.compile(&Asked { query: q.query, tools: q.tools, values, max_calls, max_tokens })
+        };
         let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
-        let mut constrained = Constrained { rows, inner: hook };
-        let answers = generate(self.model, prompts, self.config.max_tokens, &mut constrained);
-        match constrained.rows.iter().find_map(|row| row.error()) {
-            Some(reason) => Err(ModelError::Config { field: "tools", reason: reason.to_owned() }),
-            None => Ok(answers),
+        let disagree = |reason: &str| ModelError::Config { field: "tools", reason: reason.to_owned() };
+        if !self.config.look_ahead {
+            let mut constrained = Constrained { rows, inner: hook };
+            let answers = generate(self.model, prompts, max_tokens, &mut constrained);
+            return match constrained.rows.iter().find_map(|row| row.error()) {
+                Some(reason) => Err(disagree(reason)),
+                None => Ok(answers),
+            };
         }
+        let mut first = LookAhead::new(rows.clone(), hook);
+        let mut answers = generate(self.model, prompts, max_tokens, &mut first);
+        let forks: Vec<(usize, Vec<u32>)> =
+            (0..rows.len()).flat_map(|row| first.forks(row).into_iter().map(move |fork| (row, fork))).collect();
+        if let Some(reason) = (0..rows.len()).find_map(|row| first.error(row)) {
+            return Err(disagree(reason));
+        }
+        for forks in forks.chunks(self.config.batch_size) {
+            let prompts: Vec<Vec<u32>> = forks.iter().map(|(row, _)| prompts[*row].clone()).collect();
+            let rows = forks.iter().map(|(row, fork)| (rows[*row].clone(), fork.clone())).collect();
+            let mut no_hook = NoHook;
+            let mut again = LookAhead::with_prefixes(rows, &mut no_hook);
+            let others = generate(self.model, &prompts, max_tokens, &mut again);
+            for (i, ((row, _), other)) in forks.iter().zip(others).enumerate() {
+                if again.error(i).is_none() && log_prob(&other) > log_prob(&answers[*row]) {
+                    answers[*row] = other;
+                }
+            }
+        }
+        Ok(answers)
     }
 
     /// Reads `generated` as an answer under the names of the offered tools.
@@ -133,7 +172,10 @@ impl<B: FusedOps> Answerer<'_, B> {
             calls.into_iter().map(|call| Call { name: names.to_outer(&call.name).to_owned(), ..call }).collect()
         });
         let Generated { ids, stop, .. } = generated;
-        Prediction { calls, text, token_ids: ids, stop, cut_tokens, features, confidence: None }
+        let read: &[Call] = calls.as_deref().unwrap_or_default();
+        let (violations, groundings) =
+            (violations(question.tools, read), groundings(question.query, question.tools, read));
+        Prediction { calls, violations, groundings, text, token_ids: ids, stop, cut_tokens, features, confidence: None }
     }
 
     /// The class of each token after the first, if the text is the compact JSON of `calls`; else nothing.
@@ -202,4 +244,13 @@ impl<B: FusedOps> Answerer<'_, B> {
         };
         (0..questions.len()).map(of_one).collect()
     }
+}
+
+/// Where `calls` break the schemas of `tools`, in words.
+fn violations(tools: &[Tool], calls: &[Call]) -> Vec<String> {
+    let of_call = |(i, call): (usize, &Call)| match tools.iter().find(|tool| tool.name == call.name) {
+        Some(tool) => tool.violation(&call.arguments).map(|violation| format!("call {i}, {}: {violation}", call.name)),
+        None => Some(format!("call {i}: {:?} is not offered", call.name)),
+    };
+    calls.iter().enumerate().filter_map(of_call).collect()
 }

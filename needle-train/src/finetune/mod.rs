@@ -4,24 +4,30 @@
 //! on the validation part. Both measurements are of what ships: INT4, constrained to the offered tools.
 
 mod comparison;
+mod fit;
 mod parts;
+pub mod plan;
+mod prompts;
 
 use std::path::Path;
 use std::time::Instant;
 
 use burn::backend::Autodiff;
-use needle_data::batching::loader::pack_examples;
 use needle_data::order::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::text::record::Record;
-use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, Tokenizer, file};
+use needle_data::{DataError, Encoder, Example, Tokenizer, file};
 use needle_model::checkpoint::{Checkpoint, directory};
+use needle_model::constrain::copying::CopyStatistics;
 use needle_model::quant::fake_quant::Precision;
-use needle_model::{FusedOps, SanConfig};
+use needle_model::{FusedOps, ModelError, SanConfig};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
+use fit::{fit_rows, fit_schedule};
 pub use parts::Parts;
 use parts::write_examples;
+use plan::{Forecast, Speed};
+use prompts::check_prompts;
 
 use crate::distributed::World;
 use crate::error::TrainError;
@@ -29,26 +35,18 @@ use crate::eval::confidence::{Confidence, LEAST_EXAMPLES};
 use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, calibrate, evaluate};
 use crate::needle::limits;
-use crate::optim::{LearningRates, Optimizer, clip_global_norm};
-use crate::recipe::{EvalConfig, OneOrMore, Recipe};
+use crate::recipe::{EvalConfig, Recipe};
 use crate::run::directory::{Existing, RunDir};
 use crate::run::report;
-use crate::training::step::forward_backward;
+use crate::run::state;
 use crate::training::trainer;
-use crate::training::trainer::{RunOptions, Start, encode_config};
+use crate::training::trainer::{RunOptions, Start};
 
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 
-/// Times that training meets each example, of a base that can copy already.
-const EPOCHS: usize = 6;
-/// Fewest steps, however few the examples.
-const LEAST_STEPS: usize = 40;
-/// From scratch: generated examples that copying is learned on, beside one's own, and steps.
+/// From scratch: generated examples that copying is learned on, beside one's own.
 const GENERATED: usize = 20_000;
-const STEPS_FROM_SCRATCH: usize = 1500;
-/// Validations of a run.
-const VALIDATIONS: usize = 8;
 
 /// What to finetune.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +55,23 @@ pub enum Base<'a> {
     Checkpoint(&'a Path),
     /// A new model of the recipe's preset.
     Scratch,
+}
+
+/// What the user chose.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings<'a> {
+    /// Settings of the recipe, as `key=value`.
+    pub overrides: &'a [String],
+    /// Most minutes to plan for; see [`plan`] for what is planned without it.
+    pub max_minutes: Option<f64>,
+    /// Cuts prompts that are longer than what the model reads; otherwise they are an error.
+    pub cut_long_prompts: bool,
+}
+
+impl Settings<'_> {
+    fn is_set(&self, key: &str) -> bool {
+        is_set(self.overrides, key)
+    }
 }
 
 /// What a finetune came to.
@@ -94,21 +109,20 @@ fn is_set(overrides: &[String], key: &str) -> bool {
     overrides.iter().any(|o| o.split('=').next().is_some_and(|k| k.trim() == key))
 }
 
-/// Finetunes into the directory `run`; `overrides` are settings of the recipe that the user chose.
+/// Finetunes into the directory `run`.
 ///
 /// # Errors
 /// If the examples or the base cannot be used, or something cannot be written.
 pub fn run<B: FusedOps>(
     parts: &Parts,
     base: Base<'_>,
-    overrides: &[String],
+    settings: Settings<'_>,
     run: &RunDir,
     device: &B::Device,
     options: RunOptions,
 ) -> Result<Finetuned, TrainError> {
     let began = Instant::now();
-    let recipe = recipe(overrides)?;
-    let is_set = |key: &str| is_set(overrides, key);
+    let mut recipe = recipe(settings.overrides)?;
     let _claim = run.claim(options.existing)?;
     let is_resumed = options.existing == Existing::Resume;
     if is_resumed {
@@ -131,7 +145,19 @@ pub fn run<B: FusedOps>(
         }
         Base::Scratch => new_start::<B>(&parts.train, &generated, &recipe, device)?,
     };
-    let recipe = fit(recipe, &start, &parts.train, base, &is_set)?;
+    let batches_per_epoch = fit_rows(&mut recipe, &start, &parts.train, settings)?;
+    let mut warnings = parts.warnings.clone();
+    warnings.extend(check_prompts(&recipe, &start, parts, settings)?);
+    let speed = Speed::measure::<B>(&recipe, &start, parts)?;
+    let forecast = Forecast { batches_per_epoch, speed, answers: plan::answers(&recipe, parts) };
+    let steps = if is_resumed && !settings.is_set("steps") {
+        // Decided once, as the run began: how fast the machine is today makes no other run of it.
+        state::progress(&run.last())?.recipe.steps
+    } else {
+        plan::steps(&recipe, &forecast, base, settings)?
+    };
+    fit_schedule(&mut recipe, steps, base, settings);
+    warnings.extend(plan::announce(&recipe, &forecast, parts));
 
     let mut comparison = Comparison {
         base: match base {
@@ -141,10 +167,9 @@ pub fn run<B: FusedOps>(
         examples: [("train", &parts.train), ("validation", &parts.validation), ("test", &parts.test)]
             .map(|(name, part)| (name.to_owned(), part.len()))
             .into(),
-        warnings: parts.warnings.clone(),
+        warnings,
         ..Comparison::default()
     };
-    announce(&recipe, &start, parts)?;
     let before = match base {
         Base::Checkpoint(path) if !parts.test.is_empty() => {
             Some(measure::<B>(path, &parts.test, &recipe.eval, device)?)
@@ -169,6 +194,7 @@ pub fn run<B: FusedOps>(
         directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
+    CopyStatistics::count(&parts.train).save(&result).map_err(ModelError::from)?;
     if !keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)? {
         let warning = format!(
             "{} validation examples are too few to fit a confidence ({LEAST_EXAMPLES} are needed): answers come without one",
@@ -220,105 +246,6 @@ fn new_start<B: FusedOps>(
     let tokenizer = needle_data::tokenizer::TokenizerConfig { vocab_size, ..recipe.tokenizer.clone() };
     let tokenizer = Tokenizer::train(&tokenizer, texts)?;
     Start::new(tokenizer, recipe, device)
-}
-
-/// The recipe with rows that hold the examples and steps that meet them often enough, where the user has not set them.
-fn fit<B: FusedOps>(
-    mut recipe: Recipe,
-    start: &Start<Autodiff<B>>,
-    train: &[Example],
-    base: Base<'_>,
-    is_set: &dyn Fn(&str) -> bool,
-) -> Result<Recipe, TrainError> {
-    let encoder = Encoder::new(&start.tokenizer, limits(&start.config))?;
-    let sizes: Vec<_> = train.iter().filter_map(|e| encoder.encode(e, None).ok()).map(|e| e.size()).collect();
-    let up = |length: usize, least: usize, most: usize| length.next_multiple_of(64).clamp(least.min(most), most);
-    let longest = |f: &dyn Fn(&needle_data::batching::pack::RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
-    if !is_set("data.row_enc_tokens") {
-        let enc = up(longest(&|s| s.enc), recipe.data.row_enc_tokens.longest(), start.config.max_enc_len);
-        recipe.data.row_enc_tokens = OneOrMore::One(enc);
-    }
-    if !is_set("data.row_dec_tokens") {
-        // Other values may be longer than those of the example.
-        let dec = up(longest(&|s| s.dec) * 3 / 2, 128, start.config.max_dec_len);
-        recipe.data.row_dec_tokens = OneOrMore::One(dec);
-    }
-    recipe.data.max_tool_tokens = recipe.data.max_tool_tokens.min(recipe.data.row_enc_tokens.longest());
-    recipe.eval.max_tokens = recipe.eval.max_tokens.min(start.config.max_dec_len);
-    if !is_set("steps") {
-        let rows = sizes.iter().map(|s| s.enc).sum::<usize>().div_ceil(recipe.data.row_enc_tokens.longest());
-        let rows = rows.max(sizes.iter().map(|s| s.dec).sum::<usize>().div_ceil(recipe.data.row_dec_tokens.longest()));
-        recipe.steps = match base {
-            Base::Checkpoint(_) => (EPOCHS * rows.div_ceil(recipe.data.rows)).max(LEAST_STEPS),
-            Base::Scratch => STEPS_FROM_SCRATCH,
-        };
-    }
-    if matches!(base, Base::Scratch) {
-        // The rates of a model that begins: configs/quickstart.toml.
-        for (key, rate, fresh) in
-            [("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02), ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3)]
-        {
-            if !is_set(key) {
-                *rate = fresh;
-            }
-        }
-        recipe.eval.patience = recipe.eval.patience.filter(|_| is_set("eval.patience"));
-    }
-    if !is_set("eval.every_steps") {
-        recipe.eval.every_steps = Some(recipe.steps.div_ceil(VALIDATIONS));
-    }
-    Ok(recipe)
-}
-
-/// Says what will happen and how long it will take, by one step and one answer.
-fn announce<B: FusedOps>(recipe: &Recipe, start: &Start<Autodiff<B>>, parts: &Parts) -> Result<(), TrainError> {
-    let encoder = Encoder::new(&start.tokenizer, encode_config(recipe))?;
-    let examples: Vec<EncodedExample> = parts.train.iter().filter_map(|e| encoder.encode(e, None).ok()).collect();
-    let sizes = recipe.data.row_sizes();
-    let mut rows = pack_examples(examples.clone(), &sizes);
-    // As many as a step has, however few examples there are.
-    while !rows.is_empty() && rows.len() < recipe.data.rows {
-        rows.extend(pack_examples(examples.clone(), &sizes));
-    }
-    let rows: Vec<Vec<&EncodedExample>> =
-        rows.iter().take(recipe.data.rows).map(|row| row.examples.iter().collect()).collect();
-    let batch = Batch::from_rows(&rows, recipe.data.max_retrieval_pairs);
-    let step = || {
-        let began = Instant::now();
-        let (_, gradients) = forward_backward(&start.model, &batch, recipe, recipe.loss.contrastive_every_steps);
-        let (gradients, _) = clip_global_norm(gradients, recipe.optim.clip_global_norm);
-        let rates = LearningRates { muon: 0.0, adamw: 0.0 };
-        let _ = Optimizer::new(&recipe.optim).step(start.model.clone(), gradients, rates);
-        began.elapsed().as_secs_f64()
-    };
-    // The first is slower: pages, threads, caches.
-    let seconds_per_step = [step(), step()][1];
-    let asked: Vec<Example> = parts.train.iter().take(8).cloned().collect();
-    let began = Instant::now();
-    let inner = burn::module::AutodiffModule::valid(&start.model);
-    let config = EvalConfig { max_tokens: 64, ..recipe.eval.clone() };
-    evaluate::<B>(&inner, &encoder, &asked, Precision::Int4, &config, None, &mut |_| {})?;
-    let seconds_per_answer = began.elapsed().as_secs_f64() / asked.len().max(1) as f64;
-    let validation =
-        parts.validation.len().min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * parts.validation.len();
-    let answers = validation + 3 * parts.test.len();
-    let total = recipe.steps as f64 * seconds_per_step + answers as f64 * seconds_per_answer;
-    tracing::info!(
-        "{} examples to train on, {} to validate on, {} to test on; {} steps of {:.2} s, {} answers of {:.3} s: about {}",
-        parts.train.len(),
-        parts.validation.len(),
-        parts.test.len(),
-        recipe.steps,
-        seconds_per_step,
-        answers,
-        seconds_per_answer,
-        in_words(total)
-    );
-    Ok(())
-}
-
-fn in_words(seconds: f64) -> String {
-    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
 }
 
 /// The checkpoint in `path` as it ships, on `examples`.

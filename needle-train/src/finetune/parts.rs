@@ -4,7 +4,7 @@ use std::path::Path;
 
 use needle_data::order::split::{RECOMMENDED_PER_TOOL, Split, split_by_tool};
 use needle_data::stats::advice::Advice;
-use needle_data::{DataError, Example, file};
+use needle_data::{DataError, Example, Place, file};
 
 use crate::error::TrainError;
 
@@ -18,14 +18,17 @@ pub struct Parts {
     pub test: Vec<Example>,
     /// What the reader should know.
     pub warnings: Vec<String>,
+    /// Where the examples of each part stand, in its order.
+    places: [Vec<Place>; 3],
 }
 
 impl Parts {
-    /// Divides `examples` tool by tool; no query stands in two parts.
+    /// Divides `placed` examples tool by tool; no query stands in two parts.
     ///
     /// # Errors
     /// If there are fewer than three.
-    pub fn new(examples: &[Example], seed: u64) -> Result<Self, DataError> {
+    pub fn new(placed: Vec<(Place, Example)>, seed: u64) -> Result<Self, DataError> {
+        let (places, examples): (Vec<Place>, Vec<Example>) = placed.into_iter().unzip();
         if examples.len() < 3 {
             let found = format!(
                 "{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} a tool recommended",
@@ -33,15 +36,23 @@ impl Parts {
             );
             return Err(DataError::NoExamples(found));
         }
-        let Split { train, validation, test } = split_by_tool(examples, seed);
-        let mut warnings = Advice::of(examples).warnings();
+        let Split { train, validation, test } = split_by_tool(&examples, seed);
+        let mut warnings = Advice::of(&examples).warnings();
         let pick = |part: &[usize]| -> Vec<Example> { part.iter().map(|&i| examples[i].clone()).collect() };
         let parts = [pick(&train), pick(&validation), pick(&test)];
+        let place = |part: Vec<usize>| -> Vec<Place> { part.into_iter().map(|i| places[i].clone()).collect() };
+        let places = [train, validation, test].map(place);
         if parts[1].is_empty() || parts[2].is_empty() {
             warnings.push("too few examples of any tool to hold some out: the result is not measured".into());
         }
         let [train, validation, test] = parts;
-        Ok(Self { train, validation, test, warnings })
+        Ok(Self { train, validation, test, warnings, places })
+    }
+
+    /// All examples of all parts, with the lines that they stand in.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (&Place, &Example)> {
+        let examples = [&self.train, &self.validation, &self.test].into_iter().flatten();
+        self.places.iter().flatten().zip(examples)
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), DataError> {

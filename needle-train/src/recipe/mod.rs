@@ -8,6 +8,7 @@ use std::path::Path;
 use needle_data::file;
 use needle_data::tokenizer::TokenizerConfig;
 use needle_model::SanConfig;
+use needle_model::constrain::copying::Values;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataRecipe, OneOrMore};
@@ -203,6 +204,13 @@ section! {
         pub constrained: bool,
         /// Most calls of a constrained answer.
         pub max_calls: usize => Whole(1, 256),
+        /// Which strings of a constrained answer must be words of the query; chosen with an answer, not in a recipe.
+        #[serde(skip)]
+        pub values: Values,
+        /// Where the grammar forbids what the model wants, other answers are decoded, and the most probable one is taken;
+        /// chosen with an answer, not in a recipe.
+        #[serde(skip)]
+        pub look_ahead: bool,
         /// Validations without a better result after which the run ends; never before its last step, if not given.
         pub patience: Option<usize> => Whole(1, MAX_STEPS),
     }
@@ -219,6 +227,8 @@ impl Default for EvalConfig {
             constrained: false,
             // More than any of the datasets in docs/LOG.md asks for.
             max_calls: 8,
+            values: Values::Free,
+            look_ahead: false,
             patience: None,
         }
     }

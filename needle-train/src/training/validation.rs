@@ -86,8 +86,8 @@ impl<'a> Validator<'a> {
         Self { encoder, recipe, examples: examples.collect(), batches }
     }
 
-    /// Measures `model` after `step` at INT4: call F1 on the first `eval.max_examples` examples, or where there are none the
-    /// loss. Answers go to `run`, figures to `tracker`.
+    /// Measures `model` after `step` at INT4: the loss, and answers to the first `eval.max_examples` examples; see
+    /// [`Measured::new`] for which of the two chooses checkpoints. Answers go to `run`, figures to `tracker`.
     ///
     /// # Errors
     /// If the model cannot answer, or something cannot be written.
@@ -98,19 +98,19 @@ impl<'a> Validator<'a> {
         run: &RunDir,
         tracker: &mut Tracker,
     ) -> Result<Measured, TrainError> {
-        let mut measured = Measured::default();
+        let (mut call_f1, mut int4_loss) = (None, None);
         if let (Some(f32), Some(int4)) = (self.loss(model, Precision::F32), self.loss(model, Precision::Int4)) {
-            measured = Measured { score: Some(-int4), int4_loss: Some(int4) };
+            int4_loss = Some(int4);
             tracker.report(&Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 })?;
         }
         let sample = &self.examples[..self.examples.len().min(self.recipe.eval.max_examples)];
         if !sample.is_empty() {
             let (evaluation, predictions) = self.evaluate(model, Precision::Int4, sample)?;
-            measured.score = Some(evaluation.score.call_f1);
+            call_f1 = Some(evaluation.score.call_f1);
             write_predictions(&run.predictions(), sample, &predictions)?;
             tracker.report(&Event::Validation { step, evaluation })?;
         }
-        Ok(measured)
+        Ok(Measured::new(call_f1, sample.len(), int4_loss))
     }
 
     /// Measures what the run results in, at f32 and INT4, on all examples: `last` (the model at the run's end, and its step),

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use needle_data::source::{BadRows, load_examples};
 use needle_data::{Encoder, Example};
-use needle_model::constrain::{Constrained, Constrainer, Constraint};
+use needle_model::constrain::copying::Values;
+use needle_model::constrain::{Asked, Constrained, Constrainer, Constraint};
 use needle_model::generate::{NoHook, StepHook, generate};
 use needle_model::quant::fake_quant::at_precision;
 use serde::Serialize;
@@ -91,7 +92,9 @@ impl DecodeArgs {
             let mut tokens = 0;
             let whole = seconds(&mut || tokens = generate(&model, &prompts, most, &mut NoHook)[0].certainties.len());
             let start = Instant::now();
-            let rows: Vec<Constraint> = vec![constrainer.compile(&example.tools, 8)?];
+            let Example { query, tools, .. } = example;
+            let asked = Asked { query, tools, values: &Values::Free, max_calls: 8, max_tokens: most };
+            let rows: Vec<Constraint> = vec![constrainer.compile(&asked)?];
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);
             let answer = generate(&model, &prompts, most, &mut timed).remove(0);

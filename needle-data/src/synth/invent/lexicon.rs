@@ -245,9 +245,6 @@ pub(super) fn with_article(noun: &str) -> String {
 
 #[expect(clippy::expect_used, reason = "the embedded files are checked by this crate's tests")]
 fn read<'a, T: Deserialize<'a>>(text: &'a str, file: &str) -> T {
-    let text: &'a str = std::env::var("INVENT_DIR")
-        .ok()
-        .map_or(text, |d| Box::leak(std::fs::read_to_string(format!("{d}/{file}")).unwrap().into_boxed_str())); // DEV
     toml::from_str(text).map_err(|e| format!("{file}: {e}")).expect("an embedded file is valid")
 }
 

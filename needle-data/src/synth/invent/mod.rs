@@ -152,16 +152,13 @@ impl Inventor {
 
     /// Example number `index`.
     pub fn get(&self, index: u64) -> Invented {
-        let (seed, purpose) = match self.config.part {
-            Part::Train => (self.config.seed, Purpose::Invented),
-            Part::HeldOut => (self.config.seed, Purpose::InventedHeldOut),
-        };
+        let part = u64::from(self.config.part == Part::HeldOut);
         // The kind is drawn once, so that a kind which often fails to find words keeps its share.
-        let kind = self.kind(&mut rng(seed, purpose, &[index]));
+        let kind = self.kind(&mut rng(self.config.seed, Purpose::InventedKind, &[part, index]));
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut rng = rng(seed, purpose, &[index, attempt]);
+            let mut rng = rng(self.config.seed, Purpose::Invented, &[part, index, attempt]);
             if let Some(invented) = offer::draw(&self.lexicon, &self.frames, &self.config, kind, &mut rng) {
                 return invented;
             }

@@ -1,0 +1,234 @@
+//! Where the values of an answer come from: copied from the query, derived from it, or from nowhere in it.
+//!
+//! A value that stands nowhere in the query may still be right ("in an hour" -> 60), but where a model copies by habit it is
+//! the first sign of an invention.
+
+use needle_data::text::json_schema::check;
+use needle_data::{Call, Tool};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Where a value comes from, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grounding {
+    /// It is a run of words of the query, to the letter.
+    Copied,
+    /// The query or the tool's definition has it in another form: other capitals, a number in words, one of the offered
+    /// values, a value that has no words.
+    Derived,
+    /// Nothing in the query says it.
+    NotInQuery,
+}
+
+/// The grounding of one argument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArgumentGrounding {
+    /// The place of the call in the answer.
+    pub call: usize,
+    /// The argument's name.
+    pub argument: String,
+    /// Where its value comes from; of a list or an object, the worst of its parts.
+    pub grounding: Grounding,
+}
+
+/// The grounding of each argument of `calls`, which answer `query`.
+pub fn groundings(query: &str, tools: &[Tool], calls: &[Call]) -> Vec<ArgumentGrounding> {
+    let query = Query::new(query);
+    let mut groundings = Vec::new();
+    for (i, call) in calls.iter().enumerate() {
+        let tool = tools.iter().find(|tool| tool.name == call.name);
+        for (argument, value) in &call.arguments {
+            let spec = tool.and_then(|tool| tool.parameter(argument)).map(|parameter| &parameter.spec);
+            let grounding = if spec.is_some_and(|spec| is_offered(spec, value)) {
+                query.grounding(value).min(Grounding::Derived)
+            } else {
+                query.grounding(value)
+            };
+            groundings.push(ArgumentGrounding { call: i, argument: argument.clone(), grounding });
+        }
+    }
+    groundings
+}
+
+/// True if `value` is one of the values that the definition lists, or its default.
+fn is_offered(spec: &Map<String, Value>, value: &Value) -> bool {
+    let is_listed = |schema: &Value| {
+        let lists = schema.get("enum").is_some() || schema.get("const").is_some();
+        lists && check(schema, schema, value).is_ok()
+    };
+    let alternatives = ["anyOf", "oneOf"].iter().filter_map(|keyword| spec.get(*keyword)?.as_array()).flatten();
+    spec.get("default") == Some(value)
+        || is_listed(&Value::Object(spec.clone()))
+        || alternatives.into_iter().any(is_listed)
+}
+
+/// A query, taken apart once.
+pub struct Query {
+    /// Words as they are written, and the characters between them.
+    pieces: Vec<String>,
+    /// Words in small letters.
+    words: Vec<String>,
+    numbers: Vec<f64>,
+}
+
+impl Query {
+    /// Takes `text` apart.
+    pub fn new(text: &str) -> Self {
+        let pieces = pieces(text);
+        let words: Vec<String> = words(&pieces);
+        let numbers = numbers(text, &words);
+        Self { pieces, words, numbers }
+    }
+
+    /// True if `text` is a run of words of the query, to the letter.
+    pub fn has_run(&self, text: &str) -> bool {
+        let run = pieces(text);
+        let is_trimmed = !text.is_empty() && text.trim() == text;
+        is_trimmed && self.pieces.windows(run.len()).any(|window| window == run.as_slice())
+    }
+
+    /// Where `value` comes from.
+    pub fn grounding(&self, value: &Value) -> Grounding {
+        match value {
+            Value::Null | Value::Bool(_) => Grounding::Derived,
+            Value::Number(number) if self.has_run(&number.to_string()) => Grounding::Copied,
+            Value::Number(number) => {
+                let is_said = number.as_f64().is_some_and(|value| self.numbers.contains(&value.abs()));
+                if is_said { Grounding::Derived } else { Grounding::NotInQuery }
+            }
+            Value::String(text) if self.has_run(text) => Grounding::Copied,
+            Value::String(text) => {
+                let words = words(&pieces(text));
+                let is_said = words.iter().all(|word| self.words.contains(word));
+                if is_said { Grounding::Derived } else { Grounding::NotInQuery }
+            }
+            Value::Array(items) => self.worst(items.iter()),
+            Value::Object(members) => self.worst(members.values()),
+        }
+    }
+
+    fn worst<'a>(&self, values: impl Iterator<Item = &'a Value>) -> Grounding {
+        values.map(|value| self.grounding(value)).max().unwrap_or(Grounding::Derived)
+    }
+}
+
+/// Words, and the single characters between them.
+pub fn pieces(text: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    let mut in_word = false;
+    for c in text.chars() {
+        let is_word = c.is_alphanumeric();
+        match pieces.last_mut() {
+            Some(word) if is_word && in_word => word.push(c),
+            _ => pieces.push(c.into()),
+        }
+        in_word = is_word;
+    }
+    pieces
+}
+
+fn words(pieces: &[String]) -> Vec<String> {
+    let is_word = |piece: &&String| piece.starts_with(char::is_alphanumeric);
+    pieces.iter().filter(is_word).map(|word| word.to_lowercase()).collect()
+}
+
+const UNITS: [&str; 20] = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+];
+const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
+
+/// Numbers in the query, in digits ("3.5", "20%", "5th") and in English words ("twenty five", "a hundred").
+fn numbers(text: &str, words: &[String]) -> Vec<f64> {
+    let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+    let digits = text.split(|c: char| !is_digit(c)).map(|number| number.trim_matches('.'));
+    let mut numbers: Vec<f64> = digits.filter_map(|number| number.parse().ok()).collect();
+    let unit = |word: &str| UNITS.iter().position(|unit| *unit == word).map(|value| value as f64);
+    let ten = |word: &str| TENS.iter().position(|ten| *ten == word).map(|value| 20.0 + 10.0 * value as f64);
+    for (i, word) in words.iter().enumerate() {
+        let next = words.get(i + 1).map_or("", String::as_str);
+        let value = match (unit(word), ten(word)) {
+            (Some(value), _) => value,
+            (_, Some(value)) => match unit(next).filter(|next| *next < 10.0) {
+                Some(next) => value + next,
+                None => value,
+            },
+            _ if word == "hundred" => 100.0,
+            _ if word == "thousand" => 1000.0,
+            _ => continue,
+        };
+        numbers.push(value);
+        match next {
+            "hundred" => numbers.push(100.0 * value),
+            "thousand" => numbers.push(1000.0 * value),
+            _ => {}
+        }
+    }
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_value_is_marked_by_where_it_comes_from() {
+        use Grounding::{Copied, Derived, NotInQuery};
+        let query = Query::new("Play the Who's \"My Generation\" for twenty-five minutes at 8.30, 5th time, New York");
+        for (value, expected) in [
+            (json!("My Generation"), Copied),
+            (json!("New York"), Copied),
+            (json!("the Who's"), Copied),
+            (json!("8.30"), Copied),
+            (json!("my generation"), Derived),
+            (json!("York, New"), Derived),
+            (json!(25), Derived),
+            (json!(-5), Derived),
+            (json!(8.3), Derived),
+            (json!(true), Derived),
+            (json!("Gener"), NotInQuery),
+            (json!(" New"), Derived),
+            (json!("Los Angeles"), NotInQuery),
+            (json!(26), NotInQuery),
+            (json!(["New York", "my"]), Derived),
+            (json!(["New York", "Rome"]), NotInQuery),
+            (json!({"city": "New York"}), Copied),
+            (json!([]), Derived),
+        ] {
+            assert_eq!(query.grounding(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_the_tool_offers_is_derived() {
+        let tools = Tool::list_from_json(&json!([{"name": "light", "parameters": {
+            "mode": {"type": "string", "enum": ["on", "off"]}, "room": {"type": "string"}, "level": {"type": "integer", "default": 50}}}]))
+        .unwrap();
+        let arguments = json!({"mode": "off", "room": "attic", "level": 50, "more": "dark"});
+        let call = Call { name: "light".into(), arguments: arguments.as_object().unwrap().clone() };
+        let marks = groundings("It should be dark", &tools, &[call]);
+        let marks: Vec<_> = marks.iter().map(|mark| (mark.argument.as_str(), mark.grounding)).collect();
+        use Grounding::{Copied, Derived, NotInQuery};
+        assert_eq!(marks, [("mode", Derived), ("room", NotInQuery), ("level", Derived), ("more", Copied)]);
+    }
+}

@@ -1,0 +1,560 @@
+//! Decoding that can only write calls which the offered tools allow, and that has room to end them.
+//!
+//! The tools' JSON Schemas become rules ([`schema`], [`shape`]), and the rules a grammar for the `llguidance` crate
+//! ([`grammar`]), which tells before each token which ones can go on: offered names only, declared arguments only, each at
+//! most once and in any order, required ones present, values as their schema wants them, at most `max_calls` calls. From the
+//! same rules comes what an unfinished answer still lacks ([`closing`]): a token that would leave too few for it is not taken,
+//! so that an answer within the length limit is always whole.
+
+pub mod closing;
+pub mod copying;
+pub mod grammar;
+pub mod grounding;
+pub mod look_ahead;
+pub mod number;
+pub mod report;
+pub mod schema;
+pub mod shape;
+pub mod string;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use needle_data::text::names::NameMap;
+use needle_data::text::tool::Parameter;
+use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID};
+use needle_data::{Tokenizer, Tool};
+use serde_json::Value;
+
+use crate::error::RuntimeError;
+use crate::generate::StepHook;
+use closing::Answers;
+use copying::Values;
+use schema::Builder;
+use shape::{ArrayShape, Member, ObjectShape, Others, Shape};
+use string::Strings;
+
+/// Catalogues whose grammars are remembered.
+const CACHED_CATALOGUES: usize = 64;
+
+/// Compiles the constraints of one tokenizer.
+pub struct Constrainer {
+    factory: ParserFactory,
+    env: TokEnv,
+    cache: Mutex<HashMap<String, Compiled>>,
+}
+
+/// The constraint of one catalogue, before anything is written.
+#[derive(Clone)]
+struct Compiled {
+    matcher: Matcher,
+    answers: Arc<Answers>,
+}
+
+/// What is asked, and what the answer may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The query.
+    pub query: &'a str,
+    /// The tools on offer.
+    pub tools: &'a [Tool],
+    /// Which strings must be words of the query.
+    pub values: &'a Values,
+    /// Most calls of an answer.
+    pub max_calls: usize,
+    /// Most tokens of an answer, `<tool_call>` and the end included.
+    pub max_tokens: usize,
+}
+
+/// What one answer may be; where it stands in it.
+#[derive(Clone)]
+pub struct Constraint {
+    matcher: Matcher,
+    answers: Arc<Answers>,
+    env: TokEnv,
+    max_tokens: usize,
+    /// Tokens written, `<tool_call>` included.
+    written: usize,
+    /// Bytes written after `<tool_call>`.
+    text: Vec<u8>,
+    /// Tokens that would end the answer from here.
+    plan: Vec<u32>,
+    /// The token last found to fit, and the plan after it.
+    next: Option<(u32, Vec<u32>)>,
+    error: Option<String>,
+}
+
+impl Constrainer {
+    /// For texts of `tokenizer`.
+    ///
+    /// # Errors
+    /// If the vocabulary cannot be used.
+    pub fn new(tokenizer: &Tokenizer) -> Result<Self, RuntimeError> {
+        let vocab_size = tokenizer.vocab_size() as u32;
+        let mut words: Vec<Vec<u8>> = (0..vocab_size).map(|id| tokenizer.token_bytes(id)).collect();
+        // Of two ids with the same bytes, the learned piece is the one that encoding gives.
+        let mut owner: HashMap<Vec<u8>, usize> = HashMap::new();
+        for id in 0..words.len() {
+            if let Some(before) = owner.insert(words[id].clone(), id) {
+                words[before].clear();
+            }
+        }
+        // Ids without bytes are never allowed; the end has bytes that no text has.
+        words[EOS_ID as usize] = b"\xFF</s>".to_vec();
+        let trie = TokTrie::from(&TokRxInfo::new(vocab_size, EOS_ID), &words);
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&env).map_err(error)?;
+        factory.quiet();
+        Ok(Self { factory, env, cache: Mutex::default() })
+    }
+
+    /// The constraint of an answer to what is asked.
+    ///
+    /// # Errors
+    /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits into the limit.
+    pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
+        let compiled = self.compiled(asked)?;
+        self.constraint(compiled, asked.max_tokens)
+    }
+
+    /// The constraint of an answer that is one value of `schema`, of at most `max_tokens` tokens.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_value(&self, schema: &Value, max_tokens: usize) -> Result<Constraint, RuntimeError> {
+        let mut builder = Builder::new();
+        let start = builder.schema(schema, schema);
+        let rules = builder.finish().map_err(RuntimeError::Tools)?;
+        let compiled = self.parser(Answers::new(rules, Strings::new(""), start), "")?;
+        self.constraint(compiled, max_tokens)
+    }
+
+    fn constraint(&self, compiled: Compiled, max_tokens: usize) -> Result<Constraint, RuntimeError> {
+        let Compiled { matcher, answers } = compiled;
+        let mut constraint = Constraint {
+            matcher,
+            answers,
+            env: self.env.clone(),
+            max_tokens,
+            written: 0,
+            text: Vec::new(),
+            plan: Vec::new(),
+            next: None,
+            error: None,
+        };
+        let plan = constraint.plan_after(&[]);
+        constraint.plan = plan.ok_or_else(|| RuntimeError::Tools("nothing satisfies the schema".to_owned()))?;
+        // `<tool_call>`, the shortest answer, the end.
+        let least = constraint.plan.len() + 2;
+        if least > max_tokens {
+            let reason = format!("an answer needs at least {least} tokens; the limit is {max_tokens}");
+            return Err(RuntimeError::Tools(reason));
+        }
+        Ok(constraint)
+    }
+
+    fn compiled(&self, asked: &Asked<'_>) -> Result<Compiled, RuntimeError> {
+        let names = NameMap::of(asked.tools);
+        let schemas: Vec<Value> = asked.tools.iter().map(Tool::schema).collect();
+        let mut key = asked.max_calls.to_string();
+        let mut has_copies = false;
+        for (i, (tool, schema)) in asked.tools.iter().zip(&schemas).enumerate() {
+            let text = schema.to_string();
+            let is_held = |parameter: &Parameter| asked.values.holds(&tool.name, &parameter.name);
+            has_copies |= text.contains("x-from-query") || tool.parameters.iter().any(is_held);
+            key.push_str(&format!("\n{}\n{text}", names.inner(i)));
+        }
+        // A grammar with words of the query serves this query alone.
+        if has_copies {
+            return self.parser(answers(asked, &names, &schemas)?, asked.query);
+        }
+        // A cache stays good whatever happened to whoever held it.
+        if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(known.clone());
+        }
+        let compiled = self.parser(answers(asked, &names, &schemas)?, "")?;
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHED_CATALOGUES {
+            cache.clear();
+        }
+        cache.insert(key, compiled.clone());
+        Ok(compiled)
+    }
+
+    fn parser(&self, answers: Answers, query: &str) -> Result<Compiled, RuntimeError> {
+        if answers.rules().shapes[answers.start()].is_empty() {
+            return Err(RuntimeError::Tools("nothing satisfies the schema".to_owned()));
+        }
+        let grammar = grammar::grammar(answers.rules(), answers.start(), query);
+        let parser = self.factory.create_parser(TopLevelGrammar::from_lark(grammar)).map_err(error)?;
+        let matcher = Matcher::new(Ok(parser));
+        match matcher.get_error() {
+            Some(reason) => Err(error(reason)),
+            None => Ok(Compiled { matcher, answers: Arc::new(answers) }),
+        }
+    }
+}
+
+/// The answers to what is asked, of tools with these schemas.
+fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
+    let mut builder = Builder::new();
+    let mut calls = Vec::new();
+    for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate() {
+        let refused = |reason| RuntimeError::Tools(format!("{:?}: {reason}", tool.name));
+        for parameter in tool.parameters.iter().filter(|p| asked.values.holds(&tool.name, &p.name)) {
+            let spec = schema.get("properties").and_then(|properties| properties.get(&parameter.name));
+            // A list of strings is held item by item.
+            for spec in spec.into_iter().chain(spec.and_then(|spec| spec.get("items"))) {
+                builder.copy(spec, schema);
+            }
+        }
+        let rule = builder.schema(schema, schema);
+        let shapes = builder.shapes(rule).map_err(refused)?;
+        // Arguments are what is declared.
+        let arguments = shapes.into_iter().filter_map(|shape| match shape {
+            Shape::Object(object) => Some(Shape::Object(ObjectShape { others: Others::None, ..object })),
+            _ => None,
+        });
+        let arguments = builder.add(arguments.collect());
+        let name = builder.add(vec![Shape::Literals(vec![closing::key_text(names.inner(i))])]);
+        let member = |name: &str, value| Member { name: name.to_owned(), value, is_required: true };
+        calls.push(Shape::Object(ObjectShape {
+            members: vec![member("name", name), member("arguments", arguments)],
+            others: Others::None,
+            is_ordered: true,
+        }));
+    }
+    let call = builder.add(calls);
+    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: 0, max: Some(asked.max_calls) };
+    let start = builder.add(vec![Shape::Array(list)]);
+    let rules = builder.finish().map_err(RuntimeError::Tools)?;
+    Ok(Answers::new(rules, Strings::new(asked.query), start))
+}
+
+fn error(reason: impl std::fmt::Display) -> RuntimeError {
+    // The crate's messages go on with a dump of its state.
+    let reason = reason.to_string();
+    RuntimeError::Tools(reason.lines().next().unwrap_or_default().to_owned())
+}
+
+impl Constraint {
+    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that are left is known to
+    /// leave room for the rest of the answer; others may not be.
+    pub fn mask(&mut self, logits: &mut [f32]) {
+        self.mask_by_grammar(logits);
+        if self.error.is_some() || self.written == 0 {
+            return;
+        }
+        loop {
+            let best = argmax(logits);
+            if logits[best as usize] == f32::NEG_INFINITY {
+                // The plan was written down when it was known to fit, and the grammar refuses it.
+                self.error = Some("the grammar and what an answer still lacks disagree".to_owned());
+                logits[EOS_ID as usize] = 0.0;
+                return;
+            }
+            if best == EOS_ID || self.fits(best) {
+                return;
+            }
+            logits[best as usize] = f32::NEG_INFINITY;
+        }
+    }
+
+    fn mask_by_grammar(&mut self, logits: &mut [f32]) {
+        let allowed = self.allowed();
+        for (logits, mut bits) in logits.chunks_mut(32).zip(allowed.as_slice().iter().copied()) {
+            for logit in logits {
+                if bits & 1 == 0 {
+                    *logit = f32::NEG_INFINITY;
+                } else if logit.is_nan() || *logit == f32::NEG_INFINITY {
+                    // A broken model, too, writes only what is allowed.
+                    *logit = f32::MIN;
+                }
+                bits >>= 1;
+            }
+        }
+        // Of a model with more logits than its vocabulary has tokens.
+        let covered = (32 * allowed.as_slice().len()).min(logits.len());
+        logits[covered..].fill(f32::NEG_INFINITY);
+    }
+
+    /// The tokens that the grammar allows next.
+    fn allowed(&mut self) -> SimpleVob {
+        let mut only = self.env.tok_trie().alloc_token_set();
+        if self.written == 0 {
+            only.allow_token(TOOL_CALL_ID);
+            return only;
+        }
+        only.allow_token(EOS_ID);
+        if self.error.is_some() {
+            return only;
+        }
+        self.matcher.compute_mask_or_eos().unwrap_or_else(|reason| {
+            self.error = Some(error(reason).to_string());
+            only
+        })
+    }
+
+    /// True if the answer can still end within its limit after `token`, which the grammar allows.
+    pub fn fits(&mut self, token: u32) -> bool {
+        let left = self.max_tokens.saturating_sub(self.written + 1);
+        let plan = match self.plan.split_first() {
+            Some((&first, rest)) if first == token => Some(rest.to_vec()),
+            _ => {
+                let bytes = self.env.tok_trie().token(token).to_vec();
+                self.plan_after(&bytes)
+            }
+        };
+        // One more for the end.
+        let plan = plan.filter(|plan| plan.len() < left);
+        self.next = plan.map(|plan| (token, plan));
+        self.next.is_some()
+    }
+
+    /// Tokens that end the answer once `bytes` are written.
+    fn plan_after(&self, bytes: &[u8]) -> Option<Vec<u32>> {
+        let text = [&self.text, bytes].concat();
+        let rest = match text.split_first() {
+            Some((b' ', answer)) => self.answers.completion(answer)?,
+            None => [b" ".to_vec(), self.answers.completion(b"")?].concat(),
+            Some(_) => return None,
+        };
+        Some(self.env.tok_trie().greedy_tokenize(&rest))
+    }
+
+    /// Goes on past `token`.
+    pub fn advance(&mut self, token: u32) {
+        self.written += 1;
+        if self.written == 1 {
+            return;
+        }
+        if self.next.as_ref().is_none_or(|(next, _)| *next != token) {
+            self.fits(token);
+        }
+        if let Some((_, plan)) = self.next.take() {
+            self.plan = plan;
+        }
+        self.text.extend_from_slice(self.env.tok_trie().token(token));
+        if let Err(reason) = self.matcher.consume_token(token) {
+            self.error.get_or_insert(error(reason).to_string());
+        }
+    }
+
+    /// True if an answer can have a call at all.
+    pub fn can_call(&self) -> bool {
+        self.answers.completion(b"[{").is_some()
+    }
+
+    /// What went wrong, if anything did; the answer then ends early.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+/// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
+pub struct Constrained<'a, H> {
+    /// One constraint a row.
+    pub rows: Vec<Constraint>,
+    /// Told of tokens after them.
+    pub inner: &'a mut H,
+}
+
+impl<H: StepHook> StepHook for Constrained<'_, H> {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        self.inner.mask(row, logits);
+        self.rows[row].mask(logits);
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        self.rows[row].advance(token);
+        self.inner.chosen(row, token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, json};
+
+    fn tokenizer() -> Tokenizer {
+        let config =
+            needle_data::tokenizer::TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
+        let text =
+            r#"[{"name":"set_timer","arguments":{"minutes":5,"label":"é"}},{"name":"x"}] true false null -1.5e3"#;
+        Tokenizer::train(&config, [text; 3].iter()).unwrap()
+    }
+
+    fn allows(tools: &Value, max_calls: usize, answer: &str) -> bool {
+        allows_for("a query", &Values::Free, tools, max_calls, answer)
+    }
+
+    fn allows_for(query: &str, values: &Values, tools: &Value, max_calls: usize, answer: &str) -> bool {
+        let tokenizer = tokenizer();
+        let tools = Tool::list_from_json(tools).unwrap();
+        let asked = Asked { query, tools: &tools, values, max_calls, max_tokens: 1000 };
+        let mut constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
+        let ids = [&[TOOL_CALL_ID], tokenizer.encode(answer).as_slice(), &[EOS_ID]].concat();
+        ids.iter().all(|&id| {
+            let mut logits = vec![0.0; tokenizer.vocab_size()];
+            logits[id as usize] = 1.0;
+            constraint.mask(&mut logits);
+            assert!(constraint.error().is_none(), "{:?}", constraint.error());
+            if id != EOS_ID && logits[id as usize].is_finite() {
+                constraint.advance(id);
+            }
+            logits[id as usize].is_finite()
+        })
+    }
+
+    #[test]
+    fn what_the_tools_allow_can_be_written_and_nothing_else() {
+        let tools = json!([
+            {"name": "setTimer", "parameters": {
+                "label": {"type": "string"}, "minutes": {"type": "integer", "required": true},
+                "mode": {"type": "string", "enum": ["on", "o\"n", 3]}, "loud": {"type": "bool"}}},
+            {"name": "x"},
+        ]);
+        for (answer, expected) in [
+            ("[]", true),
+            (r#"[{"name":"x","arguments":{}}]"#, true),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5}}]"#, true),
+            (r#"[{"name":"set_timer","arguments":{"label":"a \"b\" é\n","loud":true,"minutes":-50}}]"#, true),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5,"mode":"o\"n"}},{"name":"x","arguments":{}}]"#, true),
+            (r#"[{"name":"set_timer","arguments":{}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"label":"a"}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5,"minutes":5}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5.5}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":"5"}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":05}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5,"mode":3}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5,"mode":"off"}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5,"other":1}}]"#, false),
+            (r#"[{"name":"set_timer","arguments":{"minutes":5},"x":1}]"#, false),
+            (r#"[{"name":"setTimer","arguments":{"minutes":5}}]"#, false),
+            (r#"[{"name":"x","arguments":{}},{"name":"x","arguments":{}},{"name":"x","arguments":{}}]"#, false),
+            (r#"[{"name":"x","arguments":{}}"#, false),
+        ] {
+            assert_eq!(allows(&tools, 2, answer), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn nested_declarations_hold_too() {
+        let tools = json!([{"name": "x", "inputSchema": {"type": "object", "properties": {
+            "list": {"type": "array", "items": {"type": "integer"}},
+            "points": {"type": "array", "items": {"type": "object", "required": ["a"], "properties": {
+                "a": {"type": "number"}, "b": {"type": ["string", "null"]}}}},
+            "free": {"type": "object"}, "own": {"type": "Any"}, "never": {"type": "string", "enum": [1]}}}}]);
+        let call = |arguments: &str| format!(r#"[{{"name":"x","arguments":{arguments}}}]"#);
+        for (arguments, expected) in [
+            (r#"{"list":[]}"#, true),
+            (r#"{"list":[1,2],"points":[{"b":null,"a":-1.5e3},{"a":0}]}"#, true),
+            (r#"{"free":{"é":[true,{"b":1}]},"own":{"x":"y"}}"#, true),
+            (r#"{"list":["1"]}"#, false),
+            (r#"{"points":[{"b":"x"}]}"#, false),
+            (r#"{"points":[{"a":1,"c":1}]}"#, false),
+            (r#"{"free":3}"#, false),
+            (r#"{"never":"1"}"#, false),
+            (r#"{"never":1}"#, false),
+        ] {
+            assert_eq!(allows(&tools, 1, &call(arguments)), expected, "{arguments}");
+        }
+        assert!(allows(&json!([]), 3, "[]") && !allows(&json!([]), 3, &call("{}")));
+        let cannot = json!([{"name": "x", "parameters": {"a": {"type": "string", "enum": [], "required": true}}}]);
+        assert!(allows(&cannot, 1, "[]") && !allows(&cannot, 1, &call("{}")));
+    }
+
+    #[test]
+    fn a_tool_of_a_hundred_and_thirty_parameters_takes_them_all() {
+        let parameters: Map<String, Value> =
+            (0..130).map(|i| (format!("p{i}"), json!({"type": "boolean", "required": i == 1 || i == 70}))).collect();
+        let tools = json!([{"name": "big", "parameters": parameters}]);
+        let call = |names: &[usize]| {
+            let arguments: Map<String, Value> = names.iter().map(|i| (format!("p{i}"), true.into())).collect();
+            json!([{"name": "big", "arguments": arguments}]).to_string()
+        };
+        let all: Vec<usize> = (0..130).collect();
+        for (names, expected) in [
+            (all.as_slice(), true),
+            (&[1, 70], true),
+            (&[5, 1, 3, 129, 70], false),
+            (&[5, 1, 3, 90, 70, 60, 129, 120], true),
+            (&[1, 3], false),
+            (&[70], false),
+            (&[5, 70], false),
+        ] {
+            assert_eq!(allows(&tools, 1, &call(names)), expected, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_asks_for_it_takes_only_words_of_the_query() {
+        let tools = json!([{"name": "find", "parameters": {
+            "who": {"type": "string", "x-from-query": true}, "where": {"type": "string"},
+            "how": {"type": "string", "enum": ["fast"]}, "tags": {"type": "array", "items": {"type": "string"}}}}]);
+        let query = r#"find Ada "Countess" Lovelace's house\hut, é"#;
+        let call = |arguments: &str| format!(r#"[{{"name":"find","arguments":{arguments}}}]"#);
+        for (arguments, free, copied) in [
+            (r#"{"who":"Ada"}"#, true, true),
+            (r#"{"who":"Lovelace's"}"#, true, true),
+            (r#"{"who":"Lovelace's house\\hut, é"}"#, true, true),
+            (r#"{"who":"ada"}"#, false, false),
+            (r#"{"who":"Lovelac"}"#, false, false),
+            (r#"{"who":" Lovelace"}"#, false, false),
+            (r#"{"who":""}"#, false, false),
+            (r#"{"where":"ada"}"#, true, false),
+            (r#"{"where":"house","how":"fast","tags":["find","hut"]}"#, true, true),
+            (r#"{"tags":["huts"]}"#, true, false),
+        ] {
+            assert_eq!(allows_for(query, &Values::Free, &tools, 1, &call(arguments)), free, "{arguments}");
+            assert_eq!(allows_for(query, &Values::Copied, &tools, 1, &call(arguments)), copied, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_a_few_tokens_is_still_whole() {
+        let tokenizer = tokenizer();
+        let tools = Tool::list_from_json(&json!([{"name": "x", "parameters": {"text": {"type": "string"}}}])).unwrap();
+        let constrainer = Constrainer::new(&tokenizer).unwrap();
+        for max_tokens in 0..60 {
+            let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 3, max_tokens };
+            let Ok(mut constraint) = constrainer.compile(&asked) else {
+                assert!(max_tokens < 6, "{max_tokens}");
+                continue;
+            };
+            // Wants to write the letter a for ever, wherever it can.
+            let (mut ids, mut ended) = (Vec::new(), false);
+            for _ in 0..max_tokens {
+                let mut logits: Vec<f32> = (0..tokenizer.vocab_size() as u32)
+                    .map(|id| {
+                        f32::from(u8::from(tokenizer.token_bytes(id).contains(&b'a')))
+                            - 2.0 * f32::from(u8::from(id == EOS_ID))
+                    })
+                    .collect();
+                constraint.mask(&mut logits);
+                let best = argmax(&logits);
+                ended |= best == EOS_ID;
+                if ended {
+                    break;
+                }
+                ids.push(best);
+                constraint.advance(best);
+            }
+            let text = tokenizer.decode(&ids[1..]);
+            assert!(ended && serde_json::from_str::<Value>(&text).is_ok(), "{max_tokens}: {text}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Numbers within bounds: which texts are such numbers, and the shortest way to end one that has begun.
+
+use needle_data::text::json_schema::is_multiple;
+
+/// A number. Without bounds it stays within what an `i64` and an `f64` hold.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct NumberShape {
+    /// True if it has no fraction.
+    pub is_integer: bool,
+    /// The least it can be.
+    pub min: Option<f64>,
+    /// The most it can be.
+    pub max: Option<f64>,
+    /// What it must be a multiple of.
+    pub multiple_of: Option<f64>,
+}
+
+/// Numbers of which one side is not bounded end here: 18 digits.
+pub const LARGEST: f64 = 999_999_999_999_999_872.0;
+/// Steps are at most so large, and whole numbers of millionths.
+pub const LARGEST_STEP: f64 = 1e9;
+/// Most digits behind the point of a number that is completed here.
+const MAX_FRACTION_DIGITS: u32 = 9;
+const MAX_DIGITS: u32 = 18;
+
+impl NumberShape {
+    /// The numbers of both shapes; none if there are none.
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        let mut min = [self.min, other.min].into_iter().flatten().reduce(f64::max);
+        let mut max = [self.max, other.max].into_iter().flatten().reduce(f64::min);
+        let multiple_of = match (self.multiple_of, other.multiple_of) {
+            (Some(a), Some(b)) => {
+                let common = least_common_multiple(a, b);
+                if common > LARGEST_STEP {
+                    // Few multiples are left of steps that have so little in common: zero stands for them.
+                    (min, max) = (Some(min.unwrap_or(0.0).max(0.0)), Some(max.unwrap_or(0.0).min(0.0)));
+                }
+                Some(common).filter(|common| *common <= LARGEST_STEP)
+            }
+            (a, b) => a.or(b),
+        };
+        let both = Self { is_integer: self.is_integer || other.is_integer, min, max, multiple_of };
+        both.shortest().map(|_| both)
+    }
+
+    /// True if it is any number, or any integer.
+    pub fn is_free(&self) -> bool {
+        self.min.is_none() && self.max.is_none() && self.multiple_of.is_none()
+    }
+
+    /// True if `text` is such a number.
+    pub fn accepts(&self, text: &str) -> bool {
+        let is_whole = !text.contains(['.', 'e', 'E']);
+        text.parse::<f64>().is_ok_and(|value| {
+            value.is_finite()
+                && (is_whole || !self.is_integer || value.fract() == 0.0)
+                && self.min.is_none_or(|min| value >= min)
+                && self.max.is_none_or(|max| value <= max)
+                && self.multiple_of.is_none_or(|step| is_multiple(text, &step.to_string()))
+        })
+    }
+
+    /// The shortest such number; none if there is none.
+    pub fn shortest(&self) -> Option<String> {
+        self.completion("")
+    }
+
+    /// What to append to `partial`, the beginning of such a number, to make it one; none if nothing does.
+    pub fn completion(&self, partial: &str) -> Option<String> {
+        let ends = partial.ends_with(|c: char| c.is_ascii_digit());
+        if ends && self.accepts(partial) {
+            return Some(String::new());
+        }
+        if self.is_free() {
+            return Some("0".to_owned());
+        }
+        match partial.strip_prefix('-') {
+            Some(digits) => self.magnitude(digits, true),
+            None if partial.is_empty() => {
+                let negative = || self.magnitude("", true).map(|rest| format!("-{rest}"));
+                self.magnitude("", false).or_else(negative)
+            }
+            None => self.magnitude(partial, false),
+        }
+    }
+
+    fn magnitude(&self, digits: &str, is_negative: bool) -> Option<String> {
+        let (min, max) = (self.min.unwrap_or(-LARGEST), self.max.unwrap_or(LARGEST));
+        let (low, high) = if is_negative { (-max, -min) } else { (min, max) };
+        if high < 0.0 {
+            return None;
+        }
+        let low = low.max(0.0);
+        let (whole, fraction) = match digits.split_once('.') {
+            Some((whole, fraction)) => (whole, Some(fraction)),
+            None => (digits, None),
+        };
+        if self.is_integer && fraction.is_some() {
+            return None;
+        }
+        let written = fraction.map_or(0, |fraction| fraction.len() as u32);
+        let most_fraction = if self.is_integer { 0 } else { MAX_FRACTION_DIGITS.max(written + 1) };
+        // Fewest characters first; a point costs one.
+        for places in written..=most_fraction {
+            let may_grow = fraction.is_none() && (whole.is_empty() || whole != "0");
+            let most_whole = if may_grow { MAX_DIGITS.saturating_sub(places) } else { whole.len() as u32 };
+            for length in (whole.len() as u32).max(1)..=most_whole.max(1) {
+                let so_far = format!("{whole}{}", fraction.unwrap_or(""));
+                let text = self.smallest(&so_far, length, places, (low, high), is_negative);
+                if let Some(rest) = text.and_then(|text| text.strip_prefix(digits).map(str::to_owned)) {
+                    return Some(rest);
+                }
+            }
+        }
+        None
+    }
+
+    /// The smallest number in `range` whose digits begin with `digits`, with `length` digits before the point and `places`
+    /// behind it.
+    fn smallest(&self, digits: &str, length: u32, places: u32, range: (f64, f64), is_negative: bool) -> Option<String> {
+        let missing = (length + places).checked_sub(digits.len() as u32)?;
+        if length + places > 30 {
+            return None;
+        }
+        let power = 10_i128.checked_pow(missing)?;
+        let begun: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+        let (mut from, to) = (begun * power, begun * power + power - 1);
+        if digits.is_empty() && length > 1 {
+            // No number begins with a zero.
+            from = 10_i128.pow(length + places - 1);
+        }
+        let scale = 10_f64.powi(places as i32);
+        let least = i128::from(is_negative);
+        let from = from.max((range.0 * scale).floor() as i128).max(least);
+        let to = to.min((range.1 * scale).ceil() as i128);
+        let step = match self.multiple_of {
+            Some(step) => {
+                let scaled = step * scale;
+                if scaled < 0.5 || (scaled - scaled.round()).abs() > 1e-9 * scaled {
+                    return None;
+                }
+                scaled.round() as i128
+            }
+            None => 1,
+        };
+        // The bounds were rounded outwards: one of the next few lies inside.
+        let mut value = from.div_euclid(step) * step;
+        for _ in 0..4 {
+            if value > to {
+                return None;
+            }
+            let text = decimal(value, length, places);
+            let signed = if is_negative { format!("-{text}") } else { text.clone() };
+            if value >= from && self.accepts(&signed) {
+                return Some(text);
+            }
+            value += step;
+        }
+        None
+    }
+}
+
+fn least_common_multiple(a: f64, b: f64) -> f64 {
+    let millionths = |step: f64| (step * 1e6).round() as u128;
+    let (a, b) = (millionths(a), millionths(b));
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x.max(1) * b) as f64 / 1e6
+}
+
+fn decimal(value: i128, length: u32, places: u32) -> String {
+    let width = (length + places) as usize;
+    let mut text = format!("{value:0width$}");
+    if places > 0 {
+        text.insert(text.len() - places as usize, '.');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_has_begun_is_ended_within_its_bounds() {
+        let shape = |is_integer, min, max, multiple_of| NumberShape { is_integer, min, max, multiple_of };
+        for (shape, partial, whole) in [
+            (shape(true, None, None, None), "-", Some("-0")),
+            (shape(false, None, None, None), "1.5e", Some("1.5e0")),
+            (shape(true, Some(5.0), Some(5000.0), None), "", Some("5")),
+            (shape(true, Some(50.0), Some(5000.0), None), "1", Some("100")),
+            (shape(true, Some(-9.0), Some(-3.0), None), "", Some("-3")),
+            (shape(true, Some(-90.0), Some(-30.0), None), "-4", Some("-40")),
+            (shape(true, Some(3.0), Some(99.0), Some(7.0)), "3", Some("35")),
+            (shape(true, Some(3.0), Some(4.0), Some(7.0)), "", None),
+            (shape(false, Some(0.5), Some(0.75), None), "", Some("0.5")),
+            (shape(false, Some(0.5), Some(0.75), None), "0", Some("0.5")),
+            (shape(false, Some(0.5), Some(0.75), None), "0.", Some("0.5")),
+            (shape(false, Some(0.52), Some(0.75), None), "0.5", Some("0.52")),
+            (shape(false, Some(0.0), Some(1.0), Some(0.25)), "0.7", Some("0.75")),
+            (shape(false, Some(0.0), Some(1.0), Some(0.25)), "0.8", None),
+            (shape(true, Some(1e17), None, None), "", Some("100000000000000000")),
+            (shape(true, None, Some(-1.0), None), "", Some("-1")),
+        ] {
+            let found = shape.completion(partial).map(|rest| format!("{partial}{rest}"));
+            assert_eq!(found.as_deref(), whole, "{shape:?} {partial:?}");
+        }
+    }
+}

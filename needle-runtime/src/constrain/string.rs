@@ -1,0 +1,169 @@
+//! Strings as JSON texts: which texts a shape allows, and the shortest way to end one that has begun.
+//!
+//! Both come from the automaton of the regular expressions that `llguidance` itself uses, so that what is planned here is
+//! what the grammar allows.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use llguidance::derivre::{JsonQuoteOptions, Regex, RegexAst, RegexBuilder, StateID};
+use llguidance::regex_to_lark;
+use llguidance::substring::substring;
+
+use super::grounding::pieces;
+use super::shape::StringShape;
+
+/// One character of a JSON string.
+const CHAR: &str = r#"([^"\\\x00-\x1F\x7F]|\\["\\bfnrt]|\\u00[01][0-9a-fA-F])"#;
+/// States searched for the end of a string.
+const MAX_STATES: usize = 20_000;
+/// Work that one regular expression may cost.
+const FUEL: u64 = 500_000;
+
+/// The regular expression of a string without patterns, quotes included.
+pub fn plain_regex(shape: &StringShape) -> String {
+    match (shape.min_chars, shape.max_chars) {
+        (0, None) => format!("\"{CHAR}*\""),
+        (min, None) => format!("\"{CHAR}{{{min},}}\""),
+        (min, Some(max)) => format!("\"{CHAR}{{{min},{max}}}\""),
+    }
+}
+
+/// A string without quotes in it that is not empty and neither begins nor ends with a space.
+pub const TRIMMED: &str = r#""[^" ]([^"\n]*[^" ])?""#;
+
+/// The pieces of `query` that a copied string is a run of: words, and single characters between them, as JSON writes them.
+pub fn chunks(query: &str) -> Vec<String> {
+    let escaped = |chunk: String| {
+        let quoted = serde_json::Value::from(chunk).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    pieces(query).into_iter().map(escaped).collect()
+}
+
+/// True if `pattern` is a regular expression that a grammar can hold: one without look-around and references back.
+pub fn is_grammatical(pattern: &str) -> bool {
+    let shape = StringShape { patterns: vec![pattern.to_owned()], ..StringShape::default() };
+    Automaton::new(&shape, "").is_some()
+}
+
+fn ast(shape: &StringShape) -> RegexAst {
+    if shape.patterns.is_empty() {
+        return RegexAst::Regex(plain_regex(shape));
+    }
+    let mut all: Vec<RegexAst> =
+        shape.patterns.iter().map(|pattern| RegexAst::SearchRegex(regex_to_lark(pattern, "dw"))).collect();
+    if shape.min_chars > 0 || shape.max_chars.is_some() {
+        let max = shape.max_chars.map(|max| max.to_string()).unwrap_or_default();
+        all.push(RegexAst::Regex(format!("(?s:.{{{},{max}}})", shape.min_chars)));
+    }
+    let escapes = JsonQuoteOptions { allowed_escapes: "nrbtf\\\"u".to_owned(), raw_mode: false };
+    RegexAst::JsonQuote(Box::new(RegexAst::And(all)), escapes)
+}
+
+/// The automaton of one shape.
+struct Automaton {
+    regex: Regex,
+    /// The shortest end from each state asked for.
+    ends: HashMap<StateID, Option<Vec<u8>>>,
+}
+
+impl Automaton {
+    fn new(shape: &StringShape, query: &str) -> Option<Self> {
+        let mut builder = RegexBuilder::new();
+        let mut expression = builder.mk(&ast(shape)).ok()?;
+        if shape.is_copied && shape.patterns.is_empty() {
+            let chunks = chunks(query);
+            let words = substring(&mut builder, chunks.iter().map(String::as_str).collect()).ok()?;
+            let quote = || RegexAst::Literal("\"".to_owned());
+            let quoted = RegexAst::Concat(vec![quote(), RegexAst::ExprRef(words), quote()]);
+            let trimmed = RegexAst::Regex(TRIMMED.to_owned());
+            expression = builder.mk(&RegexAst::And(vec![RegexAst::ExprRef(expression), quoted, trimmed])).ok()?;
+        }
+        let regex = builder.into_regex_limited(expression, FUEL).ok()?;
+        Some(Self { regex, ends: HashMap::new() })
+    }
+
+    fn accepts(&mut self, text: &[u8]) -> bool {
+        self.regex.is_match_bytes(text)
+    }
+
+    fn completion(&mut self, partial: &[u8]) -> Option<Vec<u8>> {
+        let start = self.regex.initial_state();
+        let state = self.regex.transition_bytes(start, partial);
+        if let Some(known) = self.ends.get(&state) {
+            return known.clone();
+        }
+        let end = self.search(state);
+        self.ends.insert(state, end.clone());
+        end
+    }
+
+    /// Breadth first: the fewest bytes to a text that is accepted.
+    fn search(&mut self, from: StateID) -> Option<Vec<u8>> {
+        let mut came_from: HashMap<StateID, (StateID, u8)> = HashMap::new();
+        let mut queue = VecDeque::from([from]);
+        while let Some(state) = queue.pop_front() {
+            if self.regex.is_accepting(state) {
+                let mut bytes = Vec::new();
+                let mut at = state;
+                while at != from {
+                    let (before, byte) = came_from[&at];
+                    bytes.push(byte);
+                    at = before;
+                }
+                bytes.reverse();
+                return Some(bytes);
+            }
+            if came_from.len() > MAX_STATES {
+                return None;
+            }
+            for byte in b' '..=0xF4 {
+                let next = self.regex.transition(state, byte);
+                if !next.is_dead() && next != from && !came_from.contains_key(&next) {
+                    came_from.insert(next, (state, byte));
+                    queue.push_back(next);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The automata of all string shapes of a grammar.
+#[derive(Default)]
+pub struct Strings {
+    query: String,
+    automata: HashMap<StringShape, Option<Mutex<Automaton>>>,
+}
+
+impl Strings {
+    /// For an answer to `query`.
+    pub fn new(query: &str) -> Self {
+        Self { query: query.to_owned(), automata: HashMap::new() }
+    }
+
+    /// Makes `shape` known.
+    pub fn add(&mut self, shape: &StringShape) {
+        if !self.automata.contains_key(shape) {
+            let automaton = Automaton::new(shape, &self.query).map(Mutex::new);
+            self.automata.insert(shape.clone(), automaton);
+        }
+    }
+
+    /// What to append to `partial`, the beginning of a JSON string with its quote, to make it one of `shape`.
+    pub fn completion(&self, shape: &StringShape, partial: &[u8]) -> Option<Vec<u8>> {
+        self.with(shape, |automaton| automaton.completion(partial)).flatten()
+    }
+
+    /// True if `text`, a JSON string with its quotes, is of `shape`.
+    pub fn accepts(&self, shape: &StringShape, text: &[u8]) -> bool {
+        self.with(shape, |automaton| automaton.accepts(text)).unwrap_or(false)
+    }
+
+    fn with<T>(&self, shape: &StringShape, f: impl FnOnce(&mut Automaton) -> T) -> Option<T> {
+        let automaton = self.automata.get(shape)?.as_ref()?;
+        // A cache stays good whatever happened to whoever held it.
+        Some(f(&mut automaton.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}

@@ -1,0 +1,59 @@
+//! The recipe, fitted to examples and base where the user has not set it.
+
+use burn::backend::Autodiff;
+use needle_data::batching::pack::RowSize;
+use needle_data::{Encoder, Example};
+use needle_model::FusedOps;
+
+use super::plan::VALIDATIONS;
+use super::{Base, Settings};
+use crate::error::TrainError;
+use crate::needle::limits;
+use crate::recipe::{OneOrMore, Recipe};
+use crate::training::trainer::Start;
+
+/// Gives `recipe` rows that hold the examples, and returns the batches that meet each of them once.
+pub(super) fn fit_rows<B: FusedOps>(
+    recipe: &mut Recipe,
+    start: &Start<Autodiff<B>>,
+    train: &[Example],
+    settings: Settings<'_>,
+) -> Result<usize, TrainError> {
+    let encoder = Encoder::new(&start.tokenizer, limits(&start.config))?;
+    let sizes: Vec<RowSize> = train.iter().filter_map(|e| encoder.encode(e, None).ok()).map(|e| e.size()).collect();
+    let up = |length: usize, least: usize, most: usize| length.next_multiple_of(64).clamp(least.min(most), most);
+    let longest = |f: &dyn Fn(&RowSize) -> usize| sizes.iter().map(f).max().unwrap_or(0);
+    if !settings.is_set("data.row_enc_tokens") {
+        let enc = up(longest(&|s| s.enc), recipe.data.row_enc_tokens.longest(), start.config.max_enc_len);
+        recipe.data.row_enc_tokens = OneOrMore::One(enc);
+    }
+    if !settings.is_set("data.row_dec_tokens") {
+        // Other values may be longer than those of the example.
+        let dec = up(longest(&|s| s.dec) * 3 / 2, 128, start.config.max_dec_len);
+        recipe.data.row_dec_tokens = OneOrMore::One(dec);
+    }
+    recipe.data.max_tool_tokens = recipe.data.max_tool_tokens.min(recipe.data.row_enc_tokens.longest());
+    recipe.eval.max_tokens = recipe.eval.max_tokens.min(start.config.max_dec_len);
+    let rows = sizes.iter().map(|s| s.enc).sum::<usize>().div_ceil(recipe.data.row_enc_tokens.longest());
+    let rows = rows.max(sizes.iter().map(|s| s.dec).sum::<usize>().div_ceil(recipe.data.row_dec_tokens.longest()));
+    Ok(rows.div_ceil(recipe.data.rows).max(1))
+}
+
+/// Gives `recipe` its steps, and what follows from them and from `base`.
+pub(super) fn fit_schedule(recipe: &mut Recipe, steps: usize, base: Base<'_>, settings: Settings<'_>) {
+    recipe.steps = steps;
+    if matches!(base, Base::Scratch) {
+        // The rates of a model that begins: configs/quickstart.toml.
+        for (key, rate, fresh) in
+            [("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02), ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3)]
+        {
+            if !settings.is_set(key) {
+                *rate = fresh;
+            }
+        }
+        recipe.eval.patience = recipe.eval.patience.filter(|_| settings.is_set("eval.patience"));
+    }
+    if !settings.is_set("eval.every_steps") {
+        recipe.eval.every_steps = Some(recipe.steps.div_ceil(VALIDATIONS));
+    }
+}
