@@ -185,8 +185,11 @@ impl Inventor {
         } else {
             &[(Single, 6.0), (NotNegated, 0.7), (PartlyNegated, 0.3)]
         };
+        // Where a single tool is on offer, no two can be spoken of.
+        let is_possible = |kind| config.max_tools > 1 || !matches!(kind, SeveralTools | PartlyNegated);
+        let shares: Vec<_> = shares.iter().filter(|(kind, _)| is_possible(*kind)).collect();
         let mut left = rng.random::<f64>() * shares.iter().map(|(_, share)| share).sum::<f64>();
-        for (kind, share) in shares {
+        for (kind, share) in &shares {
             left -= share;
             if left < 0.0 {
                 return *kind;

@@ -153,7 +153,7 @@ impl Draft<'_> {
                 offered.push(tool);
             }
         }
-        if offered.len() < self.config.min_tools {
+        if !(self.config.min_tools..=self.config.max_tools).contains(&offered.len()) {
             return None;
         }
         offered.shuffle(rng);

@@ -118,7 +118,7 @@ fn settings_that_leave_nothing_to_invent_are_refused() {
         let inventor = inventor(config.clone());
         for index in 0..200 {
             let tools = inventor.get(index).example.tools.len();
-            assert!(tools >= config.min_tools, "{config:?}: {tools}");
+            assert!((config.min_tools..=config.max_tools).contains(&tools), "{config:?}: {tools}");
         }
     }
 }
