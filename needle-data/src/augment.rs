@@ -4,6 +4,9 @@
 //! Without them a model learns positions instead of names, tools by heart, and values instead of where they stand. The seed comes from the example's place in the epoch, so that a
 //! resumed run shuffles as the uninterrupted one would have.
 
+pub mod mask;
+pub mod refuse;
+
 use std::collections::{BTreeSet, HashMap};
 
 use rand::RngExt;

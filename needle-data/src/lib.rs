@@ -16,7 +16,9 @@
 //! | [`text::span_json`] | compact JSON of the answers together with the class of each byte |
 //! | [`text::schema`] | what a declaration of an argument asks of its value |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
-//! | [`augment`] | seeded shuffling of tools, parameters and keys |
+//! | [`augment`] | seeded shuffling of tools, parameters and keys; other values |
+//! | [`augment::refuse`] | the twin of a request that asks for nothing |
+//! | [`augment::mask`] | tools under other names, beside other tools, requests joined |
 //! | [`batching::pack`] | several examples in one row |
 //! | [`encode`] | example or text -> token ids and token classes |
 //! | [`packed`] | shards of tokenized, packed rows, memory-mapped |
@@ -31,6 +33,7 @@
 //! | [`stats`] | what is in a file |
 //! | [`convert`] | other people's datasets as ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
+//! | [`synth::invent`] | tools put together anew for each example, and requests for them |
 //!
 //! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
 

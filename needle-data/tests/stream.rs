@@ -47,6 +47,7 @@ fn loader_config() -> LoaderConfig {
         max_offered_tools: None,
         withheld_fraction: 0.0,
         other_values: Default::default(),
+        masks: Default::default(),
         on_bad_row: OnBadRow::Fail,
         max_bad_fraction: 0.5,
         threads: Some(1),

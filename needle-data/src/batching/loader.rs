@@ -6,6 +6,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
+use crate::augment::mask::{Masks, Synonyms};
 use crate::augment::{OtherValues, ValuePool, with_fewer_tools, with_other_values, without_called_tools};
 use crate::batching::batch::Batch;
 use crate::batching::pack::{RowSize, pack};
@@ -15,6 +16,7 @@ use crate::order::stream::{Cursor, Item, Window};
 use crate::packed::PackedRow;
 use crate::random::{Purpose, rng};
 use crate::source::{Content, Counts, OnBadRow};
+use crate::text::example::Example;
 use crate::text::record::Record;
 
 /// Rows that the share of bad ones is judged by before any of them is used, or as many as a run's first window has.
@@ -39,6 +41,8 @@ pub struct LoaderConfig {
     pub withheld_fraction: f64,
     /// How often arguments get other values, see [`with_other_values`]; those of other examples come from the same pack window.
     pub other_values: OtherValues,
+    /// How often tools are masked, and requests joined or turned; other tools and requests come from the same pack window.
+    pub masks: Masks,
     /// What to do with a row that cannot be used.
     pub on_bad_row: OnBadRow,
     /// Largest share of rows that may be left out.
@@ -53,6 +57,8 @@ pub struct RowPacker<'a, W> {
     config: LoaderConfig,
     seed: u64,
     pool: rayon::ThreadPool,
+    /// What names are masked with, where any are.
+    synonyms: Option<Synonyms>,
     windows: W,
     current: Option<Current>,
     counts: Counts,
@@ -94,8 +100,10 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads.unwrap_or(0));
         let pool = pool.thread_name(|i| format!("loader-{i}")).build();
         let pool = pool.map_err(|e| DataError::Config { field: "data.threads", reason: e.to_string() })?;
+        let synonyms = (!config.masks.is_none()).then(Synonyms::embedded);
         Ok(Self {
             encoder,
+            synonyms,
             config,
             seed,
             pool,
@@ -167,11 +175,11 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
 
     /// Encodes `items` in parallel, and counts them in order; `rest` are those of the window that come after them.
     fn encode(&mut self, items: &[Item], rest: &[Item], used_before: u64) -> Result<Vec<Encoded>, DataError> {
-        let (encoder, config) = (self.encoder, &self.config);
+        let (encoder, config, synonyms) = (self.encoder, &self.config, self.synonyms.as_ref());
         let encoded: Vec<_> = self.pool.install(|| {
             let parsed: Vec<Parsed> = items.par_iter().map(|item| parse(config, item)).collect();
-            let pool = (config.other_values.fraction > 0.0).then(|| values_of(&parsed));
-            let encode = |(item, parsed)| encode(encoder, config, pool.as_ref(), item, parsed);
+            let window = Surroundings::of(&parsed, config, synonyms);
+            let encode = |(item, parsed)| encode(encoder, config, &window, item, parsed);
             items.par_iter().zip(parsed).map(encode).collect()
         });
         let mut used = Vec::with_capacity(items.len());
@@ -288,19 +296,32 @@ fn parse(config: &LoaderConfig, item: &Item) -> Parsed {
     Ok(Ok(Unencoded::Row(row)))
 }
 
-/// The values of all tool calls among `rows`.
-fn values_of(rows: &[Parsed]) -> ValuePool {
-    ValuePool::new(rows.iter().filter_map(|row| match row {
-        Ok(Ok(Unencoded::Record(Record::ToolCall(example)))) => Some(example),
-        _ => None,
-    }))
+/// What an example can get from the others of its pack window.
+struct Surroundings<'a> {
+    values: Option<ValuePool>,
+    others: Vec<Example>,
+    synonyms: Option<&'a Synonyms>,
 }
 
-/// One row of a source as examples. A pure function of the row, its seed and the values of its pack window.
+impl<'a> Surroundings<'a> {
+    fn of(rows: &[Parsed], config: &LoaderConfig, synonyms: Option<&'a Synonyms>) -> Self {
+        let examples = || {
+            rows.iter().filter_map(|row| match row {
+                Ok(Ok(Unencoded::Record(Record::ToolCall(example)))) => Some(example),
+                _ => None,
+            })
+        };
+        let values = (config.other_values.fraction > 0.0).then(|| ValuePool::new(examples()));
+        let others = if config.masks.needs_others() { examples().cloned().collect() } else { Vec::new() };
+        Self { values, others, synonyms }
+    }
+}
+
+/// One row of a source as examples. A pure function of the row, its seed and its pack window.
 fn encode(
     encoder: &Encoder<'_>,
     config: &LoaderConfig,
-    pool: Option<&ValuePool>,
+    window: &Surroundings<'_>,
     item: &Item,
     parsed: Parsed,
 ) -> Result<Result<Encoded, Problem>, DataError> {
@@ -312,8 +333,11 @@ fn encode(
     Ok(match record {
         Record::ToolCall(mut example) => {
             let mut rng = rng(item.seed, Purpose::Augmentation, &[]);
-            if let Some(pool) = pool {
-                example = with_other_values(&example, pool, config.other_values, &mut rng);
+            if let Some(values) = &window.values {
+                example = with_other_values(&example, values, config.other_values, &mut rng);
+            }
+            if let Some(synonyms) = window.synonyms {
+                example = config.masks.apply(example, &window.others, synonyms, &mut rng);
             }
             if config.withheld_fraction > 0.0 && rng.random_bool(config.withheld_fraction) {
                 example = without_called_tools(&example).unwrap_or(example);

@@ -1,6 +1,7 @@
 //! The part of a recipe about data.
 
 use needle_data::augment::OtherValues;
+use needle_data::augment::mask::Masks;
 use needle_data::batching::loader::LoaderConfig;
 use needle_data::batching::pack::RowSize;
 use needle_data::order::stream::{Lane, SourceConfig, StreamConfig};
@@ -82,6 +83,22 @@ section! {
         /// RankBatch of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
         /// learned for words that no example has.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples whose tools and arguments have other names, so that they are read and not known by
+        /// heart. This and all that follows is drawn anew each epoch, each for itself.
+        pub renamed_fraction: f64 => Number(0.0, 1.0),
+        /// Share of those whose names mean nothing, where a description explains them.
+        pub meaningless_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples whose descriptions are in other words, or left out where the name says the same.
+        pub reworded_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples with a call that offer tools of other examples beside their own, such as cannot be meant.
+        pub distractors_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples with a call that another request follows, in one query with the calls of both.
+        pub joined_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples whose plain command becomes its contrary (`don't ..`), so that nothing is to be called; in
+        /// one of three only seemingly (`don't forget to ..`).
+        pub negated_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples that lose the words for a value that the call must have, so that nothing is to be called.
+        pub stripped_fraction: f64 => Number(0.0, 1.0),
         /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub sources: Vec<SourceConfig> => Section(&[("weight", Number(1e-9, 1e9))]),
@@ -111,6 +128,13 @@ impl Default for DataRecipe {
             withheld_fraction: 0.0,
             other_values_fraction: 0.0,
             made_up_fraction: 0.0,
+            renamed_fraction: 0.0,
+            meaningless_fraction: 0.0,
+            reworded_fraction: 0.0,
+            distractors_fraction: 0.0,
+            joined_fraction: 0.0,
+            negated_fraction: 0.0,
+            stripped_fraction: 0.0,
             sources: Vec::new(),
         }
     }
@@ -151,6 +175,15 @@ impl DataRecipe {
             max_offered_tools: self.max_offered_tools,
             withheld_fraction: self.withheld_fraction,
             other_values: OtherValues { fraction: self.other_values_fraction, made_up_fraction: self.made_up_fraction },
+            masks: Masks {
+                renamed_fraction: self.renamed_fraction,
+                meaningless_fraction: self.meaningless_fraction,
+                reworded_fraction: self.reworded_fraction,
+                distractors_fraction: self.distractors_fraction,
+                joined_fraction: self.joined_fraction,
+                negated_fraction: self.negated_fraction,
+                stripped_fraction: self.stripped_fraction,
+            },
             on_bad_row: self.on_bad_row,
             max_bad_fraction: self.max_bad_fraction,
             threads: self.threads,

@@ -458,7 +458,7 @@ mod tests {
     }
 
     /// What 0 means where it is allowed.
-    const ZERO_MEANS: [(&str, &str); 26] = [
+    const ZERO_MEANS: [(&str, &str); 33] = [
         ("seed", "a seed as good as any"),
         ("dropout", "nothing is dropped"),
         ("max_skipped_steps", "the first step that is not finite ends the run"),
@@ -468,6 +468,13 @@ mod tests {
         ("data.withheld_fraction", "never"),
         ("data.other_values_fraction", "never"),
         ("data.made_up_fraction", "never"),
+        ("data.renamed_fraction", "never"),
+        ("data.meaningless_fraction", "never"),
+        ("data.reworded_fraction", "never"),
+        ("data.distractors_fraction", "never"),
+        ("data.joined_fraction", "never"),
+        ("data.negated_fraction", "never"),
+        ("data.stripped_fraction", "never"),
         ("optim.muon_lr", "what Muon trains stays as it is"),
         ("optim.muon_momentum", "none"),
         ("optim.muon_weight_decay", "none"),

@@ -12,7 +12,7 @@ pub(super) struct Lexicon {
     pub domains: Vec<Domain>,
     pub actions: Vec<Action>,
     pub roles: BTreeMap<String, Role>,
-    pub choices: BTreeMap<String, Vec<Option_>>,
+    pub choices: BTreeMap<String, Vec<Alternative>>,
     pub pools: BTreeMap<String, Vec<String>>,
     pub phrases: Phrases,
 }
@@ -153,7 +153,7 @@ pub(super) struct Role {
 
 /// One of the values of a choice, and the ways to say it.
 #[derive(Debug, Clone)]
-pub(super) struct Option_ {
+pub(super) struct Alternative {
     pub value: String,
     pub said: Vec<String>,
 }
@@ -265,12 +265,13 @@ impl Lexicon {
             pools: raw.pools.into_iter().map(|(name, values)| (name, listed(&values))).collect(),
         };
         let choice = |(name, options): (String, BTreeMap<String, String>)| {
-            let options = options.into_iter().map(|(value, said)| Option_ { value, said: listed(&said) });
+            let options = options.into_iter().map(|(value, said)| Alternative { value, said: listed(&said) });
             (name, options.collect())
         };
         let mut domains: Vec<Domain> = domains.into_iter().map(domain).collect();
         let mut actions = actions.action;
-        for frame in frames.frame {
+        let workplaces: Frames = read(include_str!("lexicon/workplaces.toml"), "workplaces.toml");
+        for frame in frames.frame.into_iter().chain(workplaces.frame) {
             add_frame(frame, &mut domains, &mut actions);
         }
         Self {

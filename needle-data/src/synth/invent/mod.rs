@@ -27,8 +27,7 @@ use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
-use crate::random::Purpose;
-use crate::random::rng;
+use crate::random::{Purpose, rng};
 use crate::synth::Part;
 use crate::text::example::Example;
 
@@ -186,8 +185,11 @@ impl Inventor {
         } else {
             &[(Single, 6.0), (NotNegated, 0.7), (PartlyNegated, 0.3)]
         };
+        // Where a single tool is on offer, no two can be spoken of.
+        let is_possible = |kind| config.max_tools > 1 || !matches!(kind, SeveralTools | PartlyNegated);
+        let shares: Vec<_> = shares.iter().filter(|(kind, _)| is_possible(*kind)).collect();
         let mut left = rng.random::<f64>() * shares.iter().map(|(_, share)| share).sum::<f64>();
-        for (kind, share) in shares {
+        for (kind, share) in &shares {
             left -= share;
             if left < 0.0 {
                 return *kind;

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compose::Utterance;
 use super::form::{Argument, Form, Source};
@@ -32,12 +32,10 @@ impl Frames {
     pub fn new(lexicon: &Lexicon, part: Part) -> Self {
         let mut frames =
             Self { all: Vec::new(), by_domain: BTreeMap::new(), by_thing: BTreeMap::new(), by_action: BTreeMap::new() };
+        let held_out = held_out(lexicon);
         for (d, domain) in lexicon.domains.iter().enumerate() {
             for (t, thing) in domain.things.iter().enumerate() {
-                // By the noun alone: the bookings of all domains are kept from training, or none.
-                let is_held_out =
-                    is_reserved(&format!("domain {}", domain.name)) || is_reserved(&format!("thing {}", thing.noun));
-                if is_held_out != (part == Part::HeldOut) {
+                if held_out.contains(thing.noun.as_str()) != (part == Part::HeldOut) {
                     continue;
                 }
                 for (a, action) in lexicon.actions.iter().enumerate() {
@@ -56,6 +54,11 @@ impl Frames {
 
     pub fn len(&self) -> usize {
         self.all.len()
+    }
+
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = Frame> + '_ {
+        self.all.iter().copied()
     }
 
     pub fn any(&self, rng: &mut ChaCha8Rng) -> Option<Frame> {
@@ -77,6 +80,17 @@ impl Frames {
         };
         list.choose(rng).map(|&at| self.all[at])
     }
+}
+
+/// The things that are kept from training, in all domains alike: an eighth of all, and those of some whole domains.
+fn held_out(lexicon: &Lexicon) -> BTreeSet<&str> {
+    let mut nouns = BTreeSet::new();
+    for domain in &lexicon.domains {
+        let is_whole = is_reserved(&format!("domain {}", domain.name));
+        let is_kept = |noun: &str| is_whole || is_reserved(&format!("thing {noun}"));
+        nouns.extend(domain.things.iter().map(|thing| thing.noun.as_str()).filter(|noun| is_kept(noun)));
+    }
+    nouns
 }
 
 /// An example while it is being put together.
@@ -139,7 +153,7 @@ impl Draft<'_> {
                 offered.push(tool);
             }
         }
-        if offered.len() < self.config.min_tools {
+        if !(self.config.min_tools..=self.config.max_tools).contains(&offered.len()) {
             return None;
         }
         offered.shuffle(rng);

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub body_only: bool,
     /// Take this template, by its place among the action's.
     pub template: Option<(Mood, usize)>,
+    /// A parameter that takes one value and is given several, so that several calls are asked for at once.
+    pub spread: Option<usize>,
     /// The thing was named in the request before, as this argument: now it is `it`.
     pub pronoun: Option<Argument>,
 }
@@ -85,6 +87,7 @@ pub(super) fn request<'l>(
         left: chosen.clone(),
         chosen,
         is_quoted: false,
+        before_noun: false,
         request: Request {
             mood,
             template: index,
@@ -174,7 +177,7 @@ fn first_attribute(scene: &Scene, tool: &InventedTool, chosen: &[usize]) -> Opti
 
 /// The parameter that a placeholder such as `date`, `date:on` or `attr` stands for.
 fn parameter_of(scene: &Scene, tool: &InventedTool, chosen: &[usize], placeholder: &str) -> Option<usize> {
-    let key = placeholder.split(':').next().unwrap_or(placeholder);
+    let key = placeholder.split([':', '=']).next().unwrap_or(placeholder);
     if key == "attr" { first_attribute(scene, tool, chosen) } else { tool.position(key) }
 }
 
@@ -255,6 +258,8 @@ struct Speaker<'a, 's, 'l> {
     left: Vec<usize>,
     /// True where the template has quotes around the value.
     is_quoted: bool,
+    /// True where the template goes on with what is counted.
+    before_noun: bool,
     request: Request,
 }
 
@@ -268,6 +273,7 @@ impl Speaker<'_, '_, '_> {
             let end = start + rest[start..].find('}')?;
             body.push(&numbered(&rest[..start], is_plural));
             self.is_quoted = rest[..start].ends_with(['"', '\'', '“']);
+            self.before_noun = is_before_noun(&rest[end + 1..]);
             let (said, plural) = self.placeholder(&rest[start + 1..end], rng)?;
             self.is_quoted = false;
             is_plural = plural;
@@ -298,12 +304,17 @@ impl Speaker<'_, '_, '_> {
             return Some((Said::text(vague.clone()), true));
         }
         self.left.retain(|&p| p != position);
+        if let Some((_, implied)) = key.split_once('=') {
+            let argument = implied_value(&parameter.form, implied)?;
+            self.request.arguments.push((position, Argument::Fixed(argument)));
+            return Some((Said::default(), true));
+        }
         if let (Some(same), "ref") = (&self.plan.pronoun, parameter.key.as_str()) {
             self.request.arguments.push((position, same.clone()));
             let words = if self.scene.thing.known_by == "person" { ["them", "them"] } else { ["it", "that one"] };
             return Some((Said::text(pick(rng, &words)), true));
         }
-        let filled = self.value(position, true, rng)?;
+        let filled = self.value(position, self.before_noun, rng)?;
         let form = if name.contains(':') {
             // `{date:on}`: with the preposition that it takes.
             "{@}".to_owned()
@@ -428,12 +439,15 @@ impl Speaker<'_, '_, '_> {
     }
 
     /// A value for the parameter: what the tool takes, or what it does not; corrected while speaking now and then.
-    fn value(&mut self, position: usize, in_body: bool, rng: &mut ChaCha8Rng) -> Option<Filled> {
+    fn value(&mut self, position: usize, before_noun: bool, rng: &mut ChaCha8Rng) -> Option<Filled> {
         let form = &self.tool.parameters[position].form;
         if self.plan.unknown == Some(position) {
             return unknown_value(form, rng);
         }
-        let filled = form.fill(self.source, rng, in_body)?;
+        if self.plan.spread == Some(position) {
+            return Form::List(Box::new(form.clone())).fill(self.source, rng, false);
+        }
+        let filled = form.fill(self.source, rng, before_noun)?;
         if !can_be_corrected(form) || self.plan.corrects == 0.0 || !rng.random_bool(self.plan.corrects) {
             return Some(filled);
         }
@@ -443,7 +457,7 @@ impl Speaker<'_, '_, '_> {
             return Some(filled);
         }
         let phrases = &self.source.lexicon.phrases;
-        if !in_body && self.is_only_of_its_kind(position) && rng.random_bool(0.4) {
+        if self.is_only_of_its_kind(position) && rng.random_bool(0.4) {
             // Corrected when the sentence is over: `.. No, make that seven.`
             self.request.afterthought = Some(filled.said.wrap(phrases.late_corrections.choose(rng)?));
             return Some(Filled { said: Said::value(wrong_text), ..filled });
@@ -460,6 +474,17 @@ impl Speaker<'_, '_, '_> {
         let is_like = |other: &Form| std::mem::discriminant(other) == std::mem::discriminant(form);
         matches!(form, Form::Measure { .. } | Form::Duration(_) | Form::Time { .. } | Form::IsoDate | Form::Percent)
             && self.chosen.iter().filter(|&&i| is_like(&self.tool.parameters[i].form)).count() == 1
+    }
+}
+
+/// The value that other words imply: of a choice by one of the ways to say it, `yes` or `no` of a flag, or a number.
+fn implied_value(form: &Form, implied: &str) -> Option<Value> {
+    match form {
+        Form::Choice { options, .. } => {
+            options.iter().find(|(_, said)| said.iter().any(|said| said == implied)).map(|(value, _)| value.clone())
+        }
+        Form::Flag => Some((implied == "yes").into()),
+        _ => implied.parse::<f64>().ok().map(number),
     }
 }
 
@@ -524,6 +549,17 @@ fn unknown_value(form: &Form, rng: &mut ChaCha8Rng) -> Option<Filled> {
         }
     };
     Some(Filled { said, argument: Argument::Fixed(Value::Null), before: "", is_plural: true })
+}
+
+/// True if the rest of a template begins with what is counted, so that `a couple of` fits before it.
+fn is_before_noun(rest: &str) -> bool {
+    const NO_NOUN: [&str; 24] = [
+        "of", "for", "and", "in", "to", "at", "on", "with", "from", "is", "are", "off", "please", "as", "by", "over",
+        "out", "each", "more", "new", "times", "went", "sold", "points",
+    ];
+    let Some(rest) = rest.strip_prefix(' ') else { return false };
+    let word: String = rest.chars().take_while(|c| c.is_alphabetic()).collect();
+    rest.starts_with('{') || (!word.is_empty() && !NO_NOUN.contains(&word.as_str()))
 }
 
 /// `(s)` by number.

@@ -6,13 +6,35 @@ use rand::seq::IndexedRandom;
 
 use super::ExampleKind;
 use super::compose::{Around, Utterance, utter, utter_joined};
-use super::form::Form;
+use super::form::{Argument, Form};
 use super::naming::Hand;
 use super::offer::{Draft, Spoken};
 use super::request::{Mood, Plan, Request, request, shared_tail};
 use super::said::Said;
 use super::tool::{Frame, InventedTool};
 use crate::synth::values::pick;
+
+/// Verbs of tools whose answer is what was asked for: a question how to do it is a request.
+const ASKED_FOR: [&str; 18] = [
+    "find",
+    "search",
+    "get",
+    "calculate",
+    "compute",
+    "convert",
+    "translate",
+    "check",
+    "define",
+    "list",
+    "count",
+    "show",
+    "select",
+    "align",
+    "read",
+    "sort",
+    "ping",
+    "measure",
+];
 
 impl Spoken {
     fn new(utterance: Utterance, tools: Vec<InventedTool>, requests: Vec<(usize, Request)>) -> Self {
@@ -137,6 +159,9 @@ impl Draft<'_> {
         if tool.takes_many {
             return None;
         }
+        if rng.random_bool(0.35) {
+            return self.spread(tool, rng);
+        }
         let count = pick(rng, &[2, 2, 2, 2, 3]);
         let body_only = rng.random_bool(0.6);
         let first = Plan { verb_only: body_only || rng.random_bool(0.7), body_only, ..Plan::default() };
@@ -154,6 +179,24 @@ impl Draft<'_> {
         }
         let utterance = if body_only { self.gapped(&tool, &mut requests, rng)? } else { self.in_a_row(&requests, rng) };
         Some(Spoken::new(utterance, vec![tool], requests.into_iter().map(|r| (0, r)).collect()))
+    }
+
+    /// `jobs 21, 22 and 23 are done`: one call for each, alike but for the thing.
+    fn spread(&mut self, tool: InventedTool, rng: &mut ChaCha8Rng) -> Option<Spoken> {
+        let position = tool.position("ref")?;
+        let request = self.request(&tool, Plan { spread: Some(position), ..Plan::default() }, rng)?;
+        let utterance = utter(&request, Around::Usual, &self.lexicon.phrases, rng);
+        let (spread, shared): (Vec<_>, Vec<_>) = request.arguments.iter().cloned().partition(|(p, _)| *p == position);
+        let [(_, Argument::List(members))] = &spread[..] else { return None };
+        if members.len() < 2 {
+            return None;
+        }
+        let one_call = |member: &Argument| {
+            let arguments = shared.iter().cloned().chain([(position, member.clone())]).collect();
+            (0, Request { arguments, ..request.clone() })
+        };
+        let requests = members.iter().map(one_call).collect();
+        Some(Spoken::new(utterance, vec![tool], requests))
     }
 
     /// `order five chains, two bells and a lamp, all by Friday`: the opening is said once, and what all have in common.
@@ -251,7 +294,9 @@ impl Draft<'_> {
     fn about_tools(&mut self, rng: &mut ChaCha8Rng) -> Option<Spoken> {
         let tool = self.any_tool(rng)?;
         let phrases = &self.lexicon.phrases;
-        let said = if rng.random_bool(0.5) {
+        // `how do I get to the station` is asked of a tool that finds the way, and not about it.
+        let verb = self.lexicon.actions[tool.frame.action].verbs.split([' ', '_']).next().unwrap_or_default();
+        let said = if ASKED_FOR.contains(&verb) || rng.random_bool(0.5) {
             let question = tool.frame.scene(self.lexicon).words(phrases.tool_questions.choose(rng)?);
             let parameter = tool.parameters.choose(rng).map_or("", |p| p.name.as_str());
             if question.contains("{parameter}") && parameter.is_empty() {
@@ -273,7 +318,7 @@ impl Draft<'_> {
 }
 
 /// The argument for the thing that `first` named, where `tool` takes the same thing in the same form: it can be called `it`.
-fn same_thing(named: &InventedTool, tool: &InventedTool, first: &Request) -> Option<super::form::Argument> {
+fn same_thing(named: &InventedTool, tool: &InventedTool, first: &Request) -> Option<Argument> {
     let (a, b) = (named.position("ref")?, tool.position("ref")?);
     let is_same = (named.frame.domain, named.frame.thing) == (tool.frame.domain, tool.frame.thing);
     let fits = is_same && !named.takes_many && !tool.takes_many && named.parameters[a].form == tool.parameters[b].form;

@@ -1,0 +1,271 @@
+//! The twin of a request that asks for nothing: the same words with a `don't`, or without a value that the call must have.
+
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::IndexedRandom;
+
+use super::only_place;
+use crate::text::example::Example;
+
+/// Verbs that a request begins with, so that `don't` can stand before it.
+const VERBS: [&str; 92] = [
+    "add",
+    "adjust",
+    "arrange",
+    "assign",
+    "book",
+    "bring",
+    "buy",
+    "calculate",
+    "call",
+    "cancel",
+    "change",
+    "check",
+    "clean",
+    "clear",
+    "close",
+    "compute",
+    "convert",
+    "copy",
+    "create",
+    "cut",
+    "decrease",
+    "delete",
+    "dim",
+    "drop",
+    "email",
+    "erase",
+    "export",
+    "fetch",
+    "find",
+    "forward",
+    "get",
+    "give",
+    "hire",
+    "increase",
+    "insert",
+    "launch",
+    "leave",
+    "let",
+    "list",
+    "lock",
+    "log",
+    "look",
+    "lower",
+    "make",
+    "mark",
+    "move",
+    "mute",
+    "open",
+    "order",
+    "pause",
+    "pay",
+    "phone",
+    "pick",
+    "place",
+    "play",
+    "post",
+    "print",
+    "purchase",
+    "put",
+    "raise",
+    "rate",
+    "read",
+    "record",
+    "remind",
+    "remove",
+    "rename",
+    "reply",
+    "request",
+    "reschedule",
+    "reserve",
+    "resume",
+    "save",
+    "schedule",
+    "search",
+    "sell",
+    "send",
+    "set",
+    "share",
+    "show",
+    "shut",
+    "skip",
+    "start",
+    "stop",
+    "switch",
+    "tag",
+    "take",
+    "text",
+    "transfer",
+    "translate",
+    "turn",
+    "update",
+    "water",
+];
+
+/// `example` with words before it that make it a request not to do it, and nothing called; or, one time in three, with words
+/// that only look so (`don't forget to ..`), and the same calls. None where the request is no plain command.
+pub fn negated(example: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
+    const NEGATED: [&str; 14] = [
+        "don't",
+        "do not",
+        "please don't",
+        "never",
+        "no, don't",
+        "I don't want you to",
+        "there's no need to",
+        "you don't have to",
+        "please do not",
+        "let's not",
+        "we decided not to",
+        "I told you not to",
+        "under no circumstances",
+        "better not",
+    ];
+    const NOT_NEGATED: [&str; 9] = [
+        "don't forget to",
+        "please don't forget to",
+        "never mind the rest, just",
+        "why don't you",
+        "don't wait,",
+        "can't you",
+        "no problem, just",
+        "nobody else can do it, so",
+        "not sure who to ask, but",
+    ];
+    let query = example.query.trim();
+    let query = query.strip_prefix("please ").or_else(|| query.strip_prefix("Please ")).unwrap_or(query);
+    let first = query.split_whitespace().next()?.to_lowercase();
+    let words: Vec<String> = query.split(|c: char| !c.is_alphanumeric() && c != '\'').map(str::to_lowercase).collect();
+    let has_not = words
+        .iter()
+        .any(|w| ["not", "no", "never", "nothing"].contains(&w.as_str()) || w.ends_with("n't") || w == "dont");
+    let is_sentence = !query.contains('?') && !query.trim_end_matches(['.', '!']).contains(". ");
+    if example.answers.is_empty() || has_not || !is_sentence || !VERBS.contains(&first.as_str()) {
+        return None;
+    }
+    let mut letters = query.chars();
+    let start = letters.next()?.to_lowercase().to_string();
+    let command = start + letters.as_str();
+    let keeps = rng.random_bool(1.0 / 3.0);
+    let before = if keeps { NOT_NEGATED.choose(rng)? } else { NEGATED.choose(rng)? };
+    let answers = if keeps { example.answers.clone() } else { Vec::new() };
+    Some(Example { query: format!("{before} {command}"), tools: example.tools.clone(), answers })
+}
+
+/// Words that tie a value to the sentence and go with it.
+const TIES: [&str; 26] = [
+    "in", "at", "on", "to", "from", "for", "by", "with", "of", "near", "around", "the", "a", "an", "my", "called",
+    "named", "about", "is", "as", "into", "city", "number", "until", "titled", "saying",
+];
+
+/// `example` without the words for a value that its one call must have, and nothing called. None where what is left could still
+/// say the value, or be no request.
+pub fn stripped(example: &Example) -> Option<Example> {
+    let [call] = &example.answers[..] else { return None };
+    let tool = example.tools.iter().find(|tool| tool.name == call.name)?;
+    // Another text in the sentence could be taken for the one that is gone.
+    let is_only_text = call.arguments.values().filter(|value| value.is_string() || value.is_array()).count() == 1;
+    let (name, value) = call.arguments.iter().find_map(|(name, value)| Some((name, value.as_str()?)))?;
+    let parameter = tool.parameter(name)?;
+    let is_open = !parameter.spec.contains_key("enum") && !parameter.spec.contains_key("default");
+    if !is_only_text || !parameter.is_required() || !is_open {
+        return None;
+    }
+    let at = only_place(&example.query, value)?;
+    let after = example.query[at + value.len()..].to_owned();
+    let mut words: Vec<&str> = example.query[..at].split_whitespace().collect();
+    while words.last().is_some_and(|word| TIES.contains(&word.to_lowercase().as_str())) {
+        words.pop();
+    }
+    // At the end of the request, or before a word or mark that begins something new.
+    let next = after.split_whitespace().next().unwrap_or_default();
+    let is_end = after.trim().trim_matches(['.', '?', '!']).is_empty();
+    let is_clean = is_end || after.starts_with([',', '.', '?']) || TIES.contains(&next) || next == "and";
+    let query =
+        format!("{}{}{}", words.join(" "), if is_end || after.starts_with(' ') { "" } else { " " }, after.trim_end());
+    (is_clean && words.len() >= 2).then(|| Example {
+        query: query.trim().to_owned(),
+        tools: example.tools.clone(),
+        answers: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, rng};
+    use serde_json::{Value, json};
+
+    fn example(query: &str, required: bool, arguments: Value) -> Example {
+        let parameters = json!({"city": {"type": "string", "required": required}, "day": {"type": "string"}, "n": {"type": "integer"}});
+        let tools = json!([{"name": "t", "description": "d", "parameters": parameters}]);
+        let line = json!({"query": query, "tools": tools, "answers": [{"name": "t", "arguments": arguments}]});
+        Example::parse(&line.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_plain_command_is_turned_into_its_contrary_or_seems_so() {
+        let order = example("Please book a hotel in Rome", true, json!({"city": "Rome"}));
+        let mut refused = 0;
+        for seed in 0..300 {
+            let turned = negated(&order, &mut rng(seed, Purpose::Augmentation, &[])).unwrap();
+            assert!(turned.query.ends_with(" book a hotel in Rome"), "{}", turned.query);
+            let seems = ["forget", "mind", "why", "wait", "can't", "problem", "nobody", "sure"];
+            assert_eq!(
+                turned.answers.is_empty(),
+                !seems.iter().any(|word| turned.query.contains(word)),
+                "{}",
+                turned.query
+            );
+            refused += usize::from(turned.answers.is_empty());
+        }
+        assert!((150..250).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn what_is_no_plain_command_is_not_turned() {
+        for query in [
+            "what is the weather in Rome",
+            "book Rome, not Paris",
+            "don't book Rome",
+            "Book Rome. Then rest",
+            "could you book Rome?",
+            "never book Rome",
+            "Rome",
+        ] {
+            assert!(
+                negated(&example(query, true, json!({"city": "Rome"})), &mut rng(1, Purpose::Augmentation, &[]))
+                    .is_none(),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_goes_with_the_words_that_tie_it() {
+        for (query, left) in [
+            ("Book a hotel in Rome", "Book a hotel"),
+            ("book a hotel in the city of Rome for 3 nights", "book a hotel for 3 nights"),
+            ("Will it rain in Rome?", "Will it rain?"),
+            ("find flights to Rome, please", "find flights, please"),
+        ] {
+            let twin = stripped(&example(query, true, json!({"city": "Rome"}))).unwrap();
+            assert_eq!((twin.query.as_str(), twin.answers.len()), (left, 0));
+        }
+    }
+
+    #[test]
+    fn a_value_that_need_not_be_said_or_may_still_be_said_stays() {
+        for (query, required, arguments) in [
+            ("book a hotel in Rome", false, json!({"city": "Rome"})),
+            ("book a hotel in Rome on Monday", true, json!({"city": "Rome", "day": "Monday"})),
+            ("from Rome to Rome", true, json!({"city": "Rome"})),
+            ("Rome hotels wanted", true, json!({"city": "Rome"})),
+            ("book the Rome hotel", true, json!({"city": "Rome"})),
+            ("book a room in Romeo", true, json!({"city": "Rome"})),
+        ] {
+            assert!(stripped(&example(query, required, arguments)).is_none(), "{query}");
+        }
+    }
+}
