@@ -182,8 +182,7 @@ pub fn stripped(example: &Example) -> Option<Example> {
     let next = after.split_whitespace().next().unwrap_or_default();
     let is_end = after.trim().trim_matches(['.', '?', '!']).is_empty();
     let is_clean = is_end || after.starts_with([',', '.', '?']) || TIES.contains(&next) || next == "and";
-    let query =
-        format!("{}{}{}", words.join(" "), if is_end || after.starts_with(' ') { "" } else { " " }, after.trim_end());
+    let query = format!("{}{}", words.join(" "), after.trim_end());
     (is_clean && words.len() >= 2).then(|| Example {
         query: query.trim().to_owned(),
         tools: example.tools.clone(),

@@ -137,19 +137,20 @@ mod tests {
 
     impl Wishes<'_> {
         fn logits(&self, tokenizer: &Tokenizer, ids: &[u32]) -> Vec<f32> {
-            let bytes = |ids: &[u32]| ids.iter().flat_map(|&id| tokenizer.token_bytes(id)).collect::<Vec<u8>>();
-            let Some(written) = ids.get(1..).map(bytes) else {
-                return (0..tokenizer.vocab_size() as u32)
-                    .map(|id| f32::from(u8::from(id == TOOL_CALL_ID)) * 9.0)
-                    .collect();
+            let Some(written) = ids.get(1..) else {
+                let begins = |id| if id == TOOL_CALL_ID { 9.0 } else { 0.0 };
+                return (0..tokenizer.vocab_size() as u32).map(begins).collect();
             };
-            let weight = |id: u32| {
-                let goes_on = |text: &str| match text.as_bytes().strip_prefix(written.as_slice()) {
-                    Some([]) => id == EOS_ID,
-                    Some(rest) => id != EOS_ID && !bytes(&[id]).is_empty() && rest.starts_with(&bytes(&[id])),
-                    None => false,
-                };
-                self.0.iter().filter(|(text, _)| goes_on(text)).map(|(_, weight)| *weight).fold(0.0, f32::max)
+            // As trained models do, it writes a text in the pieces that the tokenizer cuts it into.
+            let next = |text: &str| match tokenizer.encode(text).strip_prefix(written) {
+                Some([]) => Some(EOS_ID),
+                Some([next, ..]) => Some(*next),
+                None => None,
+            };
+            let nexts: Vec<(Option<u32>, f32)> = self.0.iter().map(|(text, weight)| (next(text), *weight)).collect();
+            let weight = |id| {
+                let wanted = nexts.iter().filter(|(next, _)| *next == Some(id));
+                wanted.map(|(_, weight)| *weight).fold(0.0, f32::max)
             };
             (0..tokenizer.vocab_size() as u32).map(weight).collect()
         }
