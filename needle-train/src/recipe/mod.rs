@@ -2,6 +2,7 @@
 //! each number may be (see [`crate::range`]).
 
 mod data;
+mod sizes;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use needle_model::constrain::copying::Values;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataRecipe, OneOrMore};
+pub use sizes::Sizes;
 
 use crate::error::TrainError;
 use crate::optim::OptimConfig;
@@ -29,6 +31,8 @@ section! {
         pub seed: u64 => Whole(0, MAX_WHOLE),
         /// Preset of the model's sizes; a base checkpoint brings its own.
         pub model: String,
+        /// Sizes other than the preset's.
+        pub sizes: Sizes => Section(Sizes::KEYS),
         /// Number of optimizer steps.
         pub steps: usize => Whole(1, MAX_STEPS),
         /// Probability of dropping an element of an attention's output.
@@ -68,6 +72,7 @@ impl Default for Recipe {
         Self {
             seed: 0,
             model: "needle-26m".into(),
+            sizes: Sizes::default(),
             steps: 1000,
             // The original's post-training; its pretraining has none.
             dropout: 0.1,
@@ -294,7 +299,7 @@ impl Recipe {
 
     /// Checks what one key alone does not tell; see [`Recipe::KEYS`] for the range of each.
     fn validate(&self) -> Result<(), String> {
-        let model = SanConfig::preset(&self.model).map_err(|e| e.to_string())?;
+        let model = self.model_config()?;
         if let Some(lanes) = self.data.lanes.filter(|lanes| !self.data.rows.is_multiple_of(*lanes)) {
             return Err(format!("data.lanes is {lanes}, which does not divide data.rows = {}", self.data.rows));
         }
@@ -306,6 +311,14 @@ impl Recipe {
         }
         self.data.validate()?;
         self.fits(&model)
+    }
+
+    /// The sizes of a new model; its vocabulary is the preset's, until there is a tokenizer.
+    ///
+    /// # Errors
+    /// If there is no such preset, or the sizes do not fit each other.
+    pub fn model_config(&self) -> Result<SanConfig, String> {
+        self.sizes.of(SanConfig::preset(&self.model).map_err(|e| e.to_string())?)
     }
 
     /// # Errors
@@ -389,6 +402,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn sizes_replace_those_of_the_preset_and_must_fit_each_other() {
+        let recipe = Recipe::parse("model = \"mini\"\n[sizes]\nnum_encoder_layers = 6", &[]).unwrap();
+        let (mini, config) = (SanConfig::preset("mini").unwrap(), recipe.model_config().unwrap());
+        assert_eq!(config, SanConfig { num_encoder_layers: 6, ..mini });
+        let error = Recipe::parse("model = \"mini\"", &["sizes.num_heads=5".into()]).unwrap_err();
+        assert!(error.contains("192 is not a multiple of num_heads = 5"), "{error}");
+    }
 
     #[test]
     fn an_empty_recipe_is_the_default_and_survives_the_round_trip() {

@@ -26,12 +26,14 @@ pub struct Start<AB: AutodiffBackend> {
 }
 
 impl<AB: AutodiffBackend> Start<AB> {
-    /// A new model of the recipe's preset, for `tokenizer`.
+    /// A new model of the recipe's sizes, for `tokenizer`.
     ///
     /// # Errors
-    /// If there is no such preset.
+    /// If there is no such preset, or its sizes do not fit each other.
     pub fn new(tokenizer: Tokenizer, recipe: &Recipe, device: &AB::Device) -> Result<Self, TrainError> {
-        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset(&recipe.model)? };
+        let error = |reason| TrainError::Recipe { path: None, reason };
+        let sizes = recipe.model_config().map_err(error)?;
+        let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..sizes };
         let model = San::new(&config, recipe.seed, device)?;
         Ok(Self { config, model, tokenizer, base: Base::None, is_resumed: false })
     }
