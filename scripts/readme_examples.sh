@@ -2,20 +2,22 @@
 # Runs every `console` block of README.md, in order, as it is printed, in a fresh directory, and shows each command with what it
 # answers. Ends at the first command that fails. A block below a line `<!-- not run -->` is left out, and so is `cargo test`.
 #
-#   scripts/readme_examples.sh [--small] [--needle FILE] [--out DIR]
+#   scripts/readme_examples.sh [--small] [--needle FILE] [--out DIR] [--log FILE]
 #
 # --small    for the gate, some minutes: every sixth row of the sample data, and few steps; nothing much is learned
 # --needle   this binary, instead of the one that `cargo run --release` builds
 # --out      keep what the commands make in this directory, which must not exist yet
+# --log      also write all that is shown to this file: scripts/figures.py reads the tables of the documentation there
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-is_small=false needle='' place=''
+is_small=false needle='' place='' log=/dev/null
 while [ $# -gt 0 ]; do
     case $1 in
         --small) is_small=true; shift ;;
         --needle) needle=$(realpath "$2"); shift 2 ;;
         --out) place=$2; shift 2 ;;
+        --log) mkdir -p "$(dirname "$2")"; log=$(realpath "$2"); shift 2 ;;
         *) echo "$1: unknown; see the head of $0" >&2; exit 2 ;;
     esac
 done
@@ -79,11 +81,12 @@ if $is_small; then
     awk 'NR % 6 == 1' "$root/configs/examples/smart_home.jsonl" > "$place/configs/examples/smart_home.jsonl"
 fi
 cd "$place"
+if [ "$log" != /dev/null ]; then : > "$log"; fi
 num_run=0
 while IFS= read -r line <&3; do
-    printf '\n$ %s\n' "$line"
+    printf '\n$ %s\n' "$line" | tee -a "$log"
     # The README's commands are this repository's own.
-    eval "$line" < /dev/null 2>&1 || { echo "README.md: this command failed: $line" >&2; exit 1; }
+    { eval "$line" < /dev/null 2>&1; } | tee -a "$log" || { echo "README.md: this command failed: $line" >&2; exit 1; }
     num_run=$((num_run + 1))
 done 3< <(commands)
 if [ "$num_run" -eq 0 ]; then

@@ -34,7 +34,7 @@ pub struct Breakdown {
 pub struct Group {
     /// How many.
     pub n: usize,
-    /// RankBatch answered exactly.
+    /// Share answered exactly.
     pub exact_match: f64,
     /// F1 of whole calls.
     pub call_f1: f64,

@@ -9,6 +9,7 @@ pub mod predict;
 pub mod retrieval;
 pub mod score;
 pub mod shuffles;
+pub mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Turn files of written examples into training rows.
+
+    scripts/written_examples.py FILE.jsonl.. [--held-out] > rows.jsonl
+
+A file is one domain: its first line has the tools, `{"domain": .., "tools": [..]}`, each other line a query and its calls,
+`{"q": .., "a": [..]}`. A row offers all tools of the domain; training draws fewer of them, other names and distractors
+(`[data]` of the recipe). Domains whose name hashes to one in twelve are kept out of training; --held-out gives those alone.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import sys
+
+
+def is_held_out(domain):
+    return hashlib.sha256(domain.encode()).digest()[0] % 12 == 0
+
+
+def rows(path):
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    tools = lines[0]["tools"]
+    return [{"query": line["q"], "tools": tools, "answers": line["a"]} for line in lines[1:]]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=pathlib.Path, nargs="+")
+    parser.add_argument("--held-out", action="store_true")
+    options = parser.parse_args()
+    for path in sorted(options.files, key=lambda path: path.stem):
+        if is_held_out(path.stem) == options.held_out:
+            for row in rows(path):
+                sys.stdout.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()
