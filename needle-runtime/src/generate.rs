@@ -47,9 +47,17 @@ pub trait StepHook {
     }
 
     /// Tokens of row `row` that are determined before any logits are known, in order; mostly none. They are fed in one pass with
-    /// the token before them, without logits of their own. Each of them, too, is told to [`StepHook::chosen`]. A network may ask
-    /// for them or not: [`StepHook::mask`] must allow nothing else.
+    /// the token before them, without logits of their own. Each of them, too, is told to [`StepHook::chosen`], and then the row is
+    /// asked again, until nothing is determined. A network may ask for them or not: [`StepHook::mask`] must allow nothing else.
     fn forced(&mut self, row: usize) -> Vec<u32> {
+        let _ = row;
+        Vec::new()
+    }
+
+    /// Tokens that row `row` will probably go on with, in order; mostly none. A network may feed them in one pass with the token
+    /// before them, and then goes through [`StepHook::mask`] and [`StepHook::chosen`] with each of them as if it had come alone:
+    /// those after the first wrong one are dropped, so that the answer is the same with them and without.
+    fn draft(&mut self, row: usize) -> Vec<u32> {
         let _ = row;
         Vec::new()
     }
