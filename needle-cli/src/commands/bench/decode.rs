@@ -11,6 +11,7 @@ use needle_model::generate::{NoHook, StepHook, generate};
 use needle_model::quant::fake_quant::at_precision;
 use serde::Serialize;
 
+use crate::args::QuietArgs;
 use crate::commands::{PrecisionArg, limits, load, print, print_json};
 
 /// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
@@ -28,8 +29,10 @@ pub struct DecodeArgs {
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 /// Means.
