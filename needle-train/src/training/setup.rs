@@ -1,4 +1,4 @@
-//! A run before its first step: new or resumed, and agreed upon by all ranks.
+//! A run before its first step, new or resumed; all ranks agree on it.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ where
             encoder,
             world,
             shards,
-            validator: Validator::new(if world.is_main() { validation } else { &[] }, encoder, recipe),
+            validator: Validator::new(if world.is_main() { validation } else { &[] }, encoder, recipe, run),
             saver: Saver::new(run, world, saved_as, recipe.checkpoint.keep_last, saved_step),
             run,
             options,
@@ -98,6 +98,6 @@ where
 
 /// The optimizer of the weights that this rank updates, with no state yet.
 pub(super) fn own_optimizer<B: FusedOps>(recipe: &Recipe, shards: &Shards, world: &World) -> Optimizer<B> {
-    let optimizer = Optimizer::new(&recipe.optim);
+    let optimizer = Optimizer::new(&recipe.optim, recipe.seed);
     if world.size() == 1 { optimizer } else { optimizer.of_pieces(shards.of(world.rank())) }
 }
