@@ -3,7 +3,7 @@
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 
-/// What the processor computes with.
+/// The backend of the CPU.
 pub type Inference = Flex;
 /// The same, with gradients.
 pub type Training = Autodiff<Flex>;
@@ -18,7 +18,7 @@ pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
 /// A device that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// The NVIDIA GPU of this number.
     #[cfg(feature = "cuda")]
@@ -60,7 +60,7 @@ pub enum DeviceChoice {
     /// The best that this program was built for and this machine has.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// An NVIDIA GPU.
     Cuda(Option<usize>),
@@ -75,7 +75,7 @@ impl std::str::FromStr for DeviceChoice {
         let (kind, number) = match text.split_once(':') {
             None => (text, None),
             Some((kind, number)) => {
-                let number = number.parse().map_err(|_| format!("{number:?} is no number of a device"))?;
+                let number = number.parse().map_err(|_| format!("{text:?}: expected a device index such as {kind}:0"))?;
                 (kind, Some(number))
             }
         };

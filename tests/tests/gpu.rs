@@ -1,6 +1,6 @@
-//! The kernels for GPUs against their plain definitions, and a model on a GPU against the same on the processor.
+//! The kernels for GPUs against their plain definitions, and a model on a GPU against the same model on the CPU.
 //!
-//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, Mesa's for the processor too), or `--features cuda`.
+//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, also Mesa's software driver), or `--features cuda`.
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -18,8 +18,8 @@ use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use needle_model::{San, SanConfig};
 use needle_tests::weights_by_name;
 use needle_train::device::Inference as Cpu;
-use needle_train::optim::{LearningRates, OptimConfig, Optimizer, clip_global_norm, newton_schulz};
-use needle_train::recipe::Recipe;
+use needle_train::optim::{LearningRates, Optimizer, clip_global_norm, newton_schulz};
+use needle_train::recipe::{OptimConfig, Recipe};
 use needle_train::training::step::forward_backward;
 
 #[cfg(feature = "cuda")]
@@ -242,7 +242,7 @@ fn batch(config: &SanConfig) -> Batch {
 fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, BTreeMap<String, Vec<f32>>) {
     let config = SanConfig { vocab_size: 300, ..SanConfig::preset("tiny").unwrap() };
     let mut model = San::<Autodiff<B>>::new(&config, 1, &Default::default()).unwrap();
-    let mut optimizer = Optimizer::<B>::new(&OptimConfig::default());
+    let mut optimizer = Optimizer::<B>::new(&OptimConfig::default(), 0);
     let batch = batch(&config);
     let mut losses = Vec::new();
     for step in 1..=steps {

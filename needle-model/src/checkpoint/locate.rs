@@ -9,7 +9,7 @@ use crate::export::{needle_rs, onnx};
 
 /// Where a run has its result, best first.
 const OF_A_RUN: [&str; 2] = ["best", "last"];
-/// Runs that are named to somebody who named the directory above them.
+/// Runs that are listed where a user named the directory above them.
 const SUGGESTIONS: usize = 5;
 
 /// The directory of the checkpoint that `path` means.
@@ -43,7 +43,7 @@ fn is_checkpoint(dir: &Path) -> bool {
     dir.join(files::CONFIG).exists()
 }
 
-/// What `path` is, which is no checkpoint.
+/// What `path` is, if it is not a checkpoint.
 fn instead(path: &Path) -> String {
     let shown = path.display();
     let has = |name: &str| path.join(name).exists();

@@ -1,4 +1,4 @@
-//! Where a model is good and where it is not: by tool, by number of calls, by kind of mistake, and the worst answers.
+//! Results broken down by tool, by number of calls, by kind of mistake, and the worst answers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -34,7 +34,7 @@ pub struct Breakdown {
 pub struct Group {
     /// How many.
     pub n: usize,
-    /// RankBatch answered exactly.
+    /// Share answered exactly.
     pub exact_match: f64,
     /// F1 of whole calls.
     pub call_f1: f64,

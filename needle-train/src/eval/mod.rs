@@ -4,10 +4,10 @@ pub mod answer_stream;
 pub mod bfcl;
 pub mod breakdown;
 pub mod confidence;
-pub mod mistake;
+pub(crate) mod mistake;
 pub mod predict;
 pub mod retrieval;
-pub mod score;
+pub(crate) mod score;
 pub mod shuffles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -226,7 +226,7 @@ pub fn calibrate_on(examples: &[Example], predictions: &mut [Prediction]) -> Opt
     let folds = confidence::folds(examples.iter().map(|example| example.query.as_str()));
     let held_out = confidence::cross_validated(&features(examples, predictions), &folds);
     for (prediction, held_out) in predictions.iter_mut().zip(held_out) {
-        // What is no list of calls is not exact, whatever was fitted.
+        // Text that is not a list of calls is not exact, whatever was fitted.
         prediction.confidence = Some(if prediction.calls.is_some() { held_out } else { 0.0 });
     }
     let judged = judged(examples, predictions);
