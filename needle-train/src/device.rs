@@ -75,7 +75,8 @@ impl std::str::FromStr for DeviceChoice {
         let (kind, number) = match text.split_once(':') {
             None => (text, None),
             Some((kind, number)) => {
-                let number = number.parse().map_err(|_| format!("{text:?}: expected a device index such as {kind}:0"))?;
+                let number =
+                    number.parse().map_err(|_| format!("{text:?}: expected a device index such as {kind}:0"))?;
                 (kind, Some(number))
             }
         };
