@@ -1,13 +1,14 @@
 //! The `needle` command.
 
+mod args;
 mod commands;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use needle_train::distributed::launch::Launch;
 
-/// A step allocates and frees the same large buffers again and again; the system's allocator gives them back in between.
+/// A step allocates and frees the same large buffers again and again, which the system's allocator
+/// returns to the system in between.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -19,9 +20,9 @@ fn main() -> ExitCode {
     // SAFETY: setting an option has no precondition.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let launch = Launch::from_variables(|name| std::env::var(name).ok());
-    match commands::Cli::parse().run(launch) {
+    match commands::Cli::run(launch) {
         Ok(code) => code,
-        // Whoever read our output has enough of it.
+        // The reader closed the pipe (for example `head`): exit quietly.
         Err(error)
             if error
                 .root_cause()

@@ -458,7 +458,7 @@ fn mistakes_are_one_clear_sentence() {
     let resume =
         place.fails(1, &["train", "--config", "recipe.toml", "--data", "data.jsonl", "--out", "new", "--resume"]);
     assert!(resume.contains("no run to resume"), "{resume}");
-    let cuda = place.fails(2, &["info", "run/last", "--device", "cuda:0"]);
+    let cuda = place.fails(2, &["eval", "run/last", "data.jsonl", "--device", "cuda:0"]);
     assert!(cuda.contains("built without cuda"), "{cuda}");
     place.fails(2, &["nonsense"]);
     assert!(place.fails(1, &["data", "synth", "--categories", "nonsense"]).contains("timers"));
@@ -519,5 +519,5 @@ fn several_devices_divide_a_batch_and_come_to_the_weights_of_one() {
     assert!(
         place.fails(1, &["eval", "one/last", "data.jsonl", "--device", "cpu,cpu"]).contains("only train and pretrain")
     );
-    assert!(place.fails(2, &["info", "one/last", "--device", "cuda"]).contains("built without cuda"));
+    assert!(place.fails(2, &["eval", "one/last", "data.jsonl", "--device", "cuda"]).contains("built without cuda"));
 }

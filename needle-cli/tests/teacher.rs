@@ -148,7 +148,7 @@ fn generate_finetune_and_eval_are_one_walk() {
         .ok(&[&["data", "paraphrase", "mine.jsonl", "--per-row", "1", "--out", "reworded.jsonl"], &teacher[..]]
             .concat());
     place.ok(&[&["data", "negatives", "mine.jsonl", "--out", "negatives.jsonl"], &teacher[..]].concat());
-    place.ok(&["data", "augment", "mine.jsonl", "--with-originals", "--out", "more.jsonl", "-q"]);
+    place.ok(&["data", "augment", "mine.jsonl", "--with-originals", "--out", "more.jsonl"]);
     let lines = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
     let all = ["more.jsonl", "reworded.jsonl", "negatives.jsonl"].map(lines).concat();
     assert!(all.lines().count() > 200, "{}", all.lines().count());

@@ -5,7 +5,7 @@
 //! resumed run shuffles as the uninterrupted one would have.
 
 pub mod mask;
-pub mod refuse;
+mod refuse;
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -23,34 +23,12 @@ use crate::text::example::Example;
 use crate::text::names::NameMap;
 use crate::text::record::Record;
 use crate::text::span_json::SpanJson;
+use crate::text::token_class::TokenClass;
 use crate::text::tool::Tool;
 use crate::tokenizer::{EOS_ID, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
 
-/// What a target token is part of. The loss weighs the classes; the data keeps them apart, so that stored data survives
-/// other weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum TokenClass {
-    /// Braces, quotes, the words `name` and `arguments`, the markers.
-    Structure = 0,
-    /// A tool's name, or the empty list where none is called.
-    Name = 1,
-    /// An argument's name.
-    Key = 2,
-    /// An argument's value.
-    Value = 3,
-}
-
-impl TokenClass {
-    /// The class that is stored as `number`.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Structure, Self::Name, Self::Key, Self::Value].get(usize::from(number)).copied()
-    }
-}
-
-/// Number of token classes.
-pub const NUM_TOKEN_CLASSES: usize = 4;
+/// Tokens of one tool alone, for retrieval, where nothing else is said: the original's limit.
+pub const MAX_TOOL_TOKENS: usize = 256;
 
 /// Lengths at which text is cut, in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +106,7 @@ impl PairKey {
 pub struct RetrievalPair {
     /// What tells its tool from others.
     pub key: PairKey,
-    /// The query is so many first ids of the encoder's.
+    /// Number of the encoder's first ids that are the query.
     pub query_len: usize,
     /// The called tool's compact JSON.
     pub tool_ids: Vec<u32>,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::DataError;
 
-/// Opens a file for reading, as everything that is read from disk is opened: what is no regular file is refused. A pipe that
+/// Opens a file for reading, as everything that is read from disk is opened: anything but a regular file is refused. A pipe that
 /// nobody writes into would be waited for, and a device such as `/dev/zero` read, for ever.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn open_regular(path: &Path) -> Result<File, DataError> {
     open().map_err(|e| DataError::io(path, e))
 }
 
-/// What a file is that is no regular one.
+/// What a file is that is not a regular one.
 fn other_kind(kind: FileType) -> Option<&'static str> {
     #[cfg(unix)]
     {

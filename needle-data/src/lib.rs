@@ -1,5 +1,35 @@
 //! Text in, token batches out. No tensors, no burn.
 //!
+//! One example of a finetuning set as token ids, with the class that the loss weighs each token by:
+//!
+//! ```
+//! use needle_data::tokenizer::TokenizerConfig;
+//! use needle_data::{EncodeConfig, Encoder, Example, TokenClass, Tokenizer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let example = Example::parse(
+//!     r#"{"query": "ten minute timer",
+//!         "tools": [{"name": "set_timer", "description": "Start a countdown",
+//!                    "parameters": {"minutes": {"type": "integer", "required": true}}}],
+//!         "answers": [{"name": "set_timer", "arguments": {"minutes": 10}}]}"#,
+//! )?;
+//! let config = TokenizerConfig { vocab_size: 320, ..TokenizerConfig::default() };
+//! let tokenizer = Tokenizer::train(&config, Encoder::texts(&example).iter())?;
+//!
+//! let limits = EncodeConfig { max_enc_tokens: 512, max_dec_tokens: 256, max_tool_tokens: 128 };
+//! let encoded = Encoder::new(&tokenizer, limits)?.encode(&example, None)?;
+//! let text = |class| {
+//!     let tokens = encoded.dec_target.iter().zip(&encoded.dec_classes);
+//!     let ids: Vec<u32> = tokens.filter(|(_, c)| **c == class).map(|(id, _)| *id).collect();
+//!     tokenizer.decode(&ids)
+//! };
+//! assert_eq!(text(TokenClass::Name), "set_timer");
+//! assert_eq!(text(TokenClass::Key), "minutes");
+//! assert_eq!(text(TokenClass::Value), "10");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A file imports only files above it in this map:
 //!
 //! | file | concept |
@@ -8,16 +38,17 @@
 //! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
 //! | [`random`] | every random stream: one function, one list of purposes |
 //! | [`text::json`] | JSON read strictly |
+//! | `text::schema` | what a declaration of an argument asks of its value |
 //! | [`text::json_schema`] | JSON Schema: whether a value satisfies a schema, and what a `$ref` refers to |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | what a row can be: an example, a question about a text, text |
+//! | [`text::token_class`] | what each token of an answer is part of |
 //! | [`text::span_json`] | compact JSON of the answers together with the class of each byte |
-//! | [`text::schema`] | what a declaration of an argument asks of its value |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys; other values |
-//! | [`augment::refuse`] | the twin of a request that asks for nothing |
+//! | `augment::refuse` | copies of a request that ask for nothing |
 //! | [`augment::mask`] | tools under other names, beside other tools, requests joined |
 //! | [`batching::pack`] | several examples in one row |
 //! | [`encode`] | example or text -> token ids and token classes |
@@ -28,10 +59,10 @@
 //! | [`batching::loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`batching::prefetch`] | the next batches, made ready on another thread |
 //! | [`order::split`] | per-tool train, validation and test parts |
-//! | [`stats::patterns`] | how many different sentences a dataset has |
+//! | `stats::patterns` | how many different sentences a dataset has |
 //! | [`stats::advice`] | what to know of a dataset before training on it |
 //! | [`stats`] | what is in a file |
-//! | [`convert`] | other people's datasets as ours |
+//! | [`convert`] | published datasets converted to ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
 //! | [`synth::invent`] | tools put together anew for each example, and requests for them |
 //!
@@ -53,8 +84,9 @@ pub mod text;
 pub mod tokenizer;
 
 pub use batching::batch::{Batch, RetrievalBatch};
-pub use encode::{EncodeConfig, EncodedExample, Encoder, TokenClass};
+pub use encode::{EncodeConfig, EncodedExample, Encoder};
 pub use error::{DataError, Place, Problem};
 pub use text::example::{Call, Example};
+pub use text::token_class::TokenClass;
 pub use text::tool::Tool;
 pub use tokenizer::Tokenizer;

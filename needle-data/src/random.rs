@@ -54,7 +54,7 @@ pub enum Purpose {
     DropoutMask = 11,
     /// Initial weights of a model. Place: none.
     InitialWeights = 12,
-    /// Initial weights of a LoRA adapter. Place: hash of the matrix's name.
+    /// Initial weights of a LoRA adapter. Place: bytes of the matrix's name.
     InitialAdapter = 13,
     /// The order of an example's tools when it is asked again. Place: example, shuffle.
     AskedAgain = 22,

@@ -6,8 +6,8 @@
 //! | packed | both have the same segment, not 0 |
 //! | causal, in addition | the key's position is not after the query's |
 //!
-//! A query that sees nothing (padding in packed rows) attends to all keys alike, as it would with scores of the most
-//! negative finite number. What it computes means nothing, but it is finite.
+//! A query that sees no key (padding in packed rows) attends to nothing: its result is 0 and no
+//! gradient passes through it, on every backend ([`crate::ops::reference::attention`]).
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};

@@ -8,7 +8,7 @@ use burn::nn::Linear;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, activation};
 
-/// Added to the squared length before the root.
+/// Added to the squared norm before the root.
 const NORM_EPSILON: f64 = 1e-12;
 
 /// See the module's page.

@@ -5,8 +5,8 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::config::SanConfig;
 use crate::ops::{FusedOps, float, primitive};
+use needle_runtime::config::SanConfig;
 
 /// Cosines and sines of every position.
 #[derive(Module, Debug)]

@@ -9,7 +9,6 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
 use crate::attention::Attention;
-use crate::config::SanConfig;
 use crate::decoder::{Decoder, DecoderCache, DecoderLayer, DecoderMasks};
 use crate::dropout::Dropout;
 use crate::encoder::{Encoder, EncoderLayer};
@@ -19,6 +18,7 @@ use crate::norm::ZcRmsNorm;
 use crate::ops::{FusedOps, float, primitive};
 use crate::retrieval::RetrievalHead;
 use crate::rope::Rope;
+use needle_runtime::config::SanConfig;
 
 /// A Simple Attention Network. The fields' names are those of the published Hugging Face layout.
 #[derive(Module, Debug)]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use burn::backend::Autodiff;
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::Flex;
 use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use rand::rngs::ChaCha8Rng;
@@ -148,6 +148,99 @@ fn attention_agrees_under_every_mask() {
             }
         }
     }
+}
+
+/// Two segments of queries over keys of the first alone: the second sees no key.
+fn half_blind_mask() -> MaskPrimitive<AB> {
+    MaskPrimitive {
+        query_segments: Some(ids(vec![1, 1, 2, 2], [1, 4]).into_primitive()),
+        key_segments: Some(ids(vec![1, 1, 1, 0, 0], [1, 5]).into_primitive()),
+        causal: false,
+    }
+}
+
+fn is_zero<const D: usize>(tensor: Tensor<Flex, D>) -> bool {
+    tensor.into_data().convert::<f32>().to_vec::<f32>().unwrap().iter().all(|x| *x == 0.0)
+}
+
+#[test]
+fn a_query_that_sees_no_key_gives_zero_and_passes_no_gradient_in_f32_and_bf16() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(8);
+    for dtype in [FloatDType::F32, FloatDType::BF16] {
+        let (q, k, v) = (random([1, 4, 2, 8], rng), random([1, 5, 1, 8], rng), random([1, 5, 1, 8], rng));
+        let mask = half_blind_mask();
+        let attend = |is_fused: bool| {
+            let [q, k, v] = [&q, &k, &v].map(|x| x.clone().cast(dtype));
+            let out = if is_fused {
+                wrap::<4>(AB::grouped_query_attention(raw(&q), raw(&k), raw(&v), mask.clone()))
+            } else {
+                reference::attention(q, k, v, &mask)
+            };
+            out.cast(FloatDType::F32)
+        };
+        for is_fused in [true, false] {
+            let out = attend(is_fused).inner();
+            assert!(!is_zero(out.clone().narrow(1, 0, 2)), "fused: {is_fused}, what sees keys");
+            assert!(is_zero(out.narrow(1, 2, 2)), "fused: {is_fused}, what sees none");
+            let of_seeing = attend(is_fused).narrow(1, 0, 2).sum().backward();
+            let of_all = attend(is_fused).sum().backward();
+            assert!(is_zero(q.grad(&of_all).unwrap().narrow(1, 2, 2)), "fused: {is_fused}");
+            for x in [&q, &k, &v] {
+                let difference = x.grad(&of_all).unwrap() - x.grad(&of_seeing).unwrap();
+                assert!(is_zero(difference), "fused: {is_fused}, blind queries change a gradient");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_causal_query_before_the_first_key_of_its_segment_gives_zero() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(9);
+    let (q, k, v) = (random([1, 3, 1, 4], rng), random([1, 3, 1, 4], rng), random([1, 3, 1, 4], rng));
+    let mask = MaskPrimitive::<AB> {
+        query_segments: None,
+        key_segments: Some(ids(vec![0, 1, 1], [1, 3]).into_primitive()),
+        causal: true,
+    };
+    let fused = wrap::<4>(AB::grouped_query_attention(raw(&q), raw(&k), raw(&v), mask.clone()));
+    for out in [fused, reference::attention(q, k, v, &mask)] {
+        assert!(is_zero(out.clone().inner().narrow(1, 0, 1)));
+        assert!(!is_zero(out.inner().narrow(1, 1, 2)));
+    }
+}
+
+#[test]
+fn a_query_of_nan_gives_nan_and_leaves_the_others_alone() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(10);
+    let nan = Tensor::<AB, 4>::full([1, 1, 2, 8], f32::NAN, &Default::default());
+    let q = Tensor::cat(vec![nan, random([1, 3, 2, 8], rng)], 1);
+    let (k, v) = (random([1, 5, 1, 8], rng), random([1, 5, 1, 8], rng));
+    let no_mask = MaskPrimitive { query_segments: None, key_segments: None, causal: false };
+    for mask in [no_mask, half_blind_mask()] {
+        let fused = wrap::<4>(AB::grouped_query_attention(raw(&q), raw(&k), raw(&v), mask.clone()));
+        for out in [fused, reference::attention(q.clone(), k.clone(), v.clone(), &mask)] {
+            let values: Vec<f32> = out.inner().into_data().to_vec().unwrap();
+            assert!(values[..16].iter().all(|x| x.is_nan()), "{values:?}");
+            assert!(values[16..].iter().all(|x| x.is_finite()), "{values:?}");
+        }
+    }
+}
+
+#[test]
+fn in_bf16_positions_are_turned_by_tables_in_f32() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(11);
+    let (seq, half) = (40, 4);
+    let x = random([1, seq, 2, 2 * half], rng).inner().cast(FloatDType::BF16);
+    let angles: Vec<f32> = (0..seq * half).map(|i| 900.0 + i as f32 * 0.37).collect();
+    let angles = Tensor::<Flex, 2>::from_data(TensorData::new(angles, [seq, half]), &Default::default());
+    let (cos, sin) = (angles.clone().cos(), angles.sin());
+    let exact = reference::rope(x.clone().cast(FloatDType::F32), cos.clone(), sin.clone());
+    let [x, cos, sin] = [x.into_primitive(), cos.into_primitive(), sin.into_primitive()].map(|p| p.tensor());
+    let turned = Tensor::<Flex, 4>::from_primitive(TensorPrimitive::Float(Flex::rope(x, cos, sin)));
+    assert_eq!(turned.dtype(), burn::tensor::DType::BF16);
+    // The result alone is rounded.
+    let rounded = exact.cast(FloatDType::BF16).cast(FloatDType::F32);
+    assert!(is_zero(turned.cast(FloatDType::F32) - rounded));
 }
 
 #[test]

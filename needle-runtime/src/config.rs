@@ -154,16 +154,28 @@ impl SanConfig {
         Ok(())
     }
 
+    /// Number of attentions: one a layer of the encoder, two a layer of the decoder.
+    fn num_attentions(&self) -> usize {
+        self.num_encoder_layers + 2 * self.num_decoder_layers
+    }
+
+    /// Number of parameters of all Q, K, V and O matrices, which INT4 quantizes.
+    pub fn num_matrix_params(&self) -> usize {
+        let kv_width = self.num_kv_heads * self.head_dim();
+        // Q and O, K and V.
+        let attention = 2 * self.d_model * self.d_model + 2 * self.d_model * kv_width;
+        // Sizes that a hostile file claims may be beyond any number.
+        self.num_attentions().saturating_mul(attention)
+    }
+
     /// Number of parameters without the retrieval head.
     pub fn num_params(&self) -> usize {
         let d = self.d_model;
-        let kv_width = self.num_kv_heads * self.head_dim();
-        // Q and O, K and V, and the two norms over a head.
-        let attention = 2 * d * d + 2 * d * kv_width + 2 * self.head_dim();
-        let with_norm_and_gate = attention + d + 1;
-        let blocks = self.num_encoder_layers + 2 * self.num_decoder_layers;
-        // Sizes that a hostile file claims may be beyond any number.
-        blocks.saturating_mul(with_norm_and_gate).saturating_add(self.vocab_size * d + 2 * d)
+        // Two norms over a head, the norm before the attention, and the gate.
+        let norms_and_gate = 2 * self.head_dim() + d + 1;
+        let beside_matrices = self.num_attentions().saturating_mul(norms_and_gate);
+        let rest = beside_matrices.saturating_add(self.vocab_size * d + 2 * d);
+        self.num_matrix_params().saturating_add(rest)
     }
 
     /// Number of parameters, retrieval head included where there is one.

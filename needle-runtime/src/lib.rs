@@ -1,5 +1,33 @@
 //! A query and tools in, tool calls out. No burn, no training.
 //!
+//! Decoding can only write what the offered tools allow. Here the first token of every answer is the
+//! only one that a constraint lets through:
+//!
+//! ```
+//! use needle_data::tokenizer::{TOOL_CALL_ID, TokenizerConfig};
+//! use needle_data::{Tokenizer, Tool};
+//! use needle_runtime::constrain::copying::Values;
+//! use needle_runtime::constrain::{Asked, Constrainer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = TokenizerConfig { vocab_size: 320, ..TokenizerConfig::default() };
+//! let tokenizer = Tokenizer::train(&config, [r#"[{"name":"set_timer"}]"#; 3].iter())?;
+//! let tools = Tool::list_from_json(&serde_json::json!([
+//!     {"name": "set_timer", "parameters": {"minutes": {"type": "integer", "required": true}}},
+//! ]))?;
+//!
+//! let query = "ten minute timer";
+//! let asked = Asked { query, tools: &tools, values: &Values::Free, max_calls: 8, max_tokens: 100 };
+//! let mut constraint = Constrainer::new(&tokenizer)?.compile(&asked)?;
+//! assert!(constraint.can_call());
+//! let mut logits = vec![0.0; tokenizer.vocab_size()];
+//! constraint.mask(&mut logits);
+//! let allowed: Vec<usize> = (0..logits.len()).filter(|id| logits[*id].is_finite()).collect();
+//! assert_eq!(allowed, [TOOL_CALL_ID as usize]);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A file imports only files above it in this map:
 //!
 //! | file | concept |

@@ -100,7 +100,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A pace of at most so many requests and tokens a minute, from `now` on.
+    /// A pace of at most this many requests and tokens a minute, from `now` on.
     pub fn new(requests_per_minute: Option<f64>, tokens_per_minute: Option<f64>, now: Instant) -> Self {
         Self {
             between_requests: requests_per_minute.map_or(Duration::ZERO, |n| Duration::from_secs_f64(60.0 / n)),

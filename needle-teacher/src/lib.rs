@@ -1,51 +1,77 @@
-//! Training data from a list of tools: a large model writes, and every row is checked before it is trusted.
+//! Training data from a list of tools: a large model writes, and every row is checked before it is
+//! trusted.
+//!
+//! New rows from an existing one, without a teacher:
+//!
+//! ```
+//! use needle_data::Example;
+//! use needle_teacher::offline::{Changes, augment};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let example = Example::parse(
+//!     r#"{"query": "set a timer for ten minutes please",
+//!         "tools": [{"name": "set_timer", "description": "Start a countdown",
+//!                    "parameters": {"minutes": {"type": "integer", "required": true}}}],
+//!         "answers": [{"name": "set_timer", "arguments": {"minutes": 10}}]}"#,
+//! )?;
+//! let changes = Changes { copies: 3, masked_names: 1.0, withheld: 0.0, ..Changes::default() };
+//! let rows = augment(std::slice::from_ref(&example), &changes, 0)?;
+//! assert!(!rows.is_empty());
+//! for row in &rows {
+//!     row.validate()?;
+//!     assert_ne!(row.tools[0].name, "set_timer", "the tool has a name that says nothing");
+//!     assert_eq!(row.answers[0].name, row.tools[0].name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! A file imports only files above it in this map:
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | [`error`] | what ends a run |
+//! | `error` | what ends a run |
 //! | [`tokens`] | tokens and money |
 //! | [`kind`] | the kinds of request that a training set needs |
-//! | [`schema`] | JSON schemas of the answers that we ask for |
-//! | [`extract`] | the JSON in what a model wrote |
+//! | `schema` | JSON schemas of the answers that we ask for |
+//! | `extract` | the JSON in what a model wrote |
 //! | [`client`] | one exchange with an OpenAI-compatible endpoint |
 //! | [`budget`] | limits on money, tokens and speed |
-//! | [`journal`] | the record of what was paid for |
+//! | `journal` | the record of what was paid for |
 //! | [`teacher`] | many questions, answered once each |
-//! | [`task`] | one request's worth of rows |
-//! | [`plan`] | the matrix of tasks |
-//! | [`prompt`] | what the teacher is told |
+//! | `task` | one request's worth of rows |
+//! | `plan` | the matrix of tasks |
+//! | `prompt` | what the teacher is told |
 //! | [`trust`] | which rows can be trusted |
 //! | [`config`] | the settings of a run |
-//! | [`invent`] | new tools around a domain |
-//! | [`rewrite`] | tasks made from what people wrote |
-//! | [`run`] | tasks to rows, in rounds |
+//! | `invent` | new tools around a domain |
+//! | `rewrite` | tasks made from what people wrote |
+//! | `run` | tasks to rows, in rounds |
 //! | [`summary`] | the figures of a run |
-//! | [`report`] | the figures as a page |
-//! | [`output`] | the files of a run |
+//! | `report` | the figures as a page |
+//! | `output` | the files of a run |
 //! | [`session`] | what a command was given -> the files of its run |
 //! | [`offline`] | new rows from old ones, without a teacher |
 
 pub mod budget;
 pub mod client;
 pub mod config;
-pub mod error;
-pub mod extract;
-pub mod invent;
-pub mod journal;
+mod error;
+mod extract;
+mod invent;
+mod journal;
 pub mod kind;
 pub mod offline;
-pub mod output;
-pub mod plan;
-pub mod prompt;
-pub mod report;
-pub mod rewrite;
-pub mod run;
-pub mod schema;
+mod output;
+mod plan;
+mod prompt;
+mod report;
+mod rewrite;
+mod run;
+mod schema;
 pub mod session;
 pub mod summary;
-pub mod task;
+mod task;
 pub mod teacher;
 pub mod tokens;
 pub mod trust;

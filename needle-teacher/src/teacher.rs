@@ -15,7 +15,7 @@ use crate::error::TeacherError;
 use crate::journal::{Answer, Event, Journal};
 use crate::tokens::{Price, Usage, estimate};
 
-/// So many questions in a row without an answer end the run: the endpoint is down, or none of this can work.
+/// This many questions in a row without an answer end the run: the endpoint is down or misconfigured.
 const MAX_FAILURES_IN_A_ROW: usize = 8;
 /// How often a thread that waits looks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -22,7 +22,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// What so many tokens cost.
+    /// The cost of a number of tokens.
     pub fn cost(&self, input_tokens: u64, output_tokens: u64) -> f64 {
         (input_tokens as f64 * self.input + output_tokens as f64 * self.output) / 1e6
     }

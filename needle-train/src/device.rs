@@ -6,7 +6,7 @@ use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn_flex::Flex;
 
-/// What the processor computes with.
+/// The backend of the CPU.
 pub type Inference = Flex;
 /// The same, with gradients.
 pub type Training = Autodiff<Flex>;
@@ -26,7 +26,7 @@ pub fn is_cpu<B: Backend>() -> bool {
 /// A device that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// The NVIDIA GPU of this number.
     #[cfg(feature = "cuda")]
@@ -68,7 +68,7 @@ pub enum DeviceChoice {
     /// The best that this program was built for and this machine has.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// An NVIDIA GPU.
     Cuda(Option<usize>),
@@ -83,7 +83,8 @@ impl std::str::FromStr for DeviceChoice {
         let (kind, number) = match text.split_once(':') {
             None => (text, None),
             Some((kind, number)) => {
-                let number = number.parse().map_err(|_| format!("{number:?} is no number of a device"))?;
+                let number =
+                    number.parse().map_err(|_| format!("{text:?}: expected a device index such as {kind}:0"))?;
                 (kind, Some(number))
             }
         };

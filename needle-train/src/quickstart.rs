@@ -1,4 +1,4 @@
-//! From nothing to an answered query in minutes: generated data, tokenizer, training, evaluation, artifact.
+//! From generated data to an answered query in minutes: generated data, tokenizer, training, evaluation, artifact.
 
 use std::path::PathBuf;
 

@@ -45,7 +45,7 @@ def main():
         begin = time.perf_counter()
         tokens = sum(len(model.encode(text)) for text in texts)
         theirs = max(theirs, tokens / (time.perf_counter() - begin))
-        command = [args.needle, "bench", "data", args.data, "--tokenizer", args.model, "--seconds", "1000", "--json", "-q"]
+        command = [args.needle, "bench", "data", args.data, "--tokenizer", args.model, "--seconds", "1000", "--json"]
         for setting in args.set:
             command += ["--set", setting]
         bench = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -158,11 +158,11 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
         let mut whole_feed = BatchLoader::start(scope, &encoder, &data, &recipe, place, &alone).unwrap();
         let mut own_feed = BatchLoader::start(scope, &encoder, &data, &recipe, place, world).unwrap();
         let mut model = start.model;
-        let mut optimizer = Optimizer::<Inference>::new(&recipe.optim);
+        let mut optimizer = Optimizer::<Inference>::new(&recipe.optim, recipe.seed);
         let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
         let mut losses = Vec::new();
         for step in 1..=20 {
-            let mut own_optimizer = Optimizer::new(&recipe.optim).of_pieces(shards.of(world.rank()));
+            let mut own_optimizer = Optimizer::new(&recipe.optim, recipe.seed).of_pieces(shards.of(world.rank()));
             own_optimizer.load_state(optimizer.state()).unwrap();
             let (by_all, _) = one_step(world, &shards, &mut own_feed, &mut own_optimizer, model.clone(), &recipe, step);
             let (by_one, of_step) = one_step(&alone, &shards, &mut whole_feed, &mut optimizer, model, &recipe, step);

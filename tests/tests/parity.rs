@@ -17,9 +17,9 @@ use needle_model::{FusedOps, San};
 use needle_tests::{
     Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values,
 };
-use needle_train::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect, newton_schulz};
+use needle_train::optim::{Gradients, LearningRates, Optimizer, clip_global_norm, collect, newton_schulz};
+use needle_train::recipe::{OptimConfig, ScheduleConfig};
 use needle_train::training::loss::{DeviceBatch, clip_loss, text_loss};
-use needle_train::training::schedule::ScheduleConfig;
 
 type Training = Autodiff<Flex>;
 
@@ -400,7 +400,7 @@ fn eight_training_steps_follow_the_reference_trajectory() {
     };
     let total = hyper["total_steps"].as_u64().unwrap() as usize;
     let config = OptimConfig { adamw_lr: 3e-4, ..OptimConfig::default() };
-    let mut optimizer = Optimizer::<Flex>::new(&config);
+    let mut optimizer = Optimizer::<Flex>::new(&config, 0);
     let mut model: San<Training> = golden_model_for_training();
     for step in 0..8 {
         let ids = |name: &str| golden.ids::<Training>(&format!("pretrain/{step}/{name}"));

@@ -89,7 +89,7 @@ fn one_batch_can_be_learned_by_heart() {
     let Start { model, tokenizer, .. } = start(&examples, &recipe);
     let encoder = Encoder::new(&tokenizer, encode_config(&recipe)).unwrap();
     let batch = first_batch(&encoder, &examples, &recipe);
-    let mut optimizer = Optimizer::<Flex>::new(&recipe.optim);
+    let mut optimizer = Optimizer::<Flex>::new(&recipe.optim, recipe.seed);
     let (mut model, mut loss) = (model, f64::INFINITY);
     for _ in 0..400 {
         let (losses, gradients) = forward_backward(&model, &batch, &recipe, 1);
@@ -263,7 +263,10 @@ fn weights_survive_a_step_with_no_learning_rate() {
     let batch = first_batch(&encoder, &examples, &recipe);
     let before = weights(&start.model);
     let (_, gradients) = forward_backward(&start.model, &batch, &recipe, 2);
-    let after =
-        Optimizer::<Flex>::new(&recipe.optim).step(start.model, gradients, LearningRates { muon: 0.0, adamw: 0.0 });
+    let after = Optimizer::<Flex>::new(&recipe.optim, recipe.seed).step(
+        start.model,
+        gradients,
+        LearningRates { muon: 0.0, adamw: 0.0 },
+    );
     assert!(before == weights(&after));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
 use needle_data::source::{BadRows, load_examples};
 use needle_data::{DataError, Example, file};
@@ -11,7 +11,8 @@ use needle_runtime::confidence::{self, Confidence};
 use needle_runtime::{AnswerConfig, Prediction};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, print, print_json};
+use super::{PrecisionArg, ValuesArg, checkpoint_at, print, print_json};
+use crate::args::{DeviceArgs, QuietArgs};
 use needle_train::answering;
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
@@ -33,38 +34,48 @@ pub struct EvalArgs {
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst; or questions of BFCL
     data: PathBuf,
     /// As trained, or as exported
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, help_heading = "Answers", value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Let the model write whatever it wants, also what the tools do not allow
-    #[arg(long)]
+    #[arg(long, help_heading = "Answers")]
     unconstrained: bool,
-    /// Which strings must be words of the query: none (free), all (copied), or those that were always copied in training (auto)
-    #[arg(long, value_enum, default_value_t)]
+    /// Which strings must be words of the query: none (free), all (copied), or those that were
+    /// always copied in training (auto)
+    #[arg(long, help_heading = "Answers", value_enum, default_value_t)]
     values: ValuesArg,
-    /// Where the tools forbid what the model wants, decode other answers too, and take the most probable
-    #[arg(long)]
+    /// Where the tools forbid what the model wants, decode other answers too, and take the most
+    /// probable
+    #[arg(long, help_heading = "Answers")]
     look_ahead: bool,
-    /// Ask each example again with its tools in N other orders, and report how often the answer stays the same
-    #[arg(long, value_name = "N")]
-    shuffles: Option<usize>,
+    /// Only the first N examples
+    #[arg(long, help_heading = "Measurement", value_name = "N")]
+    limit: Option<usize>,
     /// Another checkpoint to measure beside it
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, help_heading = "Measurement", value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
     /// BFCL's possible answers to the questions
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Measurement", value_name = "FILE")]
     answers: Option<PathBuf>,
+    /// Ask each example again with its tools in N other orders, and report how often the answer
+    /// stays the same
+    #[arg(long, help_heading = "Measurement", value_name = "N")]
+    shuffles: Option<usize>,
+    /// Seed of the other orders
+    #[arg(long, help_heading = "Measurement", value_name = "N", default_value_t = 0)]
+    seed: u64,
     /// Fit the confidence on these examples, cross-validate it, and keep it in the checkpoint
-    #[arg(long)]
+    #[arg(long, help_heading = "Measurement")]
     calibrate: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    /// Only the first N examples
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Also write each answer to this file, as JSONL
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Output", value_name = "FILE")]
     predictions: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 /// Wrong answers that are printed; JSON has all of them.
@@ -102,7 +113,7 @@ impl Questions {
 }
 
 impl EvalArgs {
-    pub(super) fn run(mut self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(mut self) -> anyhow::Result<bool> {
         self.checkpoint = checkpoint_at(&self.checkpoint)?;
         self.compare = self.compare.as_deref().map(checkpoint_at).transpose()?;
         let questions = self.questions()?;
@@ -111,9 +122,9 @@ impl EvalArgs {
             !self.calibrate || n >= least,
             "--calibrate: {n} examples are too few to say how often the model is right; at least {least} are needed"
         );
-        let device = global.device()?;
+        let device = self.device.device()?;
         let measure = |path: &Path, calibrates: bool| {
-            on_device!(device, |B, device| self.measure::<B>(path, &questions, calibrates, global, device))
+            on_device!(device, |B, device| self.measure::<B>(path, &questions, calibrates, device))
         };
         let measured = measure(&self.checkpoint, self.calibrate)?;
         if let Some(path) = &self.predictions {
@@ -216,7 +227,6 @@ impl EvalArgs {
         path: &Path,
         questions: &Questions,
         calibrates: bool,
-        global: &Global,
         device: &B::Device,
     ) -> anyhow::Result<Measured> {
         let mut needle = answering::load::<B>(path, self.precision.into(), device)?.with_config(self.config())?;
@@ -225,7 +235,7 @@ impl EvalArgs {
             needle = needle.with_confidence(Some(Confidence::default()));
         }
         let examples = &questions.examples;
-        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(examples.len() as u64) };
+        let bar = self.quiet.progress(Some(examples.len()));
         bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} examples [{elapsed} < {eta}]")?);
         let (mut evaluation, mut predictions) = evaluate(&needle, examples, &mut |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
@@ -251,7 +261,7 @@ impl EvalArgs {
         });
         let order = match self.shuffles {
             Some(count) => {
-                let shuffles = Shuffles { count, seed: global.seed.unwrap_or_default() };
+                let shuffles = Shuffles { count, seed: self.seed };
                 Some(order_agreement(&needle, examples, &predictions, shuffles)?)
             }
             None => None,

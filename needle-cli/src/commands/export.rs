@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use needle_model::export::hf::Float;
 
 use super::{checkpoint_at, print, print_json};
+use crate::args::QuietArgs;
 use needle_train::artifact;
 use needle_train::artifact::Format;
 use needle_train::out_dir::OutDir;
@@ -21,23 +22,25 @@ pub struct ExportArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
     /// Format of the artifact
-    #[arg(long, value_enum)]
+    #[arg(help_heading = "Artifact", long, value_enum)]
     format: FormatArg,
+    /// Type of the weights, of the hf format
+    #[arg(help_heading = "Artifact", long, value_enum, default_value = "bf16")]
+    dtype: FloatArg,
     /// Directory to write: one that does not exist yet, or is empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = "Artifact", long, value_name = "DIR")]
     out: PathBuf,
     /// Replace an earlier export or import in --out
-    #[arg(long)]
+    #[arg(help_heading = "Artifact", long)]
     force: bool,
-    /// Type of the weights, of the hf format
-    #[arg(long, value_enum, default_value = "bf16")]
-    dtype: FloatArg,
     /// Do not compare what was written with the model
-    #[arg(long)]
+    #[arg(help_heading = "Artifact", long)]
     no_verify: bool,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

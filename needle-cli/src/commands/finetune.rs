@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use needle_data::source::{OnBadRow, load_placed_examples};
 
-use super::train::{existing, stop_on_signal, with_hint};
-use super::{Global, checkpoint_at, print, print_json};
+use super::train::{stop_on_signal, with_hint};
+use super::{checkpoint_at, print, print_json};
+use crate::args::{DeviceArgs, ExistingArgs, QuietArgs, RecipeArgs};
 use needle_train::finetune::plan::{DEFAULT_MINUTES, EPOCHS};
 use needle_train::finetune::{Base, Parts, Settings};
 use needle_train::run::directory::RunDir;
 use needle_train::training::trainer::RunOptions;
 use needle_train::{finetune, on_device};
 
-/// Make a checkpoint better at one's own tools, and measure how much
+/// Finetune a checkpoint on your own examples, and compare it with the base model
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
@@ -24,43 +25,43 @@ pub struct FinetuneArgs {
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst
     data: PathBuf,
     /// Checkpoint to start from, or none for a new model
-    #[arg(long, value_name = "CHECKPOINT|none")]
+    #[arg(long, help_heading = "Model", value_name = "CHECKPOINT|none")]
     base: PathBuf,
-    /// Directory of the run; the result is in its best/
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
     /// Preset of the new model's sizes, with --base none
-    #[arg(long, value_name = "PRESET")]
+    #[arg(long, help_heading = "Model", value_name = "PRESET")]
     model: Option<String>,
-    /// Train adapters of this rank only; the result has them merged
-    #[arg(long, value_name = "RANK")]
-    lora_rank: Option<usize>,
-    #[arg(long, value_name = "MINUTES", value_parser = minutes, help = format!(
+    /// Directory of the run; the result is in its best/
+    #[arg(long, help_heading = "Run", value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    existing: ExistingArgs,
+    /// Leave out bad rows, and say how many and why
+    #[arg(long, help_heading = "Data")]
+    skip_invalid: bool,
+    /// Train on prompts that are longer than the base reads without their ends, instead of
+    /// refusing them
+    #[arg(long, help_heading = "Data")]
+    cut_long_prompts: bool,
+    #[arg(long, help_heading = "Recipe", value_name = "MINUTES", value_parser = minutes, help = format!(
         "Plan for no more time than this; without it, small sets are given {DEFAULT_MINUTES} minutes and others {EPOCHS} epochs"
     ))]
     max_minutes: Option<f64>,
-    /// Train on prompts that are longer than the base reads without their ends, instead of refusing them
-    #[arg(long)]
-    cut_long_prompts: bool,
-    /// Go on with the run in --out
-    #[arg(long)]
-    resume: bool,
-    /// Replace the run in --out
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
-    /// Leave out bad rows, and say how many and why
-    #[arg(long)]
-    skip_invalid: bool,
-    /// Override a setting of configs/finetune.toml, as key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    /// Train adapters of this rank only; the result has them merged
+    #[arg(long, help_heading = "Recipe", value_name = "RANK")]
+    lora_rank: Option<usize>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Print the comparison as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl FinetuneArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let is_scratch = self.base.as_os_str() == "none";
         anyhow::ensure!(
             is_scratch || self.model.is_none(),
@@ -68,10 +69,10 @@ impl FinetuneArgs {
         );
         let mut overrides: Vec<String> = self.model.iter().map(|model| format!("model={model}")).collect();
         if let Some(rank) = self.lora_rank {
-            // Adapters begin at nothing and bear a higher rate: docs/LOG.md, "Finetuning".
+            // Adapters start at zero and tolerate a higher rate: docs/LOG.md, "Finetuning".
             overrides.extend([format!("optim.lora_rank={rank}"), "optim.adamw_lr=3e-3".to_owned()]);
         }
-        overrides.extend(global.overrides(&self.set));
+        overrides.extend(self.recipe.overrides());
         // The data are split by the recipe's seed.
         let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
@@ -86,11 +87,11 @@ impl FinetuneArgs {
         let checkpoint = (!is_scratch).then(|| checkpoint_at(&self.base)).transpose()?;
         let base = checkpoint.as_deref().map_or(Base::Scratch, Base::Checkpoint);
         let run = RunDir::new(&self.out);
-        let existing = existing(self.resume, self.overwrite);
-        let options = RunOptions { existing, quiet: global.quiet, stop: stop_on_signal()? };
+        let existing = self.existing.existing();
+        let options = RunOptions { existing, quiet: self.quiet.quiet, stop: stop_on_signal()? };
         let settings =
             Settings { overrides: &overrides, max_minutes: self.max_minutes, cut_long_prompts: self.cut_long_prompts };
-        let result = on_device!(global.device()?, |B, device| finetune::run::<B>(
+        let result = on_device!(self.device.device()?, |B, device| finetune::run::<B>(
             &parts, base, settings, &run, device, options
         ))?;
         if let Some(step) = result.stopped_at {

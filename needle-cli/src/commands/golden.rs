@@ -6,8 +6,9 @@ use needle_model::golden::{compute, read_inputs, write_outputs};
 use needle_model::quant::fake_quant::at_precision;
 
 use super::{PrecisionArg, load};
+use crate::args::QuietArgs;
 
-/// Write what the model computes for given token ids, for whoever writes a runtime
+/// Write what the model computes for given token ids, for authors of other runtimes
 #[derive(clap::Args)]
 #[command(
     after_help = "Inputs: int32 or int64 tensors src [batch, enc], tgt [batch, dec], and optionally enc_segments, dec_segments.\n\
@@ -26,6 +27,8 @@ pub struct GoldenArgs {
     /// As trained, or as exported
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl GoldenArgs {

@@ -11,6 +11,7 @@ use needle_model::{ModelError, export};
 
 use super::print;
 use super::tokenizer::load_tokenizer;
+use crate::args::QuietArgs;
 use needle_train::device::Inference;
 use needle_train::out_dir;
 use needle_train::out_dir::OutDir;
@@ -34,6 +35,8 @@ pub struct ImportArgs {
     /// Replace an earlier export or import in --out
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl ImportArgs {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use needle_model::checkpoint::files;
 
 use super::{checkpoint_at, load, print, print_json};
+use crate::args::QuietArgs;
 use needle_train::run::state;
 
 /// Sizes, parameters and origin of a checkpoint, all of which is read: a damaged one is an error
@@ -14,8 +15,10 @@ pub struct InfoArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl InfoArgs {
@@ -25,9 +28,7 @@ impl InfoArgs {
         let config = load(&self.checkpoint)?.config;
         let state = state::inspect(&self.checkpoint)?;
         let bytes = |name: &str| std::fs::metadata(self.checkpoint.join(name)).map(|m| m.len()).ok();
-        let attention =
-            config.d_model * config.d_model * 2 + 2 * config.d_model * config.num_kv_heads * config.head_dim();
-        let quantized = attention * (config.num_encoder_layers + 2 * config.num_decoder_layers);
+        let quantized = config.num_matrix_params();
         if self.json {
             print_json(&serde_json::json!({
                 "config": config,

@@ -22,15 +22,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use needle_data::Tool;
 use needle_model::checkpoint::Checkpoint;
 use needle_runtime::constrain::copying::ValuesPolicy;
 use needle_runtime::file::locate::locate;
 use needle_runtime::{Precision, tools_from_json};
 
-use needle_train::device::{Device, DeviceChoice, Inference};
+use needle_train::device::Inference;
 use needle_train::distributed::launch::Launch;
+
+use crate::args::log_level;
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
@@ -43,49 +45,8 @@ use needle_train::distributed::launch::Launch;
                   quickstart --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools tools.json"
 )]
 pub struct Cli {
-    #[command(flatten)]
-    global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Flags of every subcommand.
-#[derive(Args)]
-pub struct Global {
-    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in; train and pretrain divide their batches
-    /// among several (cuda:0,cuda:1)
-    #[arg(long, global = true, default_value = "auto", value_delimiter = ',')]
-    device: Vec<DeviceChoice>,
-    /// Seed of everything random; overrides the recipe's
-    #[arg(long, global = true)]
-    seed: Option<u64>,
-    /// Say more; twice for everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
-    /// Say only what went wrong
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-}
-
-impl Global {
-    fn device(&self) -> anyhow::Result<Device> {
-        anyhow::ensure!(self.device.len() == 1, "only train and pretrain compute on several devices");
-        self.device_of(0)
-    }
-
-    /// The device of the `local_rank`-th process of this machine, or of the `local_rank`-th thread where several devices are named.
-    fn device_of(&self, local_rank: usize) -> anyhow::Result<Device> {
-        let choice = match self.device.as_slice() {
-            [one] => one.device(local_rank),
-            several => several[local_rank % several.len()].device(0),
-        };
-        choice.map_err(anyhow::Error::msg)
-    }
-
-    /// Overrides of the recipe: the user's, then the seed.
-    fn overrides(&self, set: &[String]) -> Vec<String> {
-        set.iter().cloned().chain(self.seed.map(|seed| format!("seed={seed}"))).collect()
-    }
 }
 
 #[derive(Subcommand)]
@@ -93,9 +54,9 @@ enum Command {
     Quickstart(quickstart::QuickstartArgs),
     Pretrain(pretrain::PretrainArgs),
     Train(train::TrainArgs),
-    Finetune(finetune::FinetuneArgs),
-    Eval(eval::EvalArgs),
-    Run(run::RunArgs),
+    Finetune(Box<finetune::FinetuneArgs>),
+    Eval(Box<eval::EvalArgs>),
+    Run(Box<run::RunArgs>),
     Retrieve(retrieve::RetrieveArgs),
     Report(report::ReportArgs),
     Info(info::InfoArgs),
@@ -113,48 +74,29 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the subcommand.
+    /// Reads the command line and runs the subcommand.
     ///
     /// # Errors
     /// What stopped it, in one sentence.
-    pub fn run(self, launch: Launch) -> anyhow::Result<ExitCode> {
-        let level = match (self.global.quiet, self.global.verbose) {
-            // Of several processes, the first one tells how it goes.
-            (false, 0) if launch.rank > 0 => tracing::Level::WARN,
-            (true, _) => tracing::Level::ERROR,
-            (false, 0) => tracing::Level::INFO,
-            (false, 1) => tracing::Level::DEBUG,
-            (false, _) => tracing::Level::TRACE,
-        };
+    pub fn run(launch: Launch) -> anyhow::Result<ExitCode> {
+        let matches = Self::command().get_matches();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let level = log_level(&matches, launch.rank == 0);
         let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
         logs.with_target(false).without_time().with_level(false).init();
-        let global = &self.global;
         if !matches!(
-            self.command,
+            cli.command,
             Command::Train(_) | Command::Pretrain(_) | Command::Bench(bench::BenchCommand::Allreduce(_))
         ) {
             launch.one()?;
         }
-        let is_for_devices = matches!(
-            self.command,
-            Command::Quickstart(_)
-                | Command::Pretrain(_)
-                | Command::Train(_)
-                | Command::Finetune(_)
-                | Command::Eval(_)
-                | Command::Bench(bench::BenchCommand::Train(_))
-        );
-        anyhow::ensure!(
-            is_for_devices || matches!(global.device[..], [DeviceChoice::Auto | DeviceChoice::Cpu]),
-            "this command computes on the processor; leave out --device"
-        );
-        match self.command {
-            Command::Quickstart(args) => args.run(global),
-            Command::Pretrain(args) => args.run(global, launch),
-            Command::Train(args) => args.run(global, launch),
-            Command::Finetune(args) => args.run(global),
-            Command::Eval(args) => args.run(global),
-            Command::Run(args) => args.run(global),
+        match cli.command {
+            Command::Quickstart(args) => args.run(),
+            Command::Pretrain(args) => args.run(launch),
+            Command::Train(args) => args.run(launch),
+            Command::Finetune(args) => args.run(),
+            Command::Eval(args) => args.run(),
+            Command::Run(args) => args.run(),
             Command::Retrieve(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Tools(args) => args.run(),
@@ -162,9 +104,9 @@ impl Cli {
             Command::Golden(args) => args.run(),
             Command::Export(args) => args.run(),
             Command::Import(args) => args.run(),
-            Command::Data(command) => command.run(global),
-            Command::Tokenizer(command) => command.run(global),
-            Command::Bench(command) => command.run(global, launch),
+            Command::Data(command) => command.run(),
+            Command::Tokenizer(command) => command.run(),
+            Command::Bench(command) => command.run(launch),
         }
         .map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -233,7 +175,7 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(serde_json::to_string(value)?)
 }
 
-/// For what the processor does, whatever the device.
+/// A checkpoint on the CPU, for what is computed there whatever the device.
 fn load(dir: &Path) -> anyhow::Result<Checkpoint<Inference>> {
     Ok(Checkpoint::load(&checkpoint_at(dir)?, &Default::default())?)
 }
@@ -261,4 +203,82 @@ fn read_tools(source: &str) -> anyhow::Result<Vec<Tool>> {
     let tools = tools_from_json(&text).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
     anyhow::ensure!(!tools.is_empty(), "{name}: no tools");
     Ok(tools)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More options than this stand under headings.
+    const MOST_WITHOUT_HEADINGS: usize = 6;
+
+    /// Every subcommand that does something, by its full name.
+    fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let children = command.get_subcommands().filter(|child| child.get_name() != "help");
+        let below = children.flat_map(|child| leaves(child, &format!("{name} {}", child.get_name())));
+        let below: Vec<_> = below.collect();
+        if below.is_empty() { vec![(name.trim().to_owned(), command.clone())] } else { below }
+    }
+
+    fn subcommands() -> Vec<(String, clap::Command)> {
+        let mut command = Cli::command();
+        command.build();
+        leaves(&command, "")
+    }
+
+    fn options(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+        let is_option = |arg: &&clap::Arg| !arg.is_positional() && arg.get_id() != "help";
+        command.get_arguments().filter(is_option)
+    }
+
+    /// The subcommands that have the option `--name`.
+    fn with_option(name: &str) -> Vec<String> {
+        let has = |command: &clap::Command| options(command).any(|o| o.get_long() == Some(name));
+        subcommands().into_iter().filter(|(_, c)| has(c)).map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn every_argument_says_what_it_does_and_many_options_stand_under_headings() {
+        let subcommands = subcommands();
+        assert!(subcommands.len() > 20, "{}", subcommands.len());
+        for (name, command) in &subcommands {
+            assert!(command.get_about().is_some(), "{name} does not say what it does");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{name}: {} has no help", arg.get_id());
+            }
+            if options(command).count() > MOST_WITHOUT_HEADINGS {
+                for option in options(command) {
+                    let id = option.get_id();
+                    assert!(option.get_help_heading().is_some(), "{name}: {id} is under no heading");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_subcommand_offers_a_device_a_seed_and_log_levels_only_where_they_act() {
+        let on_devices = ["quickstart", "pretrain", "train", "finetune", "eval", "bench train"];
+        assert_eq!(with_option("device"), on_devices);
+        let random = [
+            "quickstart",
+            "pretrain",
+            "train",
+            "finetune",
+            "eval",
+            "data pack",
+            "data synth",
+            "data generate",
+            "data paraphrase",
+            "data negatives",
+            "data augment",
+            "bench data",
+            "bench train",
+        ];
+        assert_eq!(with_option("seed"), random);
+        let detailed = ["run", "retrieve", "data generate", "data paraphrase", "data negatives"];
+        assert_eq!(with_option("verbose"), detailed);
+        for silent in ["report", "tools check", "tokenizer encode", "bench allreduce"] {
+            assert!(!with_option("quiet").contains(&silent.to_owned()), "{silent}");
+        }
+    }
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use needle_runtime::Needle;
 
-use super::train::{existing, stop_on_signal};
-use super::{Global, print};
+use super::print;
+use super::train::stop_on_signal;
+use crate::args::{DeviceArgs, ExistingArgs, QuietArgs, RecipeArgs};
 use needle_train::eval::table;
 use needle_train::quickstart::{RECIPE, SAMPLES, sample_tools};
 use needle_train::recipe::Recipe;
@@ -18,26 +19,25 @@ use needle_train::{on_device, quickstart};
 #[command(after_help = "Examples:\n  needle quickstart\n  needle quickstart --out /tmp/q --set steps=200")]
 pub struct QuickstartArgs {
     /// Where to put everything
-    #[arg(long, default_value = "quickstart")]
+    #[arg(help_heading = "Run", long, default_value = "quickstart")]
     out: PathBuf,
-    /// Go on with the run in --out
-    #[arg(long)]
-    resume: bool,
-    /// Replace the run in --out
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
-    /// Override a setting of configs/quickstart.toml, as key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    existing: ExistingArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl QuickstartArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let recipe = Recipe::parse(RECIPE, &global.overrides(&self.set)).map_err(anyhow::Error::msg)?;
-        let device = global.device()?;
+    pub(super) fn run(self) -> anyhow::Result<bool> {
+        let recipe = Recipe::parse(RECIPE, &self.recipe.overrides()).map_err(anyhow::Error::msg)?;
+        let device = self.device.device()?;
         let run = RunDir::new(&self.out);
-        let existing = existing(self.resume, self.overwrite);
-        let options = RunOptions { existing, quiet: global.quiet, stop: stop_on_signal()? };
+        let existing = self.existing.existing();
+        let options = RunOptions { existing, quiet: self.quiet.quiet, stop: stop_on_signal()? };
         // Before the data are made: what is wrong with --out shows at once.
         let _claim = run.claim(existing)?;
         tracing::info!("1/4  generating examples");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{PrecisionArg, checkpoint_at, print, print_json, read_tools};
+use crate::args::{QuietArgs, VerboseArgs};
 use needle_train::answering;
 use needle_train::device::Inference;
 
@@ -17,20 +18,24 @@ pub struct RetrieveArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
     /// What is asked
-    #[arg(long)]
+    #[arg(help_heading = "Question", long)]
     query: String,
     /// The catalogue: a file, JSON, or - for stdin
-    #[arg(long, value_name = "FILE|JSON|-")]
+    #[arg(help_heading = "Question", long, value_name = "FILE|JSON|-")]
     tools: String,
     /// How many tools to name
-    #[arg(long, default_value_t = 5)]
+    #[arg(help_heading = "Question", long, default_value_t = 5)]
     top_k: usize,
     /// As trained, or as exported
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(help_heading = "Question", long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Print a JSON list of names and scores
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    verbose: VerboseArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl RetrieveArgs {

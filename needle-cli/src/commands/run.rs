@@ -4,14 +4,15 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use needle_data::Tool;
 use needle_data::source::Lines;
 use needle_runtime::constrain::report::{Treatment, reports};
 use needle_runtime::{Answer, AnswerConfig, Needle, RuntimeError};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, print_json, read_tools};
+use super::{PrecisionArg, ValuesArg, checkpoint_at, print_json, read_tools};
+use crate::args::{QuietArgs, VerboseArgs};
 use needle_train::answering;
 use needle_train::device::Inference;
 
@@ -25,40 +26,44 @@ pub struct RunArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
     /// What is asked
-    #[arg(long, required_unless_present = "input", conflicts_with = "input")]
+    #[arg(long, help_heading = "Question", required_unless_present = "input", conflicts_with = "input")]
     query: Option<String>,
     /// Many questions, as JSONL with a query a line, and tools where --tools does not name them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Question", value_name = "FILE")]
     input: Option<PathBuf>,
     /// The tools: a file, JSON, or - for stdin; native, JSON Schema, OpenAI or MCP form
-    #[arg(long, value_name = "FILE|JSON|-", required_unless_present = "input")]
+    #[arg(long, help_heading = "Question", value_name = "FILE|JSON|-", required_unless_present = "input")]
     tools: Option<String>,
-    /// As trained, or as exported
-    #[arg(long, value_enum, default_value_t)]
-    precision: PrecisionArg,
-    /// Print a JSON object with calls, confidence, text, tokens and seconds
-    #[arg(long)]
-    json: bool,
-    /// Of a larger catalogue, let the retrieval head pick so many tools
-    #[arg(long, value_name = "K", default_value_t = AnswerConfig::default().top_k)]
+    /// Let the retrieval head pick K tools where --tools has more
+    #[arg(long, help_heading = "Question", value_name = "K", default_value_t = AnswerConfig::default().top_k)]
     top_k: usize,
-    /// Answer [] where the confidence is lower than this; nothing is shown before that is known
-    #[arg(long, value_name = "PROBABILITY")]
-    abstain_below: Option<f64>,
-    /// Let the model write whatever it wants, also what the tools do not allow
-    #[arg(long)]
-    unconstrained: bool,
-    /// Which strings must be words of the query, beside those of parameters with "x-from-query": none (free), all (copied),
-    /// or those that were always copied in training (auto)
-    #[arg(long, value_enum, default_value_t)]
-    values: ValuesArg,
     /// Fail on a prompt longer than the model reads, instead of cutting it
-    #[arg(long)]
+    #[arg(long, help_heading = "Question")]
     strict: bool,
+    /// As trained, or as exported
+    #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
+    precision: PrecisionArg,
+    /// Let the model write whatever it wants, also what the tools do not allow
+    #[arg(long, help_heading = "Answer")]
+    unconstrained: bool,
+    /// Which strings must be words of the query, beside those of parameters with "x-from-query":
+    /// none (free), all (copied), or those that were always copied in training (auto)
+    #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
+    values: ValuesArg,
+    /// Answer [] where the confidence is lower than this; nothing is shown before that is known
+    #[arg(long, help_heading = "Answer", value_name = "PROBABILITY")]
+    abstain_below: Option<f64>,
+    /// Print a JSON object with calls, confidence, text, tokens and seconds
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    #[command(flatten)]
+    verbose: VerboseArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl RunArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let tools = self.tools.as_deref().map(read_tools).transpose()?;
         let config = AnswerConfig {
             constrained: !self.unconstrained,
@@ -73,7 +78,7 @@ impl RunArgs {
         let needle = needle.with_config(config)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
-            (None, Some(path)) => many(&needle, path, tools.as_deref(), global),
+            (None, Some(path)) => many(&needle, path, tools.as_deref(), &self.quiet),
             (None, None) => Ok(true),
         }
     }
@@ -177,9 +182,9 @@ fn to_json(answer: &Answer, tools: &[Tool]) -> Value {
 }
 
 /// Answers each line of `path`, in order, one JSON object a line.
-fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, global: &Global) -> anyhow::Result<bool> {
+fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, quiet: &QuietArgs) -> anyhow::Result<bool> {
     let questions = questions(path, tools)?;
-    let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(questions.len() as u64) };
+    let bar = quiet.progress(Some(questions.len()));
     bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} questions [{elapsed} < {eta}]")?);
     let answers = needle.call_batch(&questions, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();

@@ -3,14 +3,15 @@
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 use needle_data::source::{OnBadRow, Row, expand, rows};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, Encoder, Tokenizer};
 use needle_model::checkpoint::files;
 use needle_runtime::file::locate::locate;
 
-use super::{Global, print};
+use super::print;
+use crate::args::QuietArgs;
 
 /// Train, import and export tokenizers, and see what they make of a text
 #[derive(clap::Subcommand)]
@@ -46,6 +47,8 @@ pub struct TrainArgs {
     /// Where to write: a tokenizer.json, or a SentencePiece model if it ends in .model
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 /// Turn a SentencePiece BPE model into a tokenizer.json with the same ids
@@ -90,9 +93,9 @@ pub struct EncodeArgs {
 }
 
 impl TokenizerCommand {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         match self {
-            Self::Train(args) => args.run(global),
+            Self::Train(args) => args.run(),
             Self::Import(args) => args.run(),
             Self::Export(args) => args.run(),
             Self::Encode(args) => args.run(),
@@ -101,11 +104,11 @@ impl TokenizerCommand {
 }
 
 impl TrainArgs {
-    fn run(self, global: &Global) -> anyhow::Result<bool> {
+    fn run(self) -> anyhow::Result<bool> {
         let (text, data): (Vec<PathBuf>, Vec<PathBuf>) =
             expand(&self.files)?.into_iter().partition(|path| is_text(path));
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
-        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = self.quiet.progress(None);
         let texts = rows(&text)?.map(line).chain(texts(rows(&data)?, on_bad_row)).inspect(|_| bar.tick());
         let config = TokenizerConfig {
             vocab_size: self.vocab_size,

@@ -1,6 +1,6 @@
 //! `needle train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,8 @@ use needle_model::FusedOps;
 use tracing::subscriber::NoSubscriber;
 
 use super::tokenizer::{load_tokenizer, texts};
-use super::{Global, checkpoint_at, print};
+use super::{checkpoint_at, print};
+use crate::args::{DevicesArgs, ExistingArgs, QuietArgs, RecipeArgs};
 use needle_train::distributed::launch::Launch;
 use needle_train::distributed::monitor::Monitor;
 use needle_train::distributed::{Threads, World};
@@ -22,7 +23,7 @@ use needle_train::error::TrainError;
 use needle_train::eval::table;
 use needle_train::on_device;
 use needle_train::recipe::Recipe;
-use needle_train::run::directory::{Existing, RunDir};
+use needle_train::run::directory::RunDir;
 use needle_train::training::trainer;
 use needle_train::training::trainer::{Outcome, RunOptions, Start};
 
@@ -35,63 +36,81 @@ use needle_train::training::trainer::{Outcome, RunOptions, Start};
                         --resume"
 )]
 pub struct TrainArgs {
-    /// Recipe (TOML)
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: PathBuf,
-    /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; without it, the recipe's data.sources
-    #[arg(long, num_args = 1.., value_name = "PATH")]
-    pub(super) data: Vec<PathBuf>,
-    /// Examples to validate on; without it, a twelfth of each tool's examples in --data is held out
-    #[arg(long, value_name = "FILE")]
-    pub(super) val: Option<PathBuf>,
-    /// Directory of the run
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: PathBuf,
+    #[command(flatten)]
+    training: TrainingArgs,
     /// Checkpoint to start from; its sizes and tokenizer replace the recipe's
-    #[arg(long, value_name = "CHECKPOINT")]
-    pub(super) base: Option<PathBuf>,
-    /// Tokenizer to use: a tokenizer.json or SentencePiece .model; without it, one is trained on the data
-    #[arg(long, value_name = "FILE", conflicts_with = "base")]
-    pub(super) tokenizer: Option<PathBuf>,
-    /// Go on with the run in --out
-    #[arg(long)]
-    pub(super) resume: bool,
-    /// Replace the run in --out
-    #[arg(long, conflicts_with = "resume")]
-    pub(super) overwrite: bool,
+    #[arg(long, help_heading = "Model", value_name = "CHECKPOINT", conflicts_with = "tokenizer")]
+    base: Option<PathBuf>,
+}
+
+/// What `train` and `pretrain` share.
+#[derive(clap::Args)]
+pub(super) struct TrainingArgs {
+    /// Recipe (TOML)
+    #[arg(long, help_heading = "Recipe", value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; without it, the
+    /// recipe's data.sources
+    #[arg(long, help_heading = "Data", num_args = 1.., value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// Examples to validate on; without it, a twelfth of each tool's examples in --data is held
+    /// out
+    #[arg(long, help_heading = "Data", value_name = "FILE")]
+    val: Option<PathBuf>,
     /// Leave out bad rows, and say how many and why
-    #[arg(long)]
-    pub(super) skip_invalid: bool,
-    /// Override a setting of the recipe, as key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(super) set: Vec<String>,
+    #[arg(long, help_heading = "Data")]
+    skip_invalid: bool,
+    /// Tokenizer to use: a tokenizer.json or SentencePiece .model; without it, one is trained on
+    /// the data
+    #[arg(long, help_heading = "Model", value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Directory of the run
+    #[arg(long, help_heading = "Run", value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    existing: ExistingArgs,
+    #[command(flatten)]
+    devices: DevicesArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl TrainArgs {
-    pub(super) fn run(self, global: &Global, launch: Launch) -> anyhow::Result<bool> {
-        let mut overrides = global.overrides(&self.set);
+    pub(super) fn run(self, launch: Launch) -> anyhow::Result<bool> {
+        self.training.run(self.base, launch)
+    }
+}
+
+impl TrainingArgs {
+    /// Trains, from the checkpoint `base` if there is one.
+    pub(super) fn run(self, base: Option<PathBuf>, launch: Launch) -> anyhow::Result<bool> {
+        let base = base.as_deref().map(checkpoint_at).transpose()?;
+        let base = base.as_deref();
+        let mut overrides = self.recipe.overrides();
         if self.skip_invalid {
             overrides.push("data.on_bad_row=skip".into());
         }
         let recipe = Recipe::load(Some(&self.config), &overrides)?;
-        if global.device.len() > 1 {
+        if self.devices.count() > 1 {
             launch.one()?;
-            return self.train_on_several(&recipe, global);
+            return self.train_on_several(&recipe, base);
         }
         let world = launch.join()?;
         let monitor = Monitor::start(&world, |sentence| {
             eprintln!("error: {sentence}; go on with the same command and --resume");
-            // The thread that trains waits for whoever is missing.
+            // The training thread waits for the missing rank.
             std::process::exit(1);
         })?;
-        match self.train(&recipe, global, &world, stop_on_signal()?) {
+        match self.train(&recipe, base, &world, stop_on_signal()?) {
             Ok(outcome) => {
                 world.barrier()?;
                 monitor.finish();
                 world.finish();
                 if world.is_main() { self.conclude(&recipe, &outcome) } else { Ok(true) }
             }
-            // All ranks have met this one together.
+            // All ranks get this error together.
             Err(error) if matches!(error.downcast_ref(), Some(TrainError::Rank { .. })) => {
                 monitor.finish();
                 world.finish();
@@ -105,14 +124,14 @@ impl TrainArgs {
     }
 
     /// One thread for each device, as if they were processes.
-    fn train_on_several(&self, recipe: &Recipe, global: &Global) -> anyhow::Result<bool> {
+    fn train_on_several(&self, recipe: &Recipe, base: Option<&Path>) -> anyhow::Result<bool> {
         let stop = stop_on_signal()?;
-        let outcomes = Threads::run(global.device.len(), |world| {
+        let outcomes = Threads::run(self.devices.count(), |world| {
             // The first one tells how it goes.
             let _silence = (!world.is_main()).then(|| tracing::subscriber::set_default(NoSubscriber::new()));
-            self.train(recipe, global, &world, stop.clone())
+            self.train(recipe, base, &world, stop.clone())
         });
-        // An error of one's own says more than that another went missing.
+        // A thread's own error says more than that another thread went missing.
         let mut outcome = None;
         for result in outcomes {
             match result {
@@ -125,28 +144,34 @@ impl TrainArgs {
         self.conclude(recipe, &outcome)
     }
 
-    fn train(&self, recipe: &Recipe, global: &Global, world: &World, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
-        let device = global.device_of(world.local_rank())?;
-        on_device!(device, |B, device| self.train_on::<B>(recipe, global, world, device, stop))
+    fn train(
+        &self,
+        recipe: &Recipe,
+        base: Option<&Path>,
+        world: &World,
+        stop: Arc<AtomicBool>,
+    ) -> anyhow::Result<Outcome> {
+        let device = self.devices.of_rank(world.local_rank())?;
+        on_device!(device, |B, device| self.train_on::<B>(recipe, base, world, device, stop))
     }
 
     fn train_on<B: FusedOps>(
         &self,
         recipe: &Recipe,
-        global: &Global,
+        base: Option<&Path>,
         world: &World,
         device: &B::Device,
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<Outcome> {
         let (train, validation) = self.data(recipe).map_err(with_hint)?;
         let run = RunDir::new(&self.out);
-        let options = RunOptions { existing: existing(self.resume, self.overwrite), quiet: global.quiet, stop };
+        let options = RunOptions { existing: self.existing.existing(), quiet: self.quiet.quiet, stop };
         let _claim = trainer::claim(&run, options.existing, world)?;
-        if self.overwrite {
-            let files = self.data.iter().chain(&self.base);
-            files.map(PathBuf::as_path).try_for_each(|path| run.ensure_outlived_by(path))?;
+        if self.existing.overwrite {
+            let files = self.data.iter().map(PathBuf::as_path).chain(base);
+            files.into_iter().try_for_each(|path| run.ensure_outlived_by(path))?;
         }
-        let start = self.start::<B>(recipe, &train, &run, device)?;
+        let start = self.start::<B>(recipe, base, &train, &run, device)?;
         tracing::info!("{} parameters, {} processes", start.config.num_params_with_head(), world.size());
         trainer::train(start, recipe, &train, &validation, &run, options, world).map_err(|e| with_hint(e.into()))
     }
@@ -204,13 +229,13 @@ impl TrainArgs {
     fn start<B: FusedOps>(
         &self,
         recipe: &Recipe,
+        base: Option<&Path>,
         data: &Sources,
         run: &RunDir,
         device: &B::Device,
     ) -> anyhow::Result<Start<Autodiff<B>>> {
-        let base = self.base.as_deref().map(checkpoint_at).transpose()?;
-        if self.resume {
-            let start = Start::resume(&run.last(), base.as_deref(), recipe, device)?;
+        if self.existing.resume {
+            let start = Start::resume(&run.last(), base, recipe, device)?;
             if let Some(path) = &self.tokenizer {
                 anyhow::ensure!(
                     load_tokenizer(path)?.sha256() == start.tokenizer.sha256(),
@@ -222,7 +247,7 @@ impl TrainArgs {
             return Ok(start);
         }
         if let Some(base) = base {
-            return Ok(Start::from_checkpoint(&base, recipe, device)?);
+            return Ok(Start::from_checkpoint(base, recipe, device)?);
         }
         let tokenizer: Tokenizer = match &self.tokenizer {
             Some(path) => load_tokenizer(path)?,
@@ -233,15 +258,6 @@ impl TrainArgs {
             }
         };
         Ok(Start::new(tokenizer, recipe, device)?)
-    }
-}
-
-/// What `--resume` and `--overwrite` ask for.
-pub(super) fn existing(resume: bool, overwrite: bool) -> Existing {
-    match (resume, overwrite) {
-        (true, _) => Existing::Resume,
-        (false, true) => Existing::Overwrite,
-        (false, false) => Existing::Refuse,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The twin of a request that asks for nothing: the same words with a `don't`, or without a value that the call must have.
+//! A copy of a request that asks for nothing: the same words with a `don't`, or without a value that the call must have.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -104,7 +104,7 @@ const VERBS: [&str; 92] = [
 ];
 
 /// `example` with words before it that make it a request not to do it, and nothing called; or, one time in three, with words
-/// that only look so (`don't forget to ..`), and the same calls. None where the request is no plain command.
+/// that only look so (`don't forget to ..`), and the same calls. `None` where the request is not a plain command.
 pub fn negated(example: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
     const NEGATED: [&str; 14] = [
         "don't",

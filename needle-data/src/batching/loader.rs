@@ -193,7 +193,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     used.push(encoded);
                 }
                 Err(problem) => {
-                    // Too long an answer is no mistake in the data: it is left out and counted, always.
+                    // An answer that is too long is not an error in the data: it is always skipped and counted.
                     let is_fatal = config.on_bad_row == OnBadRow::Fail && problem.code != ProblemCode::AnswerTooLong;
                     let found = (item.row.place.clone(), problem);
                     if is_fatal {

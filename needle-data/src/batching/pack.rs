@@ -1,4 +1,4 @@
-//! Several examples in one row, so that little of a batch is padding.
+//! Packs several examples into a row, so that little of a batch is padding.
 //!
 //! An example takes space on the encoder's side and on the decoder's; a row has room for both or the example goes into
 //! another. Best-fit decreasing: the longest first, each into the fullest row that still has room (Johnson et al. 1974

@@ -1,4 +1,4 @@
-//! Other people's datasets of tool calls as ours.
+//! Converts published datasets of tool calls to ours.
 //!
 //! | format | told by | calls |
 //! | --- | --- | --- |

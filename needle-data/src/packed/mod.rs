@@ -96,7 +96,8 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::encode::{PairKey, RetrievalPair, TokenClass};
+    use crate::encode::{PairKey, RetrievalPair};
+    use crate::text::token_class::TokenClass;
     use crate::tokenizer::Tokenizer;
     use crate::tokenizer::TokenizerConfig;
     use proptest::prelude::*;

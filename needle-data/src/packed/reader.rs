@@ -7,9 +7,10 @@ use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
 use super::{EXAMPLE_BYTES, Header, Layout, MAGIC, PackedRow, VERSION};
-use crate::encode::{EncodedExample, PairKey, RetrievalPair, TokenClass};
+use crate::encode::{EncodedExample, PairKey, RetrievalPair};
 use crate::error::DataError;
 use crate::file;
+use crate::text::token_class::TokenClass;
 use crate::tokenizer::{Tokenizer, hex};
 
 /// A shard, open for reading.

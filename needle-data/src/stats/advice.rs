@@ -8,7 +8,7 @@ use crate::text::example::Example;
 
 /// Fewer examples of a tool than this are few: of half the recommended number, five are held out to measure on.
 pub const FEW_PER_TOOL: usize = RECOMMENDED_PER_TOOL / 2;
-/// Fewer examples without a call than one in so many are few.
+/// Fewer than one example without a call in this many are few.
 const NO_CALL_ONE_IN: usize = 20;
 /// More examples of a sentence pattern than this, on average, come from templates: people's requests have one to three.
 const MOST_PER_PATTERN: usize = 5;

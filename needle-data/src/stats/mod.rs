@@ -1,7 +1,7 @@
 //! What is in a set of files, counted row by row in bounded memory (8 bytes a query, to find those that repeat).
 
 pub mod advice;
-pub mod patterns;
+mod patterns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use crate::text::example::Example;
 const HOLE: &str = "_";
 /// Patterns that differ in one word only, from which on they are one.
 const FILLERS: usize = 3;
-/// Words beside the one they differ in that patterns must share: of two words, one is no template.
+/// Words beside the one they differ in that patterns must share: one of two words alone is not a template.
 const FEWEST_WORDS: usize = 2;
 /// Examples looked at: more would say the same, and take memory.
 const MOST_EXAMPLES: usize = 5000;

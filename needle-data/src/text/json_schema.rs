@@ -3,7 +3,7 @@
 //! Decoding constrains an answer by grammar as far as a grammar can; what is left (`uniqueItems`, `not`, ...) is checked here,
 //! and so is an answer that was written without constraints. The keywords are those of draft 2020-12, with the older
 //! spellings that people still write: `definitions`, tuples under `items`, `additionalItems`, `dependencies`, boolean
-//! `exclusiveMinimum`, OpenAPI's `nullable`. A keyword that constrains nothing (`title`, `default`, ...) is no concern here.
+//! `exclusiveMinimum`, OpenAPI's `nullable`. A keyword that constrains nothing (`title`, `default`, ...) is ignored here.
 //! <https://json-schema.org/draft/2020-12/json-schema-validation>
 
 use std::collections::HashSet;

@@ -5,6 +5,7 @@ pub mod json;
 pub mod json_schema;
 pub mod names;
 pub mod record;
-pub mod schema;
+pub(crate) mod schema;
 pub mod span_json;
+pub mod token_class;
 pub mod tool;

@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use crate::encode::TokenClass;
 use crate::text::example::Call;
+use crate::text::token_class::TokenClass;
 
 /// Compact JSON text and one class a byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

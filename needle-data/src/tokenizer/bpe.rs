@@ -2,7 +2,7 @@
 //!
 //! The rule (Kudo and Richardson 2018, `bpe_model.cc`): of all adjacent pairs of symbols whose union is a piece, merge the
 //! one with the best score, the leftmost among equals, until none is left. Pieces stand in order of score, so the score of
-//! a merge is the id that it makes. Characters that are no piece become their UTF-8 bytes.
+//! a merge is the id that it makes. Characters that are not a piece become their UTF-8 bytes.
 //!
 //! Two observations make it fast and change nothing:
 //! - where no piece has two characters side by side, no merge can ever cross the gap between them, so the text falls into
@@ -27,7 +27,7 @@ const MAX_CACHED_CHUNKS: usize = 1 << 16;
 /// The merge engine of one vocabulary.
 #[derive(Debug, Default)]
 pub(super) struct Bpe {
-    /// Symbol of each character that occurs in a piece; those that are no piece themselves have symbols past the last id.
+    /// Symbol of each character that occurs in a piece; those that are not a piece themselves have symbols past the last id.
     symbols: FxHashMap<char, u32>,
     /// What two adjacent symbols make.
     merges: FxHashMap<(u32, u32), u32>,

@@ -133,7 +133,7 @@ impl Tokenizer {
             ("escape_whitespaces = true", normalizer.escape_whitespaces()),
         ] {
             if !is_so {
-                return Err(format!("trained otherwise than with {setting}, which is what Needle encodes by"));
+                return Err(format!("this model was not trained with {setting}, which needle needs"));
             }
         }
         for (id, piece) in model.pieces.iter().enumerate() {

@@ -76,7 +76,7 @@ impl Unfinished {
                     Lock::Unsupported => None,
                     Lock::Taken => continue,
                 };
-                // Before it was locked, somebody who cleans up may have taken it for abandoned.
+                // Before it was locked, another process that cleans up may have taken it for abandoned.
                 if dir.path().exists() {
                     return Ok(Self { target: target.to_owned(), dir, _lock: lock });
                 }
@@ -223,7 +223,7 @@ fn remove(path: &Path) -> Result<(), ModelError> {
         _ => std::fs::remove_file(path),
     };
     match removed {
-        // Somebody else was faster.
+        // Another process was faster.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|e| ModelError::io(path, e)),
     }
@@ -410,7 +410,7 @@ mod tests {
         let in_progress = Unfinished::beside(&root.path().join("x")).unwrap();
         let abandoned = root.path().join(".needle-writing-abandoned");
         std::fs::create_dir(&abandoned).unwrap();
-        // Files may be anyone's: their writers hold no lock.
+        // Plain files may belong to any process: their writers hold no lock.
         std::fs::write(root.path().join(".needle-writing-file"), b"").unwrap();
         clean_up_abandoned(root.path()).unwrap();
         assert!(in_progress.path().exists() && !abandoned.exists());

@@ -16,10 +16,10 @@ use needle_data::{Tokenizer, file};
 use needle_runtime::file::config_json;
 use safetensors::tensor::SafeTensors;
 
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use crate::san::San;
+use needle_runtime::config::SanConfig;
 use tensor_file::{Entry, f32_values, finite};
 
 /// File names inside a checkpoint.

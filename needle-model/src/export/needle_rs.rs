@@ -14,11 +14,11 @@ use needle_data::Tokenizer;
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::tensor_file::{self, Entry};
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use crate::quant::int4::{Bits, group_size, quantize};
 use crate::san::San;
+use needle_runtime::config::SanConfig;
 
 pub use needle_runtime::file::artifact::{VOCAB, WEIGHTS};
 pub(crate) use needle_runtime::file::names::artifact_name;

@@ -1,4 +1,4 @@
-//! Checkpoints of others as ours.
+//! Imports checkpoints of other formats.
 //!
 //! | what | where |
 //! | --- | --- |
@@ -21,10 +21,10 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::checkpoint::tensor_file::finite;
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, ParamInfo, ParamMapper};
 use crate::san::San;
+use needle_runtime::config::SanConfig;
 
 /// Values and shape of each tensor, by our names, shapes as in memory.
 pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;

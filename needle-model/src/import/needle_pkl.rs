@@ -9,15 +9,15 @@ use burn::tensor::backend::Backend;
 
 use super::pickle::{self, Array, Leaves, Scalar};
 use super::{Tensors, assemble, is_feed_forward};
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, EMBEDDING};
 use crate::san::San;
+use needle_runtime::config::SanConfig;
 
 /// Reads a model from the bytes of a `needle.pkl`; `path` is its name for messages.
 ///
 /// # Errors
-/// If the file is no such pickle, its tensors are not those of its configuration, or it has feed-forward layers.
+/// If the file is not such a pickle, its tensors are not those of its configuration, or it has feed-forward layers.
 pub fn read<B: Backend>(bytes: &[u8], path: &Path, device: &B::Device) -> Result<(SanConfig, San<B>), ModelError> {
     let bad = |reason: String| ModelError::bad_file(path, reason);
     let mut leaves = pickle::leaves(bytes).map_err(bad)?;

@@ -11,12 +11,12 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use super::manifest::Manifest;
 use super::{Tensors, assemble};
 use crate::checkpoint::tensor_file::f32_values;
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::export::needle_rs::{VOCAB, WEIGHTS, artifact_name};
 use crate::params;
 use crate::quant::int4::group_size;
 use crate::san::San;
+use needle_runtime::config::SanConfig;
 
 /// Reads the artifact in `dir`.
 ///

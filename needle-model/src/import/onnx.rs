@@ -7,12 +7,12 @@ use burn::tensor::backend::Backend;
 use needle_data::file;
 
 use super::{Tensors, assemble};
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::export::onnx::{DECODER, ENCODER, RETRIEVAL, WEIGHTS, weights_of};
 use crate::params::{self, EMBEDDING};
 use crate::quant::int4::GROUP_SIZE;
 use crate::san::San;
+use needle_runtime::config::SanConfig;
 
 /// Reads the artifact in `dir`, of a model of `config`. The temperature, which only training needs, is not in it: `log_temp`.
 ///

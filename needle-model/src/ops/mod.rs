@@ -45,7 +45,8 @@ pub trait FusedOps: Backend {
         (primitive(dx), primitive(dgain))
     }
 
-    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin` `[seq, head_dim / 2]`.
+    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin`
+    /// `[seq, head_dim / 2]`, which are f32 whatever the type of `x`.
     ///
     /// The backward pass is the rotation the other way: `rope(grad, cos, -sin)`.
     fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -54,6 +55,7 @@ pub trait FusedOps: Backend {
 
     /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v` `[batch, k_len, num_kv_heads, head_dim]`
     /// -> `[batch, q_len, num_heads, head_dim]`. Query head `h` reads key/value head `h / (num_heads / num_kv_heads)`.
+    /// A query all of whose keys are masked gives 0; NaN among its visible scores gives NaN.
     fn grouped_query_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

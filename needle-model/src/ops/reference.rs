@@ -45,6 +45,7 @@ pub fn zc_rms_norm_backward<B: Backend>(
 
 /// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al., arXiv:2104.09864, in the
 /// half-split layout of GPT-NeoX and Llama; burn's own rotary encoding rotates neighbours instead).
+/// `cos` and `sin` are f32 whatever `x` is in: bf16 cannot tell the angles of late positions apart.
 pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Tensor<B, 4> {
     let half = x.dims()[3] / 2;
     let dtype = x.dtype();
@@ -88,26 +89,23 @@ fn hidden_pairs<B: Backend>(
     hidden
 }
 
-/// Scores of masked pairs: the most negative finite f32, so that a query which sees nothing attends to all keys alike.
-const MASKED: f32 = f32::MIN;
-
-/// Attention weights in f32, `[batch, num_heads, q_len, k_len]`, and which pairs are hidden.
-fn weights<B: Backend>(
-    q: Tensor<B, 4>,
-    k: Tensor<B, 4>,
-    mask: &MaskPrimitive<B>,
-) -> (Tensor<B, 4>, Option<Tensor<B, 4, Bool>>) {
+/// Attention weights in f32, `[batch, num_heads, q_len, k_len]`: the softmax over the keys that a
+/// query may see. The weights of masked keys are 0, so a query all of whose keys are masked
+/// attends to nothing and gives 0. NaN among the visible scores makes the row's weights NaN.
+fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>) -> Tensor<B, 4> {
     let [batch, q_len, num_heads, head_dim] = q.dims();
     let k_len = k.dims()[1];
     let q = q.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
     let k = repeated(k, num_heads).swap_dims(2, 3); // [batch, num_heads, head_dim, k_len]
-    let mut scores = wide(q.matmul(k)) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
-    let hidden = hidden_pairs(mask, [batch, q_len, k_len], &scores.device());
-    let hidden = hidden.map(|h| h.expand([batch, num_heads, q_len, k_len]));
-    if let Some(hidden) = &hidden {
-        scores = scores.mask_fill(hidden.clone(), MASKED);
+    let scores = wide(q.matmul(k)) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
+    match hidden_pairs(mask, [batch, q_len, k_len], &scores.device()) {
+        None => softmax(scores, 3),
+        Some(hidden) => {
+            let hidden = hidden.expand([batch, num_heads, q_len, k_len]);
+            // The most negative finite number, as the softmax of a row of -inf would be NaN.
+            softmax(scores.mask_fill(hidden.clone(), f32::MIN), 3).mask_fill(hidden, 0.0)
+        }
     }
-    (softmax(scores, 3), hidden)
 }
 
 /// `[batch, seq, num_kv_heads, head_dim]` -> `[batch, num_heads, seq, head_dim]`, each head repeated for its group.
@@ -128,7 +126,8 @@ fn summed_groups<B: Backend>(x: Tensor<B, 4>, num_kv_heads: usize) -> Tensor<B, 
         .swap_dims(1, 2)
 }
 
-/// `softmax(q k^T / sqrt(head_dim)) v` (Vaswani et al., arXiv:1706.03762), grouped-query (arXiv:2305.13245).
+/// `softmax(q k^T / sqrt(head_dim)) v` over the visible keys (Vaswani et al., arXiv:1706.03762),
+/// grouped-query (arXiv:2305.13245). A query all of whose keys are masked gives 0.
 pub fn attention<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -136,11 +135,11 @@ pub fn attention<B: Backend>(
     mask: &MaskPrimitive<B>,
 ) -> Tensor<B, 4> {
     let (num_heads, dtype) = (q.dims()[2], q.dtype());
-    weights(q, k, mask).0.cast(dtype).matmul(repeated(v, num_heads)).swap_dims(1, 2)
+    weights(q, k, mask).cast(dtype).matmul(repeated(v, num_heads)).swap_dims(1, 2)
 }
 
-/// With `p` the weights, `s` the scores and `dp = grad v^T`: `dv = p^T grad`, `ds = p * (dp - rowsum(grad * out))` (zero
-/// where hidden), `dq = ds k / sqrt(head_dim)`, `dk = ds^T q / sqrt(head_dim)`.
+/// With `p` the weights, `s` the scores and `dp = grad v^T`: `dv = p^T grad`, `ds = p * (dp - rowsum(grad * out))`,
+/// `dq = ds k / sqrt(head_dim)`, `dk = ds^T q / sqrt(head_dim)`.
 pub fn attention_backward<B: Backend>(
     [q, k, v]: [Tensor<B, 4>; 3],
     mask: &MaskPrimitive<B>,
@@ -151,16 +150,12 @@ pub fn attention_backward<B: Backend>(
     let num_kv_heads = k.dims()[2];
     let scale = 1.0 / (head_dim as f64).sqrt();
     let dtype = q.dtype();
-    let (p, hidden) = weights(q.clone(), k.clone(), mask);
+    let p = weights(q.clone(), k.clone(), mask);
     let delta = (wide(grad.clone()) * wide(out)).sum_dim(3).swap_dims(1, 2); // [batch, num_heads, q_len, 1]
     let grad = grad.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
     let dv = summed_groups(p.clone().cast(dtype).swap_dims(2, 3).matmul(grad.clone()), num_kv_heads);
     let dp = wide(grad.matmul(repeated(v, num_heads).swap_dims(2, 3)));
-    let mut ds = p * (dp - delta) * scale;
-    if let Some(hidden) = hidden {
-        ds = ds.mask_fill(hidden, 0.0);
-    }
-    let ds = ds.cast(dtype);
+    let ds = (p * (dp - delta) * scale).cast(dtype);
     let dq = ds.clone().matmul(repeated(k, num_heads)).swap_dims(1, 2);
     let dk = summed_groups(ds.swap_dims(2, 3).matmul(q.swap_dims(1, 2)), num_kv_heads);
     [dq, dk, dv]

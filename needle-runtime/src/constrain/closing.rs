@@ -297,7 +297,7 @@ impl Answers {
     /// Ends the undeclared name that `partial` begins.
     fn end_of_name(&self, object: &ObjectShape, partial: &[u8]) -> Option<Vec<u8>> {
         let end = self.strings.completion(&Default::default(), partial)?;
-        // A declared name is no undeclared one: make it longer.
+        // A declared name must not pass for an undeclared one: make it longer.
         (0..=object.members.len()).find_map(|more| {
             let mut end = end.clone();
             let quote = end.pop()?;

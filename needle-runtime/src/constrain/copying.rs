@@ -35,7 +35,7 @@ pub enum Values {
     Auto(CopyStatistics),
 }
 
-/// A parameter is held to the query once so many of its values were seen...
+/// A parameter is held to the query once this many of its values were seen...
 const LEAST_VALUES: u64 = 20;
 /// ...and this fraction of them were copied.
 const COPIED_FRACTION: f64 = 0.99;

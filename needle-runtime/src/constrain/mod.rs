@@ -6,16 +6,16 @@
 //! same rules comes what an unfinished answer still lacks ([`closing`]): a token that would leave too few for it is not taken,
 //! so that an answer within the length limit is always whole.
 
-pub mod closing;
+mod closing;
 pub mod copying;
-pub mod grammar;
+mod grammar;
 pub mod grounding;
 pub mod look_ahead;
-pub mod number;
+mod number;
 pub mod report;
-pub mod schema;
-pub mod shape;
-pub mod string;
+mod schema;
+mod shape;
+mod string;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

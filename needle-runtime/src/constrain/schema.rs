@@ -20,7 +20,7 @@ const MAX_ALTERNATIVES: usize = 512;
 /// Larger steps or finer ones than these are checked after the answer.
 const MULTIPLES: std::ops::RangeInclusive<f64> = 1e-6..=LARGEST_STEP;
 
-/// A string of so many characters needs no limit: the answer's own is lower.
+/// A string of this many characters needs no limit: the answer's own is lower.
 const LONGEST: usize = 1 << 15;
 
 type NodeId = usize;

@@ -12,7 +12,7 @@ const OF_A_RUN: [&str; 2] = ["best", "last"];
 const ONNX_ENCODER: &str = "encoder.onnx";
 /// Begins the name of a directory that was set aside.
 pub const ASIDE: &str = ".needle-aside-";
-/// Runs that are named to somebody who named the directory above them.
+/// Runs that are listed where a user named the directory above them.
 const SUGGESTIONS: usize = 5;
 
 /// The directory of the checkpoint that `path` means.
@@ -56,7 +56,7 @@ fn is_checkpoint(dir: &Path) -> bool {
     dir.join(config_json::CONFIG).exists()
 }
 
-/// What `path` is, which is no checkpoint.
+/// What `path` is, if it is not a checkpoint.
 fn instead(path: &Path) -> String {
     let shown = path.display();
     let has = |name: &str| path.join(name).exists();

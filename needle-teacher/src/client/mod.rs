@@ -3,7 +3,7 @@
 //! Blocking HTTP by `ureq`; concurrency is threads that share a client. What an endpoint cannot do is found out once and
 //! remembered (see `Dialect`): not all know JSON schemas, and newer ones want the limit of an answer under another name.
 
-pub mod retry;
+pub(crate) mod retry;
 mod secret;
 
 use std::sync::{Mutex, PoisonError};

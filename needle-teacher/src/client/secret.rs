@@ -1,4 +1,4 @@
-//! Keys that are sent and never shown.
+//! API keys, which are sent and never shown.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ impl ApiKey {
         Ok(Self(Some(key.to_owned())))
     }
 
-    /// No key: for endpoints of one's own that ask for none.
+    /// No key: for endpoints that need none.
     pub const fn none() -> Self {
         Self(None)
     }

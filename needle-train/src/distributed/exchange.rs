@@ -1,4 +1,4 @@
-//! Gradients to those who update, new weights to all.
+//! Sends gradients to the ranks that update them (reduce-scatter), and new weights to all (all-gather).
 //!
 //! ```text
 //! gradients of all ranks  --reduce_scatter-->      each rank: the sum, for its own pieces

@@ -1,4 +1,4 @@
-//! Several processes as one run: what they say to each other, and what each does.
+//! Several processes as one run: the messages between them, and the part of each.
 //!
 //! Data parallel training: every rank has all weights, computes the gradient of its share of the batch, updates its share of the
 //! weights, and hears the rest from the others. A run of N ranks makes the steps of a run of one, to rounding.
@@ -15,12 +15,12 @@
 //! | [`monitor`] | who went missing |
 
 pub mod exchange;
-pub mod identity;
+pub(crate) mod identity;
 pub mod launch;
 pub mod monitor;
 #[cfg(feature = "mpi")]
 mod mpi;
-pub mod rank_batch;
+pub(crate) mod rank_batch;
 pub mod step_barrier;
 mod threads;
 
@@ -63,7 +63,7 @@ pub trait Communicator: Debug {
     /// If a rank is gone.
     fn all_to_all(&self, send: &[u8], counts: &[usize]) -> Result<Received, TrainError>;
 
-    /// Ends the communication in good order; every rank calls it, or none.
+    /// Ends the communication cleanly; every rank calls it, or none.
     fn finish(&self) {}
 }
 
@@ -88,7 +88,7 @@ impl Received {
     }
 }
 
-/// A process that is alone.
+/// A single process.
 #[derive(Debug)]
 struct Alone;
 
@@ -173,7 +173,7 @@ impl World {
         self.communicator.host()
     }
 
-    /// Whether this is the rank that writes files and talks to people.
+    /// Whether this is rank 0, which writes files and logs.
     pub fn is_main(&self) -> bool {
         self.rank() == 0
     }
@@ -210,7 +210,7 @@ impl World {
         received.parts().map(|bytes| serde_json::from_slice(bytes).map_err(malformed)).collect()
     }
 
-    /// The message of rank 0, on every rank; what the others give goes nowhere.
+    /// The message of rank 0, on every rank; the messages of the others are ignored.
     ///
     /// # Errors
     /// If a rank is gone.
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// Ends the communication in good order, for a run that all ranks end alike.
+    /// Ends the communication cleanly, for a run that all ranks end alike.
     pub fn finish(&self) {
         self.communicator.finish();
     }

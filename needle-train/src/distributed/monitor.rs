@@ -1,4 +1,4 @@
-//! Who went missing.
+//! Detects ranks that went missing, by heartbeats over TCP.
 //!
 //! A collective operation waits for ever for a rank that is gone, and MPI does not say which. So every rank keeps a connection
 //! to rank 0 beside MPI, on a thread of its own, and says every [`BEAT`] that it is there. A connection that ends, or is silent
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::World;
 use crate::error::TrainError;
 
-/// Between two signs of life.
+/// Time between two heartbeats.
 pub const BEAT: Duration = Duration::from_secs(2);
-/// Without a sign of life for so long, a rank is missing.
+/// A rank without a heartbeat for this long is missing.
 pub const SILENCE: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 struct Hub {
     addresses: Vec<IpAddr>,
     port: u16,
-    /// What a stranger does not know.
+    /// A secret of the run, which other programs do not know.
     token: String,
     host: String,
 }
@@ -50,7 +50,7 @@ enum Message {
     Done,
 }
 
-/// What is called, once, with a sentence.
+/// A callback that is called once, with the reason.
 type OnLost = Box<dyn Fn(&str) + Send + Sync>;
 
 struct State {
@@ -207,7 +207,7 @@ fn accept(state: &Arc<State>, listener: &TcpListener, hub: &Hub, count: usize) -
             }
             Err(e) => return Err(error(e)),
         };
-        // Whoever else knocks does not say the right thing in time.
+        // Any other client that connects does not send the handshake in time.
         let Ok((mut lines, mut stream)) = prepare(stream) else { continue };
         match receive(&mut lines) {
             Ok(Some(Message::Hello { token, host, .. })) if token == hub.token => {

@@ -1,4 +1,4 @@
-//! What ranks tell each other before and after each step.
+//! The messages that ranks exchange before and after each step.
 
 use needle_data::encode::PairKey;
 use serde::{Deserialize, Serialize};
@@ -8,19 +8,19 @@ use super::rank_batch::{LaneBatch, RankBatch, keys_of};
 use crate::error::TrainError;
 use crate::training::loss::StepLosses;
 
-/// Before a step: whether everyone can and will, and what the batch comes to.
+/// Before a step: whether every rank has its rows and was not asked to stop, and the size of the batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Present {
     step: usize,
     /// Asked to stop.
     stop: bool,
-    /// What keeps this rank from going on.
+    /// The problem that stops this rank.
     problem: Option<String>,
     num_targets: usize,
     pairs: Vec<PairKey>,
 }
 
-/// How the ranks go on.
+/// What the ranks do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// All make the step.
@@ -62,12 +62,12 @@ pub fn before_step(
     Ok(Decision::Go(RankBatch::new(lanes, num_targets, &keys, world.rank(), max_pairs)))
 }
 
-/// After the gradients: what each rank came to.
+/// After the gradients: the sums over all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     /// Losses of the whole batch.
     pub losses: StepLosses,
-    /// Length of its gradient.
+    /// Its global gradient norm.
     pub gradient_norm: f64,
     /// Examples of it.
     pub examples: usize,
@@ -82,7 +82,7 @@ pub struct Totals {
 pub struct RankStep {
     /// Losses of its share.
     pub losses: StepLosses,
-    /// Squared length of the gradient of its pieces.
+    /// Squared gradient norm of its pieces.
     pub squared_norm: f64,
     /// Epoch of its lane that is furthest behind.
     pub epoch: u64,
@@ -90,7 +90,7 @@ pub struct RankStep {
     pub seconds: f64,
 }
 
-/// Adds the parts up, the same on every rank, and gives each rank's seconds.
+/// Sums the parts, the same on every rank, and returns each rank's seconds.
 ///
 /// # Errors
 /// If a rank is gone.
@@ -129,7 +129,7 @@ pub fn after_gradients(world: &World, share: &RankBatch, part: &RankStep) -> Res
     Ok((totals, all.iter().map(|numbers| numbers[9]).collect()))
 }
 
-/// Finds ranks that keep the others waiting.
+/// Finds slow ranks, for which the others wait.
 #[derive(Debug, Default)]
 pub struct Stragglers {
     /// Running means of each rank's seconds a step.
@@ -137,14 +137,14 @@ pub struct Stragglers {
     steps: usize,
 }
 
-/// A rank that takes so many times as long as the median one is slow.
+/// A rank that takes this many times as long as the median rank is slow.
 const SLOW: f64 = 1.5;
-/// RankBatch of a new step in the running mean.
+/// Weight of a new step in the running mean.
 const RECENT: f64 = 0.1;
 /// Steps before the first judgement, and between two.
 const JUDGE_EVERY: usize = 20;
 
-/// A rank that keeps the others waiting.
+/// A slow rank, for which the others wait.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Straggler {
     /// Which.

@@ -1,4 +1,4 @@
-//! Where a model is good and where it is not: by tool, by number of calls, by kind of mistake, and the worst answers.
+//! Results broken down by tool, by number of calls, by kind of mistake, and the worst answers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What is wrong with an answer, in words and by kind: what a person asks first of a failure.
+//! What is wrong with an answer, in words and by kind of mistake.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::score::{same_calls, same_value};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Mistake {
-    /// The text is no list of calls.
+    /// The text is not a list of calls.
     NotCalls,
     /// A tool was called where none fits.
     CalledSomething {

@@ -2,9 +2,9 @@
 
 pub mod bfcl;
 pub mod breakdown;
-pub mod mistake;
+pub(crate) mod mistake;
 pub mod retrieval;
-pub mod score;
+pub(crate) mod score;
 pub mod shuffles;
 pub mod suite;
 
@@ -206,7 +206,7 @@ pub fn calibrate_on(examples: &[Example], predictions: &mut [Prediction]) -> Opt
     let folds = confidence::folds(examples.iter().map(|example| example.query.as_str()));
     let held_out = confidence::cross_validated(&features(examples, predictions), &folds);
     for (prediction, held_out) in predictions.iter_mut().zip(held_out) {
-        // What is no list of calls is not exact, whatever was fitted.
+        // Text that is not a list of calls is not exact, whatever was fitted.
         prediction.confidence = Some(if prediction.calls.is_some() { held_out } else { 0.0 });
     }
     let judged = judged(examples, predictions);

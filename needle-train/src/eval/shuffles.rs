@@ -1,4 +1,4 @@
-//! Does the order of the offered tools change the answer? It should not.
+//! Measures how often the order of the offered tools changes the answer.
 //!
 //! Every example is asked again with its tools in other orders, and the answers are compared with the first one.
 

@@ -153,7 +153,8 @@ impl Suite {
         }
         let read = |(i, case): (usize, WrittenCase)| {
             let line = json!({"query": case.query, "tools": tools, "answers": case.answers}).to_string();
-            let example = Example::parse(&line).map_err(|problem| format!("case {} ({:?}): {problem}", i + 1, case.query))?;
+            let example =
+                Example::parse(&line).map_err(|problem| format!("case {} ({:?}): {problem}", i + 1, case.query))?;
             let is_critical = case.critical || critical.contains(&case.category);
             Ok(Case { category: case.category, is_critical, example })
         };
@@ -177,7 +178,8 @@ impl Suite {
             tally.exact += usize::from(is_exact);
             tally.critical_failures += usize::from(!is_exact && case.is_critical);
             if !is_exact {
-                let wrong = mistake(expected, answer.as_deref()).map_or_else(String::new, |mistake| mistake.to_string());
+                let wrong =
+                    mistake(expected, answer.as_deref()).map_or_else(String::new, |mistake| mistake.to_string());
                 failures.push(CaseFailure {
                     category: case.category.clone(),
                     is_critical: case.is_critical,

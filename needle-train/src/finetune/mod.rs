@@ -1,4 +1,5 @@
-//! One's own examples to a better checkpoint, and the proof: split, measure the base, train, measure again.
+//! Finetunes a checkpoint on the user's own examples and compares it with the base model: split, measure the base,
+//! train, measure again.
 //!
 //! The test part is met twice, before and after, and by nothing in between: training is ended and the best checkpoint chosen
 //! on the validation part. Both measurements are of what ships: INT4, constrained to the offered tools.
@@ -44,7 +45,7 @@ use crate::training::trainer::{RunOptions, Start};
 /// The recipe, as the repository has it.
 pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 
-/// From scratch: generated examples that copying is learned on, beside one's own.
+/// From scratch: generated examples that copying is learned on, beside the user's own.
 const GENERATED: usize = 20_000;
 
 /// What to finetune.

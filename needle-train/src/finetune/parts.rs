@@ -1,4 +1,4 @@
-//! One's own examples in three parts, and what to know of them.
+//! The user's examples in three parts, and warnings about them.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! How many steps a finetune makes, how long it will take, and what so many examples can mean.
+//! How many steps a finetune makes, how long it will take, and how far its test figures can be trusted.
 //!
 //! Few examples need many epochs: a model learns to name five tools it has never met in some hundred steps, whether they come
 //! from 80 examples or from 800. So a small set gets as many steps as [`SMALL_SET_STEPS`], as far as the time budget goes; a large
@@ -140,7 +140,7 @@ impl Speed {
             let (_, gradients) = forward_backward(&start.model, &batch, recipe, recipe.loss.contrastive_every_steps);
             let (gradients, _) = clip_global_norm(gradients, recipe.optim.clip_global_norm);
             let rates = LearningRates { muon: 0.0, adamw: 0.0 };
-            let _ = Optimizer::new(&recipe.optim).step(start.model.clone(), gradients, rates);
+            let _ = Optimizer::new(&recipe.optim, recipe.seed).step(start.model.clone(), gradients, rates);
             began.elapsed().as_secs_f64()
         };
         // The first is slower (pages, threads, caches), and any may be disturbed.

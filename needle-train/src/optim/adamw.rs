@@ -53,7 +53,7 @@ pub struct AdamW<B: Backend> {
 }
 
 impl<B: Backend> AdamW<B> {
-    /// Without memory, and without decay.
+    /// Without moments yet, and without weight decay.
     pub fn new(config: AdamWConfig) -> Self {
         Self { config, weight_decay: 0.0, moments: BTreeMap::new() }
     }
@@ -166,7 +166,7 @@ mod tests {
     /// A parameter in float64, by the formula alone.
     struct Reference {
         shape: Vec<usize>,
-        /// It has a gradient every so many steps.
+        /// Steps between its gradients.
         every: usize,
         values: Vec<f64>,
         moments: Vec<[f64; 2]>,

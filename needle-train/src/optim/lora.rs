@@ -9,7 +9,6 @@
 //! and a checkpoint is always merged. A begins at N(0, 1/in), B at 0, so that the first forward pass is the base's.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -26,15 +25,17 @@ const SCALE: f64 = 2.0;
 #[derive(Debug, Clone)]
 pub struct Lora<B: Backend> {
     rank: usize,
+    seed: u64,
     /// A `[in, rank]` and B `[rank, out]`, by the matrix's name.
     adapters: BTreeMap<String, [Tensor<B, 2>; 2]>,
     adamw: AdamW<B>,
 }
 
 impl<B: Backend> Lora<B> {
-    /// Adapters of rank `rank`, not begun, which `adamw` trains.
-    pub fn new(rank: usize, adamw: AdamW<B>) -> Self {
-        Self { rank, adapters: BTreeMap::new(), adamw }
+    /// Adapters of rank `rank` before their first step, which `adamw` trains; their A is drawn from
+    /// the run's `seed`.
+    pub fn new(rank: usize, seed: u64, adamw: AdamW<B>) -> Self {
+        Self { rank, seed, adapters: BTreeMap::new(), adamw }
     }
 
     /// New values of matrices `[in, out]`, given their gradients.
@@ -45,7 +46,11 @@ impl<B: Backend> Lora<B> {
             let [inputs, outputs] = [matrix.shape[0], matrix.shape[1]];
             let rank = self.rank.min(inputs).min(outputs);
             let device = gradient.device();
-            let fresh = || [initial(&matrix.name, inputs, rank, &device), Tensor::zeros([rank, outputs], &device)];
+            let seed = self.seed;
+            let fresh = || {
+                let a = initial(seed, &matrix.name, [inputs, rank], &device);
+                [a, Tensor::zeros([rank, outputs], &device)]
+            };
             let [a, b] = self.adapters.entry(matrix.name.clone()).or_insert_with(fresh).clone();
             let gradient: Tensor<B, 2> = gradient.reshape([inputs, outputs]);
             let of_a = gradient.clone().matmul(b.clone().transpose()) * SCALE; // [in, rank]
@@ -109,13 +114,13 @@ impl<B: Backend> Lora<B> {
     }
 }
 
-fn initial<B: Backend>(name: &str, inputs: usize, rank: usize, device: &B::Device) -> Tensor<B, 2> {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    let deviation = 1.0 / (inputs as f32).sqrt();
-    let draw =
-        StandardNormal.sample_iter(rng(hasher.finish(), Purpose::InitialAdapter, &[])).map(|x: f32| x * deviation);
-    Tensor::from_data(TensorData::new(draw.take(inputs * rank).collect(), [inputs, rank]), device)
+/// The first A of the matrix `name`: N(0, 1/in) of `shape`, which is `[in, rank]`.
+fn initial<B: Backend>(seed: u64, name: &str, shape: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
+    let place: Vec<u64> = name.bytes().map(u64::from).collect();
+    let deviation = 1.0 / (shape[0] as f32).sqrt();
+    let normal = StandardNormal.sample_iter(rng(seed, Purpose::InitialAdapter, &place));
+    let values = normal.map(|x: f32| x * deviation).take(shape[0] * shape[1]).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 #[cfg(test)]
@@ -152,7 +157,7 @@ mod tests {
         (full[0], full[4], full[8]) = (1.0, 1.0, 1.0);
         let adamw = || AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 });
         let reached = |target: [f32; 12], rank| {
-            distance(fit(&mut Lora::new(rank, adamw()), vector([0.0; 12]), &vector(target), 600), vector(target))
+            distance(fit(&mut Lora::new(rank, 0, adamw()), vector([0.0; 12]), &vector(target), 600), vector(target))
         };
         assert!(reached(low, 1) < 0.05, "{}", reached(low, 1));
         assert!(reached(full, 1) > 1.0, "two of three directions are out of reach: {}", reached(full, 1));
@@ -163,13 +168,21 @@ mod tests {
     fn adapters_resume_exactly() {
         let adamw = || AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 });
         let target = vector(std::array::from_fn(|i| i as f32 / 10.0));
-        let mut whole = Lora::new(2, adamw());
+        let mut whole = Lora::new(2, 0, adamw());
         let expected = fit(&mut whole, vector([0.1; 12]), &target, 20);
-        let mut first = Lora::new(2, adamw());
+        let mut first = Lora::new(2, 0, adamw());
         let half = fit(&mut first, vector([0.1; 12]), &target, 10);
-        let mut second = Lora::new(2, adamw());
+        let mut second = Lora::new(2, 0, adamw());
         second.load_state(first.state()).unwrap();
         let resumed = fit(&mut second, half, &target, 10);
         assert_eq!(resumed.into_data(), expected.into_data());
+    }
+
+    #[test]
+    fn the_first_adapter_follows_from_the_seed_and_the_name_of_its_matrix() {
+        let draw = |seed, name: &str| initial::<Flex>(seed, name, [16, 2], &Default::default()).into_data();
+        assert_eq!(draw(1, "a.q_proj.weight"), draw(1, "a.q_proj.weight"));
+        assert_ne!(draw(1, "a.q_proj.weight"), draw(2, "a.q_proj.weight"));
+        assert_ne!(draw(1, "a.q_proj.weight"), draw(1, "a.k_proj.weight"));
     }
 }

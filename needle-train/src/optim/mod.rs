@@ -13,67 +13,13 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, FloatDType, Tensor};
 use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{FusedOps, San};
-use serde::{Deserialize, Serialize};
 
-use crate::range::Allowed::{Below, Number, Whole};
-use crate::range::section;
+use crate::recipe::{Group, OptimConfig};
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use lora::Lora;
 pub use muon::{Muon, MuonConfig, newton_schulz};
 pub use shards::{Piece, Shards};
-
-section! {
-    /// Settings of both optimizers.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct OptimConfig {
-        /// What trains the Q, K, V and O matrices.
-        pub matrices: Group,
-        /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else; all parameters, if not given.
-        pub lora_rank: Option<usize> => Whole(1, 4096),
-        /// Peak rate of Muon.
-        pub muon_lr: f64 => Number(0.0, 1e30),
-        /// Muon's momentum, in Nesterov's form.
-        pub muon_momentum: f64 => Below(0.0, 1.0),
-        /// Muon's decoupled weight decay.
-        pub muon_weight_decay: f64 => Number(0.0, 100.0),
-        /// Newton-Schulz iterations.
-        pub muon_ns_steps: usize => Whole(1, 100),
-        /// Peak rate of AdamW.
-        pub adamw_lr: f64 => Number(0.0, 1e30),
-        /// AdamW's decay of the first moment.
-        pub adamw_beta1: f64 => Below(0.0, 1.0),
-        /// AdamW's decay of the second moment.
-        pub adamw_beta2: f64 => Below(0.0, 1.0),
-        /// AdamW's decoupled weight decay, of matrices: never of gains, gates, biases or the temperature.
-        pub adamw_weight_decay: f64 => Number(0.0, 100.0),
-        /// Added to AdamW's denominator, outside the root.
-        pub adamw_epsilon: f64 => Number(1e-16, 1.0),
-        /// Longest gradient, over all parameters together.
-        pub clip_global_norm: f64 => Number(1e-9, 1e9),
-    }
-}
-
-impl Default for OptimConfig {
-    fn default() -> Self {
-        // The original's (needle/training/optim.py); 3e-5 is its AdamW rate after pretraining.
-        Self {
-            matrices: Group::Muon,
-            lora_rank: None,
-            muon_lr: 0.02,
-            muon_momentum: 0.95,
-            muon_weight_decay: 0.01,
-            muon_ns_steps: 5,
-            adamw_lr: 3e-5,
-            adamw_beta1: 0.9,
-            adamw_beta2: 0.95,
-            adamw_weight_decay: 0.0,
-            adamw_epsilon: 1e-8,
-            clip_global_norm: 1.0,
-        }
-    }
-}
 
 impl OptimConfig {
     fn muon(&self) -> MuonConfig {
@@ -84,16 +30,6 @@ impl OptimConfig {
         let config = AdamWConfig { beta1: self.adamw_beta1, beta2: self.adamw_beta2, epsilon: self.adamw_epsilon };
         AdamW::new(config).with_weight_decay(self.adamw_weight_decay)
     }
-}
-
-/// Which optimizer trains a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Group {
-    /// Q, K, V and O, unless the recipe says otherwise.
-    Muon,
-    /// Embedding, norms, gates, retrieval head.
-    AdamW,
 }
 
 /// The group of a parameter: each is in exactly one.
@@ -139,11 +75,11 @@ pub fn squared_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
     if squares.is_empty() { 0.0 } else { Tensor::cat(squares, 0).sum().into_scalar().elem() }
 }
 
-/// Scales `gradients` of length `norm` so that it is at most `most`.
+/// Scales `gradients` of global norm `norm` so that the norm is at most `most`.
 ///
 /// (burn's clipping is per tensor; the recipe's is global: Pascanu et al., arXiv:1211.5063.)
 pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, most: f64) -> Gradients<B> {
-    // A length that is not finite is for the caller to see; scaling by it would hide where it came from.
+    // A norm that is not finite is for the caller to see; scaling by it would hide where it came from.
     if norm <= most || !norm.is_finite() {
         return gradients;
     }
@@ -151,7 +87,7 @@ pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, most: f64) -> Gradie
     gradients.into_iter().map(|(name, gradient)| (name, gradient * scale)).collect()
 }
 
-/// Scales `gradients` so that their common length is at most `most`, and gives the length before.
+/// Scales `gradients` so that their global norm is at most `most`, and returns the norm before.
 pub fn clip_global_norm<B: Backend>(gradients: Gradients<B>, most: f64) -> (Gradients<B>, f64) {
     let norm = squared_norm(&gradients).sqrt();
     (clip(gradients, norm, most), norm)
@@ -179,13 +115,13 @@ pub struct Optimizer<B: Backend> {
 }
 
 impl<B: FusedOps> Optimizer<B> {
-    /// An optimizer without memory.
-    pub fn new(config: &OptimConfig) -> Self {
+    /// An optimizer before its first step. `seed` is the run's: initial adapters are drawn from it.
+    pub fn new(config: &OptimConfig, seed: u64) -> Self {
         Self {
             matrices: config.matrices,
             muon: Muon::new(config.muon()),
             adamw: config.adamw(),
-            lora: config.lora_rank.map(|rank| Lora::new(rank, config.adamw())),
+            lora: config.lora_rank.map(|rank| Lora::new(rank, seed, config.adamw())),
             own: None,
         }
     }

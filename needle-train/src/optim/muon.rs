@@ -46,7 +46,7 @@ pub struct Muon<B: Backend> {
 }
 
 impl<B: FusedOps> Muon<B> {
-    /// Without memory.
+    /// Without momentum buffers yet.
     pub fn new(config: MuonConfig) -> Self {
         Self { config, momenta: BTreeMap::new() }
     }

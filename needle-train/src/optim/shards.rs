@@ -9,9 +9,10 @@ use std::ops::Range;
 
 use needle_model::params::ParamInfo;
 
-use super::{Group, OptimConfig, group};
+use super::group;
+use crate::recipe::{Group, OptimConfig};
 
-/// A run of values of one parameter.
+/// A contiguous range of the values of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The parameter's name.
@@ -22,7 +23,7 @@ pub struct Piece {
 
 /// Parameters of fewer values are not worth cutting.
 const WORTH_CUTTING: usize = 1 << 16;
-/// An element of AdamW takes as long as so many floating-point operations of Newton-Schulz: it moves memory, they are products
+/// An element of AdamW takes as long as this many floating-point operations of Newton-Schulz: it moves memory, they are products
 /// of matrices (measured on two cores: 6 ns an element, 380 GFLOP/s).
 const ADAMW_FLOP: f64 = 2000.0;
 

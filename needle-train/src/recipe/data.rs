@@ -4,6 +4,7 @@ use needle_data::augment::OtherValues;
 use needle_data::augment::mask::Masks;
 use needle_data::batching::loader::LoaderConfig;
 use needle_data::batching::pack::RowSize;
+use needle_data::encode::MAX_TOOL_TOKENS;
 use needle_data::order::stream::{Lane, SourceConfig, StreamConfig};
 use needle_data::source::{BadRows, OnBadRow};
 use serde::{Deserialize, Serialize};
@@ -71,16 +72,16 @@ section! {
         pub max_retrieval_pairs: usize => Whole(0, 1 << 16),
         /// Whether tools, parameters and keys are shuffled anew each epoch.
         pub shuffle_tools: bool,
-        /// Most tools that a training example offers: it keeps one to so many, drawn anew each epoch, the called ones always. All,
+        /// Most tools that a training example offers: it keeps one to this many, drawn anew each epoch, the called ones always. All,
         /// if not given.
         pub max_offered_tools: Option<usize> => Whole(1, 1 << 16),
-        /// RankBatch of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
+        /// Share of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
         /// where the other tools on offer cannot do the same.
         pub withheld_fraction: f64 => Number(0.0, 1.0),
-        /// RankBatch of string arguments for which the query asks for another value than it did: one that another example gives the
+        /// Share of string arguments for which the query asks for another value than it did: one that another example gives the
         /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
         pub other_values_fraction: f64 => Number(0.0, 1.0),
-        /// RankBatch of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
+        /// Share of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
         /// learned for words that no example has.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
         /// Share of the training examples whose tools and arguments have other names, so that they are read and not known by
@@ -116,8 +117,7 @@ impl Default for DataRecipe {
             micro_batches: 1,
             row_enc_tokens: OneOrMore::One(1024),
             row_dec_tokens: OneOrMore::One(512),
-            // The original's limit.
-            max_tool_tokens: 256,
+            max_tool_tokens: MAX_TOOL_TOKENS,
             pack_window: 1024,
             shuffle_buffer_mb: 64,
             files_at_once: 4,

@@ -2,6 +2,8 @@
 //! each number may be (see [`crate::range`]).
 
 mod data;
+mod optim;
+mod schedule;
 mod sizes;
 
 use std::path::Path;
@@ -13,14 +15,14 @@ use needle_runtime::AnswerConfig;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataRecipe, OneOrMore};
+pub use optim::{Group, OptimConfig};
+pub use schedule::ScheduleConfig;
 pub use sizes::Sizes;
 
 use crate::error::TrainError;
-use crate::optim::OptimConfig;
 use crate::range;
 use crate::range::Allowed::{Below, Number, Section, Whole};
 use crate::range::{MAX_STEPS, MAX_WHOLE, section};
-use crate::training::schedule::ScheduleConfig;
 
 section! {
     /// Everything that a run depends on, but for the data and the base checkpoint.
@@ -116,7 +118,7 @@ pub struct DistributedConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientDtype {
-    /// As it is.
+    /// In f32, unchanged.
     #[default]
     F32,
     /// Rounded to nearest: half the bytes.
@@ -166,9 +168,9 @@ section! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct QatConfig {
-        /// Every so many steps; only in the last part of them, if not given.
+        /// Steps between two that see quantized weights; without it, only those of `final_fraction`.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
-        /// In the last part of the steps, as a fraction of all.
+        /// Share of all steps, at the end, that all see quantized weights.
         pub final_fraction: f64 => Number(0.0, 1.0),
         /// Whether the embedding is quantized too.
         pub embedding: bool,

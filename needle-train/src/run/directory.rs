@@ -1,4 +1,4 @@
-//! Where a run puts what it makes.
+//! The directory of a run: where its files are, and who may write to it.
 //!
 //! | name | holds |
 //! | --- | --- |
@@ -30,10 +30,10 @@ use crate::run::state;
 /// What to do about a run that is in a directory already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// Leave it alone: an error.
+    /// Refuse: an error.
     #[default]
     Refuse,
-    /// Go on with it.
+    /// Resume it.
     Resume,
     /// Remove it once the new run begins.
     Overwrite,
@@ -57,7 +57,8 @@ struct Claimed {
     created: Vec<PathBuf>,
 }
 
-/// A run's hold on its directory. When it goes and the run has failed before it learned anything, nothing is left behind.
+/// A run's claim on its directory. If the run fails before its first step, dropping the claim removes
+/// what it has written.
 #[derive(Debug)]
 pub struct Claim(Option<RunDir>);
 
@@ -174,7 +175,7 @@ impl RunDir {
         [self.last(), self.best()].iter().any(is_trained) || self.entries().is_ok_and(|all| all.iter().any(is_batch))
     }
 
-    /// A file that has the name of one of a run's, in a directory that is no run's.
+    /// A file with the name of one of a run's, in a directory that is not a run's.
     fn in_the_way(&self) -> Result<Option<String>, ModelError> {
         let is_run = self.path.join(lock::FILE).exists()
             || [self.last(), self.best()].iter().any(|checkpoint| checkpoint.join(state::STATE).exists());
@@ -254,7 +255,7 @@ impl RunDir {
         self.path.join("report.json")
     }
 
-    /// The page to look at.
+    /// The report, an HTML page.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")
     }

@@ -1,6 +1,6 @@
-//! What a run was begun with, by content: it goes on with the same data, validation examples and base, or not at all.
+//! What a run was started with, by content: it resumes with the same data, validation examples and base, or not at all.
 //!
-//! A place in the data ([`needle_data::order::stream::Cursor`]) holds names and lengths only. That is not enough where somebody edits
+//! A place in the data ([`needle_data::order::stream::Cursor`]) holds names and lengths only. That is not enough where a user edits
 //! a file between two sessions of a run.
 
 use std::fs::File;

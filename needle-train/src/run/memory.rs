@@ -1,17 +1,44 @@
-//! How much memory the process holds, where the system tells.
+//! How much memory the process holds.
 
-/// Megabytes in use now.
+/// Megabytes of physical memory in use now; `None` where the system does not tell.
 pub fn rss_mb() -> Option<f64> {
-    status("VmRSS:")
+    memory_stats::memory_stats().map(|stats| stats.physical_mem as f64 / 1e6)
 }
 
-/// The most megabytes that were in use.
+/// The most megabytes of physical memory that were in use; `None` where the system does not tell.
+#[cfg(unix)]
 pub fn peak_rss_mb() -> Option<f64> {
-    status("VmHWM:")
+    /// Bytes of the unit that `ru_maxrss` counts in: kilobytes, on Apple's systems bytes.
+    const UNIT: f64 = if cfg!(target_vendor = "apple") { 1.0 } else { 1024.0 };
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: the call writes a `rusage` to the pointer, which is valid for it.
+    let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    if status != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it has written the value.
+    let usage = unsafe { usage.assume_init() };
+    Some(usage.ru_maxrss as f64 * UNIT / 1e6)
 }
 
-fn status(key: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kb| kb / 1e3)
+/// The most megabytes of physical memory that were in use; `None` where the system does not tell.
+#[cfg(not(unix))]
+pub fn peak_rss_mb() -> Option<f64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn the_peak_holds_what_was_in_use() {
+        let before = rss_mb().unwrap();
+        let block = vec![1u8; 64 << 20];
+        let during = rss_mb().unwrap();
+        assert!(during > before + 32.0, "{before} {during}");
+        drop(std::hint::black_box(block));
+        assert!(peak_rss_mb().unwrap() >= 0.9 * during, "{during}");
+    }
 }

@@ -1,9 +1,9 @@
 //! A run on disk: its directory, what survives a restart, and what it reports.
 
 pub mod directory;
-pub mod inputs;
-pub mod lock;
+pub(crate) mod inputs;
+pub(crate) mod lock;
 pub mod memory;
 pub mod report;
 pub mod state;
-pub mod tracking;
+pub(crate) mod tracking;

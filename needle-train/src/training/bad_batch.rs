@@ -1,4 +1,4 @@
-//! The batch that a run could not learn from, written down for whoever looks into it.
+//! The batch whose loss or gradient was not finite, written to disk so that it can be inspected.
 
 use std::path::PathBuf;
 

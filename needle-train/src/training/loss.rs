@@ -1,4 +1,4 @@
-//! What is minimized: `CE + z-loss + weight * contrastive`.
+//! The loss that is minimized: `CE + z-loss + weight * contrastive`.
 //!
 //! - Cross-entropy: each target weighs by its class, the sum is divided by the number of targets (not of weights).
 //! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and Vincent, arXiv:1604.08859);
@@ -7,7 +7,8 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, activation};
-use needle_data::{Batch, RetrievalBatch, encode::NUM_TOKEN_CLASSES};
+use needle_data::text::token_class::NUM_TOKEN_CLASSES;
+use needle_data::{Batch, RetrievalBatch};
 use needle_model::decoder::DecoderMasks;
 use needle_model::dropout::Dropout;
 use needle_model::{AttentionMask, FusedOps, San};
@@ -77,7 +78,7 @@ pub struct StepLosses {
     pub z: f64,
     /// Contrastive loss, on the steps that have one.
     pub contrastive: Option<f64>,
-    /// What was minimized.
+    /// The total, which was minimized.
     pub total: f64,
     /// Whether the forward pass saw quantized weights.
     pub quantized: bool,

@@ -1,4 +1,4 @@
-//! What a run does when a step went wrong, as [`crate::training::policies::back_off`] decides.
+//! What a run does after a step whose loss or gradient is not finite, as [`crate::training::policies::back_off`] decides.
 
 use burn::tensor::backend::AutodiffBackend;
 use needle_model::FusedOps;
@@ -18,7 +18,7 @@ impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
 where
     AB::InnerBackend: FusedOps,
 {
-    /// Leaves a step out: weights and moments stay as they are.
+    /// Skips a step: weights and optimizer state stay as they are.
     pub(super) fn skip(&mut self, what: String, rates: LearningRates, batch: &RankBatch) -> Result<(), TrainError> {
         let step = self.progress.step;
         self.report(&Event::Skipped { step, what: what.clone() })?;
@@ -42,7 +42,7 @@ where
         }
     }
 
-    /// Goes back to the best checkpoint, and on with lower rates; the data go on where they are.
+    /// Loads the best checkpoint and continues with lower rates; the place in the data stays.
     pub(super) fn back_off(&mut self, what: String) -> Result<(), TrainError> {
         let (best, device) = (self.run.result(), self.model.device());
         let mut optimizer = own_optimizer(self.recipe, &self.shards, self.world);
@@ -56,7 +56,7 @@ where
         self.save()
     }
 
-    /// How often the run may be wrong.
+    /// How many steps may be skipped and how often the run may back off.
     pub(super) fn limits(&self) -> Limits {
         Limits { max_skipped_steps: self.recipe.max_skipped_steps, max_backoffs: self.recipe.max_backoffs }
     }

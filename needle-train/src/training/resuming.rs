@@ -1,4 +1,4 @@
-//! A killed run goes on where it last saved: with the same recipe and the same inputs, or not at all.
+//! A killed run resumes where it last saved: with the same recipe and the same inputs, or not at all.
 
 use needle_data::order::stream::Sources;
 use needle_data::text::record::Record;
@@ -40,7 +40,7 @@ pub fn resume<B: FusedOps>(
     Ok(progress)
 }
 
-/// Takes note of what a new run reads, and makes sure that a resumed one reads the same.
+/// Records what a new run reads, and makes sure that a resumed one reads the same.
 ///
 /// # Errors
 /// If an input cannot be read, or is not what it was when the run began.

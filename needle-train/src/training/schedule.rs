@@ -1,31 +1,6 @@
 //! Warmup, constant, decay: the factor on each learning rate as a pure function of the step.
 
-use serde::{Deserialize, Serialize};
-
-use crate::range::Allowed::{Number, Whole};
-use crate::range::{MAX_STEPS, section};
-
-section! {
-    /// Linear warmup from 0, constant, cosine decay (WSD, Hu et al., arXiv:2404.06395, with a cosine as in
-    /// needle/training/optim.py).
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct ScheduleConfig {
-        /// Steps of the warmup.
-        pub warmup_steps: usize => Whole(0, MAX_STEPS),
-        /// RankBatch of all steps that decay.
-        pub decay_ratio: f64 => Number(0.0, 1.0),
-        /// What is left at the end.
-        pub final_fraction: f64 => Number(0.0, 1.0),
-    }
-}
-
-impl Default for ScheduleConfig {
-    fn default() -> Self {
-        // Decay ratio and end as in the original.
-        Self { warmup_steps: 50, decay_ratio: 0.15, final_fraction: 0.05 }
-    }
-}
+use crate::recipe::ScheduleConfig;
 
 impl ScheduleConfig {
     /// The factor after `count` of `steps` updates: 0 at 0, 1 after the warmup, `final_fraction` from `steps` on.

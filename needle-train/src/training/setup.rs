@@ -1,4 +1,4 @@
-//! A run before its first step: new or resumed, and agreed upon by all ranks.
+//! A run before its first step, new or resumed; all ranks agree on it.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ where
         recipe.data.fits_lanes(progress.lanes).map_err(|reason| TrainError::Recipe { path: None, reason })?;
         let saved_step = is_resumed.then_some(progress.step);
         let validation = if world.is_main() { validation } else { &[] };
-        let validator = Validator::new(validation, encoder, recipe, start.config.clone());
+        let validator = Validator::new(validation, encoder, recipe, start.config.clone(), run);
         let saved_as = (start.config, encoder.tokenizer());
         Ok(Self {
             recipe,
@@ -100,6 +100,6 @@ where
 
 /// The optimizer of the weights that this rank updates, with no state yet.
 pub(super) fn own_optimizer<B: FusedOps>(recipe: &Recipe, shards: &Shards, world: &World) -> Optimizer<B> {
-    let optimizer = Optimizer::new(&recipe.optim);
+    let optimizer = Optimizer::new(&recipe.optim, recipe.seed);
     if world.size() == 1 { optimizer } else { optimizer.of_pieces(shards.of(world.rank())) }
 }

@@ -1,4 +1,4 @@
-//! What a run says at its end.
+//! The log lines at the end of a run.
 
 use needle_data::source::Counts;
 
@@ -8,7 +8,7 @@ use crate::run::memory::peak_rss_mb;
 use crate::run::state::Progress;
 use crate::run::tracking::Tracker;
 
-/// Sums the counts of all ranks, and logs them with what else is worth knowing.
+/// Sums the counts of all ranks, and logs them with peak memory and skipped steps.
 ///
 /// # Errors
 /// If a rank is gone.

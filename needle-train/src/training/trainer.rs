@@ -183,7 +183,7 @@ where
         self.report(&Event::step(step, rates, &totals, traffic, self.began))
     }
 
-    /// What a run does every so many steps; the first that is due is done, since a validation saves, too.
+    /// Validates or saves, if one is due after this step; a validation also saves.
     fn run_hooks(&mut self) -> Result<(), TrainError> {
         type Hook<'a, AB> = fn(&mut Trainer<'a, AB>) -> Result<(), TrainError>;
         let hooks: [(Option<usize>, Hook<'a, AB>); 2] =
@@ -206,7 +206,7 @@ where
         // Only rank 0 has measured, and all go by it.
         let is_best = self.progress.early_stopping.observe(step, self.world.broadcast(&measured)?);
         self.saver.save(&self.model, &self.optimizer, &self.progress, is_best)?;
-        self.validator.write_report(self.run, self.world)?;
+        self.validator.write_report(self.world)?;
         self.validating += pause.elapsed();
         Ok(())
     }
@@ -236,7 +236,7 @@ where
                 let last = (self.model.valid(), self.progress.step);
                 validation = self.validator.measure_result(last, best, self.run, tracker)?;
             }
-            self.validator.write_report(self.run, self.world)?;
+            self.validator.write_report(self.world)?;
         }
         let counts =
             summary::log(self.world, self.tracker.as_ref(), &self.progress, (&self.counts, has_lost_patience))?;

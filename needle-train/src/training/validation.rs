@@ -20,7 +20,7 @@ use crate::eval::mistake::{Mistake, mistake};
 use crate::eval::{Evaluation, evaluate};
 use crate::recipe::Recipe;
 use crate::run::directory::RunDir;
-use crate::run::report;
+use crate::run::report::LiveReport;
 use crate::run::tracking::{Event, Tracker};
 use crate::training::loss::{DeviceBatch, text_loss};
 use crate::training::policies::early_stopping::Measured;
@@ -38,6 +38,8 @@ pub struct Validator<'a> {
     examples: Vec<Example>,
     /// The first rows of any kind, as batches.
     batches: Vec<Batch>,
+    /// The run's page.
+    report: LiveReport,
 }
 
 /// One answer for the report.
@@ -69,7 +71,13 @@ impl Answered {
 impl<'a> Validator<'a> {
     /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them answers. `config` are the sizes
     /// of the models that are measured.
-    pub fn new(records: &[Record], encoder: &'a Encoder<'a>, recipe: &'a Recipe, config: SanConfig) -> Self {
+    pub fn new(
+        records: &[Record],
+        encoder: &'a Encoder<'a>,
+        recipe: &'a Recipe,
+        config: SanConfig,
+        run: &RunDir,
+    ) -> Self {
         // An answer too long for the decoder cannot be measured by; training counts such rows.
         let encoded = records.iter().take(recipe.eval.max_examples).filter_map(|r| encoder.encode_record(r).ok());
         let encoded: Vec<EncodedExample> = encoded.flatten().collect();
@@ -87,7 +95,8 @@ impl<'a> Validator<'a> {
             Record::ToolCall(example) => Some(example.clone()),
             _ => None,
         });
-        Self { encoder, recipe, config, examples: examples.collect(), batches }
+        let report = LiveReport::new(run);
+        Self { encoder, recipe, config, examples: examples.collect(), batches, report }
     }
 
     /// Measures `model` after `step` at INT4: the loss, and answers to the first `eval.max_examples` examples; see
@@ -149,8 +158,8 @@ impl<'a> Validator<'a> {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write_report(&mut self, run: &RunDir, world: &World) -> Result<(), TrainError> {
-        if world.is_main() { report::write(std::slice::from_ref(run), &run.report()) } else { Ok(()) }
+    pub fn write_report(&mut self, world: &World) -> Result<(), TrainError> {
+        if world.is_main() { self.report.write() } else { Ok(()) }
     }
 
     fn evaluate<B: FusedOps>(

@@ -11,8 +11,8 @@ use needle_train::device::{Inference, Training};
 use needle_train::distributed::World;
 use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
 use needle_train::distributed::launch::Launch;
-use needle_train::optim::{Gradients, OptimConfig, Shards};
-use needle_train::recipe::GradientDtype;
+use needle_train::optim::{Gradients, Shards};
+use needle_train::recipe::{GradientDtype, OptimConfig};
 
 /// Measure how fast ranks exchange gradients and weights, and plain messages
 #[derive(clap::Args)]

@@ -10,8 +10,9 @@ use needle_data::source::{OnBadRow, Row};
 use needle_data::{DataError, Encoder, Tokenizer};
 use serde::Serialize;
 
+use crate::args::RecipeArgs;
 use crate::commands::tokenizer::load_tokenizer;
-use crate::commands::{Global, print, print_json};
+use crate::commands::{print, print_json};
 use needle_train::recipe::Recipe;
 use needle_train::run::memory::peak_rss_mb;
 use needle_train::training::trainer::encode_config;
@@ -27,19 +28,18 @@ pub struct DataArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// A tokenizer.json, a SentencePiece .model, or a checkpoint
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Measurement", long, value_name = "FILE")]
     tokenizer: PathBuf,
     /// Recipe whose data section says how to read and pack
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Recipe", long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Override a setting of the recipe, as key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// Longest time for each stage; it also ends after one epoch
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    #[arg(help_heading = "Measurement", long, value_name = "SECONDS", default_value_t = 10.0)]
     seconds: f64,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
 }
 
@@ -102,8 +102,8 @@ struct DataBench {
 }
 
 impl DataArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let recipe = Recipe::load(self.config.as_deref(), &global.overrides(&self.set))?;
+    pub(super) fn run(self) -> anyhow::Result<bool> {
+        let recipe = Recipe::load(self.config.as_deref(), &self.recipe.overrides())?;
         let tokenizer = load_tokenizer(&self.tokenizer)?;
         let encoder = Encoder::new(&tokenizer, encode_config(&recipe))?;
         let sources = Sources::files(&self.files)?;

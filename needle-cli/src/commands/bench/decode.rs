@@ -13,6 +13,7 @@ use needle_train::answering;
 use needle_train::device::Inference;
 use serde::Serialize;
 
+use crate::args::QuietArgs;
 use crate::commands::{PrecisionArg, checkpoint_at, print, print_json};
 
 /// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
@@ -30,8 +31,10 @@ pub struct DecodeArgs {
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 /// Means.

@@ -5,7 +5,6 @@ mod data;
 mod decode;
 mod train;
 
-use super::Global;
 use needle_train::distributed::launch::Launch;
 
 /// Measure throughput and memory
@@ -18,11 +17,11 @@ pub enum BenchCommand {
 }
 
 impl BenchCommand {
-    pub(super) fn run(self, global: &Global, launch: Launch) -> anyhow::Result<bool> {
+    pub(super) fn run(self, launch: Launch) -> anyhow::Result<bool> {
         match self {
             Self::Allreduce(args) => args.run(launch),
-            Self::Data(args) => args.run(global),
-            Self::Train(args) => args.run(global),
+            Self::Data(args) => args.run(),
+            Self::Train(args) => args.run(),
             Self::Decode(args) => args.run(),
         }
     }

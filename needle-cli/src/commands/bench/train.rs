@@ -11,16 +11,17 @@ use needle_data::Batch;
 use needle_data::file::write_atomically;
 use needle_model::checkpoint::weights_to_bytes;
 use needle_model::dropout::Dropout;
-use needle_model::params::with_gradients;
+use needle_model::params::{is_attention_matrix, with_gradients};
 use needle_model::quant::fake_quant::in_bf16;
 use needle_model::{FusedOps, San, SanConfig};
 use serde::Serialize;
 
-use crate::commands::{Global, print, print_json};
+use crate::args::DeviceArgs;
+use crate::commands::{print, print_json};
 use needle_train::device::{Device, reserved_bytes};
 use needle_train::on_device;
-use needle_train::optim::{Gradients, LearningRates, OptimConfig, Optimizer, clip_global_norm, collect};
-use needle_train::recipe::LossConfig;
+use needle_train::optim::{Gradients, LearningRates, Optimizer, clip_global_norm, collect};
+use needle_train::recipe::{LossConfig, OptimConfig};
 use needle_train::run::memory::{peak_rss_mb, rss_mb};
 use needle_train::training::checkpointing::text_loss_and_gradients;
 use needle_train::training::loss::{DeviceBatch, text_loss};
@@ -33,37 +34,42 @@ use needle_train::training::loss::{DeviceBatch, text_loss};
 )]
 pub struct TrainArgs {
     /// Preset of the model's sizes
-    #[arg(long, default_value = "needle-26m")]
+    #[arg(help_heading = "Sizes", long, default_value = "needle-26m")]
     model: String,
     /// Rows; several numbers are measured one after the other
-    #[arg(long, value_delimiter = ',', default_value = "4")]
+    #[arg(help_heading = "Sizes", long, value_delimiter = ',', default_value = "4")]
     batch: Vec<usize>,
     /// Encoder tokens of a row; as many numbers as --dec
-    #[arg(long, value_delimiter = ',', default_value = "256")]
+    #[arg(help_heading = "Sizes", long, value_delimiter = ',', default_value = "256")]
     enc: Vec<usize>,
     /// Decoder tokens of a row
-    #[arg(long, value_delimiter = ',', default_value = "64")]
+    #[arg(help_heading = "Sizes", long, value_delimiter = ',', default_value = "64")]
     dec: Vec<usize>,
     /// Examples packed into a row: attention keeps to each
-    #[arg(long, default_value_t = 1)]
+    #[arg(help_heading = "Sizes", long, default_value_t = 1)]
     examples_per_row: usize,
-    /// RankBatch of a row that is no padding
-    #[arg(long, default_value_t = 1.0)]
+    /// Share of a row that is not padding
+    #[arg(help_heading = "Sizes", long, default_value_t = 1.0)]
     filled: f64,
     /// What activations and products of matrices are computed in
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(help_heading = "Compute", long, value_enum, default_value = "f32")]
     compute_dtype: Dtype,
     /// Compute each layer once more in the backward pass, which keeps less in memory
-    #[arg(long)]
+    #[arg(help_heading = "Compute", long)]
     activation_checkpointing: bool,
-    /// Write the first weights to this file, for another program to begin with
-    #[arg(long, value_name = "FILE")]
-    save_weights: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Steps that are measured, after two that are not
-    #[arg(long, default_value_t = 5)]
+    #[arg(help_heading = "Measurement", long, default_value_t = 5)]
     steps: usize,
+    /// Seed of the first weights
+    #[arg(help_heading = "Measurement", long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Write the first weights to this file, for another program to begin with
+    #[arg(help_heading = "Output", long, value_name = "FILE")]
+    save_weights: Option<PathBuf>,
     /// Print one JSON object a line
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
 }
 
@@ -129,18 +135,17 @@ struct Sizes {
 const WARMUP_STEPS: usize = 2;
 
 impl TrainArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let config = SanConfig::preset(&self.model)?;
         anyhow::ensure!(self.enc.len() == self.dec.len(), "--enc and --dec must have as many numbers");
         anyhow::ensure!(self.steps > 0 && !self.batch.contains(&0), "--batch and --steps must be at least 1");
-        let device = global.device()?;
+        let device = self.device.device()?;
         for (&enc, &dec) in self.enc.iter().zip(&self.dec) {
             anyhow::ensure!(enc <= config.max_enc_len, "--enc {enc}: the model reads {}", config.max_enc_len);
             anyhow::ensure!(dec <= config.max_dec_len, "--dec {dec}: the model writes {}", config.max_dec_len);
             for &rows in &self.batch {
                 let sizes = Sizes { rows, enc, dec };
-                let seed = global.seed.unwrap_or(0);
-                let bench = on_device!(device, |B, handle| self.measure::<B>(&config, sizes, seed, device, handle))?;
+                let bench = on_device!(device, |B, handle| self.measure::<B>(&config, sizes, device, handle))?;
                 if self.json { print_json(&bench)? } else { self.show(&bench)? }
             }
         }
@@ -151,16 +156,15 @@ impl TrainArgs {
         &self,
         config: &SanConfig,
         sizes: Sizes,
-        seed: u64,
         choice: Device,
         device: &B::Device,
     ) -> anyhow::Result<TrainBench> {
-        let mut model = San::<Autodiff<B>>::new(config, seed, device)?;
+        let mut model = San::<Autodiff<B>>::new(config, self.seed, device)?;
         if let Some(path) = &self.save_weights {
             write_atomically(path, &weights_to_bytes(&model.valid())?)?;
         }
         let batch = random_batch(config, sizes, self.examples_per_row, self.filled);
-        let mut optimizer = Optimizer::new(&OptimConfig::default());
+        let mut optimizer = Optimizer::new(&OptimConfig::default(), self.seed);
         let rates = LearningRates { muon: 1e-3, adamw: 1e-4 };
         let (mut all, mut losses) = (Vec::new(), Vec::new());
         let before_mb = rss_mb();
@@ -272,9 +276,8 @@ impl TrainArgs {
         }
         let backward = lap()?;
         let (gradients, _) = clip_global_norm(gradients, 1.0);
-        let is_muon = |name: &str| name.ends_with("_proj.weight");
         let (of_muon, of_adamw): (Gradients<B>, Gradients<B>) =
-            gradients.into_iter().partition(|(name, _)| is_muon(name));
+            gradients.into_iter().partition(|(name, _)| is_attention_matrix(name));
         let clip = lap()?;
         let model = optimizer.step(model, of_muon, rates);
         let muon = lap()?;

@@ -6,7 +6,7 @@ use needle_data::source::{BadRows, load_examples};
 use needle_teacher::offline::{Changes, augment};
 use needle_teacher::session::write_rows;
 
-use crate::commands::{Global, print};
+use crate::commands::print;
 
 /// Make new rows from existing ones without a teacher: other values, typing errors, masked tool names, withheld tools
 ///
@@ -21,33 +21,36 @@ pub struct AugmentArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Most new rows from each example
-    #[arg(long, value_name = "N", default_value_t = Changes::default().copies)]
+    #[arg(help_heading = "Rows", long, value_name = "N", default_value_t = Changes::default().copies)]
     copies: usize,
-    /// Share of text values replaced by one that another example gives the same argument
-    #[arg(long, value_name = "SHARE", default_value_t = Changes::default().other_values)]
-    other_values: f64,
-    /// Of those, the share replaced by words that mean nothing
-    #[arg(long, value_name = "SHARE", default_value_t = Changes::default().made_up)]
-    made_up: f64,
-    /// Share of rows with typing errors
-    #[arg(long, value_name = "SHARE", default_value_t = Changes::default().typos)]
-    typos: f64,
-    /// Share of rows whose tools have names that say nothing
-    #[arg(long, value_name = "SHARE", default_value_t = Changes::default().masked_names)]
-    masked_names: f64,
-    /// Share of rows without the tools that were called, so that nothing is to be called
-    #[arg(long, value_name = "SHARE", default_value_t = Changes::default().withheld)]
-    withheld: f64,
     /// Write the existing rows, too
-    #[arg(long)]
+    #[arg(help_heading = "Rows", long)]
     with_originals: bool,
     /// Where to write
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Rows", long, value_name = "FILE")]
     out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, help_heading = "Rows", value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Share of text values replaced by one that another example gives the same argument
+    #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().other_values)]
+    other_values: f64,
+    /// Of those, the share replaced by words that mean nothing
+    #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().made_up)]
+    made_up: f64,
+    /// Share of rows with typing errors
+    #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().typos)]
+    typos: f64,
+    /// Share of rows whose tools have names that say nothing
+    #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().masked_names)]
+    masked_names: f64,
+    /// Share of rows without the tools that were called, so that nothing is to be called
+    #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().withheld)]
+    withheld: f64,
 }
 
 impl AugmentArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let (mut rows, _) = load_examples(&self.files, BadRows::Fail)?;
         let changes = Changes {
             copies: self.copies,
@@ -57,7 +60,7 @@ impl AugmentArgs {
             masked_names: self.masked_names,
             withheld: self.withheld,
         };
-        let new = augment(&rows, &changes, global.seed.unwrap_or(0))?;
+        let new = augment(&rows, &changes, self.seed)?;
         print(format_args!("{} new rows from {}: {}", new.len(), rows.len(), self.out.display()))?;
         if self.with_originals {
             rows.extend(new);

@@ -9,6 +9,7 @@ use needle_data::source::{Counts, expand, rows};
 use needle_data::stats::advice::Advice;
 use needle_data::text::record::Record;
 
+use crate::args::QuietArgs;
 use crate::commands::{print, print_json};
 
 /// List every row that cannot be used, with file, line, field and reason; exits 1 if there is one
@@ -21,8 +22,10 @@ pub struct CheckArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl CheckArgs {

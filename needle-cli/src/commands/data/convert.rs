@@ -6,6 +6,7 @@ use needle_data::convert::{Format, convert};
 use needle_data::source::{Counts, OnBadRow, expand};
 use needle_data::{DataError, file};
 
+use crate::args::QuietArgs;
 use crate::commands::print;
 
 /// `--from`.
@@ -57,6 +58,8 @@ pub struct ConvertArgs {
     /// Where to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl ConvertArgs {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use needle_teacher::session::Inventing;
 
 use super::teacher::TeacherArgs;
-use crate::commands::{Global, read_tools};
+use crate::commands::read_tools;
 
-/// Let a large model write examples about one's tools, check every row, and never pay twice
+/// Let a large model write examples about your tools, check every row, and never pay twice
 ///
 /// Beside OUT.jsonl stand OUT.plan.json, OUT.journal, OUT.rejected.jsonl and OUT.report.html. A run that was stopped or killed goes on
 /// when the same command is given again; a larger --count adds rows.
@@ -21,30 +21,30 @@ use crate::commands::{Global, read_tools};
 )]
 pub struct GenerateArgs {
     /// Tools: a file, JSON, or - for stdin
-    #[arg(long, value_name = "FILE|JSON", required_unless_present = "invent")]
+    #[arg(help_heading = "Rows", long, value_name = "FILE|JSON", required_unless_present = "invent")]
     tools: Option<String>,
-    /// First ask for so many new tools around --domain
-    #[arg(long, value_name = "N", requires = "domain")]
+    /// First ask for N new tools around --domain
+    #[arg(help_heading = "Rows", long, value_name = "N", requires = "domain")]
     invent: Option<usize>,
     /// What the new tools are about, in words
-    #[arg(long, value_name = "TEXT", requires = "invent")]
+    #[arg(help_heading = "Rows", long, value_name = "TEXT", requires = "invent")]
     domain: Option<String>,
     /// Rows
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = "Rows", long, value_name = "N")]
     count: usize,
     /// Where to write the rows
-    #[arg(long, value_name = "OUT.jsonl")]
+    #[arg(help_heading = "Rows", long, value_name = "OUT.jsonl")]
     out: PathBuf,
     #[command(flatten)]
     teacher: TeacherArgs,
 }
 
 impl GenerateArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let tools = self.tools.as_deref().map(read_tools).transpose()?.unwrap_or_default();
         let inventing = self.invent.zip(self.domain).map(|(count, domain)| Inventing { domain, count });
-        let session = self.teacher.session(self.out, global)?;
+        let session = self.teacher.session(self.out)?;
         let planned = session.generate(tools, inventing.as_ref(), self.count)?;
-        self.teacher.run(planned, global)
+        self.teacher.run(planned)
     }
 }

@@ -11,8 +11,6 @@ mod stats;
 mod synth;
 mod teacher;
 
-use super::Global;
-
 /// Check, count, convert, pack and generate examples
 #[derive(clap::Subcommand)]
 pub enum DataCommand {
@@ -28,17 +26,17 @@ pub enum DataCommand {
 }
 
 impl DataCommand {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         match self {
             Self::Check(args) => args.run(),
             Self::Stats(args) => args.run(),
             Self::Convert(args) => args.run(),
-            Self::Pack(args) => args.run(global),
-            Self::Synth(args) => args.run(global),
-            Self::Generate(args) => args.run(global),
-            Self::Paraphrase(args) => args.run(global),
-            Self::Negatives(args) => args.run(global),
-            Self::Augment(args) => args.run(global),
+            Self::Pack(args) => args.run(),
+            Self::Synth(args) => args.run(),
+            Self::Generate(args) => args.run(),
+            Self::Paraphrase(args) => args.run(),
+            Self::Negatives(args) => args.run(),
+            Self::Augment(args) => args.run(),
         }
     }
 }

@@ -6,7 +6,6 @@ use needle_data::source::{BadRows, load_examples};
 use needle_teacher::session::Rewrite;
 
 use super::teacher::TeacherArgs;
-use crate::commands::Global;
 
 /// Let a large model write requests close to existing ones that none of their tools fits
 #[derive(clap::Args)]
@@ -19,19 +18,19 @@ pub struct NegativesArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// New rows for each example with a call
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(help_heading = "Rows", long, value_name = "N", default_value_t = 1)]
     per_row: usize,
     /// Where to write the new rows
-    #[arg(long, value_name = "OUT.jsonl")]
+    #[arg(help_heading = "Rows", long, value_name = "OUT.jsonl")]
     out: PathBuf,
     #[command(flatten)]
     teacher: TeacherArgs,
 }
 
 impl NegativesArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         let (examples, _) = load_examples(&self.files, BadRows::Fail)?;
-        let planned = self.teacher.session(self.out, global)?.rewrite(Rewrite::Negatives, &examples, self.per_row)?;
-        self.teacher.run(planned, global)
+        let planned = self.teacher.session(self.out)?.rewrite(Rewrite::Negatives, &examples, self.per_row)?;
+        self.teacher.run(planned)
     }
 }

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressStyle};
 use needle_data::Encoder;
 use needle_data::batching::loader::RowPacker;
 use needle_data::batching::prefetch::prefetch;
 use needle_data::order::stream::{Lane, Sources, Windows};
 use needle_data::packed::PackedWriter;
 
+use crate::args::{QuietArgs, RecipeArgs};
 use crate::commands::tokenizer::load_tokenizer;
-use crate::commands::{Global, print, print_json};
+use crate::commands::{print, print_json};
 use needle_train::recipe::Recipe;
 use needle_train::training::trainer::encode_config;
 
@@ -30,31 +31,32 @@ pub struct PackArgs {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// A tokenizer.json, a SentencePiece .model, or a checkpoint
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Shards", long, value_name = "FILE")]
     tokenizer: PathBuf,
     /// Directory for the shards
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = "Shards", long, value_name = "DIR")]
     out: PathBuf,
     /// Recipe whose data section says how to pack
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Recipe", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Override a setting of the recipe, as key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl PackArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
-        let recipe = Recipe::load(self.config.as_deref(), &global.overrides(&self.set))?;
+    pub(super) fn run(self) -> anyhow::Result<bool> {
+        let recipe = Recipe::load(self.config.as_deref(), &self.recipe.overrides())?;
         let tokenizer = load_tokenizer(&self.tokenizer)?;
         let sources = Sources::files(&self.files)?;
         let encoder = Encoder::new(&tokenizer, encode_config(&recipe))?;
         let mut writer = PackedWriter::new(&self.out, &tokenizer, &recipe.data.row_sizes())?;
         let windows = Windows::new(&sources, &tokenizer, recipe.data.stream(recipe.seed, Lane::default()), None)?;
-        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = self.quiet.progress(None);
         bar.set_style(ProgressStyle::with_template("{spinner} {msg} [{elapsed}]")?);
         let began = Instant::now();
         let counts = std::thread::scope(|scope| {

@@ -6,6 +6,7 @@ use needle_data::source::{expand, rows};
 use needle_data::stats::advice::FEW_PER_TOOL;
 use needle_data::stats::{Histogram, Stats};
 
+use crate::args::QuietArgs;
 use crate::commands::tokenizer::load_tokenizer;
 use crate::commands::{print, print_json};
 
@@ -23,8 +24,10 @@ pub struct StatsArgs {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     json: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl StatsArgs {

@@ -6,7 +6,7 @@ use std::io::Write;
 use needle_data::synth::invent::{InventConfig, Inventor};
 use needle_data::synth::{Generator, Part, SynthConfig};
 
-use crate::commands::Global;
+use crate::args::QuietArgs;
 
 /// Generate examples of everyday or of invented tools, as JSONL on stdout
 #[derive(clap::Args)]
@@ -15,41 +15,47 @@ use crate::commands::Global;
 )]
 pub struct SynthArgs {
     /// How many
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, help_heading = "Examples", value_name = "N", default_value_t = 1000)]
     count: usize,
-    /// Put the tools together anew for each example, instead of taking them from the catalogue
-    #[arg(long, conflicts_with_all = ["categories", "max_calls", "brief"])]
-    invented: bool,
-    /// With --invented: say of each example why it has the calls that it has, under the key `kind`
-    #[arg(long, requires = "invented")]
-    explain: bool,
-    /// Also use the values that are kept out of training sets; with --invented, only the tools that are
-    #[arg(long)]
+    /// Seed of everything random
+    #[arg(long, help_heading = "Examples", value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Also use the values that are kept out of training sets; with --invented, only the tools
+    /// that are
+    #[arg(long, help_heading = "Examples")]
     held_out: bool,
+    /// Most calls in an answer
+    #[arg(long, help_heading = "Examples", value_name = "N", default_value_t = 3)]
+    max_calls: usize,
+    /// With --invented: say of each example why it has the calls that it has, under the key `kind`
+    #[arg(long, help_heading = "Examples", requires = "invented")]
+    explain: bool,
+    /// Put the tools together anew for each example, instead of taking them from the catalogue
+    #[arg(long, help_heading = "Tools", conflicts_with_all = ["categories", "max_calls", "brief"])]
+    invented: bool,
     /// Only tools of these categories
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, help_heading = "Tools", value_delimiter = ',', value_name = "NAMES")]
     categories: Vec<String>,
     /// Fewest offered tools
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, help_heading = "Tools", value_name = "N", default_value_t = 1)]
     min_tools: usize,
     /// Most offered tools
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, help_heading = "Tools", value_name = "N", default_value_t = 8)]
     max_tools: usize,
-    /// Most calls in an answer
-    #[arg(long, default_value_t = 3)]
-    max_calls: usize,
     /// Leave out the descriptions of parameters
-    #[arg(long)]
+    #[arg(long, help_heading = "Tools")]
     brief: bool,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl SynthArgs {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
+    pub(super) fn run(self) -> anyhow::Result<bool> {
         if self.invented {
-            return self.invent(global);
+            return self.invent();
         }
         let generator = Generator::new(SynthConfig {
-            seed: global.seed.unwrap_or(0),
+            seed: self.seed,
             part: if self.held_out { Part::HeldOut } else { Part::Train },
             num_tools: (self.min_tools, self.max_tools),
             max_calls: self.max_calls,
@@ -65,9 +71,9 @@ impl SynthArgs {
         Ok(true)
     }
 
-    fn invent(self, global: &Global) -> anyhow::Result<bool> {
+    fn invent(self) -> anyhow::Result<bool> {
         let inventor = Inventor::new(InventConfig {
-            seed: global.seed.unwrap_or(0),
+            seed: self.seed,
             part: if self.held_out { Part::HeldOut } else { Part::Train },
             min_tools: self.min_tools,
             max_tools: self.max_tools,

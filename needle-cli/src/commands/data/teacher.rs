@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use needle_teacher::budget::Limits;
 use needle_teacher::client::{ApiKey, Proxy};
 use needle_teacher::config::TeacherConfig;
@@ -14,64 +14,72 @@ use needle_teacher::summary::cost_text;
 use needle_teacher::teacher::Ended;
 use needle_teacher::tokens::Price;
 
-use crate::commands::{Global, print, print_json};
+use crate::args::{QuietArgs, VerboseArgs};
+use crate::commands::{print, print_json};
 
 /// Flags of every command that asks a teacher.
 #[derive(clap::Args)]
 pub struct TeacherArgs {
     /// Base address of an OpenAI-compatible endpoint, such as http://localhost:8000/v1
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = "Endpoint", value_name = "URL")]
     endpoint: String,
     /// The model that writes, by its name at the endpoint
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = "Endpoint", value_name = "NAME")]
     model: String,
     /// Environment variable that holds the API key; none is sent if not given
-    #[arg(long, value_name = "VARIABLE")]
+    #[arg(long, help_heading = "Endpoint", value_name = "VARIABLE")]
     api_key_env: Option<String>,
-    /// Settings in TOML: plan, trust, client, teacher, judge, rounds (docs/TEACHER.md lists them)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Requests at the same time
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Endpoint", value_name = "N")]
     concurrency: Option<usize>,
     /// Most requests in a minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Endpoint", value_name = "N")]
     requests_per_minute: Option<f64>,
     /// Most tokens in a minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Endpoint", value_name = "N")]
     tokens_per_minute: Option<f64>,
     /// What a million prompt tokens cost
-    #[arg(long, value_name = "PRICE", requires = "output_price")]
+    #[arg(long, help_heading = "Cost", value_name = "PRICE", requires = "output_price")]
     input_price: Option<f64>,
     /// What a million answer tokens cost
-    #[arg(long, value_name = "PRICE", requires = "input_price")]
+    #[arg(long, help_heading = "Cost", value_name = "PRICE", requires = "input_price")]
     output_price: Option<f64>,
     /// End before the run, with all its sessions, costs more than this
-    #[arg(long, value_name = "COST")]
+    #[arg(long, help_heading = "Cost", value_name = "COST")]
     max_cost: Option<f64>,
     /// End before the run, with all its sessions, uses more tokens than this
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Cost", value_name = "N")]
     max_tokens: Option<u64>,
+    /// Print and save the plan with its estimated tokens and cost, and send nothing
+    #[arg(long, help_heading = "Cost")]
+    dry_run: bool,
     /// Ask this model, at the same endpoint, for a second opinion on every row
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = "Trust", value_name = "NAME")]
     judge: Option<String>,
     /// Opinions for each row, of which more than half must be for it
-    #[arg(long, value_name = "K", requires = "judge")]
+    #[arg(long, help_heading = "Trust", value_name = "K", requires = "judge")]
     votes: Option<usize>,
-    /// Print and save the plan with its estimated tokens and cost, and send nothing
-    #[arg(long)]
-    dry_run: bool,
+    /// Settings in TOML: plan, trust, client, teacher, judge, rounds (docs/TEACHER.md lists them)
+    #[arg(long, help_heading = "Settings", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Seed of everything random; overrides that of --config
+    #[arg(long, help_heading = "Settings", value_name = "N")]
+    seed: Option<u64>,
     /// Print the figures as one JSON object
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
+    #[command(flatten)]
+    verbose: VerboseArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
 }
 
 impl TeacherArgs {
     /// The session that these flags describe, writing to `out`.
-    pub fn session(&self, out: PathBuf, global: &Global) -> anyhow::Result<Session> {
+    pub fn session(&self, out: PathBuf) -> anyhow::Result<Session> {
         let mut config = TeacherConfig::load(self.config.as_deref())?;
         config.teacher.model.clone_from(&self.model);
-        config.seed = global.seed.unwrap_or(config.seed);
+        config.seed = self.seed.unwrap_or(config.seed);
         config.client.concurrency = self.concurrency.unwrap_or(config.client.concurrency);
         config.client.requests_per_minute = self.requests_per_minute.or(config.client.requests_per_minute);
         config.client.tokens_per_minute = self.tokens_per_minute.or(config.client.tokens_per_minute);
@@ -100,7 +108,7 @@ impl TeacherArgs {
     }
 
     /// Prints the plan, and runs it unless it is a preview.
-    pub fn run(&self, planned: Planned, global: &Global) -> anyhow::Result<bool> {
+    pub fn run(&self, planned: Planned) -> anyhow::Result<bool> {
         let estimate = format!("{}estimated: {}", planned.text, cost_text(&planned.expected, 0));
         if self.dry_run {
             if self.json {
@@ -112,7 +120,7 @@ impl TeacherArgs {
             return Ok(true);
         }
         tracing::info!("{estimate}");
-        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(planned.num_rows() as u64) };
+        let bar = self.quiet.progress(Some(planned.num_rows()));
         bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} rows, {msg} [{elapsed}, {eta} left]")?);
         let output = planned.output().clone();
         let summary = planned.run(&mut |progress| {

@@ -1,4 +1,4 @@
-//! The last touch: capitals or none, punctuation or none, a slip of the finger in a word that is no value.
+//! The style of a request: capitals, punctuation, and a typing error in a word that is not a value.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;

@@ -11,8 +11,8 @@
 //! `GatherBlockQuantized` and multiplied by `MatMulNBits` over the same bytes; both are onnxruntime's own operations. Scales are f16. The rest
 //! is opset 17. Keys and values are `[batch, positions, kv_heads, head_dim]`; before the first token, `positions` is 0.
 
-pub mod graph;
-pub mod proto;
+mod graph;
+mod proto;
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use prost::Message;
 
-use crate::config::SanConfig;
 use crate::error::ModelError;
 use crate::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use crate::quant::int4::{Bits, GROUP_SIZE, quantize};
 use crate::san::San;
 use graph::{CONTRIB, Dim, Graph, Value, Weights, int};
+use needle_runtime::config::SanConfig;
 use proto::{ModelProto, OperatorSetIdProto, data_type};
 
 /// Names of the files.
@@ -78,7 +78,7 @@ pub struct Constant {
 /// The constants of the graph in `bytes`; those in the file beside it are in `weights`.
 ///
 /// # Errors
-/// If `bytes` are no graph, or a constant lies beyond the end of `weights`.
+/// If `bytes` are not a graph, or a constant lies beyond the end of `weights`.
 pub fn weights_of(bytes: &[u8], weights: &[u8]) -> Result<Vec<Constant>, ModelError> {
     let bad = |reason: String| ModelError::bad_file("graph", reason);
     let model = ModelProto::decode(bytes).map_err(|e| bad(e.to_string()))?;

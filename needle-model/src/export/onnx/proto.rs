@@ -14,7 +14,6 @@ pub mod data_type {
 /// `AttributeProto.AttributeType`.
 pub mod attribute_type {
     #![allow(missing_docs, reason = "the names are ONNX's")]
-    pub const FLOAT: i32 = 1;
     pub const INT: i32 = 2;
     pub const INTS: i32 = 7;
 }

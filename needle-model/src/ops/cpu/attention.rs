@@ -105,11 +105,11 @@ impl Run {
         self.keys.1 - self.keys.0
     }
 
-    /// Turns scores `[len, num_keys]` into weights: rows that see nothing get zeros.
+    /// Turns scores `[len, num_keys]` into weights: those of masked keys are 0.
     fn softmax(&self, scores: &mut [f32], shape: &AttentionShape, mask: &Mask, row: usize) {
         let keys = mask.keys(shape, row).map(|k| &k[self.keys.0..self.keys.1]);
         let hides = |segment: i32| segment == 0 || self.segment.is_some_and(|own| own != segment);
-        let some_hidden = keys.is_some_and(|keys| keys.iter().any(|&s| hides(s)));
+        let keys = keys.filter(|keys| keys.iter().any(|&s| hides(s)));
         for (i, scores) in scores.chunks_exact_mut(self.num_keys()).enumerate() {
             let seen = if mask.causal {
                 // The last query stands beside the last key.
@@ -120,42 +120,26 @@ impl Run {
             };
             let (scores, unseen) = scores.split_at_mut(seen);
             unseen.fill(0.0);
-            if let Some(keys) = keys.filter(|_| some_hidden) {
-                for (score, &segment) in scores.iter_mut().zip(keys) {
-                    if hides(segment) {
-                        *score = f32::NEG_INFINITY;
-                    }
+            let mut num_visible = scores.len();
+            for (score, &segment) in scores.iter_mut().zip(keys.unwrap_or_default()) {
+                if hides(segment) {
+                    *score = f32::NEG_INFINITY;
+                    num_visible -= 1;
                 }
             }
-            softmax(scores);
-        }
-    }
-
-    /// Queries of the run that see no key: their softmax over equal scores is uniform over *all* keys.
-    fn blind(&self, mask: &Mask, shape: &AttentionShape, row: usize) -> Vec<usize> {
-        let keys = mask.keys(shape, row);
-        let hides = |segment: i32| segment == 0 || self.segment.is_some_and(|own| own != segment);
-        let first_seen = match keys {
-            None => Some(0),
-            Some(keys) => keys.iter().position(|&s| !hides(s)),
-        };
-        let before = shape.k_len - shape.q_len.min(shape.k_len);
-        match first_seen {
-            None => (self.start..self.end).collect(),
-            Some(first) if mask.causal => (self.start..self.end).filter(|i| i + before < first).collect(),
-            Some(_) => Vec::new(),
+            if num_visible == 0 {
+                scores.fill(0.0);
+            } else {
+                softmax(scores);
+            }
         }
     }
 }
 
-/// Softmax in place; where every score is hidden, all weights are 0.
+/// Softmax in place; NaN anywhere makes every weight NaN.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn softmax(scores: &mut [f32]) {
     let max = math::max(scores);
-    if max == f32::NEG_INFINITY {
-        scores.fill(0.0);
-        return;
-    }
     let inverse = 1.0 / math::exp_sum(scores, max);
     for score in scores {
         *score *= inverse;
@@ -183,13 +167,6 @@ impl Shared {
     fn at(self, offset: usize) -> *mut f32 {
         // SAFETY: offsets stay inside the output that the pointer came from.
         unsafe { self.0.add(offset) }
-    }
-
-    /// # Safety
-    /// The elements belong to the calling task alone.
-    unsafe fn slice<'a>(&self, offset: usize, len: usize) -> &'a mut [f32] {
-        // SAFETY: the caller vouches for it.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
     }
 }
 
@@ -242,15 +219,6 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3
                             values,
                             Parallelism::None,
                         );
-                    }
-                }
-                for query in run.blind(mask, shape, row) {
-                    let offset = (row * shape.q_len + query) * q_stride + head * head_dim;
-                    // SAFETY: this query and head belong to this task.
-                    let out = unsafe { shared.slice(offset, head_dim) };
-                    out.fill(0.0);
-                    for key in 0..shape.k_len {
-                        math::add_scaled(out, &v[k_row + key * k_stride..][..head_dim], 1.0 / shape.k_len as f32);
                     }
                 }
             }
@@ -323,14 +291,6 @@ pub(super) fn backward(
                             queries,
                             one,
                         );
-                    }
-                }
-                for query in run.blind(mask, shape, row) {
-                    let at = (row * shape.q_len + query) * q_stride + head * head_dim;
-                    for key in 0..shape.k_len {
-                        // SAFETY: the keys of this row and key/value head belong to this task.
-                        let dv = unsafe { dv_out.slice(k_row + key * k_stride, head_dim) };
-                        math::add_scaled(dv, &grad[at..at + head_dim], 1.0 / shape.k_len as f32);
                     }
                 }
             }

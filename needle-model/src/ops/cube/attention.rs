@@ -152,8 +152,9 @@ fn forward_kernel<E: Float, I: Int>(
         begin += comptime!(TILE);
     }
     if position < q_len {
+        // No visible key: 0. NaN is not 0, so it stays NaN.
         let mut inverse = 0.0f32;
-        if total > 0.0f32 {
+        if total != 0.0f32 {
             inverse = 1.0f32 / total;
         }
         let heads = q.shape(2);
@@ -162,7 +163,7 @@ fn forward_kernel<E: Float, I: Int>(
             store_row::<E>(out, base, &sum, inverse, head_dim);
         }
         let mut log_sum_exp = 0.0f32;
-        if total > 0.0f32 {
+        if total != 0.0f32 {
             log_sum_exp = max + total.ln();
         }
         lse[(batch * heads + head) * q_len + position] = log_sum_exp;

@@ -11,7 +11,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 
 use super::{FusedOps, MaskPrimitive, float, int, primitive, reference};
 
-/// Logits of so many rows are held at a time: with 8192 ids, 64 MB in f32.
+/// Rows whose logits are held at a time: with 8192 ids, 64 MB in f32.
 const CROSS_ENTROPY_ROWS: usize = 2048;
 
 impl<R, F, I, BT> FusedOps for CubeBackend<R, F, I, BT>

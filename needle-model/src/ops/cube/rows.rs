@@ -134,8 +134,8 @@ fn gain_kernel<E: Float>(
 #[cube(launch)]
 fn rope_kernel<E: Float>(
     x: &Tensor<E>,
-    cos: &Tensor<E>,
-    sin: &Tensor<E>,
+    cos: &Tensor<f32>,
+    sin: &Tensor<f32>,
     out: &mut Tensor<E>,
     #[comptime] half: usize,
     #[define(E)] _dtype: StorageType,
@@ -148,8 +148,8 @@ fn rope_kernel<E: Float>(
         let at = pair / half * comptime!(2 * half) + d;
         let a = f32::cast_from(x[at]);
         let b = f32::cast_from(x[at + half]);
-        let c = f32::cast_from(cos[position * half + d]);
-        let s = f32::cast_from(sin[position * half + d]);
+        let c = cos[position * half + d];
+        let s = sin[position * half + d];
         out[at] = E::cast_from(a * c - b * s);
         out[at + half] = E::cast_from(b * c + a * s);
     }
@@ -304,7 +304,7 @@ pub fn norm_backward<R: CubeRuntime>(
 /// See [`crate::ops::FusedOps::rope`].
 pub fn rope<R: CubeRuntime>(x: CubeTensor<R>, cos: CubeTensor<R>, sin: CubeTensor<R>) -> CubeTensor<R> {
     let x = into_contiguous(x);
-    let [cos, sin] = [cos, sin].map(|tensor| into_contiguous(cast(tensor, x.dtype)));
+    let [cos, sin] = [cos, sin].map(|tensor| into_contiguous(cast(tensor, DType::F32)));
     let half = x.meta.shape()[3] / 2;
     let out = empty_like(&x);
     rope_kernel::launch::<R>(

@@ -1,8 +1,6 @@
 //! Line charts as SVG.
 
-use std::fmt::Write;
-
-use super::escape;
+use maud::{Markup, html};
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 260.0;
@@ -19,7 +17,7 @@ pub(super) struct Curve {
     pub(super) name: String,
     /// Step and value.
     pub(super) points: Vec<(f64, f64)>,
-    /// Whether it jumps from step to step: then its running mean is drawn over it.
+    /// Whether it varies from step to step: then its running mean is drawn over it.
     pub(super) is_noisy: bool,
 }
 
@@ -44,9 +42,9 @@ impl Chart {
     }
 
     /// The chart, or nothing if it has no curve.
-    pub(super) fn to_svg(&self) -> String {
+    pub(super) fn svg(&self) -> Markup {
         if self.curves.is_empty() {
-            return String::new();
+            return html! {};
         }
         let all = || self.curves.iter().flat_map(|c| &c.points);
         let most_x = all().map(|p| p.0).fold(1.0, f64::max);
@@ -62,7 +60,7 @@ impl Chart {
         };
         let y_ticks = Ticks::over(low, high, 0.0);
         let (low, high) = y_ticks.ends();
-        // There are no parts of a step.
+        // Steps are whole numbers.
         let x_ticks = Ticks::within(0.0, most_x, 1.0);
         let x = |value: f64| LEFT + value / most_x * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| {
@@ -70,64 +68,57 @@ impl Chart {
             HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
         };
 
-        let mut out = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\"><text x=\"{LEFT}\" y=\"16\" \
-             font-size=\"13\" font-weight=\"600\">{title}</text>\n",
-            title = escape(self.title)
-        );
-        for (value, label) in y_ticks.labelled() {
-            let _ = writeln!(
-                out,
-                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e3e6eb\"/><text x=\"{}\" y=\"{:.1}\" \
-                 font-size=\"10\" text-anchor=\"end\" fill=\"#6b7280\">{label}</text>",
-                WIDTH - RIGHT,
-                LEFT - 6.0,
-                y(value) + 3.5,
-                at = y(value)
-            );
-        }
-        for (step, label) in x_ticks.labelled() {
-            let _ = writeln!(
-                out,
-                "<text x=\"{:.1}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"#6b7280\">{label}</text>",
-                x(step),
-                HEIGHT - BOTTOM + 15.0,
-            );
-        }
+        let one = |value: f64| format!("{value:.1}");
         let line = |points: &[(f64, f64)], color: &str, opacity: f64| {
             let path: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
-            let dot = match points {
-                [(a, b)] => format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{color}\"/>", x(*a), y(*b)),
-                _ => String::new(),
-            };
-            format!(
-                "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" stroke-opacity=\"{opacity}\" points=\"{}\"/>{dot}\n",
-                path.join(" ")
-            )
+            html! {
+                polyline fill="none" stroke=(color) stroke-width="1.5" stroke-opacity=(opacity)
+                    points=(path.join(" ")) {}
+                @if let [(a, b)] = points {
+                    circle cx=(one(x(*a))) cy=(one(y(*b))) r="3" fill=(color) {}
+                }
+            }
         };
-        for (curve, color) in self.curves.iter().zip(COLORS.iter().cycle()) {
-            let points = thinned(&curve.points);
-            if curve.is_noisy && points.len() > 20 {
-                out.push_str(&line(&points, color, 0.25));
-                out.push_str(&line(&smoothed(&points), color, 1.0));
-            } else {
-                out.push_str(&line(&points, color, 1.0));
+        let (bottom, right) = (HEIGHT - BOTTOM + 15.0, WIDTH - RIGHT);
+        html! {
+            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(self.title) {
+                text x=(LEFT) y="16" font-size="13" font-weight="600" { (self.title) }
+                @for (value, label) in y_ticks.labelled() {
+                    line x1=(LEFT) x2=(right) y1=(one(y(value))) y2=(one(y(value))) stroke="#e3e6eb" {}
+                    text x=(LEFT - 6.0) y=(one(y(value) + 3.5)) font-size="10" text-anchor="end"
+                        fill="#6b7280" { (label) }
+                }
+                @for (step, label) in x_ticks.labelled() {
+                    text x=(one(x(step))) y=(bottom) font-size="10" text-anchor="middle"
+                        fill="#6b7280" { (label) }
+                }
+                @for (curve, color) in self.curves.iter().zip(COLORS.iter().cycle()) {
+                    @let points = thinned(&curve.points);
+                    @if curve.is_noisy && points.len() > 20 {
+                        (line(&points, color, 0.25))
+                        (line(&smoothed(&points), color, 1.0))
+                    } @else {
+                        (line(&points, color, 1.0))
+                    }
+                }
+                @for (at, name, color) in self.legend() {
+                    rect x=(at) y="22" width="10" height="3" fill=(color) {}
+                    text x=(at + 14.0) y="27" font-size="10" { (name) }
+                }
             }
         }
-        let names: Vec<(&str, &str)> = self.curves.iter().map(|c| c.name.as_str()).zip(COLORS).collect();
+    }
+
+    /// Place, name and color of each curve that has a name.
+    fn legend(&self) -> Vec<(f64, &str, &'static str)> {
         let mut at = LEFT;
-        for (name, color) in names.into_iter().filter(|(name, _)| !name.is_empty()) {
-            let _ = writeln!(
-                out,
-                "<rect x=\"{at:.0}\" y=\"22\" width=\"10\" height=\"3\" fill=\"{color}\"/><text x=\"{:.0}\" y=\"27\" \
-                 font-size=\"10\">{}</text>",
-                at + 14.0,
-                escape(name)
-            );
+        let names = self.curves.iter().map(|curve| curve.name.as_str()).zip(COLORS);
+        let placed = names.filter(|(name, _)| !name.is_empty()).map(|(name, color)| {
+            let here = at;
             at += 26.0 + 6.0 * name.chars().count() as f64;
-        }
-        out.push_str("</svg>\n");
-        out
+            (here, name, color)
+        });
+        placed.collect()
     }
 }
 
@@ -160,7 +151,7 @@ struct Ticks {
 }
 
 impl Ticks {
-    /// About so many steps.
+    /// The number of ticks to aim at.
     const NUM: f64 = 5.0;
     /// Of a step: what rounding may be off by.
     const SLACK: f64 = 1e-6;
@@ -226,13 +217,13 @@ mod tests {
         let svg = |points: Vec<(f64, f64)>| {
             let mut chart = Chart::new("t");
             chart.add(Curve { name: "c".into(), points, is_noisy: true });
-            chart.to_svg()
+            chart.svg().into_string()
         };
         assert_eq!(svg(vec![(1.0, f64::NAN)]), "");
         assert!(svg(vec![(1.0, 2.0)]).contains("circle"));
         let many: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), f64::from(i % 7) - 3.0)).collect();
         let drawn = svg(many);
-        assert!(drawn.matches("polyline").count() == 2 && drawn.len() < 40_000 && !drawn.contains("NaN"));
+        assert!(drawn.matches("<polyline").count() == 2 && drawn.len() < 40_000 && !drawn.contains("NaN"));
     }
 
     #[test]
@@ -252,7 +243,7 @@ mod tests {
         ] {
             assert_eq!(labels(Ticks::over(low, high, 0.0)), expected);
         }
-        // There are no parts of a step, and none beyond the last.
+        // Steps are whole numbers, none beyond the last.
         assert_eq!(labels(Ticks::within(0.0, 3.0, 1.0)), "0 1 2 3");
         assert_eq!(labels(Ticks::within(0.0, 396.0, 1.0)), "0 100 200 300");
         assert_eq!(labels(Ticks::within(0.0, 1.0, 1.0)), "0 1");

@@ -1,165 +1,152 @@
-//! A run, or several side by side, as one self-contained page: curves, sample answers, recipe and machine.
+//! One run, or several side by side, as one self-contained HTML page: curves, sample answers, recipe
+//! and machine.
 //!
-//! Everything comes from the run's directory (`metrics.jsonl`, `predictions.jsonl`, `recipe.toml`), so a page can be made of a
-//! run that has ended, or that is still going on elsewhere. Curves are SVG; the page runs no script and loads nothing.
+//! Everything comes from the run's directory (`metrics.jsonl`, `predictions.jsonl`, `recipe.toml`),
+//! so a page can be made of a run that has ended, or that is still going on elsewhere. Curves are
+//! SVG; the page runs no script and loads nothing.
 
 mod chart;
+mod record;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
-use needle_data::{DataError, file};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use needle_data::file;
 use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::run::directory::RunDir;
 use chart::{Chart, Curve};
+use record::Record;
 
 /// Writes the page of `runs` to `path`.
 ///
 /// # Errors
 /// If a run has no readable metrics, or the page cannot be written.
 pub fn write(runs: &[RunDir], path: &Path) -> Result<(), TrainError> {
-    let runs = runs.iter().map(Run::read).collect::<Result<Vec<_>, _>>()?;
-    Ok(file::write_atomically(path, page(&runs).as_bytes())?)
+    let mut records: Vec<Record> = runs.iter().map(Record::new).collect();
+    records.iter_mut().try_for_each(Record::refresh)?;
+    Ok(file::write_atomically(path, page(&records).as_bytes())?)
 }
 
-/// What a run left behind.
-struct Run {
-    name: String,
-    /// Values by event and key, each with its step.
-    series: BTreeMap<(String, String), Vec<(f64, f64)>>,
-    /// The last validation at each precision.
-    scores: BTreeMap<String, Value>,
-    skipped: usize,
-    predictions: Vec<Value>,
-    /// Base against tuned, of a finetune.
-    comparison: Option<Value>,
-    recipe: String,
+/// The page of a run that goes on: each writing reads only what the run has logged since the last.
+pub struct LiveReport {
+    record: Record,
+    run: RunDir,
 }
 
-impl Run {
-    fn read(dir: &RunDir) -> Result<Self, DataError> {
-        let text = |path: &Path| file::read_text(path);
-        let path = dir.metrics();
-        let metrics = text(&path)?;
-        let name = dir.path().file_name().unwrap_or(dir.path().as_os_str()).to_string_lossy().into_owned();
-        let mut run = Self {
-            name,
-            series: BTreeMap::new(),
-            scores: BTreeMap::new(),
-            skipped: 0,
-            predictions: Vec::new(),
-            comparison: text(&dir.comparison()).ok().and_then(|text| serde_json::from_str(&text).ok()),
-            recipe: text(&dir.recipe()).unwrap_or_default(),
-        };
-        // Seconds count from the start of each session: a resumed run's begin anew.
-        let mut before = 0.0;
-        for (line, number) in metrics.lines().zip(1..) {
-            let bad = |e: serde_json::Error| DataError::io(format!("{}:{number}", path.display()), e.into());
-            let event: Value = serde_json::from_str(line).map_err(bad)?;
-            let kind = event["event"].as_str().unwrap_or_default();
-            let step = event["step"].as_f64().unwrap_or_default();
-            let precision = event["precision"].as_str();
-            let kind = precision.map_or(kind.to_owned(), |precision| format!("{kind}.{precision}"));
-            match kind.as_str() {
-                "skipped" => run.skipped += 1,
-                "step" => {
-                    let seconds = event["seconds"].as_f64().unwrap_or_default();
-                    let took = if seconds > before { seconds - before } else { seconds };
-                    before = seconds;
-                    let rate = event["tokens"].as_f64().unwrap_or_default() / took.max(1e-9);
-                    run.series.entry((kind.clone(), "tokens_per_second".into())).or_default().push((step, rate));
-                }
-                _ => {}
-            }
-            for (key, value) in event.as_object().into_iter().flatten() {
-                if let Some(value) = value.as_f64() {
-                    run.series.entry((kind.clone(), key.clone())).or_default().push((step, value));
-                }
-            }
-            if precision.is_some() {
-                run.scores.insert(kind, event);
-            }
-        }
-        // The result is measured last, whichever step it is of.
-        run.series.values_mut().for_each(|points| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
-        if let Ok(lines) = text(&dir.predictions()) {
-            run.predictions = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        }
-        Ok(run)
+impl LiveReport {
+    /// The page of `run`, not written yet.
+    pub fn new(run: &RunDir) -> Self {
+        Self { record: Record::new(run), run: run.clone() }
     }
 
-    fn curve(&self, event: &str, key: &str) -> Option<Vec<(f64, f64)>> {
-        self.series.get(&(event.to_owned(), key.to_owned())).cloned()
+    /// Writes the page as the run stands now.
+    ///
+    /// # Errors
+    /// As [`write()`].
+    pub fn write(&mut self) -> Result<(), TrainError> {
+        self.record.refresh()?;
+        let page = page(std::slice::from_ref(&self.record));
+        Ok(file::write_atomically(&self.run.report(), page.as_bytes())?)
     }
 }
 
-/// Title, axis, and for each curve: its name, event and key.
-type ChartSpec = (&'static str, bool, &'static [(&'static str, &'static str, &'static str)]);
+/// A chart: what it shows of each run.
+struct ChartSpec {
+    title: &'static str,
+    /// Whether its curves jump from step to step.
+    is_noisy: bool,
+    curves: &'static [CurveSpec],
+}
+
+/// A curve: its name in the legend, and the event and key of `metrics.jsonl` that it draws.
+struct CurveSpec {
+    name: &'static str,
+    event: &'static str,
+    key: &'static str,
+}
+
+const fn curve(name: &'static str, event: &'static str, key: &'static str) -> CurveSpec {
+    CurveSpec { name, event, key }
+}
 
 const CHARTS: [ChartSpec; 7] = [
-    ("Training loss (cross-entropy)", true, &[("", "step", "cross_entropy")]),
-    (
-        "Validation loss",
-        false,
-        &[("f32", "validation_loss", "validation_loss_f32"), ("int4", "validation_loss", "validation_loss_int4")],
-    ),
-    (
-        "Validation, INT4",
-        false,
-        &[("exact match", "validation.int4", "exact_match"), ("call F1", "validation.int4", "call_f1")],
-    ),
-    ("Contrastive loss", true, &[("", "step", "contrastive")]),
-    ("Gradient norm before the clip", true, &[("", "step", "gradient_norm")]),
-    ("Learning rates", false, &[("Muon", "step", "muon_lr"), ("AdamW", "step", "adamw_lr")]),
-    ("Throughput (tokens/s)", true, &[("", "step", "tokens_per_second")]),
+    ChartSpec { title: "Training loss (cross-entropy)", is_noisy: true, curves: &[curve("", "step", "cross_entropy")] },
+    ChartSpec {
+        title: "Validation loss",
+        is_noisy: false,
+        curves: &[
+            curve("f32", "validation_loss", "validation_loss_f32"),
+            curve("int4", "validation_loss", "validation_loss_int4"),
+        ],
+    },
+    ChartSpec {
+        title: "Validation, INT4",
+        is_noisy: false,
+        curves: &[
+            curve("exact match", "validation.int4", "exact_match"),
+            curve("call F1", "validation.int4", "call_f1"),
+        ],
+    },
+    ChartSpec { title: "Contrastive loss", is_noisy: true, curves: &[curve("", "step", "contrastive")] },
+    ChartSpec { title: "Gradient norm before the clip", is_noisy: true, curves: &[curve("", "step", "gradient_norm")] },
+    ChartSpec {
+        title: "Learning rates",
+        is_noisy: false,
+        curves: &[curve("Muon", "step", "muon_lr"), curve("AdamW", "step", "adamw_lr")],
+    },
+    ChartSpec { title: "Throughput (tokens/s)", is_noisy: true, curves: &[curve("", "step", "tokens_per_second")] },
 ];
 
-fn page(runs: &[Run]) -> String {
+fn page(runs: &[Record]) -> String {
     let title = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>",
-        title = escape(&title)
-    );
-    for run in runs {
-        out.push_str(&comparison(run));
-    }
-    out.push_str(&results(runs));
-    out.push_str("<div class=\"charts\">\n");
-    for (title, is_noisy, curves) in CHARTS {
-        let mut chart = Chart::new(title);
-        for run in runs {
-            for (name, event, key) in curves {
-                let Some(points) = run.curve(event, key) else { continue };
-                let name = match (runs.len(), *name) {
-                    (1, name) => name.to_owned(),
-                    (_, "") => run.name.clone(),
-                    (_, name) => format!("{} {name}", run.name),
-                };
-                chart.add(Curve { name, points, is_noisy });
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                @for run in runs { (comparison(run)) }
+                (results(runs))
+                .charts {
+                    @for spec in &CHARTS { (chart(spec, runs).svg()) }
+                }
+                @for run in runs { (answers(run)) }
+                @for run in runs {
+                    details {
+                        summary { "Recipe of " (run.name) }
+                        pre { (run.recipe()) }
+                    }
+                }
+                p.quiet { (machine()) }
             }
         }
-        out.push_str(&chart.to_svg());
-    }
-    out.push_str("</div>\n");
+    };
+    page.into_string()
+}
+
+/// The curves of `spec` in all runs.
+fn chart(spec: &ChartSpec, runs: &[Record]) -> Chart {
+    let mut chart = Chart::new(spec.title);
     for run in runs {
-        out.push_str(&answers(run));
+        for curve in spec.curves {
+            let Some(points) = run.curve(curve.event, curve.key) else { continue };
+            let name = match (runs.len(), curve.name) {
+                (1, name) => name.to_owned(),
+                (_, "") => run.name.clone(),
+                (_, name) => format!("{} {name}", run.name),
+            };
+            chart.add(Curve { name, points, is_noisy: spec.is_noisy });
+        }
     }
-    for run in runs {
-        let _ = writeln!(
-            out,
-            "<details><summary>Recipe of {}</summary><pre>{}</pre></details>",
-            escape(&run.name),
-            escape(&run.recipe)
-        );
-    }
-    let _ = writeln!(out, "<p class=\"quiet\">{}</p>\n</body></html>", escape(&machine()));
-    out
+    chart
 }
 
 /// Metrics by key, and how they are called.
@@ -181,168 +168,183 @@ const SHOWN: usize = 200;
 const RIGHT_SHOWN: usize = 10;
 
 /// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what changed.
-fn comparison(run: &Run) -> String {
-    let Some(compared) = run.comparison.as_ref().filter(|c| c["after"].is_object()) else { return String::new() };
-    let mut out = format!(
-        "<h2>{}: base against tuned, on {} test examples</h2>\n<p>At {}, {}.</p>\n",
-        escape(&run.name),
-        compared["after"]["n"],
-        plain(&compared["after"]["precision"]).to_uppercase(),
-        match compared["after"]["constrained"].as_bool() {
-            Some(true) => "constrained to the offered tools, as it ships",
-            _ => "not constrained to the offered tools",
+fn comparison(run: &Record) -> Markup {
+    let Some(compared) = run.comparison() else { return html! {} };
+    let after = &compared["after"];
+    let is_constrained = after["constrained"].as_bool() == Some(true);
+    let rows = |key: &str| compared[key].as_object().into_iter().flatten();
+    let metrics = METRICS.iter().filter(|(key, _)| after[key].is_number());
+    let metrics = metrics.map(|(key, label)| ((*label).to_owned(), &compared["before"][key], &after[key]));
+    let by_tool = rows("by_tool").map(|(tool, both)| {
+        let name = format!("{tool} (n = {})", both["after"]["n"]);
+        (name, &both["before"]["exact_match"], &both["after"]["exact_match"])
+    });
+    let mistakes = rows("mistakes").map(|(kind, both)| (kind.replace('_', " "), &both["before"], &both["after"]));
+    let listed = |key: &str| compared[key].as_array().map(Vec::as_slice).unwrap_or_default();
+    let failures = listed("failures");
+    html! {
+        h2 { (run.name) ": base against tuned, on " (after["n"]) " test examples" }
+        p {
+            "At " (plain(&after["precision"]).to_uppercase()) ", "
+            @if is_constrained { "constrained to the offered tools, as it ships" }
+            @else { "not constrained to the offered tools" }
+            "."
         }
-    );
+        (before_and_after("", metrics))
+        (before_and_after("exact match by tool", by_tool))
+        (before_and_after("mistakes", mistakes))
+        @if !failures.is_empty() {
+            h3 { "Wrong on the test part, worst first: " (counted(failures.len(), "report.json")) }
+            (list(["query", "expected", "answered", "what is wrong"], "wrong", failures.iter().map(|failure| {
+                let wrong = html! {
+                    (plain(&failure["wrong"]))
+                    @if let Some(sure) = failure["confidence"].as_f64() { (format!(" ({sure:.2} sure)")) }
+                };
+                [text(&failure["query"]), code(&failure["expected"]), code(&failure["predicted"]), wrong]
+            })))
+        }
+        @for (key, title) in [("mended", "Wrong before, right now"), ("broken", "Right before, wrong now")] {
+            @let changes = listed(key);
+            @if !changes.is_empty() {
+                h3 { (title) ": " (counted(changes.len(), "report.json")) }
+                (list(["query", "expected", "base", "tuned"], "", changes.iter().map(|change| {
+                    let [expected, before, after] = ["expected", "before", "after"].map(|key| code(&change[key]));
+                    [text(&change["query"]), expected, before, after]
+                })))
+            }
+        }
+        @for warning in listed("warnings").iter().filter_map(Value::as_str) {
+            p.quiet { (warning) }
+        }
+        h2 { "Training" }
+    }
+}
+
+/// A table of figures of the base and of the tuned model.
+fn before_and_after<'a>(title: &str, rows: impl Iterator<Item = (String, &'a Value, &'a Value)>) -> Markup {
     let number = |value: &Value| match (value.as_u64(), value.as_f64()) {
         (Some(count), _) => count.to_string(),
         (None, Some(value)) => format!("{value:.3}"),
         (None, None) => "-".to_owned(),
     };
-    let mut table = |title: &str, rows: Vec<(String, &Value, &Value)>| {
-        let _ = write!(out, "<table><tr><th>{title}</th><th>base</th><th>tuned</th></tr>");
-        for (name, before, after) in rows {
-            let (name, before, after) = (escape(&name), number(before), number(after));
-            let _ = write!(
-                out,
-                "<tr><td>{name}</td><td class=\"number\">{before}</td><td class=\"number\">{after}</td></tr>"
-            );
+    html! {
+        table {
+            tr { th { (title) } th { "base" } th { "tuned" } }
+            @for (name, before, after) in rows {
+                tr { td { (name) } td.number { (number(before)) } td.number { (number(after)) } }
+            }
         }
-        out.push_str("</table>\n");
-    };
-    let metrics = METRICS.iter().filter(|(key, _)| compared["after"][key].is_number());
-    table(
-        "",
-        metrics.map(|(key, label)| ((*label).to_owned(), &compared["before"][key], &compared["after"][key])).collect(),
-    );
-    let members = |key: &str| compared[key].as_object().into_iter().flatten();
-    let by_tool = members("by_tool").map(|(tool, both)| {
-        let name = format!("{tool} (n = {})", both["after"]["n"]);
-        (name, &both["before"]["exact_match"], &both["after"]["exact_match"])
-    });
-    table("exact match by tool", by_tool.collect());
-    let mistakes = members("mistakes").map(|(kind, both)| (kind.replace('_', " "), &both["before"], &both["after"]));
-    table("mistakes", mistakes.collect());
-    let failures = compared["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if !failures.is_empty() {
-        let heads = ["query", "expected", "answered", "what is wrong"];
-        let _ = write!(out, "<h3>Wrong on the test part, worst first: {}</h3>", counted(failures.len(), "report.json"));
-        let row = |failure: &Value| {
-            let sure = failure["confidence"].as_f64().map_or(String::new(), |sure| format!(" ({sure:.2} sure)"));
-            let wrong = format!("{}{sure}", plain(&failure["wrong"]));
-            [plain(&failure["query"]), code(&failure["expected"]), code(&failure["predicted"]), wrong]
-        };
-        out.push_str(&list(heads, failures.iter().map(row), "wrong"));
     }
-    for (key, title) in [("mended", "Wrong before, right now"), ("broken", "Right before, wrong now")] {
-        let changes = compared[key].as_array().map(Vec::as_slice).unwrap_or_default();
-        if changes.is_empty() {
-            continue;
-        }
-        let _ = write!(out, "<h3>{title}: {}</h3>", counted(changes.len(), "report.json"));
-        let row = |change: &Value| {
-            [plain(&change["query"]), code(&change["expected"]), code(&change["before"]), code(&change["after"])]
-        };
-        out.push_str(&list(["query", "expected", "base", "tuned"], changes.iter().map(row), ""));
-    }
-    for warning in compared["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let _ = writeln!(out, "<p class=\"quiet\">{}</p>", escape(warning));
-    }
-    out.push_str("<h2>Training</h2>\n");
-    out
 }
 
-/// How many there are, and where the rest is if not all are shown.
+/// `all`, and where the rest is if a list shows fewer.
 fn counted(all: usize, file: &str) -> String {
     if all > SHOWN { format!("{all} ({SHOWN} shown, all are in {file})") } else { all.to_string() }
 }
 
-fn plain(value: &Value) -> String {
-    escape(value.as_str().unwrap_or_default())
+fn plain(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn text(value: &Value) -> Markup {
+    html! { (plain(value)) }
 }
 
 /// JSON, or the text that a model wrote.
-fn code(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    format!("<code>{}</code>", escape(&text))
+fn code(value: &Value) -> Markup {
+    html! {
+        code {
+            @match value.as_str() {
+                Some(text) => (text),
+                None => (value),
+            }
+        }
+    }
 }
 
 /// The first [`SHOWN`] rows as a table; `class` tells how their last column looks.
-fn list<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>, class: &str) -> String {
-    let cells = |tag: &str, cells: &[String]| cells.iter().map(|c| format!("<{tag}>{c}</{tag}>")).collect::<String>();
-    let mut out = format!("<table class=\"answers\"><tr>{}</tr>\n", cells("th", &heads.map(str::to_owned)));
-    for row in rows.take(SHOWN) {
-        let _ = writeln!(out, "<tr class=\"{class}\">{}</tr>", cells("td", &row));
+fn list<const N: usize>(heads: [&str; N], class: &str, rows: impl Iterator<Item = [Markup; N]>) -> Markup {
+    html! {
+        table.answers {
+            tr { @for head in heads { th { (head) } } }
+            @for row in rows.take(SHOWN) {
+                tr class=(class) { @for cell in row { td { (cell) } } }
+            }
+        }
     }
-    out.push_str("</table>\n");
-    out
 }
 
 /// The last scores as a table, a column a run and precision.
-fn results(runs: &[Run]) -> String {
-    let mut out = String::from("<table><tr><th></th>");
-    let columns: Vec<(&Run, &String, &Value)> =
-        runs.iter().flat_map(|run| run.scores.iter().map(move |(kind, score)| (run, kind, score))).collect();
-    for (run, kind, score) in &columns {
-        let precision = kind.rsplit('.').next().unwrap_or_default();
-        let name = if runs.len() > 1 { format!("{} {precision}", run.name) } else { precision.to_owned() };
-        let _ = write!(out, "<th>{}<br><small>n = {}</small></th>", escape(&name), score["n"]);
-    }
-    out.push_str("</tr>\n");
-    if !columns.is_empty() {
-        out.push_str("<tr><td>constrained to tools</td>");
-        for (_, _, score) in &columns {
-            let constrained = score["constrained"].as_bool().map_or("-", |is| if is { "yes" } else { "no" });
-            let _ = write!(out, "<td class=\"number\">{constrained}</td>");
+fn results(runs: &[Record]) -> Markup {
+    let columns: Vec<(&Record, &str, &Value)> = runs
+        .iter()
+        .flat_map(|run| run.scores.iter().map(move |(kind, score)| (run, kind, score)))
+        .map(|(run, kind, score)| (run, kind.rsplit('.').next().unwrap_or_default(), score))
+        .collect();
+    let is_measured = |key: &str| columns.iter().any(|(_, _, score)| !score[key].is_null());
+    html! {
+        table {
+            tr {
+                th {}
+                @for (run, precision, score) in &columns {
+                    th {
+                        @if runs.len() > 1 { (run.name) " " }
+                        (precision) br; small { "n = " (score["n"]) }
+                    }
+                }
+            }
+            @if !columns.is_empty() {
+                tr {
+                    td { "constrained to tools" }
+                    @for (_, _, score) in &columns {
+                        td.number { (score["constrained"].as_bool().map_or("-", |is| if is { "yes" } else { "no" })) }
+                    }
+                }
+            }
+            @for (key, label) in METRICS.iter().filter(|(key, _)| is_measured(key)) {
+                tr {
+                    td { (label) }
+                    @for (_, _, score) in &columns {
+                        td.number { (score[key].as_f64().map_or("-".to_owned(), |value| format!("{value:.3}"))) }
+                    }
+                }
+            }
         }
-        out.push_str("</tr>\n");
-    }
-    for (key, label) in METRICS {
-        if columns.iter().all(|(_, _, score)| score[key].is_null()) {
-            continue;
+        @for run in runs.iter().filter(|run| run.skipped > 0) {
+            p { (run.name) ": " (run.skipped) " steps skipped, as their loss or gradient was not finite." }
         }
-        let _ = write!(out, "<tr><td>{label}</td>");
-        for (_, _, score) in &columns {
-            let value = score[key].as_f64().map_or("-".to_owned(), |value| format!("{value:.3}"));
-            let _ = write!(out, "<td class=\"number\">{value}</td>");
-        }
-        out.push_str("</tr>\n");
     }
-    out.push_str("</table>\n");
-    for run in runs.iter().filter(|run| run.skipped > 0) {
-        let _ = writeln!(out, "<p>{}: {} steps left out, not finite.</p>", escape(&run.name), run.skipped);
-    }
-    out
 }
 
 /// Answers of the last validation, the wrong ones with what is wrong, and a few right ones.
-fn answers(run: &Run) -> String {
-    if run.predictions.is_empty() {
-        return String::new();
+fn answers(run: &Record) -> Markup {
+    let predictions = run.predictions();
+    if predictions.is_empty() {
+        return html! {};
     }
-    let (wrong, right): (Vec<&Value>, Vec<&Value>) = run.predictions.iter().partition(|p| p["wrong"].is_string());
+    let (wrong, right): (Vec<&Value>, Vec<&Value>) =
+        predictions.iter().partition(|prediction| prediction["wrong"].is_string());
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for prediction in &wrong {
         *kinds.entry(prediction["mistake"]["kind"].as_str().unwrap_or("other")).or_default() += 1;
     }
     let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{} {n}", kind.replace('_', " "))).collect();
-    let row = |p: &&Value| [plain(&p["query"]), code(&p["expected"]), code(&p["predicted"]), plain(&p["wrong"])];
+    let row = |p: &&Value| [text(&p["query"]), code(&p["expected"]), code(&p["predicted"]), text(&p["wrong"])];
     let heads = ["query", "expected", "answered", "what is wrong"];
-    let mut out = format!(
-        "<h2>Validation answers of {} (INT4, the last validation)</h2>\n<p>Of {} that predictions.jsonl keeps, wrong: {}{}{}</p>\n",
-        escape(&run.name),
-        run.predictions.len(),
-        counted(wrong.len(), "predictions.jsonl"),
-        if wrong.is_empty() { "" } else { "; " },
-        kinds.join(", ")
-    );
-    if !wrong.is_empty() {
-        out.push_str(&list(heads, wrong.iter().map(row), "wrong"));
+    html! {
+        h2 { "Validation answers of " (run.name) " (INT4, the last validation)" }
+        p {
+            "Of " (predictions.len()) " that predictions.jsonl keeps, wrong: "
+            (counted(wrong.len(), "predictions.jsonl"))
+            @if !wrong.is_empty() { "; " }
+            (kinds.join(", "))
+        }
+        @if !wrong.is_empty() { (list(heads, "wrong", wrong.iter().map(row))) }
+        @if !right.is_empty() {
+            p { "Right: " (right.len()) ", such as" }
+            (list(heads, "", right.iter().take(RIGHT_SHOWN).map(row)))
+        }
     }
-    if !right.is_empty() {
-        let _ = writeln!(out, "<p>Right: {}, such as</p>", right.len());
-        out.push_str(&list(heads, right.iter().take(RIGHT_SHOWN).map(row), ""));
-    }
-    out
 }
 
 fn machine() -> String {
@@ -355,12 +357,8 @@ fn machine() -> String {
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,
-        model.unwrap_or("unknown processor")
+        model.unwrap_or("unknown CPU")
     )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2330;\

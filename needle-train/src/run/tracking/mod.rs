@@ -1,4 +1,4 @@
-//! What a run reports, as events: a bar on the terminal, lines in `metrics.jsonl`, and files for TensorBoard.
+//! What a run reports, as events: a progress bar, lines in `metrics.jsonl`, and files for TensorBoard.
 
 mod tensorboard;
 
@@ -20,7 +20,7 @@ use crate::run::memory::rss_mb;
 use crate::training::loss::StepLosses;
 use tensorboard::EventFile;
 
-/// One thing that happened.
+/// An event of a run, one line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -33,7 +33,7 @@ pub enum Event {
         /// The losses.
         #[serde(flatten)]
         losses: StepLosses,
-        /// Length of the gradient before the clip.
+        /// Global gradient norm before the clip.
         gradient_norm: f64,
         /// Muon's rate, as the optimizer received it.
         muon_lr: f64,
@@ -49,14 +49,14 @@ pub enum Event {
         /// Seconds since the run (or its resumption) began.
         seconds: f64,
     },
-    /// A step was left out: its loss or gradient was not finite.
+    /// A step was skipped: its loss or gradient was not finite.
     Skipped {
         /// Steps done.
         step: usize,
         /// What was not finite, and its value.
         what: String,
     },
-    /// The run went back to its best checkpoint, and goes on more slowly.
+    /// The run went back to its best checkpoint and continues with lower learning rates.
     BackedOff {
         /// Steps done.
         step: usize,
@@ -65,7 +65,7 @@ pub enum Event {
         /// What the rates are multiplied by from here on.
         rate_factor: f64,
     },
-    /// A rank keeps the others waiting.
+    /// A rank is slower than the others, which wait for it.
     Straggler {
         /// Steps done.
         step: usize,
@@ -115,18 +115,18 @@ impl Event {
     }
 }
 
-/// Takes events to where people look.
+/// Writes events to the progress bar, `metrics.jsonl` and TensorBoard.
 pub struct Tracker {
     bar: ProgressBar,
     metrics: File,
     path: PathBuf,
     tensorboard: EventFile,
-    /// Exponential means of what jumps from step to step.
+    /// Exponential means of figures that vary from step to step.
     loss: Smoothed,
     tokens_per_second: Smoothed,
     last: Instant,
     validation: String,
-    /// A line for logs that are no terminal, now and then.
+    /// When the next progress line is logged, where stderr is not a terminal.
     next_line: Instant,
 }
 
@@ -200,7 +200,7 @@ impl Tracker {
                     self.next_line = now + LINE_EVERY;
                 }
             }
-            Event::Skipped { step, what } => self.message(&format!("step {step}: left out, {what}")),
+            Event::Skipped { step, what } => self.message(&format!("step {step}: skipped, {what}")),
             Event::BackedOff { step, what, rate_factor } => self.message(&format!(
                 "step {step}: {what}; going back to the best checkpoint, and on with {rate_factor} of the learning rates"
             )),

@@ -1,0 +1,139 @@
+//! Options that several subcommands share. A subcommand flattens those that it uses, and no others.
+
+use clap::{ArgMatches, Args};
+use indicatif::ProgressBar;
+use needle_train::device::{Device, DeviceChoice};
+use needle_train::run::directory::Existing;
+
+/// What `--resume` and `--overwrite` ask for.
+#[derive(Args)]
+pub struct ExistingArgs {
+    /// Go on with the run in --out
+    #[arg(long, help_heading = "Run")]
+    pub resume: bool,
+    /// Replace the run in --out
+    #[arg(long, help_heading = "Run", conflicts_with = "resume")]
+    pub overwrite: bool,
+}
+
+impl ExistingArgs {
+    /// What to do with a run that is already in the directory.
+    pub fn existing(&self) -> Existing {
+        match (self.resume, self.overwrite) {
+            (true, _) => Existing::Resume,
+            (false, true) => Existing::Overwrite,
+            (false, false) => Existing::Refuse,
+        }
+    }
+}
+
+/// Changes to a recipe.
+#[derive(Args)]
+pub struct RecipeArgs {
+    /// Override a setting of the recipe, as key=value
+    #[arg(long, help_heading = "Recipe", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seed of everything random; overrides the recipe's
+    #[arg(long, help_heading = "Recipe", value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl RecipeArgs {
+    /// Overrides of the recipe as `key=value`: `--set` in order, then the seed.
+    pub fn overrides(&self) -> Vec<String> {
+        self.set.iter().cloned().chain(self.seed.map(|seed| format!("seed={seed}"))).collect()
+    }
+}
+
+/// Where one device computes.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in
+    #[arg(long, help_heading = "Compute", value_name = "DEVICE", default_value = "auto", value_delimiter = ',')]
+    device: Vec<DeviceChoice>,
+}
+
+impl DeviceArgs {
+    /// The device.
+    ///
+    /// # Errors
+    /// If it is not there, or several are named.
+    pub fn device(&self) -> anyhow::Result<Device> {
+        let [device] = self.device[..] else {
+            anyhow::bail!("only train and pretrain compute on several devices");
+        };
+        device.device(0).map_err(anyhow::Error::msg)
+    }
+}
+
+/// Where several devices compute together.
+#[derive(Args)]
+pub struct DevicesArgs {
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in;
+    /// several (cuda:0,cuda:1) divide each batch
+    #[arg(long, help_heading = "Compute", value_name = "DEVICE", default_value = "auto", value_delimiter = ',')]
+    device: Vec<DeviceChoice>,
+}
+
+impl DevicesArgs {
+    /// How many devices are named.
+    pub fn count(&self) -> usize {
+        self.device.len()
+    }
+
+    /// The device of the `local_rank`-th process of this machine, or of the `local_rank`-th thread
+    /// where several devices are named.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn of_rank(&self, local_rank: usize) -> anyhow::Result<Device> {
+        let choice = match self.device.as_slice() {
+            [one] => one.device(local_rank),
+            several => several[local_rank % several.len()].device(0),
+        };
+        choice.map_err(anyhow::Error::msg)
+    }
+}
+
+/// `-q`.
+#[derive(Args)]
+pub struct QuietArgs {
+    /// Print errors and results only
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+impl QuietArgs {
+    /// A progress bar over `len` steps, without a length a spinner; hidden where it is quiet.
+    pub fn progress(&self, len: Option<usize>) -> ProgressBar {
+        match len {
+            _ if self.quiet => ProgressBar::hidden(),
+            Some(len) => ProgressBar::new(len as u64),
+            None => ProgressBar::new_spinner(),
+        }
+    }
+}
+
+/// `-v`, of commands that have details to tell.
+#[derive(Args)]
+pub struct VerboseArgs {
+    /// Also log details
+    #[arg(short, long, help_heading = "Output", conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+/// What is logged under the flags `-q` and `-v` of the subcommand that was given, if it has them.
+pub fn log_level(matches: &ArgMatches, is_first_process: bool) -> tracing::Level {
+    let mut matches = matches;
+    while let Some((_, subcommand)) = matches.subcommand() {
+        matches = subcommand;
+    }
+    let is_set = |flag| matches.try_get_one(flag).ok().flatten().copied().unwrap_or(false);
+    match (is_set("quiet"), is_set("verbose")) {
+        (true, _) => tracing::Level::ERROR,
+        (false, true) => tracing::Level::DEBUG,
+        // Of several processes, the first one logs its progress.
+        (false, false) if is_first_process => tracing::Level::INFO,
+        (false, false) => tracing::Level::WARN,
+    }
+}
