@@ -63,7 +63,9 @@ def problems(needle, line):
     words = shlex.split(line, comments=True)
     if words[:4] == ["cargo", "run", "--release", "--"]:
         words = ["needle", *words[4:]]
-    at = next((i for i, word in enumerate(words) if NAMES.match(word)), None)
+    # After an option, it is that option's value: `script --needle target/release/needle`.
+    is_command = lambda i: NAMES.match(words[i]) and not words[max(i - 1, 0)].startswith("--")
+    at = next(filter(is_command, range(len(words))), None)
     if at is None:
         return
     words, path = words[at + 1 :], []

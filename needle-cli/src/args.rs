@@ -1,6 +1,6 @@
 //! Options that several subcommands share. A subcommand flattens those that it uses, and no others.
 
-use clap::{ArgMatches, Args};
+use clap::{ArgAction, ArgMatches, Args};
 use indicatif::ProgressBar;
 use needle_train::device::{Device, DeviceChoice};
 use needle_train::run::directory::Existing;
@@ -117,9 +117,9 @@ impl QuietArgs {
 /// `-v`, of commands that have details to tell.
 #[derive(Args)]
 pub struct VerboseArgs {
-    /// Also log details
-    #[arg(short, long, help_heading = "Output", conflicts_with = "quiet")]
-    verbose: bool,
+    /// Also log details; twice for those of libraries
+    #[arg(short, long, help_heading = "Output", action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
 }
 
 /// What is logged under the flags `-q` and `-v` of the subcommand that was given, if it has them.
@@ -128,12 +128,14 @@ pub fn log_level(matches: &ArgMatches, is_first_process: bool) -> tracing::Level
     while let Some((_, subcommand)) = matches.subcommand() {
         matches = subcommand;
     }
-    let is_set = |flag| matches.try_get_one(flag).ok().flatten().copied().unwrap_or(false);
-    match (is_set("quiet"), is_set("verbose")) {
-        (true, _) => tracing::Level::ERROR,
-        (false, true) => tracing::Level::DEBUG,
+    let is_quiet = matches.try_get_one("quiet").ok().flatten().copied().unwrap_or(false);
+    let verbosity: u8 = matches.try_get_one("verbose").ok().flatten().copied().unwrap_or(0);
+    match verbosity {
+        _ if is_quiet => tracing::Level::ERROR,
         // Of several processes, the first one logs its progress.
-        (false, false) if is_first_process => tracing::Level::INFO,
-        (false, false) => tracing::Level::WARN,
+        0 if is_first_process => tracing::Level::INFO,
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::DEBUG,
+        2.. => tracing::Level::TRACE,
     }
 }

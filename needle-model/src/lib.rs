@@ -34,7 +34,7 @@
 //! | [`dropout`] | seeded dropout |
 //! | `norm` | ZCRMSNorm |
 //! | [`rope`] | half-split rotary position embedding |
-//! | `attention` | grouped-query attention with QK-norm, split where a cache goes in |
+//! | [`attention`] | grouped-query attention with QK-norm, split where a cache goes in |
 //! | `encoder`, [`decoder`] | the layers |
 //! | `retrieval` | the contrastive tool-retrieval head |
 //! | `san` | the model, and every initial weight |
@@ -56,7 +56,7 @@
 //! `head_dim` each; `d_model` width; `vocab` ids; `rows` positions of all batch rows together. Linear weights are
 //! `[in, out]` in memory and `[out, in]` on disk.
 
-mod attention;
+pub mod attention;
 pub mod checkpoint;
 pub mod decoder;
 pub mod dropout;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod original;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -260,7 +260,7 @@ fn recipe(more: &str) -> Recipe {
 }
 
 #[test]
-fn training_steps_are_those_of_the_processor_quantized_with_retrieval_and_dropout() {
+fn training_steps_are_those_of_the_cpu_quantized_with_retrieval_and_dropout() {
     // Without dropout, and with: both draw the same.
     for more in [
         "dropout = 0.0\nqat = { every_steps = 2, final_fraction = 0 }",
