@@ -13,10 +13,9 @@ mod boundary;
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 
-use boundary::{Utf8Pieces, c_string, guard, slice, slice_mut, text};
-use needle_data::Tool;
-use needle_runtime::engine::Options;
-use needle_runtime::{Answer, Needle, tools_from_json};
+use boundary::{c_string, guard, slice, slice_mut, text};
+use needle_runtime::retrieval::rank;
+use needle_runtime::{Answer, Needle, Options, Tool, Utf8Pieces, tools_from_json};
 use serde_json::{Value, json};
 
 /// Most threads that a model may be asked to use.
@@ -58,7 +57,7 @@ pub unsafe extern "C" fn needle_load_with_threads(
         let weights = Path::new(unsafe { text(weights_path, "weights_path") }?);
         let options = options(threads)?;
         if vocab_path.is_null() {
-            return boxed(Needle::open_with(weights, &options));
+            return boxed(Needle::load_with(weights, &options));
         }
         // SAFETY: the caller's.
         let vocab = Path::new(unsafe { text(vocab_path, "vocab_path") }?);
@@ -180,7 +179,7 @@ pub unsafe extern "C" fn needle_run_json(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_contrastive_dim(handle: *const NeedleHandle) -> usize {
     // SAFETY: the caller's.
-    guard(0, || Ok(unsafe { model(handle) }?.config().contrastive_dim.unwrap_or(0)))
+    guard(0, || Ok(unsafe { model(handle) }?.model_config().contrastive_dim.unwrap_or(0)))
 }
 
 /// Writes the unit vector of a text to `out`, which has needle_contrastive_dim() values. The dot product of two is their
@@ -201,7 +200,7 @@ pub unsafe extern "C" fn needle_encode_contrastive(
         // SAFETY: the caller's.
         let (needle, text, out) =
             unsafe { (model(handle)?, boundary::text(text, "text")?, slice_mut(out, dim, "out")?) };
-        let vector = needle.embed_text(text).map_err(|error| error.to_string())?;
+        let vector = embedding(needle, text)?;
         if vector.len() != dim {
             return Err(format!("out has {dim} values, an embedding has {}", vector.len()));
         }
@@ -240,7 +239,8 @@ pub unsafe extern "C" fn needle_retrieve_tools(
         // SAFETY: the caller's.
         let descriptions = descriptions.iter().map(|pointer| unsafe { text(*pointer, "a description") });
         let descriptions = descriptions.collect::<Result<Vec<_>, _>>()?;
-        let ranked = needle.rank_texts(query, &descriptions).map_err(|error| error.to_string())?;
+        let tools = descriptions.iter().map(|text| embedding(needle, text)).collect::<Result<Vec<_>, _>>()?;
+        let ranked = rank(&embedding(needle, query)?, &tools);
         for ((index, score), (ranked_index, ranked_score)) in indices.iter_mut().zip(scores).zip(ranked) {
             (*index, *score) = (ranked_index, ranked_score);
         }
@@ -307,6 +307,11 @@ unsafe fn model<'a>(handle: *const NeedleHandle) -> Result<&'a Needle, String> {
 unsafe fn tools(json: *const c_char) -> Result<Vec<Tool>, String> {
     // SAFETY: the caller's.
     tools_from_json(unsafe { text(json, "tools_json") }?).map_err(|problem| problem.to_string())
+}
+
+fn embedding(needle: &Needle, text: &str) -> Result<Vec<f32>, String> {
+    let vector = needle.embed(text).map_err(|error| error.to_string())?;
+    vector.ok_or_else(|| "the model has no retrieval head".to_owned())
 }
 
 /// The calls under the user's names.

@@ -1,7 +1,6 @@
 //! Tools and answers between Python and Rust. JSON is the bridge: what Python's own `json` reads and writes.
 
-use needle_data::Tool;
-use needle_runtime::{Answer, tools_from_json};
+use needle_runtime::{Answer, Call, Tool, tools_from_json};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use serde_json::{Value, json};
@@ -38,7 +37,7 @@ pub struct PyAnswer {
 
 impl PyAnswer {
     pub fn new(py: Python<'_>, answer: Answer) -> PyResult<Self> {
-        let call = |call: &needle_data::Call| json!({"name": call.name, "arguments": call.arguments});
+        let call = |call: &Call| json!({"name": call.name, "arguments": call.arguments});
         let calls: Value = answer.calls.iter().map(call).collect();
         Ok(Self {
             calls: py.import("json")?.call_method1("loads", (calls.to_string(),))?.unbind(),

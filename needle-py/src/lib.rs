@@ -14,9 +14,7 @@ mod stream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use needle_data::Tool;
-use needle_runtime::engine::Options;
-use needle_runtime::{AnswerConfig, Needle};
+use needle_runtime::{AnswerConfig, Needle, Options, Tool};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -64,7 +62,7 @@ impl PyNeedle {
         let default = AnswerConfig::default();
         let max_calls = max_calls.unwrap_or(default.max_calls);
         let config = AnswerConfig { constrained, max_calls, abstain_below, ..default };
-        let open = || Needle::open_with(&path, &options).and_then(|needle| needle.with_config(config));
+        let open = || Needle::load_with(&path, &options).and_then(|needle| needle.with_config(config));
         Ok(Self { needle: Arc::new(py.detach(open).map_err(failed)?) })
     }
 

@@ -3,8 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use needle_data::Tool;
-use needle_runtime::{Answer, Needle, Utf8Pieces};
+use needle_runtime::{Answer, Needle, Tool, Utf8Pieces};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
