@@ -69,6 +69,22 @@ pub fn small_tokenizer() -> Tokenizer {
     Tokenizer::train(&config, texts.iter()).unwrap()
 }
 
+/// Sizes of a model of few kilobytes, for fuzzing.
+pub fn smallest() -> SanConfig {
+    let tiny = SanConfig::preset("tiny").unwrap();
+    SanConfig {
+        d_model: 16,
+        num_heads: 2,
+        num_kv_heads: 1,
+        num_encoder_layers: 1,
+        num_decoder_layers: 1,
+        contrastive_dim: Some(4),
+        max_enc_len: 64,
+        max_dec_len: 64,
+        ..tiny
+    }
+}
+
 impl Model {
     /// A model of the sizes of `tiny`, with `small_tokenizer`.
     pub fn tiny(seed: u32) -> Self {
