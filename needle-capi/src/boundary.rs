@@ -25,7 +25,8 @@ pub fn guard<T>(failed: T, work: impl FnOnce() -> Result<T, String>) -> T {
 
 /// The reason why this thread's last call failed; null if it did not.
 pub fn last_error() -> *const c_char {
-    let pointer = |last: &RefCell<Option<CString>>| last.borrow().as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+    let pointer =
+        |last: &RefCell<Option<CString>>| last.borrow().as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
     LAST_ERROR.try_with(pointer).unwrap_or(std::ptr::null())
 }
 

@@ -27,7 +27,8 @@ pub struct NeedleHandle {
 }
 
 /// Is given a piece of the answer: its number, from 0, and its NUL-terminated UTF-8 text, which lives until it returns.
-pub type NeedleStreamCallback = Option<unsafe extern "C" fn(piece_index: u32, piece: *const c_char, user_data: *mut c_void)>;
+pub type NeedleStreamCallback =
+    Option<unsafe extern "C" fn(piece_index: u32, piece: *const c_char, user_data: *mut c_void)>;
 
 /// Loads a model. `weights_path` is a needle.safetensors and `vocab_path` its vocab.txt; or `weights_path` is a directory with
 /// both, or a training checkpoint, and `vocab_path` is NULL.

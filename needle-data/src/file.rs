@@ -1,7 +1,9 @@
 //! Files opened in one way, unpacked as they are read, and written whole or not at all.
 
 use std::fs::{File, FileType, Metadata};
-use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(feature = "training")]
+use std::io::{BufRead, BufReader};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::DataError;

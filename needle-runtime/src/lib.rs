@@ -51,11 +51,11 @@ mod rope;
 mod weights;
 mod workspace;
 
-pub use answer::{Answer, Utf8Pieces};
 pub use answer::config::AnswerConfig;
 pub use answer::needle::Needle;
 pub use answer::predict::Prediction;
 pub use answer::question::{AsQuestion, Question, tools_from_json};
+pub use answer::{Answer, Utf8Pieces};
 pub use confidence::Confidence;
 pub use config::SanConfig;
 pub use engine::{Engine, Options};

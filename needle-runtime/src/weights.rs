@@ -151,7 +151,9 @@ impl Weights {
         let position = 4 * config.num_decoder_layers * dims.kv_heads * dims.head_width * if is_exact { 4 } else { 1 };
         let bytes = position.saturating_mul(config.max_len());
         if bytes > MAX_CACHE_BYTES {
-            return Err(source.bad(format!("{} positions would take {bytes} bytes to answer one query", config.max_len())));
+            return Err(
+                source.bad(format!("{} positions would take {bytes} bytes to answer one query", config.max_len()))
+            );
         }
         let loader = Loader { source, kernels, dims };
         let (encoder_layers, decoder_layers) = (config.num_encoder_layers, config.num_decoder_layers);

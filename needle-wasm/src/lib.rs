@@ -114,7 +114,9 @@ pub unsafe extern "C" fn needle_call(
         let answer = needle.call_streaming(&query?, &tools, on_bytes).map_err(|error| error.to_string())?;
         let call = |call: &needle_runtime::Call| json!({"name": call.name, "arguments": call.arguments});
         let calls: Vec<Value> = answer.calls.iter().map(call).collect();
-        Ok(json!({"calls": calls, "text": answer.text, "isComplete": answer.is_complete, "violations": answer.violations}))
+        Ok(
+            json!({"calls": calls, "text": answer.text, "isComplete": answer.is_complete, "violations": answer.violations}),
+        )
     };
     reply(answer())
 }

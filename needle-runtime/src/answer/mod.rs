@@ -24,7 +24,6 @@ use needle_data::Call;
 
 pub use pieces::Utf8Pieces;
 
-
 use crate::constrain::grounding::ArgumentGrounding;
 
 /// What the model answered.

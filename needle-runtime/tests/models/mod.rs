@@ -10,7 +10,6 @@ use std::path::Path;
 
 use half::bf16;
 use needle_data::Tokenizer;
-use needle_data::tokenizer::TokenizerConfig;
 use needle_runtime::config::SanConfig;
 use needle_runtime::file::names::{
     BlockNames, DECODER_NORM, EMBEDDING, ENCODER_NORM, HEAD_BIAS, HEAD_HIDDEN, HEAD_PROJECTION, LOG_TEMP, artifact_name,
@@ -62,11 +61,42 @@ fn hash(seed: u32, index: usize) -> u32 {
     x ^ (x >> 16)
 }
 
-/// A tokenizer of about 300 ids.
+/// A tokenizer of some 400 ids: the words of a request and of its answer.
 pub fn small_tokenizer() -> Tokenizer {
-    let config = TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
-    let texts = [r#"set a timer for ten minutes [{"name":"set_timer","arguments":{"minutes":10}}]"#; 3];
-    Tokenizer::train(&config, texts.iter()).unwrap()
+    let specials = ["<pad>", "</s>", "<s>", "<unk>", "<tool_call>", "<tools>"].map(str::to_owned);
+    let mut pieces: Vec<String> =
+        specials.into_iter().chain((0..=255_u8).map(|byte| format!("<0x{byte:02X}>"))).collect();
+    let words = [
+        "▁set",
+        "▁a",
+        "▁timer",
+        "▁for",
+        "▁ten",
+        "▁minutes",
+        "▁switch",
+        "▁the",
+        "▁lamp",
+        "▁on",
+        "▁[{",
+        "{\"name\":\"",
+        "\",\"arguments\":{\"",
+        "}}]",
+        "},{",
+        "true",
+        "false",
+        "integer",
+        "description",
+    ];
+    let characters = words.concat().chars().chain('a'..='z').chain('0'..='9').collect::<Vec<_>>();
+    // Each beginning of a word is the one before it and a character.
+    let beginnings =
+        words.iter().flat_map(|word| word.char_indices().skip(1).map(|(at, c)| word[..at + c.len_utf8()].to_owned()));
+    for piece in beginnings.chain(characters.into_iter().map(String::from)) {
+        if !pieces.contains(&piece) {
+            pieces.push(piece);
+        }
+    }
+    Tokenizer::from_piece_list(pieces).unwrap()
 }
 
 /// Sizes of a model of few kilobytes, for fuzzing.
@@ -93,12 +123,17 @@ impl Model {
 
     /// A model of these sizes, and as many ids as `tokenizer` has.
     pub fn new(config: SanConfig, tokenizer: Tokenizer, seed: u32) -> Self {
+        Self::with(config, tokenizer, seed, |value| value)
+    }
+
+    /// As [`Model::new`], with weights that `change` makes of numbers from -1 to 1.
+    pub fn with(config: SanConfig, tokenizer: Tokenizer, seed: u32, change: fn(f32) -> f32) -> Self {
         let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..config };
         let mut model = Self { config: config.clone(), tokenizer, parameters: Vec::new() };
         let d = config.d_model;
         let mut add = |name: &str, kind, outputs: usize, inputs: usize, scale: f32| {
             let seed = name.bytes().fold(seed, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-            let value = |i| (hash(seed, i) as f32 / 2f32.powi(31) - 1.0) * scale;
+            let value = |i| change(hash(seed, i) as f32 / 2f32.powi(31) - 1.0) * scale;
             let mut values: Vec<f32> = (0..outputs * inputs).map(value).collect();
             if kind == Kind::Embedding {
                 values[..2 * inputs].fill(0.0);
