@@ -12,7 +12,7 @@ trap 'rm -rf "$out"' EXIT
 
 cargo build --quiet -p needle-capi "${profile[@]}"
 model=${1:-$out/model}
-[ $# -gt 0 ] || cargo run --quiet -p needle-runtime --example write_model "${profile[@]}" -- "$model"
+[ $# -gt 0 ] || cargo run --quiet -p engine-scripts --bin write_model "${profile[@]}" -- "$model"
 
 compile=("${CC:-cc}" -std=c99 -Wall -Wextra -Werror -pedantic -Ineedle-capi/include needle-capi/tests/ask.c)
 "${compile[@]}" -o "$out/shared" -L"$target/$folder" -lneedle_capi -lm

@@ -5,7 +5,7 @@
 # aarch64-unknown-linux-gnu and wasm32-wasip1 (added by rustup if they are missing).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target="$PWD/${CARGO_TARGET_DIR:-target}/portability"
+target="${CARGO_TARGET_DIR:-target}"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -15,7 +15,7 @@ for name in aarch64-unknown-linux-gnu wasm32-wasip1; do
     rustup target list --installed | grep -qx "$name" || rustup target add "$name" 2> /dev/null
 done
 
-build() { cargo build --quiet --manifest-path scripts/portability/Cargo.toml --target-dir "$target" "$@"; }
+build() { cargo build --quiet -p engine-scripts --no-default-features --bin portability "$@"; }
 echo "== x86-64"
 build
 "$target/debug/portability" > "$out/native"
@@ -30,7 +30,7 @@ diff "$out/native" "$out/aarch64"
 
 echo "== WebAssembly"
 RUSTFLAGS="-C target-feature=+simd128" build --target wasm32-wasip1
-node --no-warnings scripts/portability/run.mjs "$target/wasm32-wasip1/debug/portability.wasm" > "$out/wasm" 2> "$out/sets"
+node --no-warnings scripts/engine/run.mjs "$target/wasm32-wasip1/debug/portability.wasm" > "$out/wasm" 2> "$out/sets"
 cat "$out/sets"
 grep -q WasmSimd "$out/sets"
 diff "$out/native" "$out/wasm"

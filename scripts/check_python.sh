@@ -14,7 +14,7 @@ trap 'rm -rf "$out"' EXIT
 [ -x "$environment/bin/python" ] || python3 -m venv "$environment"
 "$environment/bin/pip" install --quiet 'maturin>=1.9,<2' pytest
 model=${1:-$out/model}
-[ $# -gt 0 ] || cargo run --quiet -p needle-runtime --example write_model "${cargo_profile[@]}" -- "$model"
+[ $# -gt 0 ] || cargo run --quiet -p engine-scripts --bin write_model "${cargo_profile[@]}" -- "$model"
 "$environment/bin/maturin" build --quiet "${profile[@]}" --manifest-path needle-py/Cargo.toml --out "$out/wheel" \
     --interpreter "$environment/bin/python"
 case "$(ls "$out/wheel")" in *-abi3-*) ;; *) echo "not an abi3 wheel: $(ls "$out/wheel")" >&2; exit 1;; esac

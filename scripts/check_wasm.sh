@@ -18,10 +18,10 @@ echo "needle_wasm.wasm: $size bytes, $(gzip -9c "$wasm" | wc -c) with gzip"
 [ "$size" -le "$largest" ] || { echo "more than $largest bytes" >&2; exit 1; }
 
 model=${1:-$out/model}
-[ $# -gt 0 ] || cargo run --quiet -p needle-runtime --example write_model -- "$model" > /dev/null
+[ $# -gt 0 ] || cargo run --quiet -p engine-scripts --bin write_model -- "$model" > /dev/null
 query="set a timer for ten minutes"
 tools='[{"name":"setTimer","description":"Start a timer","parameters":{"minutes":{"type":"integer","required":true}}}]'
-cargo run --quiet -p needle-runtime --example ask -- "$model" "$query" "$tools" --free 24 > "$out/native"
+cargo run --quiet -p engine-scripts --bin ask -- "$model" "$query" "$tools" --free 24 > "$out/native"
 node needle-wasm/tests/node.mjs "$wasm" "$model" "$query" "$tools" 24 > "$out/wasm"
 diff "$out/native" "$out/wasm"
 echo "under node: the native engine's answer"

@@ -13,7 +13,7 @@ decode is the mean of the others. Constrained: the whole time of a call, which e
 the process (Python's own is a row of its own, to be taken off). needle-rs knows no free answers: its own grammar is always on.
 
 Needs the packages of scripts/check_exports.sh (their environment is used, and made where it is missing), and a release build of the
-command, of the example `worker` and of scripts/bench/rten_worker; those that are missing are built.
+command, of scripts/engine and of scripts/bench/rten_worker; those that are missing are built.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def write_models(args, work):
     checkpoint = args.checkpoint
     if not checkpoint:
         checkpoint = f"{work}/checkpoint"
-        run(TARGET / "release/examples/write_model", checkpoint, "--preset", args.preset, "--format", "checkpoint", "--seed", args.seed)
+        run(TARGET / "release/write_model", checkpoint, "--preset", args.preset, "--format", "checkpoint", "--seed", args.seed)
     for format in ("needle-rs", "onnx"):
         run(args.needle, "export", checkpoint, "--format", format, "--out", f"{work}/{format}", "--no-verify")
     import onnx
@@ -205,13 +205,13 @@ def run(*command):
 def build(args):
     if not Path(args.needle).exists():
         run("cargo", "build", "--release", "--manifest-path", ROOT / "Cargo.toml", "-p", "needle-cli")
-    run("cargo", "build", "--release", "--manifest-path", ROOT / "Cargo.toml", "-p", "needle-runtime", "--example", "worker", "--example", "write_model")
+    run("cargo", "build", "--release", "--manifest-path", ROOT / "Cargo.toml", "-p", "engine-scripts")
     if "rten" in args.only:
         run("cargo", "build", "--release", "--manifest-path", ROOT / "scripts/bench/rten_worker/Cargo.toml", "--target-dir", TARGET / "rten")
 
 
 def command(runtime, model, threads):
-    native = {"ours": TARGET / "release/examples/worker", "rten": TARGET / "rten/release/rten_worker"}
+    native = {"ours": TARGET / "release/worker", "rten": TARGET / "rten/release/rten_worker"}
     if runtime in native:
         return [str(native[runtime]), model, str(threads)]
     return [sys.executable, __file__, "--worker", runtime, model, str(threads)]

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "test code, of which each user needs a part")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use half::bf16;
@@ -61,40 +61,86 @@ fn hash(seed: u32, index: usize) -> u32 {
     x ^ (x >> 16)
 }
 
-/// A tokenizer of some 400 ids: the words of a request and of its answer.
+/// Words that requests, tools and answers are full of, and pieces of JSON.
+const WORDS: [&str; 40] = [
+    "▁set",
+    "▁a",
+    "▁timer",
+    "▁for",
+    "▁ten",
+    "▁minutes",
+    "▁switch",
+    "▁the",
+    "▁lamp",
+    "▁on",
+    "▁[{",
+    "{\"name\":\"",
+    "}}]",
+    "\",\"arguments\":{\"",
+    "},{\"",
+    "true",
+    "false",
+    "integer",
+    "\"type\":\"string\"",
+    "\"description\":\"",
+    "parameters",
+    "required",
+    "▁please",
+    "▁Set",
+    "set_",
+    "message",
+    "reminder",
+    "song",
+    "route",
+    "list",
+    "heating",
+    "camera",
+    "alarm",
+    "text",
+    "count",
+    "▁what",
+    "▁says",
+    "Start",
+    "minutes",
+    "timer",
+];
+
+/// A tokenizer of some 500 ids.
 pub fn small_tokenizer() -> Tokenizer {
+    tokenizer(0)
+}
+
+/// A tokenizer of words, their beginnings and characters, and of invented words up to `vocab_size` ids.
+pub fn tokenizer(vocab_size: usize) -> Tokenizer {
     let specials = ["<pad>", "</s>", "<s>", "<unk>", "<tool_call>", "<tools>"].map(str::to_owned);
     let mut pieces: Vec<String> =
         specials.into_iter().chain((0..=255_u8).map(|byte| format!("<0x{byte:02X}>"))).collect();
-    let words = [
-        "▁set",
-        "▁a",
-        "▁timer",
-        "▁for",
-        "▁ten",
-        "▁minutes",
-        "▁switch",
-        "▁the",
-        "▁lamp",
-        "▁on",
-        "▁[{",
-        "{\"name\":\"",
-        "\",\"arguments\":{\"",
-        "}}]",
-        "},{",
-        "true",
-        "false",
-        "integer",
-        "description",
-    ];
-    let characters = words.concat().chars().chain('a'..='z').chain('0'..='9').collect::<Vec<_>>();
-    // Each beginning of a word is the one before it and a character.
-    let beginnings =
-        words.iter().flat_map(|word| word.char_indices().skip(1).map(|(at, c)| word[..at + c.len_utf8()].to_owned()));
-    for piece in beginnings.chain(characters.into_iter().map(String::from)) {
-        if !pieces.contains(&piece) {
+    let mut known: HashSet<String> = pieces.iter().cloned().collect();
+    let mut add = |piece: String| {
+        if known.insert(piece.clone()) {
             pieces.push(piece);
         }
+        pieces.len()
+    };
+    // Each beginning of a word is the one before it and a character.
+    let mut add_word = |word: &str| {
+        word.char_indices().skip(1).map(|(at, c)| add(word[..at + c.len_utf8()].to_owned())).last().unwrap_or_default()
+    };
+    WORDS.iter().for_each(|word| _ = add_word(word));
+    let characters: Vec<char> = WORDS.concat().chars().chain(' '..='~').filter(|c| *c != ' ').collect();
+    let room = vocab_size.saturating_sub(characters.iter().collect::<HashSet<_>>().len());
+    let syllable = |i: usize| [b"bdfgklmnprst"[i % 12], b"aeiou"[i / 12 % 5]].map(char::from);
+    let mut invented = (0..).map(|i: usize| {
+        let word = [hash(11, i), hash(12, i), hash(13, i)].map(|at| syllable(at as usize % 60));
+        std::iter::once('▁').chain(word.into_iter().flatten()).collect::<String>()
+    });
+    while vocab_size > 0 && add_word(&invented.next().unwrap()) < room {}
+    characters.into_iter().for_each(|c| _ = add(c.to_string()));
+    if vocab_size > 0 {
+        // Of the last invented word, less than all may have had room.
+        let over = pieces.len().saturating_sub(vocab_size);
+        let characters = pieces.iter().rposition(|piece| piece.chars().count() > 1).unwrap() + 1;
+        pieces.drain(characters - over..characters);
     }
     Tokenizer::from_piece_list(pieces).unwrap()
 }
@@ -116,7 +162,7 @@ pub fn smallest() -> SanConfig {
 }
 
 impl Model {
-    /// A model of the sizes of `tiny`, with `small_tokenizer`.
+    /// A model of the sizes of `tiny`, with [`small_tokenizer`].
     pub fn tiny(seed: u32) -> Self {
         Self::new(SanConfig::preset("tiny").unwrap(), small_tokenizer(), seed)
     }

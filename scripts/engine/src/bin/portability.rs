@@ -1,7 +1,7 @@
 //! Prints a hash of all bits that the engine computes, for each model, mode and instruction set of the machine that it runs on.
 //! Exits 1 where an instruction set's differ from plain Rust's.
 
-#[path = "../../../needle-runtime/tests/models/mod.rs"]
+#[path = "../../../../needle-runtime/tests/models/mod.rs"]
 mod models;
 
 use models::{Model, small_tokenizer};

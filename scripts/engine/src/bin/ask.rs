@@ -1,7 +1,7 @@
 //! Asks a model: an artifact or a training checkpoint.
 //!
 //! ```text
-//! cargo run -p needle-runtime --example ask -- MODEL QUERY TOOLS_JSON [--free MAX_TOKENS]
+//! cargo run -p engine-scripts --bin ask -- MODEL QUERY TOOLS_JSON [--free MAX_TOKENS]
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program")]
