@@ -62,48 +62,9 @@ fn hash(seed: u32, index: usize) -> u32 {
 }
 
 /// Words that requests, tools and answers are full of, and pieces of JSON.
-const WORDS: [&str; 40] = [
-    "▁set",
-    "▁a",
-    "▁timer",
-    "▁for",
-    "▁ten",
-    "▁minutes",
-    "▁switch",
-    "▁the",
-    "▁lamp",
-    "▁on",
-    "▁[{",
-    "{\"name\":\"",
-    "}}]",
-    "\",\"arguments\":{\"",
-    "},{\"",
-    "true",
-    "false",
-    "integer",
-    "\"type\":\"string\"",
-    "\"description\":\"",
-    "parameters",
-    "required",
-    "▁please",
-    "▁Set",
-    "set_",
-    "message",
-    "reminder",
-    "song",
-    "route",
-    "list",
-    "heating",
-    "camera",
-    "alarm",
-    "text",
-    "count",
-    "▁what",
-    "▁says",
-    "Start",
-    "minutes",
-    "timer",
-];
+const WORDS: &str = r#"▁set ▁a ▁timer ▁for ▁ten ▁minutes ▁switch ▁the ▁lamp ▁on ▁please ▁what ▁says ▁Set ▁[{ {"name":" }}]
+    ","arguments":{" },{" true false "type":"integer" "type":"string" "description":" parameters required set_ message reminder
+    song route list heating camera alarm text count Start minutes timer"#;
 
 /// A tokenizer of some 500 ids.
 pub fn small_tokenizer() -> Tokenizer {
@@ -126,8 +87,8 @@ pub fn tokenizer(vocab_size: usize) -> Tokenizer {
     let mut add_word = |word: &str| {
         word.char_indices().skip(1).map(|(at, c)| add(word[..at + c.len_utf8()].to_owned())).last().unwrap_or_default()
     };
-    WORDS.iter().for_each(|word| _ = add_word(word));
-    let characters: Vec<char> = WORDS.concat().chars().chain(' '..='~').filter(|c| *c != ' ').collect();
+    WORDS.split_whitespace().for_each(|word| _ = add_word(word));
+    let characters: Vec<char> = WORDS.chars().chain('!'..='~').filter(|c| !c.is_whitespace()).collect();
     let room = vocab_size.saturating_sub(characters.iter().collect::<HashSet<_>>().len());
     let syllable = |i: usize| [b"bdfgklmnprst"[i % 12], b"aeiou"[i / 12 % 5]].map(char::from);
     let mut invented = (0..).map(|i: usize| {
