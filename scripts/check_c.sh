@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compiles needle-capi/tests/ask.c with the C compiler against the shared and the static library, and lets it ask a model:
+# Compiles needle-capi/tests/ask.c with the C compiler against the shared and the static library,
+# and lets it ask a model:
 #   scripts/check_c.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; without it, one of random weights
 # With NEEDLE_RELEASE=1, the release build, whose sizes are then printed.
 set -euo pipefail

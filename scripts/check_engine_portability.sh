@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The engine computes the same bits on x86-64, on Arm (under qemu) and in WebAssembly (under node), on every instruction set:
+# The engine computes the same bits on x86-64, on Arm (under qemu) and in WebAssembly (under node),
+# on every instruction set:
 #   scripts/check_engine_portability.sh
-# Needs node 20 or later, Debian's qemu-user and gcc-aarch64-linux-gnu (installed if they are missing), and the targets
-# aarch64-unknown-linux-gnu and wasm32-wasip1 (added by rustup if they are missing).
+# Needs node 20 or later, Debian's qemu-user and gcc-aarch64-linux-gnu (installed if they are
+# missing), and the targets aarch64-unknown-linux-gnu and wasm32-wasip1 (added by rustup if they are
+# missing).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the Python wheel with maturin, installs it into an environment of its own, and runs its tests with a model:
+# Builds the Python wheel with maturin, installs it into an environment of its own, and runs its
+# tests with a model:
 #   scripts/check_python.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; without it, one of random weights
-# With NEEDLE_RELEASE=1, the release build, whose size is then printed. Needs Python 3.9 or later with venv, and a package
-# index for maturin and pytest.
+# With NEEDLE_RELEASE=1, the release build, whose size is then printed. Needs Python 3.9 or later
+# with venv, and a package index for maturin and pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=(--profile dev); cargo_profile=()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the WebAssembly module and asks a model with it: under node, and on the page in headless Chromium if it is installed. Its free
-# answers are those of the native engine.
+# Builds the WebAssembly module and asks a model with it: under node, and on the page in headless
+# Chromium if it is installed. Its free answers are those of the native engine.
 #   scripts/check_wasm.sh [MODEL]      # an artifact; without it, one of random weights
 # Needs node 18 or later and the target wasm32-unknown-unknown (added by rustup if it is missing).
 set -euo pipefail

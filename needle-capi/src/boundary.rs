@@ -9,9 +9,11 @@ thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
-/// Calls `work`. Where it fails, or panics, the reason becomes this thread's last error and the result is `failed`.
+/// Calls `work`. Where it fails, or panics, the reason becomes this thread's last error and the
+/// result is `failed`.
 pub fn guard<T>(failed: T, work: impl FnOnce() -> Result<T, String>) -> T {
-    // What `work` changes is either the handle's, which locks what it shares, or the caller's, who is told that it failed.
+    // What `work` changes is either the handle's, which locks what it shares, or the caller's, who
+    // is told that it failed.
     let result = catch_unwind(AssertUnwindSafe(work));
     let (value, error) = match result {
         Ok(Ok(value)) => (value, None),
@@ -46,7 +48,8 @@ pub fn c_string(text: String) -> CString {
 /// The text at `pointer`; `name` is for messages.
 ///
 /// # Safety
-/// `pointer` is null or the beginning of a NUL-terminated string that lives as long as the result is used.
+/// `pointer` is null or the beginning of a NUL-terminated string that lives as long as the result
+/// is used.
 pub unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, String> {
     if pointer.is_null() {
         return Err(format!("{name} is NULL"));

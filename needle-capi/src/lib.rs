@@ -1,7 +1,9 @@
-//! The C ABI of the engine: `include/needle.h`, which a test compares with what cbindgen makes of this file.
+//! The C ABI of the engine: `include/needle.h`, which a test compares with what cbindgen makes of
+//! this file.
 //!
-//! Names and arguments are those of needle-rs 0.3, so that a program written for its header builds with ours; what ours does
-//! beyond it is said at each function. A panic never crosses the boundary, a null pointer is an error.
+//! Names and arguments are those of needle-rs 0.3, so that a program written for its header builds
+//! with ours; what ours does beyond it is said at each function. A panic never crosses the
+//! boundary, a null pointer is an error.
 //!
 //! | file | concept |
 //! | --- | --- |
@@ -26,12 +28,13 @@ pub struct NeedleHandle {
     needle: Needle,
 }
 
-/// Is given a piece of the answer: its number, from 0, and its NUL-terminated UTF-8 text, which lives until it returns.
+/// Is given a piece of the answer: its number, from 0, and its NUL-terminated UTF-8 text, which
+/// lives until it returns.
 pub type NeedleStreamCallback =
     Option<unsafe extern "C" fn(piece_index: u32, piece: *const c_char, user_data: *mut c_void)>;
 
-/// Loads a model. `weights_path` is a needle.safetensors and `vocab_path` its vocab.txt; or `weights_path` is a directory with
-/// both, or a training checkpoint, and `vocab_path` is NULL.
+/// Loads a model. `weights_path` is a needle.safetensors and `vocab_path` its vocab.txt; or
+/// `weights_path` is a directory with both, or a training checkpoint, and `vocab_path` is NULL.
 ///
 /// Returns NULL on failure: see needle_last_error(). The handle is to be freed with needle_free().
 ///
@@ -43,7 +46,8 @@ pub unsafe extern "C" fn needle_load(weights_path: *const c_char, vocab_path: *c
     unsafe { needle_load_with_threads(weights_path, vocab_path, 0) }
 }
 
-/// As needle_load(), computing with so many threads; 0 is as many as the CPU has. Answers do not depend on it.
+/// As needle_load(), computing with so many threads; 0 is as many as the CPU has. Answers do not
+/// depend on it.
 ///
 /// # Safety
 /// As needle_load().
@@ -91,11 +95,12 @@ pub unsafe extern "C" fn needle_load_bytes(
     })
 }
 
-/// Answers a query with calls of the offered tools: [{"name":"get_weather","arguments":{"city":"Paris"}}], or [] where no tool
-/// fits. Tools are a JSON list in Needle's, the JSON Schema, the OpenAI or the MCP form.
+/// Answers a query with calls of the offered tools:
+/// [{"name":"get_weather","arguments":{"city":"Paris"}}], or [] where no tool fits. Tools are a
+/// JSON list in Needle's, the JSON Schema, the OpenAI or the MCP form.
 ///
-/// Returns NULL on failure, also where the answer is no whole list of calls. The string is to be freed with
-/// needle_free_str().
+/// Returns NULL on failure, also where the answer is no whole list of calls. The string is to be
+/// freed with needle_free_str().
 ///
 /// # Safety
 /// `handle` is NULL or of needle_load(), and not freed; the strings are NULL or NUL-terminated.
@@ -109,7 +114,8 @@ pub unsafe extern "C" fn needle_run(
     unsafe { needle_run_stream(handle, query, tools_json, None, std::ptr::null_mut()) }
 }
 
-/// As needle_run(); `callback`, if not NULL, is given each piece of the answer's JSON as it comes, on the calling thread.
+/// As needle_run(); `callback`, if not NULL, is given each piece of the answer's JSON as it comes,
+/// on the calling thread.
 ///
 /// # Safety
 /// As needle_run(); `callback` returns, and does not free the handle.
@@ -143,8 +149,9 @@ pub unsafe extern "C" fn needle_run_stream(
     })
 }
 
-/// As needle_run(), with all that is known of the answer: {"calls": [..], "text": "..", "confidence": 0.93 or null,
-/// "is_complete": true, "abstained": false, "violations": [".."], "seconds": 0.004}.
+/// As needle_run(), with all that is known of the answer: {"calls": [..], "text": "..",
+/// "confidence": 0.93 or null, "is_complete": true, "abstained": false, "violations": [".."],
+/// "seconds": 0.004}.
 ///
 /// An answer that is no whole list of calls is told by is_complete, and is not a failure.
 ///
@@ -183,8 +190,8 @@ pub unsafe extern "C" fn needle_contrastive_dim(handle: *const NeedleHandle) -> 
     guard(0, || Ok(unsafe { model(handle) }?.model_config().contrastive_dim.unwrap_or(0)))
 }
 
-/// Writes the unit vector of a text to `out`, which has needle_contrastive_dim() values. The dot product of two is their
-/// likeness.
+/// Writes the unit vector of a text to `out`, which has needle_contrastive_dim() values. The dot
+/// product of two is their likeness.
 ///
 /// Returns false on failure.
 ///
@@ -210,11 +217,12 @@ pub unsafe extern "C" fn needle_encode_contrastive(
     })
 }
 
-/// Ranks tools by likeness to a query, each described by its compact JSON: writes the indices of the `top_k` best, best first,
-/// and their likenesses, and returns how many it wrote; 0 on failure.
+/// Ranks tools by likeness to a query, each described by its compact JSON: writes the indices of
+/// the `top_k` best, best first, and their likenesses, and returns how many it wrote; 0 on failure.
 ///
 /// # Safety
-/// As needle_run(); `tool_descs` has `n_tools` strings, `out_indices` and `out_scores` have `top_k` values, or are NULL.
+/// As needle_run(); `tool_descs` has `n_tools` strings, `out_indices` and `out_scores` have `top_k`
+/// values, or are NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_retrieve_tools(
     handle: *const NeedleHandle,
@@ -276,8 +284,8 @@ pub unsafe extern "C" fn needle_free(handle: *mut NeedleHandle) {
     }
 }
 
-/// Why the last call on this thread failed, in one sentence; NULL if it did not fail. It lives until the next call on this
-/// thread, and is not to be freed.
+/// Why the last call on this thread failed, in one sentence; NULL if it did not fail. It lives
+/// until the next call on this thread, and is not to be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn needle_last_error() -> *const c_char {
     boundary::last_error()

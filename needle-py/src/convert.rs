@@ -1,4 +1,5 @@
-//! Tools and answers between Python and Rust. JSON is the bridge: what Python's own `json` reads and writes.
+//! Tools and answers between Python and Rust. JSON is the bridge: what Python's own `json` reads
+//! and writes.
 
 use needle_runtime::{Answer, Call, Tool, tools_from_json};
 use pyo3::prelude::*;

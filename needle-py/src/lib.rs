@@ -1,4 +1,5 @@
-//! The Python module `needle._needle`, which `python/needle/__init__.py` shows as `needle`; its types stand in `__init__.pyi`.
+//! The Python module `needle._needle`, which `python/needle/__init__.py` shows as `needle`; its
+//! types stand in `__init__.pyi`.
 //!
 //! | file | concept |
 //! | --- | --- |

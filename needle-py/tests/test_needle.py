@@ -18,7 +18,11 @@ LAMP = {
     "function": {
         "name": "lamp.switch",
         "description": "Switch a lamp",
-        "parameters": {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"on": {"type": "boolean"}},
+            "required": ["on"],
+        },
     },
 }
 TOOLS = [TIMER, LAMP]
@@ -63,7 +67,9 @@ def test_a_stream_that_nobody_reads_on_stops_nothing(model):
 
 def test_a_batch_gives_what_each_question_alone_gives(model):
     questions = [(QUERY, TOOLS), ("lights on", [LAMP]), ("set a timer", [TIMER])]
-    assert [a.calls for a in model.batch(questions)] == [model.call(*question).calls for question in questions]
+    assert [a.calls for a in model.batch(questions)] == [
+        model.call(*question).calls for question in questions
+    ]
     assert model.batch([]) == []
 
 
@@ -77,7 +83,10 @@ def test_tools_are_ranked_best_first(model):
 def test_threads_share_a_model_and_get_the_same_answers(model):
     expected = model.call(QUERY, TOOLS).calls
     with ThreadPoolExecutor(4) as pool:
-        assert all(answer.calls == expected for answer in pool.map(lambda _: model.call(QUERY, TOOLS), range(8)))
+        assert all(
+            answer.calls == expected
+            for answer in pool.map(lambda _: model.call(QUERY, TOOLS), range(8))
+        )
 
 
 def test_other_python_threads_run_while_a_stream_is_read(model):
@@ -105,7 +114,9 @@ def test_what_is_no_model_is_an_error_that_names_it(tmp_path):
         needle.Needle.load(tmp_path)
 
 
-@pytest.mark.parametrize("tools", ["[{]", [], [{"description": "no name"}], "null", 5, [TIMER, TIMER]])
+@pytest.mark.parametrize(
+    "tools", ["[{]", [], [{"description": "no name"}], "null", 5, [TIMER, TIMER]]
+)
 def test_tools_that_cannot_be_offered_are_refused(model, tools):
     with pytest.raises(needle.NeedleError):
         model.call(QUERY, tools)

@@ -1,4 +1,5 @@
-//! What stands in for `constrain` where that feature is off: answers are free, and asking for others is an error.
+//! What stands in for `constrain` where that feature is off: answers are free, and asking for
+//! others is an error.
 
 #[path = "constrain/copying.rs"]
 pub mod copying;

@@ -1,4 +1,5 @@
-//! Files that are damaged, or made to do damage: each is one clear error, or a model that answers. Never a panic.
+//! Files that are damaged, or made to do damage: each is one clear error, or a model that answers.
+//! Never a panic.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -364,7 +365,8 @@ fn each_damage_of_a_checkpoint_is_one_sentence_that_names_the_file() {
 
 #[test]
 fn more_memory_than_a_model_of_this_kind_needs_is_refused_before_it_is_taken() {
-    // Few bytes that ask for many: positions beyond those of any model, and a deep decoder with long answers.
+    // Few bytes that ask for many: positions beyond those of any model, and a deep decoder with
+    // long answers.
     let tiny = SanConfig::preset("tiny").unwrap();
     for (config, reason) in [
         (SanConfig { max_dec_len: (1 << 16) + 1, ..tiny.clone() }, "65537 positions"),

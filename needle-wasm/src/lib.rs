@@ -1,5 +1,6 @@
-//! The engine as a WebAssembly module for `www/needle.js`, by plain functions on its memory: a tenth of the size of generated
-//! bindings. A module holds any number of models and runs on one thread.
+//! The engine as a WebAssembly module for `www/needle.js`, by plain functions on its memory: a
+//! tenth of the size of generated bindings. A module holds any number of models and runs on one
+//! thread.
 //!
 //! Texts go in as places in memory that `needle_alloc` gave. What comes back is a [`Reply`].
 
@@ -86,10 +87,12 @@ pub unsafe extern "C" fn needle_load(
     reply(load())
 }
 
-/// Answers a query with calls of the tools, of at most `max_tokens` tokens, or of as many as the model writes if that is 0.
+/// Answers a query with calls of the tools, of at most `max_tokens` tokens, or of as many as the
+/// model writes if that is 0.
 ///
 /// # Safety
-/// `needle` is of [`needle_load`] and not freed; query and tools came from [`needle_alloc`], and are not used again.
+/// `needle` is of [`needle_load`] and not freed; query and tools came from [`needle_alloc`], and
+/// are not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_call(
     needle: *const Needle,

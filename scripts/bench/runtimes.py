@@ -46,7 +46,10 @@ def python_worker(runtime, model, threads):
         asked = json.loads(line)
         result = answer(asked)
         now = time.perf_counter()
-        print(json.dumps({"load_s": load, "load_and_answer_s": now - start, "answer": result}), flush=True)
+        print(
+            json.dumps({"load_s": load, "load_and_answer_s": now - start, "answer": result}),
+            flush=True,
+        )
 
 
 def idle(_model, _threads):
@@ -85,8 +88,14 @@ def needle_rs(model, _threads):
         if not asked["is_constrained"]:
             return None
         start, tokens = time.perf_counter(), []
-        engine.run_stream(asked["query"], asked["tools"], lambda *_: tokens.append(time.perf_counter() - start))
-        return {"seconds": time.perf_counter() - start, "first_s": tokens[0] if tokens else None, "tokens": len(tokens)}
+        engine.run_stream(
+            asked["query"], asked["tools"], lambda *_: tokens.append(time.perf_counter() - start)
+        )
+        return {
+            "seconds": time.perf_counter() - start,
+            "first_s": tokens[0] if tokens else None,
+            "tokens": len(tokens),
+        }
 
     return answer
 
@@ -95,15 +104,24 @@ class Worker:
     """A process that answers."""
 
     def __init__(self, command, threads):
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "RTEN_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        environment = {
+            **os.environ,
+            "RAYON_NUM_THREADS": str(threads),
+            "RTEN_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+        }
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def ask(self, asked):
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended with {self.process.wait()}")
+            raise RuntimeError(
+                f"{' '.join(map(str, self.process.args))} ended with {self.process.wait()}"
+            )
         return json.loads(line)
 
     def close(self):
@@ -122,9 +140,27 @@ def write_models(args, work):
     checkpoint = args.checkpoint
     if not checkpoint:
         checkpoint = f"{work}/checkpoint"
-        run(TARGET / "release/write_model", checkpoint, "--preset", args.preset, "--format", "checkpoint", "--seed", args.seed)
+        run(
+            TARGET / "release/write_model",
+            checkpoint,
+            "--preset",
+            args.preset,
+            "--format",
+            "checkpoint",
+            "--seed",
+            args.seed,
+        )
     for format in ("needle-rs", "onnx"):
-        run(args.needle, "export", checkpoint, "--format", format, "--out", f"{work}/{format}", "--no-verify")
+        run(
+            args.needle,
+            "export",
+            checkpoint,
+            "--format",
+            format,
+            "--out",
+            f"{work}/{format}",
+            "--no-verify",
+        )
     import onnx
 
     for name in ("onnx-4", "rten"):
@@ -137,8 +173,21 @@ def write_models(args, work):
         for node in graph.graph.node:
             if node.op_type == "MatMulNBits":
                 node.attribute.append(onnx.helper.make_attribute("accuracy_level", 4))
-        onnx.save(graph, f"{work}/onnx-4/{name}.onnx", save_as_external_data=True, location=f"{name}.bin", size_threshold=1024)
-    return {"ours": f"{work}/needle-rs", "needle-rs": f"{work}/needle-rs", "onnxruntime": f"{work}/onnx", "onnxruntime-4": f"{work}/onnx-4", "rten": f"{work}/rten", "python": work}
+        onnx.save(
+            graph,
+            f"{work}/onnx-4/{name}.onnx",
+            save_as_external_data=True,
+            location=f"{name}.bin",
+            size_threshold=1024,
+        )
+    return {
+        "ours": f"{work}/needle-rs",
+        "needle-rs": f"{work}/needle-rs",
+        "onnxruntime": f"{work}/onnx",
+        "onnxruntime-4": f"{work}/onnx-4",
+        "rten": f"{work}/rten",
+        "python": work,
+    }
 
 
 def without_half(model):
@@ -155,10 +204,17 @@ def without_half(model):
             codes, scales = values[node.input[0]], values[node.input[2]].astype(np.float32)
             # Two codes a byte, low nibble first, stored as code + 8.
             codes = codes.reshape(codes.shape[0], -1)
-            codes = np.stack([codes & 15, codes >> 4], -1).reshape(codes.shape[0], -1).astype(np.float32) - 8
+            codes = (
+                np.stack([codes & 15, codes >> 4], -1)
+                .reshape(codes.shape[0], -1)
+                .astype(np.float32)
+                - 8
+            )
             block = codes.shape[1] // (scales.size // codes.shape[0])
             name = f"{node.input[0]}.f32"
-            replaced[name] = (codes * scales.reshape(codes.shape[0], -1).repeat(block, 1)).astype(np.float32)
+            replaced[name] = (codes * scales.reshape(codes.shape[0], -1).repeat(block, 1)).astype(
+                np.float32
+            )
             node = helper.make_node("Gather", [name, node.input[1]], node.output, axis=0)
         elif node.op_type == "MatMulNBits":
             # Its scales have two sides there, and it computes with INT8 activations only where it is told to.
@@ -168,10 +224,16 @@ def without_half(model):
         nodes.append(node)
     used = {name for node in nodes for name in node.input}
     values = {**values, **replaced}
-    halves = {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in values.items() if name in used}
+    halves = {
+        name: value.astype(np.float32) if value.dtype == np.float16 else value
+        for name, value in values.items()
+        if name in used
+    }
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in halves.items())
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in halves.items()
+    )
     return model
 
 
@@ -180,19 +242,49 @@ def question(model, prompt_tokens, max_tokens):
     import sentencepiece as spm
 
     encode = spm.SentencePieceProcessor(model_file=f"{model}/tokenizer.model").encode
-    kinds = ["timer", "lamp", "message", "reminder", "song", "route", "list", "heating", "camera", "alarm"]
+    kinds = [
+        "timer",
+        "lamp",
+        "message",
+        "reminder",
+        "song",
+        "route",
+        "list",
+        "heating",
+        "camera",
+        "alarm",
+    ]
     tools, query = [], "please set a timer for ten minutes"
-    ids = lambda query, tools: encode(query) + [TOOLS] + encode(json.dumps(tools, separators=(",", ":")))
+    ids = (
+        lambda query, tools: encode(query)
+        + [TOOLS]
+        + encode(json.dumps(tools, separators=(",", ":")))
+    )
     for index in range(1000):
         kind = kinds[index % len(kinds)]
-        parameters = {"text": {"type": "string", "description": f"what the {kind} says", "required": True}, "count": {"type": "integer", "required": True}}
-        more = [*tools, {"name": f"set_{kind}_{index}", "description": f"Set a {kind}", "parameters": parameters}]
+        parameters = {
+            "text": {"type": "string", "description": f"what the {kind} says", "required": True},
+            "count": {"type": "integer", "required": True},
+        }
+        more = [
+            *tools,
+            {
+                "name": f"set_{kind}_{index}",
+                "description": f"Set a {kind}",
+                "parameters": parameters,
+            },
+        ]
         if tools and len(ids(query, more)) > prompt_tokens:
             break
         tools = more
     while len(ids(f"{query} minutes", tools)) <= prompt_tokens:
         query += " minutes"
-    return {"query": query, "tools": json.dumps(tools, separators=(",", ":")), "ids": ids(query, tools)[:prompt_tokens], "max_tokens": max_tokens}
+    return {
+        "query": query,
+        "tools": json.dumps(tools, separators=(",", ":")),
+        "ids": ids(query, tools)[:prompt_tokens],
+        "max_tokens": max_tokens,
+    }
 
 
 # -------------------------------------------------------------------------------------------------------------- measuring
@@ -204,10 +296,34 @@ def run(*command):
 
 def build(args):
     if not Path(args.needle).exists():
-        run("cargo", "build", "--release", "--manifest-path", ROOT / "Cargo.toml", "-p", "needle-cli")
-    run("cargo", "build", "--release", "--manifest-path", ROOT / "Cargo.toml", "-p", "engine-scripts")
+        run(
+            "cargo",
+            "build",
+            "--release",
+            "--manifest-path",
+            ROOT / "Cargo.toml",
+            "-p",
+            "needle-cli",
+        )
+    run(
+        "cargo",
+        "build",
+        "--release",
+        "--manifest-path",
+        ROOT / "Cargo.toml",
+        "-p",
+        "engine-scripts",
+    )
     if "rten" in args.only:
-        run("cargo", "build", "--release", "--manifest-path", ROOT / "scripts/bench/rten_worker/Cargo.toml", "--target-dir", TARGET / "rten")
+        run(
+            "cargo",
+            "build",
+            "--release",
+            "--manifest-path",
+            ROOT / "scripts/bench/rten_worker/Cargo.toml",
+            "--target-dir",
+            TARGET / "rten",
+        )
 
 
 def command(runtime, model, threads):
@@ -228,7 +344,10 @@ def measure(args, models):
     rows = []
     for threads in args.threads:
         times = {}
-        workers = {runtime: Worker(command(runtime, models[runtime], threads), threads) for runtime in args.only}
+        workers = {
+            runtime: Worker(command(runtime, models[runtime], threads), threads)
+            for runtime in args.only
+        }
         # The first round warms up.
         for round in range(args.rounds + 1):
             for n in prompts:
@@ -236,7 +355,9 @@ def measure(args, models):
                     for runtime, worker in workers.items():
                         if runtime == "python":
                             continue
-                        answer = worker.ask({**questions[n], "is_constrained": is_constrained})["answer"]
+                        answer = worker.ask({**questions[n], "is_constrained": is_constrained})[
+                            "answer"
+                        ]
                         if round and answer:
                             times.setdefault((runtime, n, is_constrained), []).append(answer)
         for worker in workers.values():
@@ -247,16 +368,28 @@ def measure(args, models):
             for runtime in args.only:
                 worker = Worker(command(runtime, models[runtime], threads), threads)
                 # The way that a runtime offers: needle-rs is always constrained, ours is measured free, like the others.
-                asked = worker.ask({**questions[min(prompts)], "is_constrained": runtime == "needle-rs"})
-                loads.setdefault(runtime, []).append((asked["load_s"], asked["load_and_answer_s"], worker.close()))
+                asked = worker.ask(
+                    {**questions[min(prompts)], "is_constrained": runtime == "needle-rs"}
+                )
+                loads.setdefault(runtime, []).append(
+                    (asked["load_s"], asked["load_and_answer_s"], worker.close())
+                )
         for runtime in args.only:
             load, first, peak = (median(column) for column in zip(*loads[runtime]))
-            row = {"runtime": runtime, "threads": threads, "load_s": load, "load_and_answer_s": first, "peak_mb": peak}
+            row = {
+                "runtime": runtime,
+                "threads": threads,
+                "load_s": load,
+                "load_and_answer_s": first,
+                "peak_mb": peak,
+            }
             for n in prompts:
                 tokens = len(questions[n]["ids"])
                 free = times.get((runtime, n, False), [])
                 row[f"prefill_{n}"] = median([tokens / a["first_s"] for a in free])
-                row[f"decode_{n}"] = median([(a["tokens"] - 1) / (a["seconds"] - a["first_s"]) for a in free])
+                row[f"decode_{n}"] = median(
+                    [(a["tokens"] - 1) / (a["seconds"] - a["first_s"]) for a in free]
+                )
                 held = times.get((runtime, n, True), [])
                 row[f"constrained_ms_{n}"] = median([1e3 * a["seconds"] for a in held])
                 row[f"constrained_tokens_{n}"] = median([a["tokens"] for a in held])
@@ -271,14 +404,31 @@ def cpu():
 def table(rows, prompts):
     columns = ["runtime", "threads", "load ms", "load and answer ms", "peak MB"]
     for n in prompts:
-        columns += [f"prefill/s ({n})", f"decode/s ({n})", f"constrained ms ({n})", f"its tokens ({n})"]
+        columns += [
+            f"prefill/s ({n})",
+            f"decode/s ({n})",
+            f"constrained ms ({n})",
+            f"its tokens ({n})",
+        ]
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     shown = lambda value, digits=0: "-" if value is None else f"{value:.{digits}f}"
     for row in rows:
-        load = [1e3 * row["load_s"], 1e3 * row["load_and_answer_s"]] if row["runtime"] != "python" else [None, None]
+        load = (
+            [1e3 * row["load_s"], 1e3 * row["load_and_answer_s"]]
+            if row["runtime"] != "python"
+            else [None, None]
+        )
         cells = [row["runtime"], str(row["threads"]), *map(shown, load), shown(row["peak_mb"], 1)]
         for n in prompts:
-            cells += [shown(row[f"{key}_{n}"], digits) for key, digits in (("prefill", 0), ("decode", 0), ("constrained_ms", 1), ("constrained_tokens", 0))]
+            cells += [
+                shown(row[f"{key}_{n}"], digits)
+                for key, digits in (
+                    ("prefill", 0),
+                    ("decode", 0),
+                    ("constrained_ms", 1),
+                    ("constrained_tokens", 0),
+                )
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -288,7 +438,9 @@ def main():
         runtime, model, threads = sys.argv[2:]
         return python_worker(runtime, model, int(threads))
     numbers = lambda text: [int(part) for part in text.split(",")]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", nargs="?")
     parser.add_argument("--needle", default=str(TARGET / "release/needle"))
     parser.add_argument("--preset", default="needle-26m", help="sizes of the random model")
@@ -308,15 +460,29 @@ def main():
     if Path(sys.prefix).resolve() != environment.resolve():
         if not (environment / "bin/python").exists():
             run(sys.executable, "-m", "venv", environment)
-            run(environment / "bin/pip", "install", "--quiet", "needle-rs==0.3.1", "onnxruntime", "onnx", "sentencepiece", "safetensors", "numpy")
+            run(
+                environment / "bin/pip",
+                "install",
+                "--quiet",
+                "needle-rs==0.3.1",
+                "onnxruntime",
+                "onnx",
+                "sentencepiece",
+                "safetensors",
+                "numpy",
+            )
         os.execv(environment / "bin/python", [str(environment / "bin/python"), *sys.argv])
     if not args.no_build:
         build(args)
     with tempfile.TemporaryDirectory() as work:
         rows = measure(args, write_models(args, work))
-    print(f"{cpu()}; {args.rounds} rounds, medians; free answers of {args.tokens} tokens\n\n{table(rows, args.prompts)}")
+    print(
+        f"{cpu()}; {args.rounds} rounds, medians; free answers of {args.tokens} tokens\n\n{table(rows, args.prompts)}"
+    )
     if args.json:
-        Path(args.json).write_text(json.dumps({"cpu": cpu(), "rounds": args.rounds, "rows": rows}, indent=1))
+        Path(args.json).write_text(
+            json.dumps({"cpu": cpu(), "rounds": args.rounds, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-//! Whatever an artifact's weights hold, it is an error, or a model that answers on every instruction set.
+//! Whatever an artifact's weights hold, it is an error, or a model that answers on every
+//! instruction set.
 //!
 //! The input is changes to a whole artifact: places and bytes, and where to cut it.
 

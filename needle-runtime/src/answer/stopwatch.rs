@@ -1,4 +1,5 @@
-//! Seconds from question to answer. A browser's WebAssembly has no clock of its own: there they are 0.
+//! Seconds from question to answer. A browser's WebAssembly has no clock of its own: there they are
+//! 0.
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 use std::time::Instant;

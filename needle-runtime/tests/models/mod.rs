@@ -1,7 +1,8 @@
-//! Models of no meaning, written as files without burn: for tests, fuzzing, the bindings' scripts and benchmarks.
+//! Models of no meaning, written as files without burn: for tests, fuzzing, the bindings' scripts
+//! and benchmarks.
 //!
-//! Weights are a hash of the seed and of their place, so that a model is the same on every machine. `</s>` and `<pad>` have no
-//! direction of their own: free answers go on until a limit ends them.
+//! Weights are a hash of the seed and of their place, so that a model is the same on every machine.
+//! `</s>` and `<pad>` have no direction of their own: free answers go on until a limit ends them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "test code, of which each user needs a part")]
 
@@ -71,7 +72,8 @@ pub fn small_tokenizer() -> Tokenizer {
     tokenizer(0)
 }
 
-/// A tokenizer of words, their beginnings and characters, and of invented words up to `vocab_size` ids.
+/// A tokenizer of words, their beginnings and characters, and of invented words up to `vocab_size`
+/// ids.
 pub fn tokenizer(vocab_size: usize) -> Tokenizer {
     let specials = ["<pad>", "</s>", "<s>", "<unk>", "<tool_call>", "<tools>"].map(str::to_owned);
     let mut pieces: Vec<String> =
@@ -263,9 +265,8 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn safetensors(entries: &[Entry], metadata: Option<HashMap<String, String>>) -> Vec<u8> {
-    let view = |entry| {
-        let Entry { name, dtype, shape, bytes } = entry;
-        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
-    };
-    safetensors::serialize(entries.iter().map(view), metadata).unwrap()
+    let views = entries
+        .iter()
+        .map(|Entry { name, dtype, shape, bytes }| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, metadata).unwrap()
 }

@@ -1,4 +1,5 @@
-//! Answers what scripts/bench/runtimes.py asks on standard input, a line of JSON each, by the ONNX graphs in a directory and rten:
+//! Answers what scripts/bench/runtimes.py asks on standard input, a line of JSON each, by the ONNX
+//! graphs in a directory and rten:
 //!
 //! ```text
 //! RTEN_NUM_THREADS=N rten_worker MODEL N

@@ -1,5 +1,5 @@
-//! Prints a hash of all bits that the engine computes, for each model, mode and instruction set of the machine that it runs on.
-//! Exits 1 where an instruction set's differ from plain Rust's.
+//! Prints a hash of all bits that the engine computes, for each model, mode and instruction set of
+//! the machine that it runs on. Exits 1 where an instruction set's differ from plain Rust's.
 
 #[path = "../../../../needle-runtime/tests/models/mod.rs"]
 mod models;

@@ -1,4 +1,5 @@
-//! Answers what scripts/bench/runtimes.py asks on standard input, a line of JSON each, and says how long it took:
+//! Answers what scripts/bench/runtimes.py asks on standard input, a line of JSON each, and says how
+//! long it took:
 //!
 //! ```text
 //! worker MODEL THREADS
@@ -44,7 +45,8 @@ fn main() {
     let [model, threads] = <[String; 2]>::try_from(std::env::args().skip(1).collect::<Vec<_>>()).unwrap();
     let start = Instant::now();
     let options = Options { threads: threads.parse().unwrap(), ..Options::default() };
-    // Free answers need no more than the engine, constrained ones the tools' grammar, too. One of them is loaded: the first asked.
+    // Free answers need no more than the engine, constrained ones the tools' grammar, too. One of
+    // them is loaded: the first asked.
     let (mut engine, mut needle) = (None, None);
     let lines = std::io::stdin().lock().lines();
     for (index, line) in lines.enumerate() {

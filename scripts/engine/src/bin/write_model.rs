@@ -1,4 +1,5 @@
-//! Writes a model of random weights, as an artifact or as a training checkpoint, for scripts that need some model.
+//! Writes a model of random weights, as an artifact or as a training checkpoint, for scripts that
+//! need some model.
 //!
 //! ```text
 //! cargo run -p engine-scripts --bin write_model -- DIR [--preset tiny] [--format artifact|checkpoint] [--seed 0]
