@@ -1,10 +1,16 @@
 //! Prints a hash of all bits that the engine computes, for each model, mode and instruction set of
 //! the machine that it runs on. Exits 1 where an instruction set's differ from plain Rust's.
+//!
+//! With `--smallest`, of the smallest model alone, by two threads: what Miri runs in some minutes,
+//!
+//! ```text
+//! cargo +nightly miri run -p engine-scripts --no-default-features --bin portability -- --smallest
+//! ```
 
 #[path = "../../../../needle-runtime/tests/models/mod.rs"]
 mod models;
 
-use models::{Model, small_tokenizer};
+use models::{Model, small_tokenizer, smallest};
 use needle_runtime::InstructionSet;
 use needle_runtime::config::SanConfig;
 use needle_runtime::engine::{Engine, Options};
@@ -15,10 +21,10 @@ fn hash(hash: u64, bits: u32) -> u64 {
     bits.to_le_bytes().iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
 }
 
-fn bits(engine: &Engine) -> u64 {
+fn bits(engine: &Engine, lens: &[u32]) -> u64 {
     let vocab = engine.config().vocab_size as u32;
     let prompt = |len: u32| (0..len).map(|i| 1 + (i * i * 31 + i * 17 + len) % (vocab - 1)).collect::<Vec<_>>();
-    let prompts = [1, 2, 5, 16, 33, 100].map(prompt);
+    let prompts: Vec<Vec<u32>> = lens.iter().copied().map(prompt).collect();
     let mut bits: Vec<u32> = Vec::new();
     for prompt in &prompts {
         let tokens: Vec<u32> = [1].into_iter().chain(prompt.iter().copied().take(20)).collect();
@@ -38,18 +44,23 @@ fn main() {
     let uneven = SanConfig { d_model: 80, num_heads: 4, num_kv_heads: 2, ..tiny.clone() };
     // Weights at the ends, where sums of 16 bits would saturate.
     let extreme = |value: f32| if value.abs() < 0.2 { value } else { value.signum() };
-    let models = [
-        ("tiny", Model::new(tiny.clone(), small_tokenizer(), 1)),
-        ("uneven", Model::new(uneven, small_tokenizer(), 2)),
-        ("extreme", Model::with(tiny, small_tokenizer(), 3, extreme)),
-    ];
+    let is_smallest = std::env::args().any(|argument| argument == "--smallest");
+    let (threads, lens) = if is_smallest { (2, &[2, 5][..]) } else { (1, &[1, 2, 5, 16, 33, 100][..]) };
+    let all = || {
+        vec![
+            ("tiny", Model::new(tiny.clone(), small_tokenizer(), 1)),
+            ("uneven", Model::new(uneven, small_tokenizer(), 2)),
+            ("extreme", Model::with(tiny, small_tokenizer(), 3, extreme)),
+        ]
+    };
+    let models = if is_smallest { vec![("smallest", Model::new(smallest(), small_tokenizer(), 4))] } else { all() };
     let mut all_equal = true;
     for (name, model) in models {
         let (weights, vocab) = model.artifact();
         for exact in [false, true] {
             let hashes = InstructionSet::available().into_iter().map(|set| {
-                let options = Options { threads: 1, exact, instructions: Some(set) };
-                (set, bits(&Engine::from_bytes(weights.clone(), Some(&vocab), &options).unwrap()))
+                let options = Options { threads, exact, instructions: Some(set) };
+                (set, bits(&Engine::from_bytes(weights.clone(), Some(&vocab), &options).unwrap(), lens))
             });
             let hashes: Vec<(InstructionSet, u64)> = hashes.collect();
             for (set, hash) in &hashes {
