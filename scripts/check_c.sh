@@ -2,11 +2,11 @@
 # Compiles needle-capi/tests/ask.c with the C compiler against the shared and the static library,
 # and lets it ask a model:
 #   scripts/check_c.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; without it, one of random weights
-# With NEEDLE_RELEASE=1, the release build, whose sizes are then printed.
+# With NEEDLE_SMALL=1, the build of the profile `small`, whose sizes are then printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=(); folder=debug
-if [ -n "${NEEDLE_RELEASE:-}" ]; then profile=(--release); folder=release; fi
+if [ -n "${NEEDLE_SMALL:-}" ]; then profile=(--profile small); folder=small; fi
 target="${CARGO_TARGET_DIR:-target}"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -27,8 +27,5 @@ grep -v '^needle_' "$out/exported" | grep -v '^_\(init\|fini\)$' && { echo "expo
 for name in $(grep '^needle_' "$out/exported"); do
     grep -qx "$name" "$out/declared" || { echo "$name is exported, but not declared" >&2; exit 1; }
 done
-if [ "$folder" = release ]; then
-    cp "$target/release/libneedle_capi.so" "$out/stripped.so" && strip "$out/stripped.so"
-    echo "libneedle_capi.so, stripped: $(stat -c %s "$out/stripped.so") bytes"
-fi
+[ "$folder" = debug ] || echo "libneedle_capi.so: $(stat -c %s "$target/$folder/libneedle_capi.so") bytes"
 echo "the C program asked a model through the shared and the static library"

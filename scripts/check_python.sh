@@ -2,12 +2,12 @@
 # Builds the Python wheel with maturin, installs it into an environment of its own, and runs its
 # tests with a model:
 #   scripts/check_python.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; without it, one of random weights
-# With NEEDLE_RELEASE=1, the release build, whose size is then printed. Needs Python 3.9 or later
+# With NEEDLE_SMALL=1, the build of the profile `small`, whose size is then printed. Needs Python 3.9 or later
 # with venv, and a package index for maturin and pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=(--profile dev); cargo_profile=()
-if [ -n "${NEEDLE_RELEASE:-}" ]; then profile=(--release); cargo_profile=(--release); fi
+if [ -n "${NEEDLE_SMALL:-}" ]; then profile=(--profile small); cargo_profile=(--profile small); fi
 environment=${NEEDLE_PYTHON_ENV:-$PWD/target/check-python}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -21,4 +21,4 @@ model=${1:-$out/model}
 case "$(ls "$out/wheel")" in *-abi3-*) ;; *) echo "not an abi3 wheel: $(ls "$out/wheel")" >&2; exit 1;; esac
 "$environment/bin/pip" install --quiet --force-reinstall --no-deps "$out"/wheel/*.whl
 "$environment/bin/python" -m pytest -q needle-py/tests --model "$model" -p no:cacheprovider
-[ -z "${NEEDLE_RELEASE:-}" ] || stat -c '%n: %s bytes' "$out"/wheel/*.whl
+[ -z "${NEEDLE_SMALL:-}" ] || stat -c '%n: %s bytes' "$out"/wheel/*.whl

@@ -200,6 +200,10 @@ def without_half(model):
     replaced = {}
     nodes = []
     for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in values:
+            # Scales are stored in f16, and computed with in f32.
+            values[node.output[0]] = values[node.input[0]].astype(np.float32)
+            continue
         if node.op_type == "GatherBlockQuantized":
             codes, scales = values[node.input[0]], values[node.input[2]].astype(np.float32)
             # Two codes a byte, low nibble first, stored as code + 8.
