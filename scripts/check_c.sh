@@ -11,9 +11,9 @@ target="${CARGO_TARGET_DIR:-target}"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-cargo build --quiet -p needle-capi "${profile[@]}"
+cargo build --quiet -p needle-capi -p engine-scripts "${profile[@]}"
 model=${1:-$out/model}
-[ $# -gt 0 ] || cargo run --quiet -p engine-scripts --bin write_model "${profile[@]}" -- "$model"
+[ $# -gt 0 ] || "$target/$folder/write_model" "$model"
 
 compile=("${CC:-cc}" -std=c99 -Wall -Wextra -Werror -pedantic -Ineedle-capi/include needle-capi/tests/ask.c)
 "${compile[@]}" -o "$out/shared" -L"$target/$folder" -lneedle_capi -lm

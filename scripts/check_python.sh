@@ -6,8 +6,9 @@
 # with venv, and a package index for maturin and pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-profile=(--profile dev); cargo_profile=()
-if [ -n "${NEEDLE_SMALL:-}" ]; then profile=(--profile small); cargo_profile=(--profile small); fi
+profile=dev; folder=debug
+if [ -n "${NEEDLE_SMALL:-}" ]; then profile=small; folder=small; fi
+target="${CARGO_TARGET_DIR:-target}"
 environment=${NEEDLE_PYTHON_ENV:-$PWD/target/check-python}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -15,8 +16,11 @@ trap 'rm -rf "$out"' EXIT
 [ -x "$environment/bin/python" ] || python3 -m venv "$environment"
 "$environment/bin/pip" install --quiet 'maturin>=1.9,<2' pytest
 model=${1:-$out/model}
-[ $# -gt 0 ] || cargo run --quiet -p engine-scripts --bin write_model "${cargo_profile[@]}" -- "$model"
-"$environment/bin/maturin" build --quiet "${profile[@]}" --manifest-path needle-py/Cargo.toml --out "$out/wheel" \
+if [ $# = 0 ]; then
+    cargo build --quiet -p engine-scripts --profile "$profile"
+    "$target/$folder/write_model" "$model"
+fi
+"$environment/bin/maturin" build --quiet --profile "$profile" --manifest-path needle-py/Cargo.toml --out "$out/wheel" \
     --interpreter "$environment/bin/python"
 case "$(ls "$out/wheel")" in *-abi3-*) ;; *) echo "not an abi3 wheel: $(ls "$out/wheel")" >&2; exit 1;; esac
 "$environment/bin/pip" install --quiet --force-reinstall --no-deps "$out"/wheel/*.whl

@@ -17,11 +17,12 @@ size=$(stat -c %s "$wasm")
 echo "needle_wasm.wasm: $size bytes, $(gzip -9c "$wasm" | wc -c) with gzip"
 [ "$size" -le "$largest" ] || { echo "more than $largest bytes" >&2; exit 1; }
 
+cargo build --quiet -p engine-scripts
 model=${1:-$out/model}
-[ $# -gt 0 ] || cargo run --quiet -p engine-scripts --bin write_model -- "$model" > /dev/null
+[ $# -gt 0 ] || "$target/debug/write_model" "$model" > /dev/null
 query="set a timer for ten minutes"
 tools='[{"name":"setTimer","description":"Start a timer","parameters":{"minutes":{"type":"integer","required":true}}}]'
-cargo run --quiet -p engine-scripts --bin ask -- "$model" "$query" "$tools" --free 24 > "$out/native"
+"$target/debug/ask" "$model" "$query" "$tools" --free 24 > "$out/native"
 node needle-wasm/tests/node.mjs "$wasm" "$model" "$query" "$tools" 24 > "$out/wasm"
 diff "$out/native" "$out/wasm"
 echo "under node: the native engine's answer"
@@ -33,7 +34,7 @@ if [ -z "$browser" ]; then
 fi
 mkdir "$out/site"
 cp "$wasm" needle-wasm/www/* "$model"/{needle.safetensors,vocab.txt} "$out/site/"
-python3 -m http.server --bind 127.0.0.1 --directory "$out/site" 0 > "$out/log" 2>&1 &
+python3 -u -m http.server --bind 127.0.0.1 --directory "$out/site" 0 > "$out/log" 2>&1 &
 server=$!
 for _ in $(seq 100); do
     port=$(sed -n 's/.*port \([0-9]*\).*/\1/p' "$out/log")

@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 """Speed, load time and memory of one INT4 model in several runtimes, interleaved in one run:
 
-    scripts/bench/runtimes.py [CHECKPOINT] [--needle target/release/needle] [--rounds 7] [--prompts 200,800] [--threads 1,2]
-                              [--tokens 48] [--only ours,onnxruntime,...] [--json FILE]
+    scripts/bench/runtimes.py [CHECKPOINT] [--needle target/release/needle] [--rounds 7]
+        [--prompts 200,800] [--threads 1,2] [--tokens 48] [--only ours,rten,..] [--json FILE]
 
-Without a checkpoint, the model has the published sizes and random weights, whose free answers never end by themselves. Each
-runtime is a process for each number of threads, all of them alive at once; in each round each answers each prompt once, and what
-is printed is the median over the rounds. Loading is measured in processes that are started anew in each round.
+Without a checkpoint, the model has the published sizes and random weights, whose free answers
+never end by themselves. Each runtime is a process for each number of threads, all of them alive at
+once; in each round each answers each prompt once, and what is printed is the median over the
+rounds. Loading is measured in processes that are started anew in each round, without the time that
+Python takes to import modules.
 
-Free: the end is forbidden, so that an answer has --tokens tokens. Prefill is the prompt's tokens by the time until the first token;
-decode is the mean of the others. Constrained: the whole time of a call, which ends by itself, and its tokens. Memory is the peak of
-the process (Python's own is a row of its own, to be taken off). needle-rs knows no free answers: its own grammar is always on.
+Free: the end is forbidden, so that an answer has --tokens tokens. Prefill is the prompt's tokens by
+the time until the first token; decode is the mean of the others. Constrained: the whole time of a
+call, which ends by itself, and its tokens. Memory is the peak of the process; Python's own is a row
+of its own, to be taken off. needle-rs knows no free answers: its own grammar is always on.
+onnxruntime-4 is onnxruntime with accuracy_level = 4 in every MatMulNBits, as rten has it, too.
 
-Needs the packages of scripts/check_exports.sh (their environment is used, and made where it is missing), and a release build of the
-command, of scripts/engine and of scripts/bench/rten_worker; those that are missing are built.
+Needs the packages of scripts/check_exports.sh (their environment is used, and made where it is
+missing). The command, scripts/engine and scripts/bench/rten_worker are built.
 """
 
 import argparse
@@ -33,14 +37,13 @@ RUNTIMES = ["ours", "onnxruntime", "onnxruntime-4", "rten", "needle-rs", "python
 EOS, TOOLS = 1, 5
 
 
-# ---------------------------------------------------------------------------------------------------------------- workers
+# ------------------------------------------------------------------------------------------ workers
 # A worker reads questions, a line of JSON each, and answers each with a line.
 
 
 def python_worker(runtime, model, threads):
     """A runtime that has a Python module, or none at all ("python": what a process costs)."""
-    start = time.perf_counter()
-    answer = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)(model, threads)
+    start, answer = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)(model, threads)
     load = time.perf_counter() - start
     for line in sys.stdin:
         asked = json.loads(line)
@@ -55,13 +58,14 @@ def python_worker(runtime, model, threads):
 def idle(_model, _threads):
     import numpy  # noqa: F401: what the others need, too
 
-    return lambda asked: None
+    return time.perf_counter(), lambda asked: None
 
 
 def onnxruntime(model, threads):
     sys.path.insert(0, str(ROOT / "scripts"))
     from onnx_generate import Needle
 
+    load_start = time.perf_counter()
     needle = Needle(model, threads=threads)
 
     def answer(asked):
@@ -76,12 +80,13 @@ def onnxruntime(model, threads):
         ids, _ = needle.generate(asked["ids"], asked["max_tokens"], on_logits)
         return {"seconds": time.perf_counter() - start, "first_s": first[0], "tokens": len(ids)}
 
-    return answer
+    return load_start, answer
 
 
 def needle_rs(model, _threads):
     from needle_rs import NeedleEngine
 
+    load_start = time.perf_counter()
     engine = NeedleEngine.load(f"{model}/needle.safetensors", f"{model}/vocab.txt")
 
     def answer(asked):
@@ -97,7 +102,7 @@ def needle_rs(model, _threads):
             "tokens": len(tokens),
         }
 
-    return answer
+    return load_start, answer
 
 
 class Worker:
@@ -132,7 +137,7 @@ class Worker:
         return int(re.search(r"VmHWM:\s+(\d+)", peak)[1]) / 1e3
 
 
-# ----------------------------------------------------------------------------------------------------------------- models
+# ------------------------------------------------------------------------------------------- models
 
 
 def write_models(args, work):
@@ -141,7 +146,7 @@ def write_models(args, work):
     if not checkpoint:
         checkpoint = f"{work}/checkpoint"
         run(
-            TARGET / "release/write_model",
+            TARGET / built(args) / "write_model",
             checkpoint,
             "--preset",
             args.preset,
@@ -191,7 +196,7 @@ def write_models(args, work):
 
 
 def without_half(model):
-    """The graph with what rten lacks written otherwise: scales in f32, and the embedding read as it is, in f32."""
+    """The graph with what rten lacks written otherwise: scales and the embedding in f32."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -221,7 +226,7 @@ def without_half(model):
             )
             node = helper.make_node("Gather", [name, node.input[1]], node.output, axis=0)
         elif node.op_type == "MatMulNBits":
-            # Its scales have two sides there, and it computes with INT8 activations only where it is told to.
+            # Its scales have two sides there; INT8 activations are only used where it is told to.
             outputs = next(attribute.i for attribute in node.attribute if attribute.name == "N")
             values[node.input[2]] = values[node.input[2]].reshape(outputs, -1)
             node.attribute.append(helper.make_attribute("accuracy_level", 4))
@@ -291,7 +296,7 @@ def question(model, prompt_tokens, max_tokens):
     }
 
 
-# -------------------------------------------------------------------------------------------------------------- measuring
+# ---------------------------------------------------------------------------------------- measuring
 
 
 def run(*command):
@@ -299,39 +304,25 @@ def run(*command):
 
 
 def build(args):
+    def cargo(manifest, *more):
+        manifest = ROOT / manifest / "Cargo.toml"
+        run("cargo", "build", "--profile", args.profile, "--manifest-path", manifest, *more)
+
     if not Path(args.needle).exists():
-        run(
-            "cargo",
-            "build",
-            "--release",
-            "--manifest-path",
-            ROOT / "Cargo.toml",
-            "-p",
-            "needle-cli",
-        )
-    run(
-        "cargo",
-        "build",
-        "--release",
-        "--manifest-path",
-        ROOT / "Cargo.toml",
-        "-p",
-        "engine-scripts",
-    )
+        cargo(".", "-p", "needle-cli")
+    cargo(".", "-p", "engine-scripts")
     if "rten" in args.only:
-        run(
-            "cargo",
-            "build",
-            "--release",
-            "--manifest-path",
-            ROOT / "scripts/bench/rten_worker/Cargo.toml",
-            "--target-dir",
-            TARGET / "rten",
-        )
+        cargo("scripts/bench/rten_worker", "--target-dir", TARGET / "rten")
 
 
-def command(runtime, model, threads):
-    native = {"ours": TARGET / "release/worker", "rten": TARGET / "rten/release/rten_worker"}
+def built(args):
+    """The folder of a target directory that programs are built into."""
+    return {"dev": "debug"}.get(args.profile, args.profile)
+
+
+def command(args, runtime, model, threads):
+    folder = built(args)
+    native = {"ours": TARGET / folder / "worker", "rten": TARGET / "rten" / folder / "rten_worker"}
     if runtime in native:
         return [str(native[runtime]), model, str(threads)]
     return [sys.executable, __file__, "--worker", runtime, model, str(threads)]
@@ -349,7 +340,7 @@ def measure(args, models):
     for threads in args.threads:
         times = {}
         workers = {
-            runtime: Worker(command(runtime, models[runtime], threads), threads)
+            runtime: Worker(command(args, runtime, models[runtime], threads), threads)
             for runtime in args.only
         }
         # The first round warms up.
@@ -370,8 +361,8 @@ def measure(args, models):
         loads = {}
         for _ in range(args.rounds):
             for runtime in args.only:
-                worker = Worker(command(runtime, models[runtime], threads), threads)
-                # The way that a runtime offers: needle-rs is always constrained, ours is measured free, like the others.
+                worker = Worker(command(args, runtime, models[runtime], threads), threads)
+                # needle-rs is always constrained; ours is measured free, like the others.
                 asked = worker.ask(
                     {**questions[min(prompts)], "is_constrained": runtime == "needle-rs"}
                 )
@@ -454,6 +445,7 @@ def main():
     parser.add_argument("--threads", type=numbers, default=[1, 2])
     parser.add_argument("--tokens", type=int, default=48, help="most tokens of an answer")
     parser.add_argument("--only", type=lambda text: text.split(","), default=RUNTIMES)
+    parser.add_argument("--profile", default="release", help="of cargo; dev is only good for a try")
     parser.add_argument("--json", help="also write all medians to this file")
     parser.add_argument("--no-build", action="store_true", help="everything is built")
     args = parser.parse_args()
@@ -481,7 +473,8 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         rows = measure(args, write_models(args, work))
     print(
-        f"{cpu()}; {args.rounds} rounds, medians; free answers of {args.tokens} tokens\n\n{table(rows, args.prompts)}"
+        f"{cpu()}; {args.rounds} rounds, medians; free answers of {args.tokens} tokens\n\n"
+        f"{table(rows, args.prompts)}"
     )
     if args.json:
         Path(args.json).write_text(
