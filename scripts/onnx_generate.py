@@ -28,8 +28,9 @@ class Needle:
         past = [i for i in self.decoder.get_inputs() if i.name.startswith("past.")]
         self.past = {i.name: np.zeros((1, 0, i.shape[2], i.shape[3]), np.float32) for i in past}
 
-    def generate(self, prompt, max_tokens=128):
-        """The ids of the answer to a prompt, `<tool_call>` first, without the end; and the logits of each step."""
+    def generate(self, prompt, max_tokens=128, on_logits=lambda logits: None):
+        """The ids of the answer to a prompt, `<tool_call>` first, without the end; and the logits of each step, which
+        `on_logits` may change before a token is chosen."""
         ids = np.array([prompt], np.int64)
         outputs = self.encoder.run(self.cross, {"input_ids": ids})
         fixed = {"encoder_input_ids": ids, **dict(zip(self.cross, outputs))}
@@ -39,6 +40,7 @@ class Needle:
             logits, *present = self.decoder.run(names, {"input_ids": np.array([[token]], np.int64), **fixed, **past})
             past = dict(zip(past, present))
             steps.append(logits[0, -1])
+            on_logits(logits[0, -1])
             token = int(logits[0, -1].argmax())
             if token == EOS:
                 break

@@ -4,7 +4,9 @@
 //! Without them a model learns positions instead of names, tools by heart, and values instead of where they stand. The seed comes from the example's place in the epoch, so that a
 //! resumed run shuffles as the uninterrupted one would have.
 
+#[cfg(feature = "training")]
 pub mod mask;
+#[cfg(feature = "training")]
 mod refuse;
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,7 +1,9 @@
 //! Files opened in one way, unpacked as they are read, and written whole or not at all.
 
 use std::fs::{File, FileType, Metadata};
-use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(feature = "training")]
+use std::io::{BufRead, BufReader};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::DataError;
@@ -74,6 +76,7 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
 ///
 /// # Errors
 /// As [`open_regular`].
+#[cfg(feature = "training")]
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
     let file = open_regular(path)?;
     let reader: Box<dyn Read + Send> = match packing(path) {
@@ -120,21 +123,28 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), DataError> {
 /// # Errors
 /// Also those of `write`.
 pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), DataError> {
+    write_whole(path, write).map_err(|e| DataError::io(path, e))
+}
+
+#[cfg(target_family = "wasm")]
+fn write_whole(_: &Path, _: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(parent)?;
-        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(parent)?;
-        let mut buffered = std::io::BufWriter::with_capacity(1 << 20, file);
-        write(&mut buffered)?;
-        let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
-        // The temporary file is readable by its owner only; the result is an ordinary file.
-        #[cfg(unix)]
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|e| DataError::io(path, e))
+    std::fs::create_dir_all(parent)?;
+    let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(parent)?;
+    let mut buffered = std::io::BufWriter::with_capacity(1 << 20, file);
+    write(&mut buffered)?;
+    let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    file.as_file().sync_all()?;
+    // The temporary file is readable by its owner only; the result is an ordinary file.
+    #[cfg(unix)]
+    std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -70,19 +70,25 @@
 
 pub mod augment;
 pub mod batching;
+#[cfg(feature = "training")]
 pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod file;
 pub mod order;
+#[cfg(feature = "training")]
 pub mod packed;
 pub mod random;
+#[cfg(feature = "training")]
 pub mod source;
+#[cfg(feature = "training")]
 pub mod stats;
+#[cfg(feature = "training")]
 pub mod synth;
 pub mod text;
 pub mod tokenizer;
 
+#[cfg(feature = "training")]
 pub use batching::batch::{Batch, RetrievalBatch};
 pub use encode::{EncodeConfig, EncodedExample, Encoder};
 pub use error::{DataError, Place, Problem};

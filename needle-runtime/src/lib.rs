@@ -36,7 +36,7 @@
 //! | [`config`](mod@config) | sizes, presets, number of parameters |
 //! | [`precision`](mod@precision) | what weights are stored as |
 //! | [`generate`] | what decoding gives, and the hook that constraints and streaming go into |
-//! | [`constrain`] | decoding that can only write what the offered tools allow |
+//! | [`constrain`] | decoding that can only write what the offered tools allow; `unconstrained` where that feature is off |
 //! | [`network`] | whatever computes answers |
 //! | [`mod@file`] | the files that hold a model |
 //! | `pool` | a few threads |
@@ -60,6 +60,7 @@ mod activations;
 pub mod answer;
 pub mod confidence;
 pub mod config;
+#[cfg_attr(not(feature = "constrain"), path = "unconstrained.rs")]
 pub mod constrain;
 mod decode;
 mod encode;
@@ -78,11 +79,11 @@ mod rope;
 mod weights;
 mod workspace;
 
-pub use answer::Answer;
 pub use answer::config::AnswerConfig;
 pub use answer::needle::Needle;
 pub use answer::predict::Prediction;
 pub use answer::question::{AsQuestion, Question, tools_from_json};
+pub use answer::{Answer, Utf8Pieces};
 pub use confidence::Confidence;
 pub use config::SanConfig;
 pub use engine::{Engine, Options};

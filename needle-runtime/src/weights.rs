@@ -15,6 +15,9 @@ use crate::rope::Rope;
 /// Longest row for which all sums fit into 32 bits: 255 * 127 for each position.
 const MAX_POSITIONS: usize = 1 << 16;
 
+/// Most bytes of keys and values that one sequence may ask for: a hundred times what the published model does.
+const MAX_CACHE_BYTES: usize = 1 << 30;
+
 /// Sizes that everything else is laid out by.
 #[derive(Debug, Clone, Copy)]
 pub struct Dims {
@@ -144,6 +147,14 @@ impl Weights {
             return Err(source.bad(format!("{most} positions; the engine computes with at most {MAX_POSITIONS}")));
         }
         let dims = Dims::new(config);
+        // Keys and values, of the prompt and of the answer: a small file can ask for far more than its own size.
+        let position = 4 * config.num_decoder_layers * dims.kv_heads * dims.head_width * if is_exact { 4 } else { 1 };
+        let bytes = position.saturating_mul(config.max_len());
+        if bytes > MAX_CACHE_BYTES {
+            return Err(
+                source.bad(format!("{} positions would take {bytes} bytes to answer one query", config.max_len()))
+            );
+        }
         let loader = Loader { source, kernels, dims };
         let (encoder_layers, decoder_layers) = (config.num_encoder_layers, config.num_decoder_layers);
         // Every attention is a task; the embedding is one more, and the last, since it uses all threads itself.

@@ -8,7 +8,9 @@
 //! Layout of the ids, as the published model has it: specials 0-5, the 256 bytes, merged pieces best first, characters.
 
 mod bpe;
+#[cfg(feature = "training")]
 mod sentencepiece;
+#[cfg(feature = "training")]
 mod train;
 
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use bpe::Bpe;
+#[cfg(feature = "training")]
 pub use train::{TokenizerConfig, TrainingText};
 
 use crate::error::DataError;

@@ -29,7 +29,7 @@ pub struct AnswerConfig {
 impl Default for AnswerConfig {
     fn default() -> Self {
         Self {
-            constrained: true,
+            constrained: cfg!(feature = "constrain"),
             // More than any of the datasets in docs/LOG.md asks for.
             max_calls: 8,
             max_tokens: None,

@@ -6,17 +6,23 @@
 //! | [`question`] | what is asked |
 //! | [`predict`] | what a model answers, and what its confidence is judged by |
 //! | `judge` | whether an answer breaks the tools' schemas, and how sure one can be of it |
+//! | `pieces` | an answer's bytes as text |
+//! | `stopwatch` | how long an answer took |
 //! | `stream` | an answer's text as it comes |
 //! | [`needle`] | a model to ask: load, call, stream, many at once, rank |
 
 pub mod config;
 mod judge;
 pub mod needle;
+mod pieces;
 pub mod predict;
 pub mod question;
+mod stopwatch;
 mod stream;
 
 use needle_data::Call;
+
+pub use pieces::Utf8Pieces;
 
 use crate::constrain::grounding::ArgumentGrounding;
 

@@ -17,7 +17,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use needle_data::text::names::NameMap;
 use needle_data::{EncodeConfig, Encoder, Tokenizer, Tool};
@@ -26,6 +25,7 @@ use super::Answer;
 use super::config::AnswerConfig;
 use super::predict::{Answerer, Prediction, Prompt};
 use super::question::{AsQuestion, Question};
+use super::stopwatch::Stopwatch;
 use super::stream::AnswerStream;
 use crate::confidence::{self, Confidence};
 use crate::config::SanConfig;
@@ -215,7 +215,7 @@ impl Needle {
         tools: &[Tool],
         mut on_bytes: impl FnMut(&[u8]),
     ) -> Result<Answer, RuntimeError> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let (tools, picked) = self.offer(query, tools)?;
         let question = Question { query, tools: &tools };
         let answerer = self.answerer();
@@ -230,7 +230,7 @@ impl Needle {
         };
         let prediction = answerer.answer_streaming(question, prompt, &mut stream)?;
         stream.finish();
-        let answer = self.answer(prediction, picked, cut, start.elapsed().as_secs_f64());
+        let answer = self.answer(prediction, picked, cut, start.seconds());
         if may_withhold {
             on_bytes(if answer.abstained { b"[]" } else { &held_back });
         }
@@ -249,7 +249,7 @@ impl Needle {
         questions: impl IntoIterator<Item: AsQuestion>,
         mut progress: impl FnMut(usize) + Send,
     ) -> Result<Vec<Answer>, RuntimeError> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let questions: Vec<_> = questions.into_iter().collect();
         let questions: Vec<Question<'_>> = questions.iter().map(AsQuestion::as_question).collect();
         let offers = questions.iter().map(|q| self.offer(q.query, q.tools)).collect::<Result<Vec<_>, _>>()?;
@@ -260,7 +260,7 @@ impl Needle {
         let cuts =
             asked.iter().zip(&prompts).map(|(q, prompt)| self.check(*q, prompt)).collect::<Result<Vec<_>, _>>()?;
         let answers = answerer.answer(&asked, &prompts, &mut progress)?;
-        let seconds = start.elapsed().as_secs_f64() / questions.len().max(1) as f64;
+        let seconds = start.seconds() / questions.len().max(1) as f64;
         let answers = answers.into_iter().zip(&offers).zip(cuts);
         Ok(answers.map(|((answer, (_, picked)), cut)| self.answer(answer, picked.clone(), cut, seconds)).collect())
     }

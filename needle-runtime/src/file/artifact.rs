@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use half::bf16;
 use needle_data::Tokenizer;
 use safetensors::tensor::Dtype;
 
@@ -106,21 +105,8 @@ impl Source for Artifact {
     }
 
     fn embedding(&self) -> Result<Vec<u16>, RuntimeError> {
-        let shape = [self.config.vocab_size, self.config.d_model];
-        let name = artifact_name(EMBEDDING);
-        let tensor = self.file.tensor(&name)?;
-        if tensor.dtype != Dtype::BF16 {
-            // The runtime that the artifact is made for also reads f16 and f32.
-            let values = self.file.floats(&name, &shape)?;
-            return Ok(values.into_iter().map(|value| bf16::from_f32(value).to_bits()).collect());
-        }
-        if tensor.shape != shape {
-            return Err(self.file.bad(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)));
-        }
-        let bits: Vec<u16> = tensor.data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-        // A bf16 is not finite where all bits of its exponent are set; without branches, so that it is vectorized.
-        let finite = bits.iter().fold(true, |finite, bits| finite & (bits & 0x7F80 != 0x7F80));
-        if finite { Ok(bits) } else { Err(self.file.bad(format!("{name} holds a value that is not finite"))) }
+        // The runtime that the artifact is made for also reads f16 and f32.
+        self.file.bf16_bits(&artifact_name(EMBEDDING), &[self.config.vocab_size, self.config.d_model])
     }
 }
 

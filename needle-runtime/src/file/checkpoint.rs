@@ -3,9 +3,8 @@
 //! `needle export --format needle-rs` writes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
-
-use half::bf16;
 
 use super::config_json;
 use super::names::{
@@ -23,6 +22,8 @@ pub const WEIGHTS: &str = "model.safetensors";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Name of the same tokenizer for SentencePiece.
 pub const SENTENCEPIECE: &str = "tokenizer.model";
+/// Tensors that a message names.
+const NAMED: usize = 3;
 
 /// The weights of a checkpoint.
 pub struct Checkpoint {
@@ -50,15 +51,27 @@ impl Checkpoint {
             return Err(file.bad(format!("the configuration asks for {asked} parameters, the file has {held} bytes")));
         }
         let expected = expected_names(&config);
-        let missing: Vec<&str> = expected.iter().filter(|name| file.get(name).is_none()).map(String::as_str).collect();
-        if !missing.is_empty() {
-            return Err(file.bad(format!("missing tensors: {}", missing.join(", "))));
+        let missing = expected.iter().filter(|name| file.get(name).is_none());
+        if let Some(some) = some_of(missing.map(String::as_str)) {
+            return Err(file.bad(format!("missing tensors: {some}")));
         }
-        let unexpected: Vec<String> = file.names().into_iter().filter(|name| !expected.contains(name)).collect();
-        if !unexpected.is_empty() {
-            return Err(file.bad(format!("unexpected tensors: {}", unexpected.join(", "))));
+        let names = file.names();
+        let expected: HashSet<&str> = expected.iter().map(String::as_str).collect();
+        let unexpected = names.iter().map(String::as_str).filter(|name| !expected.contains(name));
+        if let Some(some) = some_of(unexpected) {
+            return Err(file.bad(format!("unexpected tensors: {some}")));
         }
         Ok(Self { file, config })
+    }
+}
+
+/// The first of `names`, and how many more there are; none where there are none.
+fn some_of<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let first: Vec<&str> = names.by_ref().take(NAMED).collect();
+    match names.count() {
+        0 if first.is_empty() => None,
+        0 => Some(first.join(", ")),
+        more => Some(format!("{} and {more} more", first.join(", "))),
     }
 }
 
@@ -105,7 +118,6 @@ impl Source for Checkpoint {
     }
 
     fn embedding(&self) -> Result<Vec<u16>, RuntimeError> {
-        let values = self.file.floats(EMBEDDING, &[self.config.vocab_size, self.config.d_model])?;
-        Ok(values.into_iter().map(|value| bf16::from_f32(value).to_bits()).collect())
+        self.file.bf16_bits(EMBEDDING, &[self.config.vocab_size, self.config.d_model])
     }
 }

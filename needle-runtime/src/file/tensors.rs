@@ -129,12 +129,37 @@ impl TensorFile {
     /// # Errors
     /// If it is missing, of another shape, no floats, or holds a value that is not finite.
     pub fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, RuntimeError> {
-        let tensor = self.tensor(name)?;
-        if tensor.shape != shape && !(tensor.shape.is_empty() && shape == [1]) {
-            return Err(self.bad(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)));
-        }
+        let tensor = self.shaped(name, shape)?;
         let values = f32_values(tensor.dtype, tensor.data).map_err(|reason| self.bad(format!("{name}: {reason}")))?;
         finite(name, values).map_err(|reason| self.bad(reason))
+    }
+
+    /// The values of float tensor `name` of `shape` rounded to bf16, as bits.
+    ///
+    /// # Errors
+    /// As [`TensorFile::floats`], and if a value is beyond what bf16 holds.
+    pub fn bf16_bits(&self, name: &str, shape: &[usize]) -> Result<Vec<u16>, RuntimeError> {
+        let tensor = self.shaped(name, shape)?;
+        let bits: Vec<u16> = if tensor.dtype == Dtype::BF16 {
+            tensor.data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
+        } else {
+            self.floats(name, shape)?.into_iter().map(|value| bf16::from_f32(value).to_bits()).collect()
+        };
+        // A bf16 is not finite where all bits of its exponent are set; without branches, so that it is vectorized.
+        let is_finite = bits.iter().fold(true, |finite, bits| finite & (bits & 0x7F80 != 0x7F80));
+        if is_finite {
+            return Ok(bits);
+        }
+        Err(self.bad(format!("{name} holds a value that is not finite, or that bf16 cannot hold")))
+    }
+
+    /// Tensor `name`, if it has `shape`.
+    fn shaped(&self, name: &str, shape: &[usize]) -> Result<TensorRef<'_>, RuntimeError> {
+        let tensor = self.tensor(name)?;
+        if tensor.shape == shape || tensor.shape.is_empty() && shape == [1] {
+            return Ok(tensor);
+        }
+        Err(self.bad(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)))
     }
 }
 

@@ -1,0 +1,91 @@
+//! What stands in for `constrain` where that feature is off: answers are free, and asking for
+//! others is an error.
+
+#[path = "constrain/copying.rs"]
+pub mod copying;
+#[path = "constrain/grounding.rs"]
+pub mod grounding;
+#[path = "constrain/look_ahead.rs"]
+pub mod look_ahead;
+
+use needle_data::{Tokenizer, Tool};
+
+use crate::error::RuntimeError;
+use crate::generate::StepHook;
+use copying::Values;
+
+/// What is asked, and what the answer may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The query.
+    pub query: &'a str,
+    /// The tools on offer.
+    pub tools: &'a [Tool],
+    /// Which strings must be words of the query.
+    pub values: &'a Values,
+    /// Most calls of an answer.
+    pub max_calls: usize,
+    /// Most tokens of an answer.
+    pub max_tokens: usize,
+}
+
+/// Compiles nothing.
+pub struct Constrainer(());
+
+impl Constrainer {
+    /// For texts of a tokenizer.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn new(_: &Tokenizer) -> Result<Self, RuntimeError> {
+        Ok(Self(()))
+    }
+
+    /// No constraint.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn compile(&self, _: &Asked<'_>) -> Result<Constraint, RuntimeError> {
+        let reason = "this build has no constraints: it was made without the feature `constrain`";
+        Err(RuntimeError::Config { field: "constrained", reason: reason.to_owned() })
+    }
+}
+
+/// There is none.
+#[derive(Clone)]
+pub enum Constraint {}
+
+impl Constraint {
+    /// Is never called.
+    pub fn mask(&mut self, _: &mut [f32]) {
+        match *self {}
+    }
+
+    /// Is never called.
+    pub fn advance(&mut self, _: u32) {
+        match *self {}
+    }
+
+    /// Is never called.
+    pub fn error(&self) -> Option<&str> {
+        match *self {}
+    }
+}
+
+/// A hook for rows of which there are none.
+pub struct Constrained<'a, H: ?Sized> {
+    /// None.
+    pub rows: Vec<Constraint>,
+    /// Sees every step.
+    pub inner: &'a mut H,
+}
+
+impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        self.inner.mask(row, logits);
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        self.inner.chosen(row, token);
+    }
+}

@@ -1,0 +1,7 @@
+// Runs a WebAssembly program: node run.mjs FILE.wasm
+import { readFile } from "node:fs/promises";
+import { WASI } from "node:wasi";
+
+const wasi = new WASI({ version: "preview1", returnOnExit: true });
+const module = await WebAssembly.compile(await readFile(process.argv[2]));
+process.exitCode = wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject()));
