@@ -18,8 +18,9 @@ use crate::file::source::Source;
 use crate::file::tensors::TensorFile;
 use crate::generate::{Certainty, Generated, MAX_MARGIN, StepHook, Stop};
 use crate::kernels::{InstructionSet, Kernels};
-use crate::network::{Limits, Network};
+use crate::network::Network;
 use crate::pool::Pool;
+use crate::precision::Precision;
 use crate::weights::{RetrievalHead, Weights};
 use crate::workspace::Mode;
 
@@ -304,8 +305,12 @@ impl Engine {
 }
 
 impl Network for Engine {
-    fn limits(&self) -> Limits {
-        Limits { max_enc_tokens: self.config.max_enc_len, max_dec_tokens: self.config.max_dec_len }
+    fn config(&self) -> &SanConfig {
+        &self.config
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::Int4
     }
 
     fn generate(
@@ -319,6 +324,14 @@ impl Network for Engine {
 
     fn embed(&self, texts: &[Vec<u32>]) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
         self.embed(texts)
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn run_tasks(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(count, task);
     }
 }
 
@@ -414,20 +427,25 @@ fn force(
     max_tokens: usize,
     hook: &mut dyn StepHook,
 ) -> bool {
-    for token in hook.forced(row) {
-        answer.certainties.push(Certainty::FORCED);
-        if token == EOS_ID {
-            answer.stop = Stop::Eos;
-            return true;
+    loop {
+        let forced = hook.forced(row);
+        if forced.is_empty() {
+            return false;
         }
-        answer.ids.push(token);
-        hook.chosen(row, token);
-        tokens.push(token);
-        if answer.ids.len() >= max_tokens {
-            return true;
+        for token in forced {
+            answer.certainties.push(Certainty::FORCED);
+            if token == EOS_ID {
+                answer.stop = Stop::Eos;
+                return true;
+            }
+            answer.ids.push(token);
+            hook.chosen(row, token);
+            tokens.push(token);
+            if answer.ids.len() >= max_tokens {
+                return true;
+            }
         }
     }
-    false
 }
 
 /// The best token, the lowest of equals, and how sure it is. Its logit is lost.

@@ -40,7 +40,15 @@ pub enum RuntimeError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer is unusable.
+    /// A question that cannot be answered.
+    #[error("{query:?}: {reason}")]
+    Question {
+        /// What was asked.
+        query: String,
+        /// Why not.
+        reason: String,
+    },
+    /// What the data crate has to say of a file or a setting.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),
 }

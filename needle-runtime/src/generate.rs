@@ -47,8 +47,8 @@ pub trait StepHook {
     }
 
     /// Tokens of row `row` that are determined before any logits are known, in order; mostly none. They are fed in one pass with
-    /// the token before them, without logits of their own. Each of them, too, is told to [`StepHook::chosen`]. A network may ask
-    /// for them or not: [`StepHook::mask`] must allow nothing else.
+    /// the token before them, without logits of their own. Each of them, too, is told to [`StepHook::chosen`], and then the row is
+    /// asked again, until nothing is determined. A network may ask for them or not: [`StepHook::mask`] must allow nothing else.
     fn forced(&mut self, row: usize) -> Vec<u32> {
         let _ = row;
         Vec::new()

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`error`] | why a question cannot be answered |
 //! | [`config`](mod@config) | sizes, presets, number of parameters |
+//! | [`precision`](mod@precision) | what weights are stored as |
 //! | [`generate`] | what decoding gives, and the hook that constraints and streaming go into |
 //! | [`constrain`] | decoding that can only write what the offered tools allow |
 //! | [`network`] | whatever computes answers |
@@ -17,7 +18,10 @@
 //! | `weights` | a model in the layout of the kernels |
 //! | `workspace` | buffers, and the steps that encoder and decoder share |
 //! | `encode`, `decode` | a prompt read; next tokens of some sequences in one pass |
-//! | [`engine`] | a model that is ready to answer |
+//! | [`engine`] | a model that computes answers on a CPU |
+//! | [`confidence`] | how likely an answer is to be exact |
+//! | [`retrieval`] | tools by likeness to a query |
+//! | [`answer`] | a model to ask: load, call, stream, many at once |
 //!
 //! # Shapes
 //!
@@ -25,6 +29,8 @@
 //! heads of `head_dim`, in whole lanes `head_width`; `panels` of 16 outputs, `groups` of 32 inputs; `vocab` ids.
 
 mod activations;
+pub mod answer;
+pub mod confidence;
 pub mod config;
 pub mod constrain;
 mod decode;
@@ -38,11 +44,23 @@ mod key_value;
 pub mod network;
 mod pack;
 mod pool;
+pub mod precision;
+pub mod retrieval;
 mod rope;
 mod weights;
 mod workspace;
 
+pub use answer::Answer;
+pub use answer::config::AnswerConfig;
+pub use answer::needle::Needle;
+pub use answer::predict::Prediction;
+pub use answer::question::{AsQuestion, Question, tools_from_json};
+pub use confidence::Confidence;
 pub use config::SanConfig;
 pub use engine::{Engine, Options};
 pub use error::RuntimeError;
 pub use kernels::InstructionSet;
+pub use needle_data::{Call, Tool};
+pub use network::Network;
+pub use precision::Precision;
+pub use retrieval::catalogue::Catalogue;

@@ -14,12 +14,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use needle_data::file::UNFINISHED;
+use needle_runtime::file::locate::{ASIDE, aside};
 use tempfile::TempDir;
 
 use crate::error::ModelError;
-
-/// How the names begin of directories that were set aside for a new one to take their place.
-const ASIDE: &str = ".needle-aside-";
 
 /// Writes the files of `dir`, all or none. What was there before goes to `keep`, or away.
 ///
@@ -172,12 +170,6 @@ pub fn recover(target: &Path) -> Result<(), ModelError> {
     let Some(aside) = aside(target).filter(|aside| aside.exists()) else { return Ok(()) };
     let recovered = if target.exists() { std::fs::remove_dir_all(&aside) } else { std::fs::rename(&aside, target) };
     recovered.map_err(|e| ModelError::io(target, e))
-}
-
-/// Where `target` is while another directory takes its place, on file systems that cannot exchange two directories.
-pub fn aside(target: &Path) -> Option<PathBuf> {
-    let name = target.file_name()?.to_string_lossy().into_owned();
-    Some(target.with_file_name(format!("{ASIDE}{name}")))
 }
 
 /// Removes what killed processes left half written in `dir`, and puts back what they had set aside. For a directory that

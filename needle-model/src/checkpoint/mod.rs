@@ -5,7 +5,6 @@
 //! missing, extra or misshapen tensors are an error that names them.
 
 pub mod directory;
-pub mod locate;
 pub mod tensor_file;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +31,7 @@ pub mod files {
     /// Sizes and special ids.
     pub use needle_runtime::file::config_json::CONFIG;
     /// The same tokenizer for SentencePiece.
-    pub const SENTENCEPIECE: &str = "tokenizer.model";
+    pub use needle_runtime::file::checkpoint::SENTENCEPIECE;
 }
 
 /// A model with what belongs to it.

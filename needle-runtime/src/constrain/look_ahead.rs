@@ -37,12 +37,12 @@ struct Row {
 }
 
 /// A hook that constrains rows and remembers what else could have been written.
-pub struct LookAhead<'a, H> {
+pub struct LookAhead<'a, H: ?Sized> {
     rows: Vec<Row>,
     inner: &'a mut H,
 }
 
-impl<'a, H: StepHook> LookAhead<'a, H> {
+impl<'a, H: StepHook + ?Sized> LookAhead<'a, H> {
     /// One row for each constraint; `inner` sees what greedy decoding would.
     pub fn new(constraints: Vec<Constraint>, inner: &'a mut H) -> Self {
         Self::with_prefixes(constraints.into_iter().map(|constraint| (constraint, Vec::new())).collect(), inner)
@@ -80,7 +80,7 @@ impl<'a, H: StepHook> LookAhead<'a, H> {
     }
 }
 
-impl<H: StepHook> StepHook for LookAhead<'_, H> {
+impl<H: StepHook + ?Sized> StepHook for LookAhead<'_, H> {
     fn mask(&mut self, index: usize, logits: &mut [f32]) {
         self.inner.mask(index, logits);
         let row = &mut self.rows[index];

@@ -365,14 +365,14 @@ fn argmax(logits: &[f32]) -> u32 {
 }
 
 /// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
-pub struct Constrained<'a, H> {
+pub struct Constrained<'a, H: ?Sized> {
     /// One constraint a row.
     pub rows: Vec<Constraint>,
     /// Told of tokens after them.
     pub inner: &'a mut H,
 }
 
-impl<H: StepHook> StepHook for Constrained<'_, H> {
+impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
     fn mask(&mut self, row: usize, logits: &mut [f32]) {
         self.inner.mask(row, logits);
         self.rows[row].mask(logits);

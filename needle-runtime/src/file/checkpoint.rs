@@ -21,6 +21,8 @@ use crate::error::RuntimeError;
 pub const WEIGHTS: &str = "model.safetensors";
 /// Name of the tokenizer inside a checkpoint.
 pub const TOKENIZER: &str = "tokenizer.json";
+/// Name of the same tokenizer for SentencePiece.
+pub const SENTENCEPIECE: &str = "tokenizer.model";
 
 /// The weights of a checkpoint.
 pub struct Checkpoint {

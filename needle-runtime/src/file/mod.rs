@@ -9,10 +9,12 @@
 //! | [`config_json`] | the sizes in a checkpoint's `config.json` |
 //! | [`artifact`] | `needle.safetensors` and `vocab.txt` |
 //! | [`checkpoint`] | a training checkpoint, quantized as it is loaded |
+//! | [`locate`] | which checkpoint a path means, or what it is instead |
 
 pub mod artifact;
 pub mod checkpoint;
 pub mod config_json;
+pub mod locate;
 pub mod names;
 pub mod quantize;
 pub mod source;

@@ -19,10 +19,11 @@ use std::path::Path;
 use needle_data::order::split::query_key;
 use needle_data::tokenizer::hex;
 use needle_data::{Call, TokenClass, file};
-use needle_model::ModelError;
-use needle_model::generate::Generated;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::error::RuntimeError;
+use crate::generate::Generated;
 
 /// Name of the file in a checkpoint.
 pub const FILE: &str = "confidence.json";
@@ -197,13 +198,13 @@ impl Confidence {
     ///
     /// # Errors
     /// If it has one that cannot be read.
-    pub fn load(dir: &Path) -> Result<Option<Self>, ModelError> {
+    pub fn load(dir: &Path) -> Result<Option<Self>, RuntimeError> {
         let path = dir.join(FILE);
         if !path.exists() {
             return Ok(None);
         }
         let text = file::read_text(&path)?;
-        let read = Self::from_json(&text).map_err(|reason| ModelError::bad_file(&path, reason))?;
+        let read = Self::from_json(&text).map_err(|reason| RuntimeError::bad_file(&path, reason))?;
         if read.fitted_on < LEAST_EXAMPLES {
             tracing::warn!(
                 "{}: fitted on {} examples, {LEAST_EXAMPLES} are needed: answers come without a confidence",
@@ -219,9 +220,9 @@ impl Confidence {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<(), ModelError> {
+    pub fn save(&self, dir: &Path) -> Result<(), RuntimeError> {
         let path = dir.join(FILE);
-        let json = self.to_json().map_err(|e| ModelError::bad_file(&path, e.to_string()))?;
+        let json = self.to_json().map_err(|e| RuntimeError::bad_file(&path, e.to_string()))?;
         Ok(file::write_atomically(&path, json.as_bytes())?)
     }
 
@@ -318,9 +319,9 @@ pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
 /// A point of the risk-coverage curve (El-Yaniv and Wiener 2010).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RiskAtCoverage {
-    /// RankBatch of the questions that are answered: the most confident ones.
+    /// Share of the questions that are answered: the most confident ones.
     pub coverage: f64,
-    /// RankBatch of those answers that are wrong.
+    /// Share of those answers that are wrong.
     pub risk: f64,
     /// What `--abstain-below` answers so many.
     pub abstain_below: f64,

@@ -3,12 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{directory, files};
-use crate::error::ModelError;
-use crate::export::{needle_rs, onnx};
+use super::{artifact, checkpoint, config_json};
+use crate::error::RuntimeError;
 
 /// Where a run has its result, best first.
 const OF_A_RUN: [&str; 2] = ["best", "last"];
+/// The part of an ONNX artifact that tells what it is.
+const ONNX_ENCODER: &str = "encoder.onnx";
+/// Begins the name of a directory that was set aside.
+pub const ASIDE: &str = ".needle-aside-";
 /// Runs that are named to somebody who named the directory above them.
 const SUGGESTIONS: usize = 5;
 
@@ -16,7 +19,7 @@ const SUGGESTIONS: usize = 5;
 ///
 /// # Errors
 /// If there is none: what is there instead, and what to do.
-pub fn locate(path: &Path) -> Result<PathBuf, ModelError> {
+pub fn locate(path: &Path) -> Result<PathBuf, RuntimeError> {
     if is_checkpoint(path) {
         return Ok(path.to_owned());
     }
@@ -26,21 +29,27 @@ pub fn locate(path: &Path) -> Result<PathBuf, ModelError> {
     // A file of a checkpoint means all of it.
     let file = path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_file());
     let dir = path.parent().filter(|dir| is_checkpoint(dir));
-    if let (Some(dir), Some(files::CONFIG | files::WEIGHTS | files::TOKENIZER | files::SENTENCEPIECE)) = (dir, file) {
+    if let (Some(dir), Some(config_json::CONFIG | checkpoint::WEIGHTS | checkpoint::TOKENIZER | checkpoint::SENTENCEPIECE)) = (dir, file) {
         return Ok(dir.to_owned());
     }
-    present(path).ok_or_else(|| ModelError::bad_file(path, instead(path)))
+    present(path).ok_or_else(|| RuntimeError::bad_file(path, instead(path)))
 }
 
 /// `dir`, or where it was set aside by a process that was killed as it replaced it.
 fn present(dir: &Path) -> Option<PathBuf> {
-    let aside = || directory::aside(dir).filter(|aside| !dir.exists() && is_checkpoint(aside));
+    let aside = || aside(dir).filter(|aside| !dir.exists() && is_checkpoint(aside));
     if is_checkpoint(dir) { Some(dir.to_owned()) } else { aside() }
+}
+
+/// Where `target` is while another directory takes its place, on file systems that cannot exchange two directories.
+pub fn aside(target: &Path) -> Option<PathBuf> {
+    let name = target.file_name()?.to_string_lossy().into_owned();
+    Some(target.with_file_name(format!("{ASIDE}{name}")))
 }
 
 fn is_checkpoint(dir: &Path) -> bool {
     // A pipe in its place is named for what it is where the file is opened.
-    dir.join(files::CONFIG).exists()
+    dir.join(config_json::CONFIG).exists()
 }
 
 /// What `path` is, which is no checkpoint.
@@ -57,13 +66,13 @@ fn instead(path: &Path) -> String {
             _ => "a file; expected the directory of a checkpoint".into(),
         };
     }
-    if has(needle_rs::WEIGHTS) {
+    if has(artifact::WEIGHTS) {
         return format!(
             "a needle-rs artifact, no checkpoint; name the checkpoint that it was exported from, or make one of it by `needle \
              import {shown} --out DIR`"
         );
     }
-    if has(onnx::ENCODER) {
+    if has(ONNX_ENCODER) {
         return "an ONNX artifact, no checkpoint; name the checkpoint that it was exported from".into();
     }
     let names = names(path);
@@ -78,7 +87,7 @@ fn instead(path: &Path) -> String {
     let below: Vec<String> =
         names.iter().filter(is_or_has).map(|name| path.join(name).display().to_string()).take(SUGGESTIONS).collect();
     if below.is_empty() {
-        return format!("not a checkpoint: there is no {}", files::CONFIG);
+        return format!("not a checkpoint: there is no {}", config_json::CONFIG);
     }
     format!("not a checkpoint, but it holds {}; name one", below.join(", "))
 }

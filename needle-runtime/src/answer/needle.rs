@@ -1,0 +1,431 @@
+//! A trained model as a library: load it, ask it.
+//!
+//! ```no_run
+//! use needle_runtime::{Needle, tools_from_json};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let tools = tools_from_json(r#"[{"name": "set_timer", "description": "Start a timer",
+//!         "parameters": {"minutes": {"type": "integer", "required": true}}}]"#)?;
+//!     let needle = Needle::load("quickstart/best")?;
+//!     let answer = needle.call("a timer for ten minutes please", &tools)?;
+//!     for call in answer.calls {
+//!         println!("{} {:?}", call.name, call.arguments);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use needle_data::text::names::NameMap;
+use needle_data::{EncodeConfig, Encoder, Tokenizer, Tool};
+
+use super::Answer;
+use super::config::AnswerConfig;
+use super::predict::{Answerer, Prediction, Prompt};
+use super::question::{AsQuestion, Question};
+use super::stream::AnswerStream;
+use crate::confidence::{self, Confidence};
+use crate::config::SanConfig;
+use crate::constrain::Constrainer;
+use crate::constrain::copying::{CopyStatistics, Values};
+use crate::engine::{Engine, Options};
+use crate::error::RuntimeError;
+use crate::file::artifact;
+use crate::file::locate::locate;
+use crate::generate::{StepHook, Stop};
+use crate::network::Network;
+use crate::precision::Precision;
+use crate::retrieval::catalogue::Catalogue;
+use crate::retrieval::{rank, tool_texts};
+
+/// Most tokens of one tool when it stands alone, for retrieval: the original's limit.
+const MAX_TOOL_TOKENS: usize = 256;
+/// Catalogues whose embeddings are remembered.
+const REMEMBERED_CATALOGUES: usize = 8;
+
+/// A loaded model. Clones share it, so that several configurations cost no more memory than one; it can be asked by several
+/// threads at once.
+#[derive(Clone)]
+pub struct Needle {
+    model: Arc<Model>,
+    confidence: Option<Confidence>,
+    copying: CopyStatistics,
+    /// Where catalogues are kept.
+    dir: Option<PathBuf>,
+    lengths: EncodeConfig,
+    config: AnswerConfig,
+}
+
+/// What all clones share.
+struct Model {
+    network: Box<dyn Network>,
+    tokenizer: Tokenizer,
+    constrainer: Constrainer,
+    catalogues: Mutex<Vec<(Vec<Vec<u32>>, Catalogue)>>,
+}
+
+impl Needle {
+    /// Loads what stands in `path` for the engine, as it ships: a training checkpoint, the result of the run there, or the
+    /// artifact of `needle export --format needle-rs`. Answers are constrained to the offered tools.
+    ///
+    /// # Errors
+    /// If there is no readable model.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
+        Self::load_with(path, &Options::default())
+    }
+
+    /// As [`Needle::load`], computing as `options` say.
+    ///
+    /// # Errors
+    /// As [`Needle::load`], and if this CPU does not have the instructions that are asked for.
+    pub fn load_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
+        let path = path.as_ref();
+        let dir = if path.join(artifact::WEIGHTS).exists() { path.to_owned() } else { locate(path)? };
+        Self::from_engine(Engine::open_with(&dir, options)?)?.beside(&dir)
+    }
+
+    /// The artifact whose two files are `weights` (`needle.safetensors`) and `vocab` (`vocab.txt`).
+    ///
+    /// # Errors
+    /// If they are malformed or do not fit together, or as [`Needle::load_with`].
+    pub fn from_bytes(weights: Vec<u8>, vocab: &str, options: &Options) -> Result<Self, RuntimeError> {
+        Self::from_engine(Engine::from_bytes(weights, Some(vocab), options)?)
+    }
+
+    fn from_engine(engine: Engine) -> Result<Self, RuntimeError> {
+        let tokenizer = engine.tokenizer().cloned();
+        let none = || RuntimeError::Config { field: "vocab", reason: "the model brings no tokenizer".into() };
+        Self::new(Box::new(engine), tokenizer.ok_or_else(none)?)
+    }
+
+    /// Any network, with the tokenizer that it was trained with.
+    ///
+    /// # Errors
+    /// If the vocabulary cannot be used, or the model's sizes leave no room for a prompt.
+    pub fn new(network: Box<dyn Network>, tokenizer: Tokenizer) -> Result<Self, RuntimeError> {
+        let lengths = limits(network.config());
+        lengths.validate()?;
+        let constrainer = Constrainer::new(&tokenizer)?;
+        Ok(Self {
+            model: Arc::new(Model { network, tokenizer, constrainer, catalogues: Mutex::default() }),
+            confidence: None,
+            copying: CopyStatistics::default(),
+            dir: None,
+            lengths,
+            config: AnswerConfig::default(),
+        })
+    }
+
+    /// The same model with what stands beside it in `dir`: the calibration, and what training always copied. Embeddings of
+    /// catalogues are kept there.
+    ///
+    /// # Errors
+    /// If one of these files cannot be read.
+    pub fn beside(self, dir: &Path) -> Result<Self, RuntimeError> {
+        let (confidence, copying) = (Confidence::load(dir)?, CopyStatistics::load(dir)?);
+        Ok(Self { confidence, copying, dir: Some(dir.to_owned()), ..self })
+    }
+
+    /// The same model, answering as `config` says.
+    ///
+    /// # Errors
+    /// If it is to abstain and has no calibrated confidence.
+    pub fn with_config(self, config: AnswerConfig) -> Result<Self, RuntimeError> {
+        if config.abstain_below.is_some() && self.confidence.is_none() {
+            let reason = format!(
+                "no calibrated confidence ({}) to abstain by; `needle eval CHECKPOINT DATA --calibrate` adds one, with {} examples \
+                 or more",
+                confidence::FILE,
+                confidence::LEAST_EXAMPLES
+            );
+            return Err(RuntimeError::bad_file(self.dir.unwrap_or_default(), reason));
+        }
+        Ok(Self { config, ..self })
+    }
+
+    /// The same model with this calibration, or without any.
+    pub fn with_confidence(self, confidence: Option<Confidence>) -> Self {
+        Self { confidence, ..self }
+    }
+
+    /// The same model, for which text is cut at other lengths than the longest that it reads.
+    ///
+    /// # Errors
+    /// If a length is too small to hold anything.
+    pub fn with_lengths(self, lengths: EncodeConfig) -> Result<Self, RuntimeError> {
+        lengths.validate()?;
+        Ok(Self { lengths, ..self })
+    }
+
+    /// The model's sizes.
+    pub fn model_config(&self) -> &SanConfig {
+        self.model.network.config()
+    }
+
+    /// What its weights are stored as.
+    pub fn precision(&self) -> Precision {
+        self.model.network.precision()
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.model.tokenizer
+    }
+
+    /// How it answers.
+    pub fn config(&self) -> &AnswerConfig {
+        &self.config
+    }
+
+    /// Its calibration, where it has one.
+    pub fn confidence(&self) -> Option<&Confidence> {
+        self.confidence.as_ref()
+    }
+
+    /// Texts to ids, cut at this model's lengths.
+    pub fn encoder(&self) -> Encoder<'_> {
+        #[expect(clippy::expect_used, reason = "the lengths are validated where they are set")]
+        Encoder::new(&self.model.tokenizer, self.lengths.clone()).expect("validated")
+    }
+
+    /// Answers `query` with calls of `tools`.
+    ///
+    /// # Errors
+    /// If the query is empty, the tools cannot be constrained, or (where `strict`) the prompt is too long.
+    pub fn call(&self, query: &str, tools: &[Tool]) -> Result<Answer, RuntimeError> {
+        self.call_streaming(query, tools, |_| ())
+    }
+
+    /// As [`Needle::call`]; `on_bytes` is given the answer's JSON, under the names of `tools`, as it comes.
+    ///
+    /// Where an answer may be withheld ([`AnswerConfig::abstain_below`]) nothing is given before it is judged: then the whole of
+    /// it at once, or `[]`.
+    ///
+    /// # Errors
+    /// As [`Needle::call`].
+    pub fn call_streaming(
+        &self,
+        query: &str,
+        tools: &[Tool],
+        mut on_bytes: impl FnMut(&[u8]),
+    ) -> Result<Answer, RuntimeError> {
+        let start = Instant::now();
+        let (tools, picked) = self.offer(query, tools)?;
+        let question = Question { query, tools: &tools };
+        let answerer = self.answerer();
+        let prompt = answerer.prompt(question);
+        let cut = self.check(question, &prompt)?;
+        let mut held_back = Vec::new();
+        let may_withhold = self.config.abstain_below.is_some();
+        let mut stream = Stream {
+            tokenizer: self.tokenizer(),
+            text: AnswerStream::new(NameMap::of(&tools)),
+            on_bytes: |bytes: &[u8]| if may_withhold { held_back.extend_from_slice(bytes) } else { on_bytes(bytes) },
+        };
+        let prediction = answerer.answer_streaming(question, prompt, &mut stream)?;
+        stream.finish();
+        let answer = self.answer(prediction, picked, cut, start.elapsed().as_secs_f64());
+        if may_withhold {
+            on_bytes(if answer.abstained { b"[]" } else { &held_back });
+        }
+        Ok(answer)
+    }
+
+    /// Answers many questions, several at a time; `progress` is told how many are done.
+    ///
+    /// Takes what one has: `&[(String, Vec<Tool>)]`, `[("a query", &tools)]`, any iterator of such pairs.
+    ///
+    /// # Errors
+    /// As [`Needle::call`], of the first question that cannot be answered.
+    pub fn call_batch(
+        &self,
+        questions: impl IntoIterator<Item: AsQuestion>,
+        mut progress: impl FnMut(usize) + Send,
+    ) -> Result<Vec<Answer>, RuntimeError> {
+        let start = Instant::now();
+        let questions: Vec<_> = questions.into_iter().collect();
+        let questions: Vec<Question<'_>> = questions.iter().map(AsQuestion::as_question).collect();
+        let offers = questions.iter().map(|q| self.offer(q.query, q.tools)).collect::<Result<Vec<_>, _>>()?;
+        let asked: Vec<Question<'_>> =
+            questions.iter().zip(&offers).map(|(q, (tools, _))| Question { query: q.query, tools }).collect();
+        let answerer = self.answerer();
+        let prompts: Vec<Prompt> = asked.iter().map(|question| answerer.prompt(*question)).collect();
+        let cuts = asked.iter().zip(&prompts).map(|(q, prompt)| self.check(*q, prompt)).collect::<Result<Vec<_>, _>>()?;
+        let answers = answerer.answer(&asked, &prompts, &mut progress)?;
+        let seconds = start.elapsed().as_secs_f64() / questions.len().max(1) as f64;
+        let answers = answers.into_iter().zip(&offers).zip(cuts);
+        Ok(answers.map(|((answer, (_, picked)), cut)| self.answer(answer, picked.clone(), cut, seconds)).collect())
+    }
+
+    /// What the model answers to `questions` with all of their tools, whatever they are, for measurements: nothing is picked,
+    /// refused or withheld, and what does not fit is cut. `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// If a question's tools cannot be constrained.
+    pub fn predict(
+        &self,
+        questions: &[Question<'_>],
+        progress: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Vec<Prediction>, RuntimeError> {
+        let answerer = self.answerer();
+        let prompts: Vec<Prompt> = questions.iter().map(|question| answerer.prompt(*question)).collect();
+        answerer.answer(questions, &prompts, progress)
+    }
+
+    /// Indices of the tools of `catalogue` by likeness to `query`, best first, with their cosine.
+    ///
+    /// # Errors
+    /// If the model has no retrieval head.
+    pub fn rank(&self, query: &str, catalogue: &Catalogue) -> Result<Vec<(usize, f32)>, RuntimeError> {
+        let query = self.embed_ids(&[self.encoder().query_ids(query)])?.remove(0);
+        Ok(rank(&query, catalogue.vectors()))
+    }
+
+    /// The embeddings of `tools`, computed once, and kept in the directory of a model that was loaded from one.
+    ///
+    /// # Errors
+    /// If the model has no retrieval head.
+    pub fn catalogue(&self, tools: &[Tool]) -> Result<Catalogue, RuntimeError> {
+        let texts = tool_texts(&self.encoder(), tools);
+        let remembered = || self.model.catalogues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, catalogue)) = remembered().iter().find(|(known, _)| *known == texts) {
+            return Ok(catalogue.clone());
+        }
+        let embed = |texts: &[Vec<u32>]| self.embed_ids(texts);
+        let catalogue = Catalogue::load_or_embed(self.dir.as_deref(), self.precision(), &texts, embed)?;
+        let mut all = remembered();
+        if all.len() >= REMEMBERED_CATALOGUES {
+            all.remove(0);
+        }
+        all.push((texts, catalogue.clone()));
+        Ok(catalogue)
+    }
+
+    /// The unit vector of `text`, as a query; none without a retrieval head.
+    ///
+    /// # Errors
+    /// If the model cannot read it.
+    pub fn embed(&self, text: &str) -> Result<Option<Vec<f32>>, RuntimeError> {
+        Ok(self.model.network.embed(&[self.encoder().query_ids(text)])?.map(|mut vectors| vectors.remove(0)))
+    }
+
+    /// The model itself, for measurements.
+    pub fn network(&self) -> &dyn Network {
+        &*self.model.network
+    }
+
+    /// Unit vectors of texts, given as ids.
+    fn embed_ids(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        let no_head = || {
+            let dir = self.dir.clone().unwrap_or_default();
+            RuntimeError::bad_file(dir, "the model has no retrieval head")
+        };
+        self.model.network.embed(texts)?.ok_or_else(no_head)
+    }
+
+    /// The tools to offer: all, or the best `top_k`.
+    fn offer(&self, query: &str, tools: &[Tool]) -> Result<(Vec<Tool>, Option<Vec<String>>), RuntimeError> {
+        if tools.len() <= self.config.top_k {
+            return Ok((tools.to_vec(), None));
+        }
+        let ranked = self.rank(query, &self.catalogue(tools)?)?;
+        let picked: Vec<Tool> = ranked.iter().take(self.config.top_k).map(|(i, _)| tools[*i].clone()).collect();
+        let names = picked.iter().map(|tool| tool.name.clone()).collect();
+        Ok((picked, Some(names)))
+    }
+
+    /// What of the prompt does not fit, in words.
+    ///
+    /// # Errors
+    /// If there is nothing to answer, or (where `strict`) if anything does not fit.
+    fn check(&self, question: Question<'_>, prompt: &Prompt) -> Result<Option<String>, RuntimeError> {
+        let bad = |reason: String| RuntimeError::Question { query: question.query.to_owned(), reason };
+        if question.query.trim().is_empty() {
+            return Err(bad("the query is empty".into()));
+        }
+        if question.tools.is_empty() {
+            return Err(bad("there are no tools to call".into()));
+        }
+        let cut = prompt.cut_tokens;
+        if cut == 0 {
+            return Ok(None);
+        }
+        let (whole, most) = (prompt.ids.len() + cut, self.lengths.max_enc_tokens);
+        let query = self.tokenizer().encode(question.query).len();
+        let reason = if query > most - 2 {
+            format!("the query alone has {query} tokens, the model reads {most}: its end and all tools were cut")
+        } else {
+            format!(
+                "query and tools have {whole} tokens, the model reads {most}: the last {cut}, of the tools, were cut"
+            )
+        };
+        if self.config.strict { Err(bad(reason.replace("were cut", "do not fit"))) } else { Ok(Some(reason)) }
+    }
+
+    fn answerer(&self) -> Answerer<'_> {
+        let Model { network, constrainer, .. } = &*self.model;
+        Answerer {
+            network: &**network,
+            encoder: self.encoder(),
+            constrainer: self.config.constrained.then_some(constrainer),
+            confidence: self.confidence.as_ref(),
+            values: Values::new(self.config.values, &self.copying),
+            max_tokens: self.config.max_tokens.unwrap_or(network.config().max_dec_len),
+            config: &self.config,
+        }
+    }
+
+    fn answer(&self, prediction: Prediction, picked: Option<Vec<String>>, cut: Option<String>, seconds: f64) -> Answer {
+        let abstained = self.config.abstain_below.zip(prediction.confidence).is_some_and(|(least, sure)| sure < least);
+        Answer {
+            is_complete: prediction.calls.is_some(),
+            calls: prediction.calls.filter(|_| !abstained).unwrap_or_default(),
+            text: prediction.text,
+            token_ids: prediction.token_ids,
+            confidence: prediction.confidence,
+            confidence_fitted_on: self.confidence.as_ref().map(|confidence| confidence.fitted_on),
+            abstained,
+            violations: prediction.violations,
+            groundings: prediction.groundings,
+            reached_limit: prediction.stop == Stop::Length,
+            cut,
+            picked,
+            seconds,
+        }
+    }
+}
+
+/// Passes the bytes of each token on.
+struct Stream<'a, F> {
+    tokenizer: &'a Tokenizer,
+    text: AnswerStream,
+    on_bytes: F,
+}
+
+impl<F: FnMut(&[u8])> Stream<'_, F> {
+    /// Passes on what was held back, of an answer that ended in the middle of a name.
+    fn finish(mut self) {
+        (self.on_bytes)(&self.text.finish());
+    }
+}
+
+impl<F: FnMut(&[u8])> StepHook for Stream<'_, F> {
+    fn chosen(&mut self, _: usize, token: u32) {
+        let bytes = self.text.push(&self.tokenizer.token_bytes(token));
+        if !bytes.is_empty() {
+            (self.on_bytes)(&bytes);
+        }
+    }
+}
+
+/// The longest prompts and answers of a model of these sizes.
+pub fn limits(config: &SanConfig) -> EncodeConfig {
+    EncodeConfig {
+        max_enc_tokens: config.max_enc_len,
+        max_dec_tokens: config.max_dec_len,
+        max_tool_tokens: config.max_enc_len.min(MAX_TOOL_TOKENS),
+    }
+}

@@ -1,0 +1,245 @@
+//! A model's answers to questions: constrained or free, with what their confidence is judged by.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use needle_data::text::example::parse_answers;
+use needle_data::text::names::NameMap;
+use needle_data::text::span_json::SpanJson;
+use needle_data::{Call, Encoder, TokenClass};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::config::AnswerConfig;
+use super::judge::{judge, violations};
+use super::question::Question;
+use crate::confidence::{Confidence, Features};
+use crate::constrain::copying::Values;
+use crate::constrain::grounding::{ArgumentGrounding, groundings};
+use crate::constrain::look_ahead::{LookAhead, log_prob};
+use crate::constrain::{Asked, Constrained, Constrainer, Constraint};
+use crate::error::RuntimeError;
+use crate::generate::{Generated, NoHook, StepHook, Stop};
+use crate::network::{Network, map_tasks};
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The calls, under the user's tool names; none if the text is not a list of calls.
+    pub calls: Option<Vec<Call>>,
+    /// Where the calls break the tools' schemas, in words; what the grammar cannot hold is checked here.
+    pub violations: Vec<String>,
+    /// Where each argument comes from.
+    pub groundings: Vec<ArgumentGrounding>,
+    /// What the model wrote.
+    pub text: String,
+    /// Its tokens, `<tool_call>` first.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Tokens of the prompt that did not fit.
+    pub cut_tokens: usize,
+    /// What the confidence is computed from.
+    #[serde(skip)]
+    pub features: Features,
+    /// Calibrated probability that the whole answer is exact, where the model has a calibration.
+    pub confidence: Option<f64>,
+}
+
+/// A question as the model reads it.
+#[derive(Debug, Clone)]
+pub(super) struct Prompt {
+    /// Query and tools.
+    pub(super) ids: Vec<u32>,
+    /// Tokens that did not fit.
+    pub(super) cut_tokens: usize,
+}
+
+/// A model, ready to answer.
+pub(super) struct Answerer<'a> {
+    pub(super) network: &'a dyn Network,
+    pub(super) encoder: Encoder<'a>,
+    /// Only what the tools allow is written, where given.
+    pub(super) constrainer: Option<&'a Constrainer>,
+    /// The model's calibration, where it has one.
+    pub(super) confidence: Option<&'a Confidence>,
+    /// Which strings must be words of the query.
+    pub(super) values: Values,
+    /// Most tokens of an answer.
+    pub(super) max_tokens: usize,
+    pub(super) config: &'a AnswerConfig,
+}
+
+impl Answerer<'_> {
+    /// What the model reads of `question`.
+    pub(super) fn prompt(&self, question: Question<'_>) -> Prompt {
+        let (ids, cut_tokens) = self.encoder.prompt(question.query, question.tools);
+        Prompt { ids, cut_tokens }
+    }
+
+    /// Answers to `questions`, whose prompts are `prompts`, in order; `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// If a question's tools cannot be constrained.
+    pub(super) fn answer(
+        &self,
+        questions: &[Question<'_>],
+        prompts: &[Prompt],
+        progress: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Vec<Prediction>, RuntimeError> {
+        // Prompts of like length share a batch: less padding.
+        let mut order: Vec<usize> = (0..questions.len()).collect();
+        order.sort_by_key(|&i| prompts[i].ids.len());
+        let each = questions.len().div_ceil(self.network.threads()).clamp(1, self.config.batch_size.max(1));
+        let batches: Vec<&[usize]> = order.chunks(each).collect();
+        let progress = Mutex::new((0, progress));
+        let answered = map_tasks(self.network, batches.len(), |index| {
+            let batch = batches[index];
+            let asked: Vec<Question<'_>> = batch.iter().map(|&i| questions[i]).collect();
+            let inputs: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].ids.clone()).collect();
+            let answers = self.generate(&inputs, &asked, &mut NoHook)?;
+            let both = batch.iter().zip(answers);
+            let read = both.map(|(&i, answer)| (i, self.read(answer, questions[i], prompts[i].cut_tokens)));
+            let read: Vec<(usize, Prediction)> = read.collect();
+            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let (done, tell) = &mut *progress;
+            *done += batch.len();
+            tell(*done);
+            Ok::<_, RuntimeError>(read)
+        });
+        let mut predictions: Vec<Option<Prediction>> = vec![None; questions.len()];
+        for batch in answered {
+            for (i, prediction) in batch? {
+                predictions[i] = Some(prediction);
+            }
+        }
+        let mut predictions: Vec<Prediction> = predictions.into_iter().flatten().collect();
+        self.judge(questions, &mut predictions)?;
+        Ok(predictions)
+    }
+
+    /// The answer to one question, shown to `hook` token by token.
+    ///
+    /// # Errors
+    /// If the tools cannot be constrained.
+    pub(super) fn answer_streaming(
+        &self,
+        question: Question<'_>,
+        prompt: Prompt,
+        hook: &mut dyn StepHook,
+    ) -> Result<Prediction, RuntimeError> {
+        let Prompt { ids, cut_tokens } = prompt;
+        let answer = if self.config.look_ahead && self.constrainer.is_some() {
+            // Only then is it known which answer is the best.
+            let answer = self.generate(&[ids], &[question], &mut NoHook)?.remove(0);
+            answer.ids.iter().for_each(|&token| hook.chosen(0, token));
+            answer
+        } else {
+            self.generate(&[ids], &[question], hook)?.remove(0)
+        };
+        let mut prediction = [self.read(answer, question, cut_tokens)];
+        self.judge(&[question], &mut prediction)?;
+        let [prediction] = prediction;
+        Ok(prediction)
+    }
+
+    fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        questions: &[Question<'_>],
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        let Some(constrainer) = self.constrainer else {
+            return self.network.generate(prompts, self.max_tokens, hook);
+        };
+        let (max_calls, max_tokens) = (self.config.max_calls, self.max_tokens);
+        let compile = |q: &Question<'_>| {
+            constrainer.compile(&Asked { query: q.query, tools: q.tools, values: &self.values, max_calls, max_tokens })
+        };
+        let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
+        if self.config.look_ahead {
+            return self.look_ahead(prompts, rows, hook);
+        }
+        let mut constrained = Constrained { rows, inner: hook };
+        let answers = self.network.generate(prompts, max_tokens, &mut constrained)?;
+        match constrained.rows.iter().find_map(Constraint::error) {
+            Some(reason) => Err(disagree(reason)),
+            None => Ok(answers),
+        }
+    }
+
+    /// The most probable of the greedy answer and those that part from it where it was not free.
+    fn look_ahead(
+        &self,
+        prompts: &[Vec<u32>],
+        rows: Vec<Constraint>,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        let mut first = LookAhead::new(rows.clone(), hook);
+        let mut answers = self.network.generate(prompts, self.max_tokens, &mut first)?;
+        let forks: Vec<(usize, Vec<u32>)> =
+            (0..rows.len()).flat_map(|row| first.forks(row).into_iter().map(move |fork| (row, fork))).collect();
+        if let Some(reason) = (0..rows.len()).find_map(|row| first.error(row)) {
+            return Err(disagree(reason));
+        }
+        for forks in forks.chunks(self.config.batch_size.max(1)) {
+            let prompts: Vec<Vec<u32>> = forks.iter().map(|(row, _)| prompts[*row].clone()).collect();
+            let rows = forks.iter().map(|(row, fork)| (rows[*row].clone(), fork.clone())).collect();
+            let mut no_hook = NoHook;
+            let mut again = LookAhead::with_prefixes(rows, &mut no_hook);
+            let others = self.network.generate(&prompts, self.max_tokens, &mut again)?;
+            for (i, ((row, _), other)) in forks.iter().zip(others).enumerate() {
+                if again.error(i).is_none() && log_prob(&other) > log_prob(&answers[*row]) {
+                    answers[*row] = other;
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Reads `generated` as an answer under the names of the offered tools.
+    fn read(&self, generated: Generated, question: Question<'_>, cut_tokens: usize) -> Prediction {
+        let text = self.encoder.tokenizer().decode(&generated.ids);
+        let inner = serde_json::from_str::<Value>(&text).ok().and_then(|value| parse_answers(Some(&value)).ok());
+        let classes = inner.as_deref().map(|calls| self.classes(&generated, calls)).unwrap_or_default();
+        let features = Features::new(&generated, &classes, inner.as_deref());
+        let names = NameMap::of(question.tools);
+        let calls = inner.map(|calls| {
+            calls.into_iter().map(|call| Call { name: names.to_outer(&call.name).to_owned(), ..call }).collect()
+        });
+        let Generated { ids, stop, .. } = generated;
+        let read: &[Call] = calls.as_deref().unwrap_or_default();
+        let (violations, groundings) =
+            (violations(question.tools, read), groundings(question.query, question.tools, read));
+        Prediction { calls, violations, groundings, text, token_ids: ids, stop, cut_tokens, features, confidence: None }
+    }
+
+    /// The class of each token after the first, if the text is the compact JSON of `calls`; else nothing.
+    fn classes(&self, generated: &Generated, calls: &[Call]) -> Vec<TokenClass> {
+        let json = SpanJson::of_calls(calls, |name| name);
+        // The text has a space in front.
+        let mut at = 0;
+        let mut classes = Vec::new();
+        let mut written = Vec::new();
+        for &id in &generated.ids {
+            let bytes = self.encoder.tokenizer().token_bytes(id);
+            let range = at..at + bytes.len();
+            let class = range.filter_map(|i| json.classes.get(i.checked_sub(1)?)).max();
+            classes.push(class.copied().unwrap_or(TokenClass::Structure));
+            at += bytes.len();
+            written.extend(bytes);
+        }
+        if written.get(1..) == Some(json.text.as_bytes()) { classes } else { Vec::new() }
+    }
+
+    fn judge(&self, questions: &[Question<'_>], predictions: &mut [Prediction]) -> Result<(), RuntimeError> {
+        match self.confidence {
+            Some(confidence) => judge(self.network, &self.encoder, confidence, questions, predictions),
+            None => Ok(()),
+        }
+    }
+}
+
+fn disagree(reason: &str) -> RuntimeError {
+    RuntimeError::Config { field: "tools", reason: reason.to_owned() }
+}

@@ -1,0 +1,28 @@
+//! What a model is evaluated, exported and run at.
+
+/// What a model is evaluated, exported and run at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// As trained.
+    F32,
+    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16: what the `needle-rs` artifact holds.
+    Int4,
+    /// Q, K, V, O and the embedding in INT4 with scales in f16: what the `onnx` artifact holds.
+    Int4Embedding,
+}
+
+impl Precision {
+    /// The precision that ships, and that answers and measurements are of unless another is asked for.
+    pub const SHIPPED: Self = Self::Int4;
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Int4 => "int4",
+            Self::Int4Embedding => "int4-embedding",
+        })
+    }
+}
