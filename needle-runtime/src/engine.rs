@@ -405,9 +405,12 @@ impl Group {
                 true
             } else {
                 answer.ids.push(token);
+                hook.certain(row, certainty);
                 hook.chosen(row, token);
                 tokens.push(token);
-                answer.ids.len() >= max_tokens || force(row, answer, tokens, max_tokens, hook)
+                hook.is_stopped(row)
+                    || answer.ids.len() >= max_tokens
+                    || force(row, answer, tokens, max_tokens, hook)
             };
             if has_ended {
                 self.rows.remove(place);
@@ -439,6 +442,7 @@ fn force(
                 return true;
             }
             answer.ids.push(token);
+            hook.certain(row, Certainty::FORCED);
             hook.chosen(row, token);
             tokens.push(token);
             if answer.ids.len() >= max_tokens {

@@ -54,6 +54,18 @@ pub trait StepHook {
         Vec::new()
     }
 
+    /// Told how sure the model is of the token that [`StepHook::chosen`] is told next.
+    fn certain(&mut self, row: usize, certainty: Certainty) {
+        let _ = (row, certainty);
+    }
+
+    /// True ends the answer of row `row` after the token that was just chosen, as if it had reached the length limit. A network
+    /// may ask or not.
+    fn is_stopped(&mut self, row: usize) -> bool {
+        let _ = row;
+        false
+    }
+
     /// Told the token that row `row` got.
     fn chosen(&mut self, row: usize, token: u32) {
         let _ = (row, token);

@@ -52,7 +52,7 @@ mod workspace;
 
 pub use answer::Answer;
 pub use answer::config::AnswerConfig;
-pub use answer::needle::Needle;
+pub use answer::needle::{Needle, Piece};
 pub use answer::predict::Prediction;
 pub use answer::question::{AsQuestion, Question, tools_from_json};
 pub use confidence::Confidence;

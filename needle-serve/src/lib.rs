@@ -24,6 +24,7 @@
 //! | [`openai::retrieval`] | embeddings and ranking |
 //! | [`playground`] | the page |
 //! | [`server`] | routes, what every request goes through, beginning and end |
+//! | [`needle`] | the real model |
 
 pub mod ask;
 pub mod bm25;
@@ -31,6 +32,7 @@ pub mod error;
 pub mod metrics;
 pub mod model;
 pub mod models;
+pub mod needle;
 pub mod openai;
 pub mod playground;
 pub mod queue;

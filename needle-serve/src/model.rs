@@ -101,6 +101,9 @@ pub trait Model: Send + Sync {
     /// If the question cannot be answered, or the model fails.
     fn answer(&self, question: &Question, on_piece: &mut OnPiece<'_>) -> Result<Answer, ModelError>;
 
+    /// Whether its answers have a confidence.
+    fn is_calibrated(&self) -> bool;
+
     /// The cosine of `query` and of each of `tools`, in the order of `tools`.
     ///
     /// # Errors

@@ -96,6 +96,10 @@ impl Model for Scripted {
         })
     }
 
+    fn is_calibrated(&self) -> bool {
+        self.confidence.is_some()
+    }
+
     fn similarities(&self, query: &str, tools: &[Tool]) -> Result<Vec<f32>, ModelError> {
         let query = vector(query);
         let cosine = |tool: &Tool| vector(&tool.name).iter().zip(&query).map(|(a, b)| a * b).sum();
