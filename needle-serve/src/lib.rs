@@ -25,10 +25,12 @@
 //! | [`playground`] | the page |
 //! | [`server`] | routes, what every request goes through, beginning and end |
 //! | [`needle`] | the real model |
+//! | [`mcp`] | other servers' tools: imported, ranked, routed, called |
 
 pub mod ask;
 pub mod bm25;
 pub mod error;
+pub mod mcp;
 pub mod metrics;
 pub mod model;
 pub mod models;
