@@ -18,6 +18,8 @@ use needle_model::params::{self, ParamInfo, ParamMapper};
 use needle_model::quant::fake_quant::{Precision, at_precision};
 use needle_model::{San, SanConfig};
 use needle_runtime::InstructionSet;
+use needle_runtime::constrain::copying::Values;
+use needle_runtime::constrain::{Asked, Constrained, Constrainer};
 use needle_runtime::engine::{Engine, Options};
 use needle_runtime::generate::{Generated, NoHook, StepHook};
 use needle_tests::{Golden, golden_model, max_difference};
@@ -269,6 +271,86 @@ fn determined_tokens_in_one_pass_leave_the_others_as_they_are() {
             assert!(i % 3 != 0 || a == b, "token {i}: {a:?} and {b:?}");
         }
     }
+}
+
+/// Drafts what the model has written without, but for every third token, which it gets wrong.
+struct Drafted {
+    answers: Vec<Generated>,
+    written: Vec<usize>,
+    has_been_wrong: usize,
+}
+
+impl StepHook for Drafted {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        Endless.mask(row, logits);
+    }
+
+    fn draft(&mut self, row: usize) -> Vec<u32> {
+        let at = self.written[row];
+        let ids = &self.answers[row].ids;
+        let draft = |i: usize| if i.is_multiple_of(3) { ids[i] ^ 1 } else { ids[i] };
+        self.has_been_wrong += 1;
+        // Also none at all, and more than there is room for.
+        (at..(at + at % 7).min(ids.len())).map(draft).chain((at % 2 == 1).then_some(7)).collect()
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        assert_eq!(self.answers[row].ids[self.written[row]], token);
+        self.written[row] += 1;
+    }
+}
+
+#[test]
+fn what_is_drafted_well_or_badly_leaves_answers_and_certainties_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let config = uneven(tokenizer.vocab_size());
+    let prompts = prompts(config.vocab_size, &[20, 3, 100, 50, 60]);
+    let (_, path, _) = save(dir.path(), &config, tokenizer, 4);
+    let engine = Engine::open(path).unwrap();
+    let answers = engine.generate(&prompts, 25, &mut Endless).unwrap();
+    let mut hook = Drafted { answers: answers.clone(), written: vec![0; prompts.len()], has_been_wrong: 0 };
+    let drafted = engine.generate(&prompts, 25, &mut hook).unwrap();
+    assert!(hook.has_been_wrong > prompts.len());
+    assert_eq!(answer_bits(&drafted), answer_bits(&answers));
+}
+
+/// The same constraints without their drafts.
+struct Undrafted<'a>(Constrained<'a, NoHook>);
+
+impl StepHook for Undrafted<'_> {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        self.0.mask(row, logits);
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        self.0.chosen(row, token);
+    }
+}
+
+#[test]
+fn what_the_grammar_determines_comes_in_fewer_passes_and_in_the_same_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer();
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    let tools = r#"[{"name": "set_timer", "parameters": {"minutes": {"type": "integer", "required": true},
+        "label": {"type": "string"}, "unit": {"enum": ["seconds", "minutes"], "required": true}}}]"#;
+    let tools = needle_runtime::tools_from_json(tools).unwrap();
+    let constrainer = Constrainer::new(&tokenizer).unwrap();
+    let mut calls = 0;
+    for seed in 0..4 {
+        let (_, path, _) = save(&dir.path().join(seed.to_string()), &config, tokenizer.clone(), seed);
+        let engine = Engine::open(path).unwrap();
+        let prompts = prompts(config.vocab_size, &[20, 3, 100, 50, 60]);
+        let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 2, max_tokens: 100 };
+        let rows = || prompts.iter().map(|_| constrainer.compile(&asked).unwrap()).collect();
+        let mut undrafted = Undrafted(Constrained { rows: rows(), inner: &mut NoHook });
+        let one_by_one = engine.generate(&prompts, 100, &mut undrafted).unwrap();
+        let drafted = engine.generate(&prompts, 100, &mut Constrained { rows: rows(), inner: &mut NoHook }).unwrap();
+        assert_eq!(answer_bits(&drafted), answer_bits(&one_by_one), "seed {seed}");
+        calls += drafted.iter().filter(|answer| tokenizer.decode(&answer.ids).contains("set_timer")).count();
+    }
+    assert!(calls > 5, "{calls} of 20 answers hold a call");
 }
 
 #[test]

@@ -286,7 +286,8 @@ impl Needle {
             questions.iter().zip(&offers).map(|(q, (tools, _))| Question { query: q.query, tools }).collect();
         let answerer = self.answerer();
         let prompts: Vec<Prompt> = asked.iter().map(|question| answerer.prompt(*question)).collect();
-        let cuts = asked.iter().zip(&prompts).map(|(q, prompt)| self.check(*q, prompt)).collect::<Result<Vec<_>, _>>()?;
+        let cuts =
+            asked.iter().zip(&prompts).map(|(q, prompt)| self.check(*q, prompt)).collect::<Result<Vec<_>, _>>()?;
         let answers = answerer.answer(&asked, &prompts, &mut progress)?;
         let seconds = start.elapsed().as_secs_f64() / questions.len().max(1) as f64;
         let answers = answers.into_iter().zip(&offers).zip(cuts);

@@ -29,7 +29,11 @@ pub fn locate(path: &Path) -> Result<PathBuf, RuntimeError> {
     // A file of a checkpoint means all of it.
     let file = path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_file());
     let dir = path.parent().filter(|dir| is_checkpoint(dir));
-    if let (Some(dir), Some(config_json::CONFIG | checkpoint::WEIGHTS | checkpoint::TOKENIZER | checkpoint::SENTENCEPIECE)) = (dir, file) {
+    if let (
+        Some(dir),
+        Some(config_json::CONFIG | checkpoint::WEIGHTS | checkpoint::TOKENIZER | checkpoint::SENTENCEPIECE),
+    ) = (dir, file)
+    {
         return Ok(dir.to_owned());
     }
     present(path).ok_or_else(|| RuntimeError::bad_file(path, instead(path)))
