@@ -165,6 +165,9 @@ impl Runs {
         let what = || format!("starting {}", commands.needle.display());
         let mut command = Command::new(&commands.needle);
         command.args(arguments).stdin(Stdio::null()).stdout(file).stderr(also).current_dir(workspace.root());
+        // An interrupt at the terminal is for the server, which then tells its runs to save, once.
+        #[cfg(unix)]
+        command.process_group(0);
         let mut child = command.spawn().map_err(|error| ServeError::System { what: what(), error })?;
         self.running().insert(name.clone(), (child.id().unwrap_or(0), false));
         let (running, name) = (self.running.clone(), name.clone());
