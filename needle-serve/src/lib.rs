@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`error`] | what can go wrong |
 //! | [`model`] | what the server asks of a model |
+//! | [`needle`] | the real model |
 //! | [`scripted`] | a model that answers by script, for tests |
 //! | [`bm25`] | how much the rare words of a query are those of a document |
 //! | [`ranking`] | tools by vectors and by words; recall |
@@ -13,22 +14,20 @@
 //! | [`ask`] | a question's way through queue and model |
 //! | [`security`] | the key, `Host` and `Origin` |
 //! | [`metrics`] | counts for Prometheus |
-//! | [`openai::error`] | errors in the form of OpenAI's API |
-//! | [`openai::fields`] | fields of a request, read with errors that name them |
+//! | [`openai::error`], [`openai::fields`] | errors in the form of OpenAI's API; fields of a request |
 //! | [`models`] | the loaded models, by name |
 //! | [`openai::asked`] | a query, tools, and which calls the client will have |
-//! | [`openai::split`] | an answer's JSON, as it comes, taken apart into calls |
-//! | [`openai::turn`] | an answer, whole or as a stream |
-//! | [`openai::chat`] | chat completions |
-//! | [`openai::responses`] | responses |
-//! | [`openai::retrieval`] | embeddings and ranking |
-//! | [`playground`] | the page |
-//! | [`server`] | routes, what every request goes through, beginning and end |
-//! | [`needle`] | the real model |
+//! | [`openai::split`], [`openai::turn`] | an answer taken apart into calls, whole or as a stream |
+//! | [`config`] | what a server is run with |
+//! | [`playground`] | the page's workspace: data, runs, exports |
+//! | [`state`] | what all requests share |
+//! | [`openai::chat`], [`openai::responses`], [`openai::retrieval`] | routes of the API |
 //! | [`mcp`] | other servers' tools: imported, ranked, routed, called |
+//! | [`server`] | all routes, what every request goes through, beginning and end |
 
 pub mod ask;
 pub mod bm25;
+pub mod config;
 pub mod error;
 pub mod mcp;
 pub mod metrics;
@@ -42,7 +41,10 @@ pub mod ranking;
 pub mod scripted;
 pub mod security;
 pub mod server;
+pub mod state;
 
+pub use config::{PlaygroundConfig, ServerConfig};
 pub use error::ServeError;
 pub use model::{Answer, Model, ModelError, Question};
-pub use server::{PlaygroundConfig, ServerConfig, ServerState, router, serve};
+pub use server::{router, serve};
+pub use state::ServerState;

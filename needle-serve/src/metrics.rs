@@ -82,8 +82,7 @@ impl Counts {
         for (route, histogram) in &self.seconds {
             let route = label(route);
             for (bucket, bound) in histogram.buckets.iter().zip(BOUNDS) {
-                let _ =
-                    writeln!(text, "needle_request_seconds_bucket{{route=\"{route}\",le=\"{bound}\"}} {bucket}");
+                let _ = writeln!(text, "needle_request_seconds_bucket{{route=\"{route}\",le=\"{bound}\"}} {bucket}");
             }
             let (sum, count) = (histogram.sum, histogram.count);
             let _ = writeln!(text, "needle_request_seconds_bucket{{route=\"{route}\",le=\"+Inf\"}} {count}");

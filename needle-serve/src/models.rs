@@ -56,9 +56,7 @@ impl Models {
                 error.param = Some("model".into());
                 error
             }),
-            None if loaded.len() == 1 => {
-                loaded.iter().next().ok_or_else(|| ApiError::field("model", "missing"))
-            }
+            None if loaded.len() == 1 => loaded.iter().next().ok_or_else(|| ApiError::field("model", "missing")),
             None => Err(ApiError::field("model", format!("missing; the models are: {}", names()))),
         };
         found.map(|(name, model)| (name.clone(), model.clone()))

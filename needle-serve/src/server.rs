@@ -1,9 +1,8 @@
-//! The server: its state, its routes, what every request goes through, and its beginning and end.
+//! The server: its routes, what every request goes through, and its beginning and end.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -12,106 +11,18 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use needle_data::Tool;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::config::ServerConfig;
 use crate::error::ServeError;
-use crate::metrics::Metrics;
-use crate::models::{Loader, Models};
-use crate::openai;
+use crate::models::Loader;
 use crate::openai::asked::Limits;
 use crate::openai::error::ApiError;
-use crate::playground;
-use crate::playground::Playground;
-use crate::queue::{Queue, QueueConfig};
-use crate::security::{Access, ApiKey};
-
-/// What a server is run with.
-#[derive(Debug, Clone)]
-pub struct ServerConfig {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The key that clients must show.
-    pub key: Option<ApiKey>,
-    /// The tools of requests without any.
-    pub tools: Vec<Tool>,
-    /// How much is computed, and how much waits.
-    pub queue: QueueConfig,
-    /// How much a request may hold.
-    pub limits: Limits,
-    /// The page; none for the API alone.
-    pub playground: Option<PlaygroundConfig>,
-}
-
-impl ServerConfig {
-    /// The API alone, for this machine, at `port`.
-    pub fn local(port: u16) -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            key: None,
-            tools: Vec::new(),
-            queue: QueueConfig::default(),
-            limits: Limits::default(),
-            playground: None,
-        }
-    }
-}
-
-/// What the page works with.
-#[derive(Debug, Clone)]
-pub struct PlaygroundConfig {
-    /// The directory of its data, runs and exports; nothing is written elsewhere.
-    pub workspace: PathBuf,
-    /// The `needle` command, which finetunes and exports.
-    pub needle: PathBuf,
-    /// The checkpoints that a finetune can start from, by name.
-    pub bases: Vec<(String, PathBuf)>,
-}
-
-/// The state that all requests share.
-pub type Shared = Arc<ServerState>;
-
-/// See [`Shared`].
-pub struct ServerState {
-    /// The loaded models.
-    pub models: Models,
-    /// The queue in front of them.
-    pub queue: Queue,
-    /// The counts.
-    pub metrics: Arc<Metrics>,
-    /// How much a request may hold.
-    pub limits: Limits,
-    /// The tools of requests without any.
-    pub tools: Vec<Tool>,
-    /// Who may ask.
-    pub access: Access,
-    /// The page's part.
-    pub playground: Option<Playground>,
-    /// Loads the results of finetunes.
-    pub loader: Loader,
-}
-
-impl ServerState {
-    /// The state of a server that has loaded nothing yet.
-    ///
-    /// # Errors
-    /// If others can reach it and there is no key, or the workspace cannot be used.
-    pub fn new(config: ServerConfig, loader: Loader) -> Result<Shared, ServeError> {
-        Ok(Arc::new(Self {
-            models: Models::default(),
-            queue: Queue::new(config.queue),
-            metrics: Arc::default(),
-            limits: config.limits,
-            tools: config.tools,
-            access: Access::new(config.address.ip(), config.key)?,
-            playground: config.playground.map(Playground::open).transpose()?,
-            loader,
-        }))
-    }
-}
+use crate::state::{ServerState, Shared};
+use crate::{openai, playground};
 
 /// All routes.
 pub fn router(shared: &Shared) -> Router {
@@ -119,9 +30,9 @@ pub fn router(shared: &Shared) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     let mut routes = Router::new().route("/health", get(health)).route("/metrics", get(metrics));
-    routes = routes.merge(openai::routes());
+    routes = routes.merge(openai::routes::routes());
     if shared.playground.is_some() {
-        routes = routes.merge(playground::routes());
+        routes = routes.merge(playground::routes::routes());
     }
     routes
         .layer(CatchPanicLayer::custom(|_| {

@@ -108,7 +108,8 @@ async fn sampling_fields_are_accepted_and_ignored() {
 #[tokio::test]
 async fn a_request_that_cannot_be_used_names_its_field() {
     let named = |name: &str| json!({"type": "function", "function": {"name": name}});
-    let broken = json!([{"type": "function", "function": {"name": "a", "parameters": {"type": "object", "properties": 3}}}]);
+    let broken =
+        json!([{"type": "function", "function": {"name": "a", "parameters": {"type": "object", "properties": 3}}}]);
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
     for (more, param) in [
         (json!({"n": 2}), "n"),

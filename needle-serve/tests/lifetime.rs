@@ -78,13 +78,10 @@ async fn a_shutdown_ends_what_has_begun_and_takes_nothing_new() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = tokio::sync::oneshot::channel();
     let models = vec![("scripted".to_owned(), "somewhere".into())];
-    let served = tokio::spawn(serve(
-        ServerConfig::local(0),
-        models,
-        loader(),
-        |address| tell.send(address).unwrap(),
-        async { stopped.await.unwrap() },
-    ));
+    let served =
+        tokio::spawn(serve(ServerConfig::local(0), models, loader(), |address| tell.send(address).unwrap(), async {
+            stopped.await.unwrap()
+        }));
     let address = told.await.unwrap();
     let mut client = TcpStream::connect(address).await.unwrap();
     // Until the model is loaded.

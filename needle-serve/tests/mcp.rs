@@ -95,9 +95,11 @@ async fn the_tools_of_all_servers_are_found_and_routed_to_and_nothing_is_called_
     assert_eq!((&found["of"], found["tools"].as_array().unwrap().len()), (&json!(5), 2));
     assert_eq!((&found["tools"][0]["name"], &found["tools"][0]["server"]), (&json!("send_mail"), &json!("mail")));
     assert_eq!(found["tools"][0]["inputSchema"]["required"], json!(["text"]));
-    for (query, name, verdict) in
-        [("open_file now", "open_file", "act"), ("delete_file now", "delete_file", "confirm"), ("mail_search", "mail_search", "act")]
-    {
+    for (query, name, verdict) in [
+        ("open_file now", "open_file", "act"),
+        ("delete_file now", "delete_file", "confirm"),
+        ("mail_search", "mail_search", "act"),
+    ] {
         let routed = router.route(query).await.unwrap();
         assert_eq!((&routed["calls"][0]["name"], &routed["verdict"]), (&json!(name), &json!(verdict)), "{routed}");
         assert_eq!(routed["calls"][0]["arguments"], json!({"text": query}));

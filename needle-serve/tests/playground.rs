@@ -37,7 +37,8 @@ mkdir -p "$out/best"
 echo '{"before": {"exact_match": 0.1}, "after": {"exact_match": 0.9, "n": 3}}' > "$out/report.json"
 "#;
 
-const EXAMPLE: &str = r#"{"query":"go","tools":[{"name":"a","parameters":{}}],"answers":[{"name":"a","arguments":{}}]}"#;
+const EXAMPLE: &str =
+    r#"{"query":"go","tools":[{"name":"a","parameters":{}}],"answers":[{"name":"a","arguments":{}}]}"#;
 
 fn server(dir: &Path) -> TestServer {
     let needle = dir.join("needle");
@@ -75,7 +76,8 @@ async fn the_page_and_its_files_come_without_a_net() {
     let server = server(dir.path());
     let (status, page) = server.get("/").await;
     assert_eq!(status, StatusCode::OK);
-    for file in ["main.js", "style.css", "icon.svg", "api.js", "dom.js", "try.js", "data.js", "finetune.js", "ship.js"] {
+    for file in ["main.js", "style.css", "icon.svg", "api.js", "dom.js", "try.js", "data.js", "finetune.js", "ship.js"]
+    {
         let (status, text) = server.get(&format!("/page/{file}")).await;
         assert_eq!(status, StatusCode::OK, "{file}");
         let linked = text.replace("http://www.w3.org/2000/svg", "");
@@ -98,7 +100,10 @@ async fn tokens_come_with_their_probability_and_tools_with_their_errors() {
     assert_eq!(text, r#"[{"name":"alpha","arguments":{"text":"alpha é"}}]"#);
     assert_eq!(pieces[0]["probability"], 0.5);
     let done: Value = serde_json::from_str(&last.1).unwrap();
-    assert_eq!((last.0.as_deref(), &done["calls"][0]["name"], &done["confidence"]), (Some("done"), &json!("alpha"), &json!(0.9)));
+    assert_eq!(
+        (last.0.as_deref(), &done["calls"][0]["name"], &done["confidence"]),
+        (Some("done"), &json!("alpha"), &json!(0.9))
+    );
     for (text, part) in [("[{", "line 1 column"), (r#"[{"name": 7}]"#, "tools[0].name"), ("3", "expected a list")] {
         let (status, answer) = server.post("/api/tools", &json!({"text": text})).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -183,7 +188,10 @@ async fn an_export_is_listed_with_its_proof_and_downloaded() {
     assert_eq!((&made["name"], &made["proof"]["tensors"]), (&json!("base-needle-rs"), &json!(3)));
     let (_, file) = server.get("/api/exports/base-needle-rs/needle.safetensors").await;
     assert_eq!(file, "weights\n");
-    assert_eq!(server.post("/api/exports", &json!({"model": "base", "format": "exe"})).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        server.post("/api/exports", &json!({"model": "base", "format": "exe"})).await.0,
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ async fn a_server_for_others_demands_its_key_everywhere_but_for_health() {
         let (status, body) = server.get(path).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
         assert!(body.contains("authentication_error") && !body.contains(KEY));
-        let request = Request::get(path).header(header::HOST, "x").header(header::AUTHORIZATION, format!("Bearer {KEY}"));
+        let request =
+            Request::get(path).header(header::HOST, "x").header(header::AUTHORIZATION, format!("Bearer {KEY}"));
         let (status, _) = text(server.send(request.body(Body::empty()).unwrap()).await).await;
         assert_ne!(status, StatusCode::UNAUTHORIZED, "{path}");
     }
@@ -93,14 +94,44 @@ fn broken(random: &mut rand::rngs::StdRng) -> (&'static str, Vec<u8>) {
     let path = *paths.choose(random).unwrap();
     let mut request = chat("alpha", json!({"input": "alpha", "query": "alpha", "stream": random.random_bool(0.3)}));
     let odd = [
-        Value::Null, json!(-1), json!(1e300), json!(""), json!([]), json!({}), json!([[[]]]), json!({"type": {}}), json!("\u{0}"),
-        json!(true), json!(18446744073709551615_u64), json!([null]), json!([{"name": null}]), json!({"function": 7}),
-        json!([{"role": "user", "content": {"text": 1}}]), json!([{"type": "function", "function": {"name": "a", "parameters":
-        {"type": "object", "properties": {"x": {"$ref": "#/nowhere"}}, "required": ["y"]}}}]), json!("😀é\\\""),
+        Value::Null,
+        json!(-1),
+        json!(1e300),
+        json!(""),
+        json!([]),
+        json!({}),
+        json!([[[]]]),
+        json!({"type": {}}),
+        json!("\u{0}"),
+        json!(true),
+        json!(18446744073709551615_u64),
+        json!([null]),
+        json!([{"name": null}]),
+        json!({"function": 7}),
+        json!([{"role": "user", "content": {"text": 1}}]),
+        json!([{"type": "function", "function": {"name": "a", "parameters":
+        {"type": "object", "properties": {"x": {"$ref": "#/nowhere"}}, "required": ["y"]}}}]),
+        json!("😀é\\\""),
     ];
     for _ in 0..random.random_range(1..4) {
-        let keys = ["model", "messages", "tools", "tool_choice", "stream", "stream_options", "n", "max_tokens", "input", "query",
-            "top_k", "parallel_tool_calls", "abstain_below", "encoding_format", "dimensions", "max_output_tokens"];
+        let keys = [
+            "model",
+            "messages",
+            "tools",
+            "tool_choice",
+            "stream",
+            "stream_options",
+            "n",
+            "max_tokens",
+            "input",
+            "query",
+            "top_k",
+            "parallel_tool_calls",
+            "abstain_below",
+            "encoding_format",
+            "dimensions",
+            "max_output_tokens",
+        ];
         let key = *keys.choose(random).unwrap();
         let value = odd.choose(random).unwrap().clone();
         match random.random_range(0..3) {

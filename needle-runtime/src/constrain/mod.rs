@@ -210,12 +210,7 @@ impl Constrainer {
 }
 
 /// The answers to what is asked, of tools with these schemas.
-fn answers(
-    asked: &Asked<'_>,
-    min_calls: usize,
-    names: &NameMap,
-    schemas: &[Value],
-) -> Result<Answers, RuntimeError> {
+fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
     for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate() {

@@ -72,12 +72,13 @@ pub fn tools() -> Vec<Tool> {
     let k = json!({"type": "integer", "minimum": 1, "maximum": 100, "description": "How many; 5 if not given"});
     let name = json!({"type": "string", "description": "A name that find_tools or route gave"});
     let confirmed = json!({"type": "boolean", "description": "Whether the user has agreed to a destructive call"});
-    let tool = |name: &'static str, description: &'static str, properties: Value, required: Value, is_read_only: bool| {
-        let schema = json!({"type": "object", "properties": properties, "required": required});
-        let schema = schema.as_object().cloned().unwrap_or_default();
-        let hints = ToolAnnotations::from_raw(None, Some(is_read_only), None, None, None);
-        Tool::new(name, description, schema).with_annotations(hints)
-    };
+    let tool =
+        |name: &'static str, description: &'static str, properties: Value, required: Value, is_read_only: bool| {
+            let schema = json!({"type": "object", "properties": properties, "required": required});
+            let schema = schema.as_object().cloned().unwrap_or_default();
+            let hints = ToolAnnotations::from_raw(None, Some(is_read_only), None, None, None);
+            Tool::new(name, description, schema).with_annotations(hints)
+        };
     vec![
         tool(
             "find_tools",
@@ -106,7 +107,8 @@ pub fn tools() -> Vec<Tool> {
 
 impl ServerHandler for Front {
     fn get_info(&self) -> ServerConfig {
-        let instructions = "Many servers' tools behind three: find_tools searches them, route proposes calls, call_tool calls.";
+        let instructions =
+            "Many servers' tools behind three: find_tools searches them, route proposes calls, call_tool calls.";
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
         info.server_info = Implementation::new("needle", env!("CARGO_PKG_VERSION"));
         info.instructions = Some(instructions.to_owned());
@@ -157,7 +159,8 @@ pub async fn serve_http(
     // Host and Origin are checked by our own rules, which know the key.
     let config = StreamableHttpServerConfig::default().disable_allowed_hosts().with_max_request_body_bytes(1 << 20);
     let front = Front::new(router);
-    let service = StreamableHttpService::new(move || Ok(front.clone()), Arc::new(LocalSessionManager::default()), config);
+    let service =
+        StreamableHttpService::new(move || Ok(front.clone()), Arc::new(LocalSessionManager::default()), config);
     let routes = axum::Router::new().nest_service("/mcp", service).layer(from_fn_with_state(access, guard));
     let system = |error| ServeError::System { what: format!("listening on {address}"), error };
     let listener = TcpListener::bind(address).await.map_err(system)?;

@@ -46,6 +46,11 @@ impl Upstream {
                 Self::over(name, child).await
             }
             ServerSpec::Http { url, headers } => {
+                if !url.starts_with("http://") {
+                    return Err(failed(format!(
+                        "{url}: only plain http:// is built in; reach others by a command, as over stdio"
+                    )));
+                }
                 let header = |(name, value): (&String, &String)| {
                     let bad = |reason: String| failed(format!("the header {name}: {reason}"));
                     let key: HeaderName = name.parse().map_err(|_| bad("not a name".into()))?;

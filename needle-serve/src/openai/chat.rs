@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use super::asked::{Asked, Limits, content};
 use super::error::ApiError;
 use super::fields::{self, Object};
+use super::id::{fresh_id, now};
 use super::turn::{Frame, Turn, TurnEvent, TurnWriter, WholeCall, nothing, own_key, streamed, whole};
-use super::{fresh_id, now};
 use crate::ask::ask;
 use crate::model::Answer;
-use crate::server::Shared;
+use crate::state::Shared;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq)]

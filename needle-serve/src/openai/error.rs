@@ -90,9 +90,11 @@ impl From<QueueFull> for ApiError {
 impl From<Interrupted> for ApiError {
     fn from(reason: Interrupted) -> Self {
         match reason {
-            Interrupted::TimeLimit => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("time_limit"), "the answer took longer than the time limit")
-            }
+            Interrupted::TimeLimit => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some("time_limit"),
+                "the answer took longer than the time limit",
+            ),
             Interrupted::Panicked => Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, "the model failed"),
         }
     }

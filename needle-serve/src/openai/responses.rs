@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::asked::{Asked, Limits, content};
 use super::error::ApiError;
 use super::fields::{self, Object, kind};
+use super::id::{fresh_id, now};
 use super::turn::{Frame, Turn, TurnEvent, TurnWriter, WholeCall, nothing, own_key, streamed, whole};
-use super::{fresh_id, now};
 use crate::ask::ask;
 use crate::model::Answer;
-use crate::server::Shared;
+use crate::state::Shared;
 
 fn read(object: &Object, defaults: &[Tool], limits: &Limits) -> Result<Asked, ApiError> {
     for name in ["previous_response_id", "conversation", "prompt"] {
@@ -35,7 +35,9 @@ fn last_query(object: &Object) -> Result<Option<String>, ApiError> {
         Some(Value::String(text)) => return Ok(Some(text.clone())),
         Some(Value::Array(items)) if !items.is_empty() => items,
         Some(Value::Array(_)) => return Err(ApiError::field("input", "the list is empty")),
-        Some(other) => return Err(ApiError::field("input", format!("expected a string or a list, got {}", kind(other)))),
+        Some(other) => {
+            return Err(ApiError::field("input", format!("expected a string or a list, got {}", kind(other))));
+        }
         None => return Err(ApiError::field("input", "missing")),
     };
     let mut query = None;

@@ -13,7 +13,7 @@ use super::fields::{self, kind};
 use crate::model::ModelError;
 use crate::queue::{Interrupted, Queue};
 use crate::ranking;
-use crate::server::Shared;
+use crate::state::Shared;
 
 /// Tools that `/v1/tools/rank` answers with, unless the client says how many.
 const DEFAULT_TOP_K: usize = 5;
@@ -31,7 +31,9 @@ pub(super) async fn embeddings(State(shared): State<Shared>, body: Bytes) -> Res
             };
             list.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?
         }
-        Some(other) => return Err(ApiError::field("input", format!("expected a string or a list, got {}", kind(other)))),
+        Some(other) => {
+            return Err(ApiError::field("input", format!("expected a string or a list, got {}", kind(other))));
+        }
         None => return Err(ApiError::field("input", "missing")),
     };
     if texts.is_empty() || texts.len() > shared.limits.texts {

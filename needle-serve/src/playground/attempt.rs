@@ -14,7 +14,7 @@ use crate::openai::asked::{Limits, check_query, read_tools};
 use crate::openai::error::ApiError;
 use crate::openai::fields;
 use crate::openai::turn::{Frame, own_key, sse};
-use crate::server::Shared;
+use crate::state::Shared;
 
 /// `POST /api/tools`: whether a text is a list of tools, and what is wrong with it where it is not.
 pub(super) async fn check_tools(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, ApiError> {

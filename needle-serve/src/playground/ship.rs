@@ -33,9 +33,14 @@ pub async fn export(
     if !path.exists() {
         return Err(ServeError::NotFound(format!("there is no run or base {model}")));
     }
-    let name = Name::new(&format!("{}-{format}", model.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_")))?;
+    let name =
+        Name::new(&format!("{}-{format}", model.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_")))?;
     let mut command = Command::new(&commands.needle);
-    command.arg("export").arg(&path).args(["--format", format, "--force", "--json", "--out"]).arg(workspace.export(&name));
+    command
+        .arg("export")
+        .arg(&path)
+        .args(["--format", format, "--force", "--json", "--out"])
+        .arg(workspace.export(&name));
     command.stdin(Stdio::null()).kill_on_drop(true);
     let what = || format!("starting {}", commands.needle.display());
     let output = command.output().await.map_err(|error| ServeError::System { what: what(), error })?;

@@ -148,7 +148,9 @@ mod tests {
             assert_eq!(Name::new(name).unwrap().as_str(), name);
         }
         let long = "x".repeat(65);
-        for name in ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "-rf", "a b", "a\0", "é", "a.", "C:", long.as_str()] {
+        for name in
+            ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "-rf", "a b", "a\0", "é", "a.", "C:", long.as_str()]
+        {
             assert!(Name::new(name).is_err(), "{name:?}");
         }
     }

@@ -9,7 +9,7 @@ use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use needle_serve::models::Loader;
 use needle_serve::scripted::Scripted;
-use needle_serve::server::Shared;
+use needle_serve::state::Shared;
 use needle_serve::{ServerConfig, ServerState, router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
