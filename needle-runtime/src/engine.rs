@@ -424,8 +424,9 @@ impl Group {
                     break;
                 }
                 answer.ids.push(token);
+                hook.certain(row, certainty);
                 hook.chosen(row, token);
-                if answer.ids.len() >= max_tokens {
+                if hook.is_stopped(row) || answer.ids.len() >= max_tokens {
                     has_ended = true;
                     break;
                 }
@@ -486,6 +487,7 @@ fn extend(
                 return true;
             }
             answer.ids.push(token);
+            hook.certain(row, Certainty::FORCED);
             hook.chosen(row, token);
             tokens.push(token);
             if answer.ids.len() >= max_tokens {

@@ -54,6 +54,18 @@ pub trait StepHook {
         Vec::new()
     }
 
+    /// Told how sure the model is of the token that [`StepHook::chosen`] is told next.
+    fn certain(&mut self, row: usize, certainty: Certainty) {
+        let _ = (row, certainty);
+    }
+
+    /// True ends the answer of row `row` after the token that was just chosen, as if it had reached the length limit. A network
+    /// may ask or not.
+    fn is_stopped(&mut self, row: usize) -> bool {
+        let _ = row;
+        false
+    }
+
     /// Tokens that row `row` will probably go on with, in order; mostly none. A network may feed them in one pass with the token
     /// before them, and then goes through [`StepHook::mask`] and [`StepHook::chosen`] with each of them as if it had come alone:
     /// those after the first wrong one are dropped, so that the answer is the same with them and without.

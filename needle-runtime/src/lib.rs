@@ -80,7 +80,7 @@ mod weights;
 mod workspace;
 
 pub use answer::config::AnswerConfig;
-pub use answer::needle::Needle;
+pub use answer::needle::{Needle, Piece};
 pub use answer::predict::Prediction;
 pub use answer::question::{AsQuestion, Question, tools_from_json};
 pub use answer::{Answer, Utf8Pieces};

@@ -8,11 +8,13 @@ pub mod finetune;
 pub mod golden;
 pub mod import;
 pub mod info;
+pub mod mcp;
 pub mod pretrain;
 pub mod quickstart;
 pub mod report;
 pub mod retrieve;
 pub mod run;
+pub mod serve;
 pub mod tokenizer;
 pub mod tools;
 pub mod train;
@@ -58,6 +60,10 @@ enum Command {
     Eval(Box<eval::EvalArgs>),
     Run(Box<run::RunArgs>),
     Retrieve(retrieve::RetrieveArgs),
+    Serve(serve::ServeArgs),
+    Playground(serve::PlaygroundArgs),
+    #[command(subcommand)]
+    Mcp(mcp::McpCommand),
     Report(report::ReportArgs),
     Info(info::InfoArgs),
     Golden(golden::GoldenArgs),
@@ -98,6 +104,9 @@ impl Cli {
             Command::Eval(args) => args.run(),
             Command::Run(args) => args.run(),
             Command::Retrieve(args) => args.run(),
+            Command::Serve(args) => args.run(),
+            Command::Playground(args) => args.run(),
+            Command::Mcp(command) => command.run(),
             Command::Report(args) => args.run(),
             Command::Tools(args) => args.run(),
             Command::Info(args) => args.run(),

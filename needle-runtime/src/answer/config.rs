@@ -7,6 +7,8 @@ use crate::constrain::copying::ValuesPolicy;
 pub struct AnswerConfig {
     /// Only what the tools allow is written.
     pub constrained: bool,
+    /// Fewest calls of an answer, where it is constrained: 1 where a call is demanded.
+    pub min_calls: usize,
     /// Most calls of an answer, where it is constrained.
     pub max_calls: usize,
     /// Most tokens of an answer; as many as the model writes, if not given.
@@ -30,6 +32,7 @@ impl Default for AnswerConfig {
     fn default() -> Self {
         Self {
             constrained: cfg!(feature = "constrain"),
+            min_calls: 0,
             // More than any of the datasets in docs/LOG.md asks for.
             max_calls: 8,
             max_tokens: None,

@@ -15,6 +15,7 @@
 //! }
 //! ```
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +36,7 @@ use crate::engine::{Engine, Options};
 use crate::error::RuntimeError;
 use crate::file::artifact;
 use crate::file::locate::locate;
-use crate::generate::{StepHook, Stop};
+use crate::generate::{Certainty, StepHook, Stop};
 use crate::network::Network;
 use crate::precision::Precision;
 use crate::retrieval::catalogue::Catalogue;
@@ -147,6 +148,11 @@ impl Needle {
         Ok(Self { config, ..self })
     }
 
+    /// The same model, which keeps embeddings of catalogues in memory alone: for a server, whose clients bring the catalogues.
+    pub fn in_memory(self) -> Self {
+        Self { dir: None, ..self }
+    }
+
     /// The same model with this calibration, or without any.
     pub fn with_confidence(self, confidence: Option<Confidence>) -> Self {
         Self { confidence, ..self }
@@ -215,6 +221,23 @@ impl Needle {
         tools: &[Tool],
         mut on_bytes: impl FnMut(&[u8]),
     ) -> Result<Answer, RuntimeError> {
+        self.call_watched(query, tools, |piece| {
+            on_bytes(piece.bytes);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Needle::call_streaming`]; `watch` is also told how sure the model was, and may end the answer early, which then is
+    /// not complete.
+    ///
+    /// # Errors
+    /// As [`Needle::call`].
+    pub fn call_watched(
+        &self,
+        query: &str,
+        tools: &[Tool],
+        mut watch: impl FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> Result<Answer, RuntimeError> {
         let start = Stopwatch::start();
         let (tools, picked) = self.offer(query, tools)?;
         let question = Question { query, tools: &tools };
@@ -226,13 +249,23 @@ impl Needle {
         let mut stream = Stream {
             tokenizer: self.tokenizer(),
             text: AnswerStream::new(NameMap::of(&tools)),
-            on_bytes: |bytes: &[u8]| if may_withhold { held_back.extend_from_slice(bytes) } else { on_bytes(bytes) },
+            watch: |piece: Piece<'_>| {
+                if may_withhold {
+                    held_back.extend_from_slice(piece.bytes);
+                    // The watcher may stop what it is not shown yet.
+                    return watch(Piece { bytes: b"", probability: None });
+                }
+                watch(piece)
+            },
+            probability: None,
+            flow: ControlFlow::Continue(()),
         };
         let prediction = answerer.answer_streaming(question, prompt, &mut stream)?;
         stream.finish();
         let answer = self.answer(prediction, picked, cut, start.seconds());
         if may_withhold {
-            on_bytes(if answer.abstained { b"[]" } else { &held_back });
+            let bytes = if answer.abstained { b"[]" } else { held_back.as_slice() };
+            let _ = watch(Piece { bytes, probability: None });
         }
         Ok(answer)
     }
@@ -405,26 +438,47 @@ impl Needle {
     }
 }
 
+/// The next bytes of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// Bytes of its JSON, under the user's tool names; may end inside a character.
+    pub bytes: &'a [u8],
+    /// The model's probability of the token that they end with, among all tokens, where it is known.
+    pub probability: Option<f32>,
+}
+
 /// Passes the bytes of each token on.
 struct Stream<'a, F> {
     tokenizer: &'a Tokenizer,
     text: AnswerStream,
-    on_bytes: F,
+    watch: F,
+    /// Of the token that comes next.
+    probability: Option<f32>,
+    flow: ControlFlow<()>,
 }
 
-impl<F: FnMut(&[u8])> Stream<'_, F> {
+impl<F: FnMut(Piece<'_>) -> ControlFlow<()>> Stream<'_, F> {
     /// Passes on what was held back, of an answer that ended in the middle of a name.
     fn finish(mut self) {
-        (self.on_bytes)(&self.text.finish());
+        let _ = (self.watch)(Piece { bytes: &self.text.finish(), probability: None });
     }
 }
 
-impl<F: FnMut(&[u8])> StepHook for Stream<'_, F> {
+impl<F: FnMut(Piece<'_>) -> ControlFlow<()>> StepHook for Stream<'_, F> {
+    fn certain(&mut self, _: usize, certainty: Certainty) {
+        self.probability = Some(certainty.log_prob.exp());
+    }
+
     fn chosen(&mut self, _: usize, token: u32) {
         let bytes = self.text.push(&self.tokenizer.token_bytes(token));
-        if !bytes.is_empty() {
-            (self.on_bytes)(&bytes);
+        let probability = self.probability.take();
+        if !bytes.is_empty() && self.flow.is_continue() {
+            self.flow = (self.watch)(Piece { bytes: &bytes, probability });
         }
+    }
+
+    fn is_stopped(&mut self, _: usize) -> bool {
+        self.flow.is_break()
     }
 }
 

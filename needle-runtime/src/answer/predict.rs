@@ -155,7 +155,8 @@ impl Answerer<'_> {
         };
         let (max_calls, max_tokens) = (self.config.max_calls, self.max_tokens);
         let compile = |q: &Question<'_>| {
-            constrainer.compile(&Asked { query: q.query, tools: q.tools, values: &self.values, max_calls, max_tokens })
+            let asked = Asked { query: q.query, tools: q.tools, values: &self.values, max_calls, max_tokens };
+            constrainer.compile_at_least(&asked, self.config.min_calls)
         };
         let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         if self.config.look_ahead {

@@ -30,7 +30,7 @@ use needle_data::{Tokenizer, Tool};
 use serde_json::Value;
 
 use crate::error::RuntimeError;
-use crate::generate::StepHook;
+use crate::generate::{Certainty, StepHook};
 use closing::Answers;
 use copying::Values;
 use schema::Builder;
@@ -118,7 +118,15 @@ impl Constrainer {
     /// # Errors
     /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits into the limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
-        let compiled = self.compiled(asked)?;
+        self.compile_at_least(asked, 0)
+    }
+
+    /// As [`Self::compile`], of an answer that has `min_calls` calls or more.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_at_least(&self, asked: &Asked<'_>, min_calls: usize) -> Result<Constraint, RuntimeError> {
+        let compiled = self.compiled(asked, min_calls)?;
         self.constraint(compiled, asked.max_tokens)
     }
 
@@ -159,10 +167,10 @@ impl Constrainer {
         Ok(constraint)
     }
 
-    fn compiled(&self, asked: &Asked<'_>) -> Result<Compiled, RuntimeError> {
+    fn compiled(&self, asked: &Asked<'_>, min_calls: usize) -> Result<Compiled, RuntimeError> {
         let names = NameMap::of(asked.tools);
         let schemas: Vec<Value> = asked.tools.iter().map(Tool::schema).collect();
-        let mut key = asked.max_calls.to_string();
+        let mut key = format!("{min_calls} {}", asked.max_calls);
         let mut has_copies = false;
         for (i, (tool, schema)) in asked.tools.iter().zip(&schemas).enumerate() {
             let text = schema.to_string();
@@ -172,13 +180,13 @@ impl Constrainer {
         }
         // A grammar with words of the query serves this query alone.
         if has_copies {
-            return self.parser(answers(asked, &names, &schemas)?, asked.query);
+            return self.parser(answers(asked, min_calls, &names, &schemas)?, asked.query);
         }
         // A cache stays good whatever happened to whoever held it.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
-        let compiled = self.parser(answers(asked, &names, &schemas)?, "")?;
+        let compiled = self.parser(answers(asked, min_calls, &names, &schemas)?, "")?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_CATALOGUES {
             cache.clear();
@@ -202,7 +210,7 @@ impl Constrainer {
 }
 
 /// The answers to what is asked, of tools with these schemas.
-fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
+fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
     for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate() {
@@ -231,7 +239,7 @@ fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answ
         }));
     }
     let call = builder.add(calls);
-    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: 0, max: Some(asked.max_calls) };
+    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: min_calls, max: Some(asked.max_calls) };
     let start = builder.add(vec![Shape::Array(list)]);
     let rules = builder.finish().map_err(RuntimeError::Tools)?;
     Ok(Answers::new(rules, Strings::new(asked.query), start))
@@ -416,6 +424,14 @@ impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
     fn chosen(&mut self, row: usize, token: u32) {
         self.rows[row].advance(token);
         self.inner.chosen(row, token);
+    }
+
+    fn certain(&mut self, row: usize, certainty: Certainty) {
+        self.inner.certain(row, certainty);
+    }
+
+    fn is_stopped(&mut self, row: usize) -> bool {
+        self.inner.is_stopped(row)
     }
 }
 

@@ -1,0 +1,39 @@
+// Small helpers. Text from outside is only ever set as text.
+
+export const $ = (id) => document.getElementById(id);
+
+// An element with attributes and children; strings become text.
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== false && value !== undefined) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export function say(text, isBad = false) {
+  $("message").textContent = text;
+  $("message").classList.toggle("bad", isBad);
+}
+
+// Offers `names` in a select, and keeps the choice where it is still there.
+export function offer(select, names, labels = names) {
+  const chosen = select.value;
+  select.replaceChildren(...names.map((name, i) => element("option", { value: name }, labels[i])));
+  if (names.includes(chosen)) select.value = chosen;
+}
+
+// Runs `work` and says what went wrong, if anything did.
+export async function trying(work) {
+  try {
+    say("");
+    return await work();
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+export const percent = (value) => (typeof value === "number" ? `${(100 * value).toFixed(1)} %` : "–");
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(2)} MB`;

@@ -1,0 +1,200 @@
+//! The tools of all servers as one catalogue: searched, routed to, called.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use needle_data::Tool;
+use rmcp::model::{CallToolResult, JsonObject};
+use serde_json::{Value, json};
+use tokio::sync::RwLock;
+
+use super::upstream::Upstream;
+use super::verdict::Lines;
+use crate::error::ServeError;
+use crate::model::{Model, ModelError, Question};
+use crate::openai::retrieval::run;
+use crate::queue::Queue;
+use crate::ranking::{Ranked, rank};
+
+/// Tools that a question is asked with, of all that there are.
+const OFFERED: usize = 10;
+
+/// See the module.
+pub struct Router {
+    model: Arc<dyn Model>,
+    queue: Queue,
+    lines: Lines,
+    upstreams: Vec<Upstream>,
+    catalogue: RwLock<Arc<Catalogue>>,
+}
+
+/// All tools, under names that no two share.
+#[derive(Default)]
+struct Catalogue {
+    tools: Vec<Tool>,
+    origins: Vec<Origin>,
+}
+
+/// Where a tool comes from.
+struct Origin {
+    upstream: usize,
+    /// Its name there.
+    name: String,
+    schema: Value,
+    is_destructive: bool,
+}
+
+impl Router {
+    /// Of `upstreams`, whose tools are loaded at once.
+    ///
+    /// # Errors
+    /// If one of them does not answer, or no server has a tool that can be read.
+    pub async fn new(
+        model: Arc<dyn Model>,
+        queue: Queue,
+        lines: Lines,
+        upstreams: Vec<Upstream>,
+    ) -> Result<Self, ServeError> {
+        let router = Self { model, queue, lines, upstreams, catalogue: RwLock::default() };
+        router.reload().await?;
+        Ok(router)
+    }
+
+    async fn reload(&self) -> Result<Arc<Catalogue>, ServeError> {
+        let mut all = Vec::new();
+        for (i, upstream) in self.upstreams.iter().enumerate() {
+            all.extend(upstream.tools().await?.into_iter().map(|tool| (i, tool)));
+        }
+        let mut times: HashMap<String, usize> = HashMap::new();
+        all.iter().for_each(|(_, tool)| *times.entry(tool.name.to_string()).or_default() += 1);
+        let mut catalogue = Catalogue::default();
+        for (upstream, tool) in all {
+            let name = match times.get(tool.name.as_ref()) {
+                Some(1) => tool.name.to_string(),
+                _ => format!("{}_{}", self.upstreams[upstream].name(), tool.name),
+            };
+            let schema = Value::Object((*tool.input_schema).clone());
+            let definition = json!({"name": name, "description": tool.description, "inputSchema": schema});
+            match Tool::from_json(&definition, &name) {
+                Ok(read) => {
+                    let hints = tool.annotations.as_ref();
+                    catalogue.tools.push(read);
+                    catalogue.origins.push(Origin {
+                        upstream,
+                        name: tool.name.to_string(),
+                        schema,
+                        is_destructive: hints.is_some_and(|hints| hints.destructive_hint == Some(true)),
+                    });
+                }
+                Err(problem) => tracing::warn!("{}: {problem}; left out", self.upstreams[upstream].name()),
+            }
+        }
+        if catalogue.tools.is_empty() {
+            return Err(ServeError::Config("the servers have no tools".into()));
+        }
+        let catalogue = Arc::new(catalogue);
+        *self.catalogue.write().await = catalogue.clone();
+        Ok(catalogue)
+    }
+
+    /// The catalogue as it is by now.
+    async fn catalogue(&self) -> Result<Arc<Catalogue>, ServeError> {
+        if self.upstreams.iter().any(Upstream::has_changed) {
+            return self.reload().await;
+        }
+        Ok(self.catalogue.read().await.clone())
+    }
+
+    /// All tools, for measurements.
+    pub async fn tools(&self) -> Vec<Tool> {
+        self.catalogue.read().await.tools.clone()
+    }
+
+    async fn ranked(&self, catalogue: &Arc<Catalogue>, query: &str) -> Result<Vec<Ranked>, ServeError> {
+        let (model, catalogue, query) = (self.model.clone(), catalogue.clone(), query.to_owned());
+        let ranked = run(&self.queue, move || rank(&*model, &query, &catalogue.tools)).await;
+        ranked.map_err(|error| ServeError::Input(error.message))
+    }
+
+    /// The `k` tools that fit `query` best: their definitions and scores.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub async fn find_tools(&self, query: &str, k: usize) -> Result<Value, ServeError> {
+        let catalogue = self.catalogue().await?;
+        let ranked = self.ranked(&catalogue, query).await?;
+        let tools: Vec<Value> = ranked
+            .iter()
+            .take(k)
+            .map(|ranked| {
+                let (tool, origin) = (&catalogue.tools[ranked.index], &catalogue.origins[ranked.index]);
+                json!({
+                    "name": tool.name,
+                    "server": self.upstreams[origin.upstream].name(),
+                    "description": tool.description,
+                    "inputSchema": origin.schema,
+                    "destructive": origin.is_destructive,
+                    "score": ranked.score,
+                })
+            })
+            .collect();
+        Ok(json!({"tools": tools, "of": catalogue.tools.len()}))
+    }
+
+    /// The calls that answer `query`, and whether they can be made; nothing is called.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub async fn route(&self, query: &str) -> Result<Value, ServeError> {
+        let catalogue = self.catalogue().await?;
+        let ranked = self.ranked(&catalogue, query).await?;
+        let offered = ranked.iter().take(OFFERED).map(|ranked| catalogue.tools[ranked.index].clone()).collect();
+        let (model, question) = (self.model.clone(), Question::new(query, offered));
+        let answer = run(&self.queue, move || {
+            let answer = model.answer(&question, &mut |_| ControlFlow::Continue(()))?;
+            if answer.is_complete { Ok(answer) } else { Err(ModelError::Question("the answer is not complete".into())) }
+        });
+        let answer = answer.await.map_err(|error| ServeError::Input(error.message))?;
+        let mut calls = Vec::new();
+        let mut is_destructive = false;
+        for call in &answer.calls {
+            let origin = catalogue.tools.iter().position(|tool| tool.name == call.name).map(|i| &catalogue.origins[i]);
+            let origin = origin.ok_or_else(|| ServeError::Input(format!("{:?} is not offered", call.name)))?;
+            is_destructive |= origin.is_destructive;
+            calls.push(json!({
+                "name": call.name,
+                "arguments": call.arguments,
+                "server": self.upstreams[origin.upstream].name(),
+                "destructive": origin.is_destructive,
+            }));
+        }
+        let (verdict, reason) = self.lines.verdict(calls.len(), answer.confidence, is_destructive);
+        Ok(json!({"calls": calls, "confidence": answer.confidence, "verdict": verdict, "reason": reason}))
+    }
+
+    /// Passes a call on to the server of the tool.
+    ///
+    /// # Errors
+    /// If there is no such tool, the arguments are not as its schema says, it is marked as destructive and the call is not
+    /// `confirmed`, or its server does not answer.
+    pub async fn call_tool(
+        &self,
+        name: &str,
+        arguments: JsonObject,
+        confirmed: bool,
+    ) -> Result<CallToolResult, ServeError> {
+        let catalogue = self.catalogue().await?;
+        let unknown = || ServeError::NotFound(format!("there is no tool {name:?}; ask find_tools"));
+        let index = catalogue.tools.iter().position(|tool| tool.name == name).ok_or_else(unknown)?;
+        let origin = &catalogue.origins[index];
+        if let Some(violation) = catalogue.tools[index].violation(&arguments) {
+            return Err(ServeError::Input(format!("{name}: arguments{}: {}", violation.path, violation.reason)));
+        }
+        if origin.is_destructive && !confirmed {
+            let reason = "its server marks it as destructive; ask the user, and call again with \"confirmed\": true";
+            return Err(ServeError::Input(format!("{name}: {reason}")));
+        }
+        self.upstreams[origin.upstream].call(&origin.name, arguments).await
+    }
+}

@@ -1,0 +1,114 @@
+//! A connection to one MCP server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::{HeaderName, HeaderValue};
+use rmcp::model::{CallToolRequestParams, CallToolResult, JsonObject, Tool};
+use rmcp::service::{NotificationContext, RunningService};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{IntoTransport, StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{ClientHandler, RoleClient, ServiceExt};
+use tokio::process::Command;
+
+use super::config::ServerSpec;
+use crate::error::ServeError;
+
+/// See the module.
+pub struct Upstream {
+    name: String,
+    service: RunningService<RoleClient, Watcher>,
+    has_changed: Arc<AtomicBool>,
+}
+
+/// Notes that the server has said that its list of tools has changed.
+struct Watcher(Arc<AtomicBool>);
+
+impl ClientHandler for Watcher {
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Upstream {
+    /// Connects to the server called `name`.
+    ///
+    /// # Errors
+    /// If it cannot be started or reached.
+    pub async fn connect(name: &str, spec: &ServerSpec) -> Result<Self, ServeError> {
+        let failed = |reason: String| ServeError::Mcp { server: name.to_owned(), reason };
+        match spec {
+            ServerSpec::Process { command, args, env } => {
+                let mut process = Command::new(command);
+                process.args(args).envs(env);
+                let child = TokioChildProcess::new(process).map_err(|error| failed(format!("{command}: {error}")))?;
+                Self::over(name, child).await
+            }
+            ServerSpec::Http { url, headers } => {
+                if !url.starts_with("http://") {
+                    return Err(failed(format!(
+                        "{url}: only plain http:// is built in; reach others by a command, as over stdio"
+                    )));
+                }
+                let header = |(name, value): (&String, &String)| {
+                    let bad = |reason: String| failed(format!("the header {name}: {reason}"));
+                    let key: HeaderName = name.parse().map_err(|_| bad("not a name".into()))?;
+                    let value: HeaderValue = value.parse().map_err(|_| bad("not a value".into()))?;
+                    Ok((key, value))
+                };
+                let headers = headers.iter().map(header).collect::<Result<HashMap<_, _>, ServeError>>()?;
+                let config = StreamableHttpClientTransportConfig::with_uri(url.as_str()).custom_headers(headers);
+                Self::over(name, StreamableHttpClientTransport::from_config(config)).await
+            }
+        }
+    }
+
+    /// Connects over `transport`.
+    ///
+    /// # Errors
+    /// If the other side does not speak MCP.
+    pub async fn over<E, A>(name: &str, transport: impl IntoTransport<RoleClient, E, A>) -> Result<Self, ServeError>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let has_changed = Arc::new(AtomicBool::new(false));
+        let service = Watcher(has_changed.clone()).serve(transport).await;
+        let failed = |reason: String| ServeError::Mcp { server: name.to_owned(), reason };
+        let service = service.map_err(|error| failed(error.to_string()))?;
+        Ok(Self { name: name.to_owned(), service, has_changed })
+    }
+
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the tools have changed since they were last asked for.
+    pub fn has_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Acquire)
+    }
+
+    /// All of its tools.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn tools(&self) -> Result<Vec<Tool>, ServeError> {
+        self.has_changed.store(false, Ordering::Release);
+        self.service.list_all_tools().await.map_err(|error| self.failed(&error))
+    }
+
+    /// Calls a tool.
+    ///
+    /// # Errors
+    /// If the server does not answer; what a tool says of its own failure is a result.
+    pub async fn call(&self, tool: &str, arguments: JsonObject) -> Result<CallToolResult, ServeError> {
+        let mut request = CallToolRequestParams::new(tool.to_owned());
+        request.arguments = Some(arguments);
+        self.service.call_tool(request).await.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> ServeError {
+        ServeError::Mcp { server: self.name.clone(), reason: error.to_string() }
+    }
+}
