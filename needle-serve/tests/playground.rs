@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
