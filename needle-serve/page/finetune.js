@@ -37,6 +37,8 @@ export function setUpFinetune(refresh, open) {
   });
   act("run-resume", async () => {
     await api(path("resume"), {});
+    // What came after the last checkpoint is written anew.
+    shown = { name: "", next: 0, metrics: [] };
     await watch();
   });
   act("run-load", async () => {
@@ -63,8 +65,11 @@ async function watch() {
   for (const id of ["run-stop", "run-resume", "run-load"]) $(id).disabled = true;
   if (!name) return;
   if (shown.name !== name) shown = { name, next: 0, metrics: [] };
-  const run = await api(`runs/${encodeURIComponent(name)}?after=${shown.next}`);
-  if (shown.name !== name) return;
+  const asked = shown;
+  const after = asked.next;
+  const run = await api(`runs/${encodeURIComponent(name)}?after=${after}`);
+  // Another run was chosen meanwhile, or the same lines have come already.
+  if (shown !== asked || shown.next !== after) return;
   shown.metrics.push(...run.metrics);
   shown.next = run.next;
   $("run-status").textContent = run.status;

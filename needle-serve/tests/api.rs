@@ -1,5 +1,7 @@
 //! The other routes under `/v1`, `/health` and `/metrics`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use axum::http::StatusCode;

@@ -1,5 +1,7 @@
 //! `/v1/chat/completions`: the contract that OpenAI's clients rely on.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use axum::http::StatusCode;

@@ -1,5 +1,7 @@
 //! The queue as a client meets it, clients that leave, and the end of the server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::atomic::Ordering;

@@ -1,5 +1,7 @@
 //! Two MCP servers behind one: found, routed to, called.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;

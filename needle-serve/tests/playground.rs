@@ -1,6 +1,7 @@
 //! The page's API: data, finetunes by a scripted command, exports, and the walls of the workspace.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! Who is served, and what a request may hold.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use axum::body::Body;

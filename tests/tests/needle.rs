@@ -117,3 +117,29 @@ fn the_trainers_model_is_asked_like_the_engine_at_every_precision() {
         }
     }
 }
+
+#[test]
+fn a_watcher_can_end_an_answer_and_a_demanded_call_is_made() {
+    use std::ops::ControlFlow;
+    let dir = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = save(dir.path());
+    let needle = Needle::load(&checkpoint).unwrap();
+    let config = AnswerConfig { min_calls: 1, max_calls: 1, ..needle.config().clone() };
+    let needle = needle.with_config(config).unwrap();
+    let mut pieces = 0;
+    let whole = needle
+        .call_watched("stop", &tools(), |piece| {
+            pieces += 1;
+            assert!(piece.probability.is_none_or(|p| (0.0..=1.0).contains(&p)));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!((whole.is_complete, whole.calls.len()), (true, 1));
+    let mut shown = 0;
+    let ended = needle.call_watched("stop", &tools(), |_| {
+        shown += 1;
+        if shown == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let ended = ended.unwrap();
+    assert!(pieces > 4 && !ended.is_complete && ended.token_ids.len() < whole.token_ids.len());
+}

@@ -471,6 +471,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_must_call_cannot_end_before_it_has() {
+        let tokenizer = tokenizer();
+        let constrainer = Constrainer::new(&tokenizer).unwrap();
+        let tools = Tool::list_from_json(&json!([{"name": "x"}])).unwrap();
+        let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 2, max_tokens: 100 };
+        for (min_calls, may_be_empty) in [(0, true), (1, false), (0, true)] {
+            let mut constraint = constrainer.compile_at_least(&asked, min_calls).unwrap();
+            // After `<tool_call>`, a space and the bracket: the end of an empty list.
+            let ids = [&[TOOL_CALL_ID], tokenizer.encode("[]").as_slice(), &[EOS_ID]].concat();
+            let is_allowed = ids.iter().all(|&id| {
+                let mut logits = vec![0.0; tokenizer.vocab_size()];
+                logits[id as usize] = 1.0;
+                constraint.mask(&mut logits);
+                constraint.advance(id);
+                logits[id as usize].is_finite()
+            });
+            assert_eq!(is_allowed, may_be_empty, "{min_calls}");
+        }
+        assert!(constrainer.compile_at_least(&asked, 3).is_err(), "more than an answer may have");
+    }
+
+    #[test]
     fn what_the_tools_allow_can_be_written_and_nothing_else() {
         let tools = json!([
             {"name": "setTimer", "parameters": {

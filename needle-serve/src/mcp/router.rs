@@ -70,7 +70,7 @@ impl Router {
         all.iter().for_each(|(_, tool)| *times.entry(tool.name.to_string()).or_default() += 1);
         let mut catalogue = Catalogue::default();
         for (upstream, tool) in all {
-            let name = match times.get(tool.name.as_ref()) {
+            let name = match times.get(&*tool.name) {
                 Some(1) => tool.name.to_string(),
                 _ => format!("{}_{}", self.upstreams[upstream].name(), tool.name),
             };

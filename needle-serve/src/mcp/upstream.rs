@@ -51,7 +51,7 @@ impl Upstream {
                         "{url}: only plain http:// is built in; reach others by a command, as over stdio"
                     )));
                 }
-                let header = |(name, value): (&String, &String)| {
+                let header = |(name, value): (&String, &String)| -> Result<(HeaderName, HeaderValue), ServeError> {
                     let bad = |reason: String| failed(format!("the header {name}: {reason}"));
                     let key: HeaderName = name.parse().map_err(|_| bad("not a name".into()))?;
                     let value: HeaderValue = value.parse().map_err(|_| bad("not a value".into()))?;
