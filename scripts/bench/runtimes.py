@@ -43,7 +43,8 @@ EOS, TOOLS = 1, 5
 
 def python_worker(runtime, model, threads):
     """A runtime that has a Python module, or none at all ("python": what a process costs)."""
-    start, answer = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)(model, threads)
+    factory = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)
+    start, answer = factory(model, threads)
     load = time.perf_counter() - start
     for line in sys.stdin:
         asked = json.loads(line)
