@@ -7,7 +7,7 @@ mod workplace;
 use std::io::Write;
 use std::process::Stdio;
 
-use needle_train::{CallOptions, Needle, Question, tools_from_json};
+use needle_runtime::{AnswerConfig, Needle, Question, tools_from_json};
 use serde_json::{Value, json};
 use workplace::{TOOLS, Workplace};
 
@@ -139,8 +139,8 @@ fn a_confidence_is_fitted_kept_reported_and_abstained_by() {
     assert!(page.contains("`confidence.json` is a logistic regression, fitted on 60 validation examples"), "{page}");
 
     // Nothing of a withheld answer is streamed: what a terminal shows is [].
-    let options = CallOptions { abstain_below: Some(1.0), ..CallOptions::default() };
-    let needle = Needle::load(place.path("run/last")).unwrap().with_options(options).unwrap();
+    let options = AnswerConfig { abstain_below: Some(1.0), ..AnswerConfig::default() };
+    let needle = Needle::load(place.path("run/last")).unwrap().with_config(options).unwrap();
     let mut streamed = Vec::new();
     let tools = tools_from_json(TOOLS).unwrap();
     let answer = needle.call_streaming("ten minutes", &tools, |bytes| streamed.extend_from_slice(bytes)).unwrap();
@@ -165,8 +165,8 @@ fn an_answer_that_broke_off_is_marked_and_fails_instead_of_meaning_nothing_to_ca
             assert_eq!((&answer["complete"], &answer["calls"]), (&json!(false), &json!([])), "{answer}");
         }
     }
-    let options = CallOptions { constrained: false, ..CallOptions::default() };
-    let needle = Needle::load(place.path("run/last")).unwrap().with_options(options).unwrap();
+    let options = AnswerConfig { constrained: false, ..AnswerConfig::default() };
+    let needle = Needle::load(place.path("run/last")).unwrap().with_config(options).unwrap();
     let answer = needle.call("ten minutes", &tools_from_json(TOOLS).unwrap()).unwrap();
     assert!(!answer.is_complete && answer.calls.is_empty() && answer.incomplete_because().is_some(), "{answer:?}");
 }
@@ -309,5 +309,5 @@ fn the_library_answers_as_the_command_does_one_by_one_streamed_and_in_batches() 
         assert_eq!((batch.len(), &batch[0].token_ids), (2, &answer.token_ids));
     }
     assert!(needle.call("", &tools).is_err() && needle.call("q", &[]).is_err());
-    assert!(needle.with_options(CallOptions { abstain_below: Some(0.5), ..CallOptions::default() }).is_err());
+    assert!(needle.with_config(AnswerConfig { abstain_below: Some(0.5), ..AnswerConfig::default() }).is_err());
 }

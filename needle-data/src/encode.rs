@@ -149,6 +149,11 @@ impl<'a> Encoder<'a> {
         Ok(Self { tokenizer, config })
     }
 
+    /// Lengths at which text is cut.
+    pub fn config(&self) -> &EncodeConfig {
+        &self.config
+    }
+
     /// The tokenizer in use.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.tokenizer

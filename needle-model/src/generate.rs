@@ -22,7 +22,7 @@ pub fn generate<B: FusedOps>(
     model: &San<B>,
     prompts: &[Vec<u32>],
     max_tokens: usize,
-    hook: &mut impl StepHook,
+    hook: &mut (impl StepHook + ?Sized),
 ) -> Vec<Generated> {
     if prompts.is_empty() {
         return Vec::new();

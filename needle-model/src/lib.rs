@@ -18,13 +18,13 @@
 //! | [`quant::int4`] | codes and scales of group quantization: the one copy |
 //! | [`quant::fake_quant`] | a model that computes as its quantized form will |
 //! | [`generate`] | batched greedy decoding with caches |
+//! | [`network`] | the model as one that answers |
 //! | [`checkpoint::tensor_file`] | tensors as a safetensors file, and back |
 //! | [`checkpoint::directory`] | directories written whole or not at all |
 //! | [`checkpoint`] | the directory that holds a model |
 //! | [`golden`] | vectors for authors of runtimes |
 //! | [`export`] | deployable artifacts |
 //! | [`import`] | checkpoints of others |
-//! | [`checkpoint::locate`] | which checkpoint a path means, or what it is instead |
 //!
 //! # Shapes
 //!
@@ -43,6 +43,7 @@ pub mod generate;
 pub mod golden;
 pub mod import;
 pub mod mask;
+pub mod network;
 pub mod norm;
 pub mod ops;
 pub mod params;

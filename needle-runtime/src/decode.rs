@@ -32,6 +32,11 @@ impl Cache {
         Self { own: layers(max_tokens), cross: layers(prompt_len), len: 0, prompt_len }
     }
 
+    /// Forgets the last `count` tokens.
+    pub fn forget(&mut self, count: usize) {
+        self.len -= count;
+    }
+
     /// Keys and values of the prompt, one for each layer.
     pub fn cross_mut(&mut self) -> &mut [KeyValue] {
         &mut self.cross

@@ -26,6 +26,8 @@ use crate::workspace::Mode;
 
 /// Sequences that one thread decodes at once: more cost more than they save.
 const GROUP: usize = 8;
+/// Drafted tokens that are fed at once: a long draft that is wrong costs more than it may save.
+const MAX_DRAFT: usize = 8;
 /// Added to the squared length of an embedding before the root.
 const NORM_EPSILON: f32 = 1e-12;
 
@@ -189,10 +191,11 @@ impl Engine {
                     && let Some(row) = waiting.next()
                 {
                     let mut tokens = vec![EOS_ID];
-                    if force(row, &mut answers[row], &mut tokens, max_tokens, hook) {
+                    if extend(row, &mut answers[row], &mut tokens, max_tokens, hook) {
                         continue;
                     }
-                    group.starting.push((row, tokens));
+                    let drafted = add_draft(row, &answers[row], &mut tokens, max_tokens, hook);
+                    group.starting.push((row, Next { tokens, drafted }));
                     group.rows.push(row);
                 }
                 is_done &= group.rows.is_empty();
@@ -341,13 +344,23 @@ struct Group {
     /// Which prompts, in the order of `sequences` and then `starting`.
     rows: Vec<usize>,
     sequences: Vec<Sequence>,
-    /// Prompts that are read in the next step, and their first tokens.
-    starting: Vec<(usize, Vec<u32>)>,
-    /// The last row of each sequence in a pass.
-    last: Vec<usize>,
+    /// How many of each sequence's tokens are drafted.
+    drafted: Vec<usize>,
+    /// Prompts that are read in the next step, and what is fed first.
+    starting: Vec<(usize, Next)>,
+    /// The rows of a pass whose logits are wanted: each sequence's last determined token, and its drafted ones.
+    wanted: Vec<usize>,
     logits: Vec<f32>,
-    /// Of each sequence's logits.
+    /// Of each row of logits.
     log_sum_exps: Vec<f32>,
+}
+
+/// What is fed next.
+struct Next {
+    /// At least one, drafted ones last.
+    tokens: Vec<u32>,
+    /// How many are drafted.
+    drafted: usize,
 }
 
 impl Group {
@@ -356,8 +369,9 @@ impl Group {
             decoder: Decoder::new(weights, mode),
             rows: Vec::new(),
             sequences: Vec::new(),
+            drafted: Vec::new(),
             starting: Vec::new(),
-            last: Vec::new(),
+            wanted: Vec::new(),
             logits: Vec::new(),
             log_sum_exps: Vec::new(),
         }
@@ -365,21 +379,22 @@ impl Group {
 
     /// Reads the prompts that are starting, and computes the logits of all next tokens.
     fn step(&mut self, engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) {
-        for (row, tokens) in self.starting.drain(..) {
+        for (row, Next { tokens, drafted }) in self.starting.drain(..) {
             // The token that ends an answer is not fed, but the one that begins it is.
             self.sequences.push(Sequence { tokens, cache: engine.read(&prompts[row], max_tokens) });
+            self.drafted.push(drafted);
         }
         if self.sequences.is_empty() {
             return;
         }
         self.decoder.pass(&engine.weights, &mut self.sequences);
-        self.last.clear();
+        self.wanted.clear();
         let mut rows = 0;
-        for sequence in &self.sequences {
+        for (sequence, drafted) in self.sequences.iter().zip(&self.drafted) {
             rows += sequence.tokens.len();
-            self.last.push(rows - 1);
+            self.wanted.extend(rows - 1 - drafted..rows);
         }
-        self.decoder.logits(&engine.weights, &self.last, &mut self.logits);
+        self.decoder.logits(&engine.weights, &self.wanted, &mut self.logits);
         let width = self.decoder.logits_width(&engine.weights);
         self.log_sum_exps.clear();
         for logits in self.logits.chunks_exact(width) {
@@ -387,40 +402,72 @@ impl Group {
         }
     }
 
-    /// Chooses a token for each sequence; those that have ended leave.
+    /// Chooses tokens for each sequence; those that have ended leave.
     fn choose(&mut self, engine: &Engine, answers: &mut [Generated], max_tokens: usize, hook: &mut dyn StepHook) {
-        let width = self.decoder.logits_width(&engine.weights);
+        let (width, vocab_size) = (self.decoder.logits_width(&engine.weights), engine.config.vocab_size);
         let mut place = 0;
+        let mut first = 0;
         // A sequence that leaves moves the later ones up, but not their logits.
-        for index in 0..self.sequences.len() {
-            let row = self.rows[place];
-            let logits = &mut self.logits[index * width..][..engine.config.vocab_size];
-            let (answer, tokens) = (&mut answers[row], &mut self.sequences[place].tokens);
-            hook.mask(row, logits);
-            let (token, certainty) = choose(engine.mode.kernels, logits, self.log_sum_exps[index]);
-            answer.certainties.push(certainty);
-            tokens.clear();
-            let has_ended = if token == EOS_ID {
-                answer.stop = Stop::Eos;
-                true
-            } else {
+        for _ in 0..self.sequences.len() {
+            let (row, drafted) = (self.rows[place], self.drafted[place]);
+            let (answer, sequence) = (&mut answers[row], &mut self.sequences[place]);
+            let draft = sequence.tokens.split_off(sequence.tokens.len() - drafted);
+            let mut has_ended = false;
+            for i in 0..=drafted {
+                let logits = &mut self.logits[(first + i) * width..][..vocab_size];
+                hook.mask(row, logits);
+                let (token, certainty) = choose(engine.mode.kernels, logits, self.log_sum_exps[first + i]);
+                answer.certainties.push(certainty);
+                if token == EOS_ID {
+                    answer.stop = Stop::Eos;
+                    has_ended = true;
+                    break;
+                }
                 answer.ids.push(token);
                 hook.chosen(row, token);
-                tokens.push(token);
-                answer.ids.len() >= max_tokens || force(row, answer, tokens, max_tokens, hook)
-            };
-            if has_ended {
+                if answer.ids.len() >= max_tokens {
+                    has_ended = true;
+                    break;
+                }
+                // As drafted: its row is computed already.
+                if draft.get(i) != Some(&token) {
+                    sequence.cache.forget(drafted - i);
+                    sequence.tokens.clear();
+                    sequence.tokens.push(token);
+                    break;
+                }
+            }
+            first += drafted + 1;
+            if has_ended || extend(row, answer, &mut sequence.tokens, max_tokens, hook) {
                 self.rows.remove(place);
                 self.sequences.remove(place);
+                self.drafted.remove(place);
             } else {
+                self.drafted[place] = add_draft(row, answer, &mut sequence.tokens, max_tokens, hook);
                 place += 1;
             }
         }
     }
 }
 
+/// Adds to what is fed next of row `row` what is drafted, and says how many tokens that is.
+fn add_draft(
+    row: usize,
+    answer: &Generated,
+    tokens: &mut Vec<u32>,
+    max_tokens: usize,
+    hook: &mut dyn StepHook,
+) -> usize {
+    let mut draft = hook.draft(row);
+    // The last token of an answer is not fed.
+    draft.truncate(max_tokens.saturating_sub(answer.ids.len() + 1).min(MAX_DRAFT));
+    let drafted = draft.len();
+    tokens.append(&mut draft);
+    drafted
+}
+
 /// Adds the tokens that are determined to an answer and to what is fed next; true if the answer has ended.
-fn force(
+fn extend(
     row: usize,
     answer: &mut Generated,
     tokens: &mut Vec<u32>,

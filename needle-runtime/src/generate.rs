@@ -54,6 +54,14 @@ pub trait StepHook {
         Vec::new()
     }
 
+    /// Tokens that row `row` will probably go on with, in order; mostly none. A network may feed them in one pass with the token
+    /// before them, and then goes through [`StepHook::mask`] and [`StepHook::chosen`] with each of them as if it had come alone:
+    /// those after the first wrong one are dropped, so that the answer is the same with them and without.
+    fn draft(&mut self, row: usize) -> Vec<u32> {
+        let _ = row;
+        Vec::new()
+    }
+
     /// Told the token that row `row` got.
     fn chosen(&mut self, row: usize, token: u32) {
         let _ = (row, token);

@@ -65,3 +65,8 @@ pub use needle_data::{Call, Tool};
 pub use network::Network;
 pub use precision::Precision;
 pub use retrieval::catalogue::Catalogue;
+
+/// The README's Rust, compiled as it is printed.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -3,12 +3,18 @@
 //! Work is a number of tasks; the caller and the threads take one after the other until none is left, and the caller returns
 //! when all are done. A waiting thread spins for a moment, because the next work mostly comes at once, and then sleeps.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 /// How often a thread looks for new work before it sleeps: about 50 microseconds.
 const SPINS: usize = 2_000;
+
+thread_local! {
+    /// Whether this thread is at a task of some pool.
+    static IS_AT_A_TASK: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What the threads do: the function, called with the index of each task.
 type Work = dyn Fn(usize) + Sync;
@@ -37,7 +43,10 @@ impl Job {
             }
             // SAFETY: this task is unfinished, so `Pool::run` has not returned and `work` is alive.
             let work = unsafe { &*self.work };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(task))).is_err() {
+            IS_AT_A_TASK.set(true);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(task)));
+            IS_AT_A_TASK.set(false);
+            if result.is_err() {
                 self.panicked.fetch_add(1, Ordering::Relaxed);
             }
             // Whoever sees 0 also sees what the tasks have written.
@@ -117,9 +126,9 @@ impl Pool {
         Self { shared, busy: Mutex::new(()), workers }
     }
 
-    /// Threads that work, the caller among them.
+    /// Threads that work for this caller, itself among them: a task of a pool works alone.
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        if IS_AT_A_TASK.get() { 1 } else { self.workers.len() + 1 }
     }
 
     /// Calls `work` with each of `0..tasks`, on all threads, and returns when all calls have.
@@ -129,7 +138,7 @@ impl Pool {
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
         // A second caller at the same time, or one inside of a task, works alone.
         let _guard = match self.busy.try_lock() {
-            _ if tasks < 2 || self.workers.is_empty() => return (0..tasks).for_each(work),
+            _ if tasks < 2 || self.threads() < 2 => return (0..tasks).for_each(work),
             Ok(guard) => guard,
             // A task panicked; nothing was left half done.
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
@@ -210,7 +219,11 @@ mod tests {
     fn work_inside_of_work_is_done_by_its_caller() {
         let pool = Pool::new(3);
         let sum = AtomicUsize::new(0);
-        pool.run(4, &|_| pool.run(4, &|_| _ = sum.fetch_add(1, Ordering::Relaxed)));
+        pool.run(4, &|_| {
+            assert_eq!(pool.threads(), 1);
+            pool.run(4, &|_| _ = sum.fetch_add(1, Ordering::Relaxed));
+        });
+        assert_eq!(pool.threads(), 3);
         assert_eq!(sum.into_inner(), 16);
     }
 }

@@ -14,6 +14,8 @@ use needle_model::export::{needle_rs, onnx};
 use needle_model::quant::fake_quant::{Precision, at_precision, round_to_bf16};
 use needle_model::quant::int4::GROUP_SIZE;
 use needle_model::{ModelError, San, import};
+use needle_runtime::answer::needle::limits;
+use needle_runtime::confidence::{self, Confidence};
 use safetensors::tensor::SafeTensors;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,8 +23,6 @@ use sha2::{Digest, Sha256};
 
 use crate::device::Inference;
 use crate::error::TrainError;
-use crate::eval::confidence::{self, Confidence};
-use crate::needle::limits;
 use crate::out_dir;
 use crate::out_dir::{MANIFEST, OutDir};
 use crate::run::state;

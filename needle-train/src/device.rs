@@ -1,6 +1,9 @@
 //! The one place that names a backend: which devices this program can compute on, and how work gets there.
 
+use std::any::TypeId;
+
 use burn::backend::Autodiff;
+use burn::tensor::backend::Backend;
 use burn_flex::Flex;
 
 /// What the processor computes with.
@@ -14,6 +17,11 @@ pub type Cuda = burn_cuda::Cuda<f32, i32>;
 /// GPUs by Vulkan or Metal.
 #[cfg(feature = "wgpu")]
 pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
+
+/// Whether `B` is what the processor computes with.
+pub fn is_cpu<B: Backend>() -> bool {
+    TypeId::of::<B>() == TypeId::of::<Inference>()
+}
 
 /// A device that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

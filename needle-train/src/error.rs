@@ -60,14 +60,6 @@ pub enum TrainError {
         /// What to do.
         remedy: String,
     },
-    /// A question that cannot be answered.
-    #[error("{query:?}: {reason}")]
-    Question {
-        /// What was asked.
-        query: String,
-        /// Why not.
-        reason: String,
-    },
     /// What one of several processes met, and all of them end for.
     #[error("rank {rank}: {reason}")]
     Rank {

@@ -15,9 +15,8 @@
 //! | [`training::checkpointing`] | gradients that keep only the input of each layer |
 //! | [`training::step`] | one step: batch to gradients |
 //! | [`training::batch_loader`] | a rank's batches, made ready ahead |
-//! | [`eval`] | the one scorer, predictions, retrieval metrics |
-//! | [`catalogue`] | embeddings of many tools, computed once |
-//! | [`needle`] | a trained model to ask: load, call, stream, many at once |
+//! | [`answering`] | a checkpoint, or a model in training, as one that answers |
+//! | [`eval`] | the one scorer, retrieval metrics, calibration |
 //! | [`run::memory`] | how much memory the process holds |
 //! | [`run::state`] | what must survive a restart |
 //! | [`artifact`] | what ships: an artifact, its manifest, and proof that it is the model |
@@ -33,14 +32,13 @@
 //! | [`finetune`] | one's own examples to a better checkpoint, measured before and after |
 //! | [`quickstart`] | data to answered query in minutes |
 
+pub mod answering;
 pub mod artifact;
-pub mod catalogue;
 pub mod device;
 pub mod distributed;
 pub mod error;
 pub mod eval;
 pub mod finetune;
-pub mod needle;
 pub mod optim;
 pub mod out_dir;
 pub mod quickstart;
@@ -50,12 +48,4 @@ pub mod run;
 pub mod training;
 
 pub use error::TrainError;
-pub use eval::predict::Question;
-pub use needle::{Answer, AsQuestion, CallOptions, Needle, tools_from_json};
-pub use needle_data::{Call, Tool};
 pub use recipe::Recipe;
-
-/// The README's Rust, compiled as it is printed.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;

@@ -5,23 +5,19 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
 use needle_data::source::{BadRows, load_examples};
-use needle_data::{DataError, Encoder, Example, file};
-use needle_model::checkpoint::Checkpoint;
-use needle_model::constrain::copying::{CopyStatistics, Values};
-use needle_model::quant::fake_quant::at_precision;
+use needle_data::{DataError, Example, file};
 use needle_model::{FusedOps, ModelError};
+use needle_runtime::confidence::{self, Confidence};
+use needle_runtime::{AnswerConfig, Prediction};
 use serde_json::Value;
 
-use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, limits, print, print_json};
+use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, print, print_json};
+use needle_train::answering;
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
-use needle_train::eval::confidence::Confidence;
-use needle_train::eval::predict::Prediction;
 use needle_train::eval::shuffles::{OrderAgreement, Shuffles, order_agreement};
-use needle_train::eval::{Evaluation, calibrate_on, confidence, evaluate, is_exact, labelled_table};
-use needle_train::needle::CallOptions;
+use needle_train::eval::{Evaluation, calibrate_on, evaluate, is_exact, labelled_table};
 use needle_train::on_device;
-use needle_train::recipe::EvalConfig;
 
 /// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every metric of the one scorer, by
 /// tool, by number of calls, and the worst answers
@@ -204,11 +200,14 @@ impl EvalArgs {
         Ok(Questions { examples, bfcl: Some(bfcl) })
     }
 
-    fn config(&self, path: &Path, max_tokens: usize) -> anyhow::Result<EvalConfig> {
-        let constrained = CallOptions::default().constrained && !self.unconstrained;
-        let values = Values::new(self.values.into(), &CopyStatistics::load(path)?);
-        let look_ahead = self.look_ahead || EvalConfig::default().look_ahead;
-        Ok(EvalConfig { max_tokens, constrained, values, look_ahead, ..EvalConfig::default() })
+    fn config(&self) -> AnswerConfig {
+        let default = AnswerConfig::default();
+        AnswerConfig {
+            constrained: default.constrained && !self.unconstrained,
+            values: self.values.into(),
+            look_ahead: default.look_ahead || self.look_ahead,
+            ..default
+        }
     }
 
     /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it there.
@@ -220,23 +219,21 @@ impl EvalArgs {
         global: &Global,
         device: &B::Device,
     ) -> anyhow::Result<Measured> {
-        let checkpoint = Checkpoint::<B>::load(path, device)?;
-        // Any confidence will do to compute what one is fitted on.
-        let confidence = if calibrates { Some(Confidence::default()) } else { Confidence::load(path)? };
+        let mut needle = answering::load::<B>(path, self.precision.into(), device)?.with_config(self.config())?;
+        if calibrates {
+            // Any confidence will do to compute what one is fitted on.
+            needle = needle.with_confidence(Some(Confidence::default()));
+        }
         let examples = &questions.examples;
-        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-        let config = self.config(path, checkpoint.config.max_dec_len)?;
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(examples.len() as u64) };
         bar.set_style(ProgressStyle::with_template("{bar:24} {pos}/{len} examples [{elapsed} < {eta}]")?);
-        let (precision, show) = (self.precision.into(), &mut |done| bar.set_position(done as u64));
-        let (mut evaluation, mut predictions) =
-            evaluate(&checkpoint.model, &encoder, examples, precision, &config, confidence.as_ref(), show)?;
+        let (mut evaluation, mut predictions) = evaluate(&needle, examples, &mut |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let cut = predictions.iter().filter(|p| p.cut_tokens > 0).count();
         if cut > 0 {
             tracing::warn!(
                 "{cut} prompts were longer than the {} tokens that the model reads, and were cut",
-                checkpoint.config.max_enc_len
+                needle.model_config().max_enc_len
             );
         }
         if calibrates && let Some((fitted, calibration)) = calibrate_on(examples, &mut predictions) {
@@ -254,11 +251,8 @@ impl EvalArgs {
         });
         let order = match self.shuffles {
             Some(count) => {
-                let (model, shuffles) = (
-                    at_precision(checkpoint.model, precision),
-                    Shuffles { count, seed: global.seed.unwrap_or_default() },
-                );
-                Some(order_agreement(&model, &encoder, examples, &predictions, &config, shuffles)?)
+                let shuffles = Shuffles { count, seed: global.seed.unwrap_or_default() };
+                Some(order_agreement(&needle, examples, &predictions, shuffles)?)
             }
             None => None,
         };

@@ -24,14 +24,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use needle_data::Tool;
-use needle_model::Precision;
 use needle_model::checkpoint::Checkpoint;
-use needle_model::checkpoint::locate::locate;
-use needle_model::constrain::copying::ValuesPolicy;
+use needle_runtime::constrain::copying::ValuesPolicy;
+use needle_runtime::file::locate::locate;
+use needle_runtime::{Precision, tools_from_json};
 
 use needle_train::device::{Device, DeviceChoice, Inference};
 use needle_train::distributed::launch::Launch;
-use needle_train::needle::{SHIPPED_PRECISION, limits, tools_from_json};
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
@@ -206,7 +205,7 @@ pub enum PrecisionArg {
 
 impl Default for PrecisionArg {
     fn default() -> Self {
-        match SHIPPED_PRECISION {
+        match Precision::SHIPPED {
             Precision::F32 => Self::F32,
             Precision::Int4 => Self::Int4,
             Precision::Int4Embedding => Self::Int4Embedding,

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use needle_model::Precision;
+use needle_runtime::Needle;
 
 use super::train::{existing, stop_on_signal};
 use super::{Global, print};
 use needle_train::eval::table;
-use needle_train::needle::Needle;
 use needle_train::quickstart::{RECIPE, SAMPLES, sample_tools};
 use needle_train::recipe::Recipe;
 use needle_train::run::directory::RunDir;
@@ -62,7 +61,7 @@ impl QuickstartArgs {
         print(table(&report.evaluations))?;
 
         tracing::info!("4/4  answering with tools that training never offered together");
-        let needle = Needle::load_at(&run.result(), Precision::Int4)?;
+        let needle = Needle::load(run.result())?;
         for sample in &SAMPLES {
             let tools = sample_tools(sample);
             let answer = needle.call(sample.query, &tools)?;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{PrecisionArg, checkpoint_at, print, print_json, read_tools};
-use needle_train::needle::Needle;
+use needle_train::answering;
+use needle_train::device::Inference;
 
 /// Rank a catalogue of tools for a query
 #[derive(clap::Args)]
@@ -36,7 +37,8 @@ impl RetrieveArgs {
     pub(super) fn run(self) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
         anyhow::ensure!(!self.query.trim().is_empty(), "--query is empty");
-        let needle = Needle::load_at(&checkpoint_at(&self.checkpoint)?, self.precision.into())?;
+        let path = checkpoint_at(&self.checkpoint)?;
+        let needle = answering::load::<Inference>(&path, self.precision.into(), &Default::default())?;
         let start = Instant::now();
         let catalogue = needle.catalogue(&tools)?;
         let embedded = start.elapsed();

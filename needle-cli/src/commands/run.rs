@@ -7,12 +7,13 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use needle_data::Tool;
 use needle_data::source::Lines;
-use needle_model::constrain::report::{Treatment, reports};
+use needle_runtime::constrain::report::{Treatment, reports};
+use needle_runtime::{Answer, AnswerConfig, Needle, RuntimeError};
 use serde_json::Value;
 
 use super::{Global, PrecisionArg, ValuesArg, checkpoint_at, print_json, read_tools};
-use needle_train::error::TrainError;
-use needle_train::needle::{Answer, CallOptions, Needle};
+use needle_train::answering;
+use needle_train::device::Inference;
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]
@@ -39,7 +40,7 @@ pub struct RunArgs {
     #[arg(long)]
     json: bool,
     /// Of a larger catalogue, let the retrieval head pick so many tools
-    #[arg(long, value_name = "K", default_value_t = CallOptions::default().top_k)]
+    #[arg(long, value_name = "K", default_value_t = AnswerConfig::default().top_k)]
     top_k: usize,
     /// Answer [] where the confidence is lower than this; nothing is shown before that is known
     #[arg(long, value_name = "PROBABILITY")]
@@ -59,16 +60,17 @@ pub struct RunArgs {
 impl RunArgs {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<bool> {
         let tools = self.tools.as_deref().map(read_tools).transpose()?;
-        let options = CallOptions {
+        let config = AnswerConfig {
             constrained: !self.unconstrained,
             values: self.values.into(),
             top_k: self.top_k,
             abstain_below: self.abstain_below,
             strict: self.strict,
-            ..CallOptions::default()
+            ..AnswerConfig::default()
         };
-        let needle =
-            Needle::load_at(&checkpoint_at(&self.checkpoint)?, self.precision.into())?.with_options(options)?;
+        let path = checkpoint_at(&self.checkpoint)?;
+        let needle = answering::load::<Inference>(&path, self.precision.into(), &Default::default())?;
+        let needle = needle.with_config(config)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
             (None, Some(path)) => many(&needle, path, tools.as_deref(), global),
@@ -105,7 +107,7 @@ fn show(
     out: &mut impl Write,
     form: Form,
     tools: &[Tool],
-    ask: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Answer, TrainError>,
+    ask: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Answer, RuntimeError>,
 ) -> anyhow::Result<Answer> {
     let mut is_in_line = false;
     let answer = ask(&mut |bytes| {
@@ -249,7 +251,7 @@ mod tests {
         }
     }
 
-    fn shown(form: Form, streamed: &[&str], answer: Result<Answer, TrainError>) -> String {
+    fn shown(form: Form, streamed: &[&str], answer: Result<Answer, RuntimeError>) -> String {
         let mut out = Vec::new();
         let _ = show(&mut out, form, &[], |on_bytes| {
             streamed.iter().for_each(|text| on_bytes(text.as_bytes()));
@@ -261,8 +263,8 @@ mod tests {
     #[test]
     fn what_is_said_of_a_streamed_answer_begins_on_a_line_of_its_own() {
         assert_eq!(shown(Form::Streamed, &["[", "", "]"], Ok(answer(true))), "[]\n");
-        assert_eq!(shown(Form::Streamed, &["[{"], Err(TrainError::Lost("gone".into()))), "[{\n");
-        assert_eq!(shown(Form::Streamed, &[], Err(TrainError::Lost("gone".into()))), "");
+        assert_eq!(shown(Form::Streamed, &["[{"], Err(RuntimeError::Tools("gone".into()))), "[{\n");
+        assert_eq!(shown(Form::Streamed, &[], Err(RuntimeError::Tools("gone".into()))), "");
         assert_eq!(shown(Form::Calls, &["[", "]"], Ok(answer(true))), "[]\n");
     }
 

@@ -8,7 +8,7 @@ use needle_data::source::{OnBadRow, Row, expand, rows};
 use needle_data::tokenizer::TokenizerConfig;
 use needle_data::{DataError, Encoder, Tokenizer};
 use needle_model::checkpoint::files;
-use needle_model::checkpoint::locate::locate;
+use needle_runtime::file::locate::locate;
 
 use super::{Global, print};
 

@@ -2,9 +2,9 @@
 
 use needle_data::Tokenizer;
 use needle_data::tokenizer::TokenizerConfig;
-use needle_model::constrain::copying::Values;
-use needle_model::constrain::report::{ToolReport, Treatment, reports};
-use needle_model::constrain::{Asked, Constrainer};
+use needle_runtime::constrain::copying::Values;
+use needle_runtime::constrain::report::{ToolReport, Treatment, reports};
+use needle_runtime::constrain::{Asked, Constrainer};
 
 use super::{print, print_json, read_tools};
 

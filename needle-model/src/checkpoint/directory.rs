@@ -14,7 +14,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use needle_data::file::UNFINISHED;
-use needle_runtime::file::locate::{ASIDE, aside};
+use needle_runtime::file::locate::ASIDE;
+pub use needle_runtime::file::locate::aside;
 use tempfile::TempDir;
 
 use crate::error::ModelError;

@@ -24,14 +24,14 @@ use tensor_file::{Entry, f32_values, finite};
 
 /// File names inside a checkpoint.
 pub mod files {
+    /// The same tokenizer for SentencePiece.
+    pub use needle_runtime::file::checkpoint::SENTENCEPIECE;
     /// The tokenizer.
     pub use needle_runtime::file::checkpoint::TOKENIZER;
     /// Weights.
     pub use needle_runtime::file::checkpoint::WEIGHTS;
     /// Sizes and special ids.
     pub use needle_runtime::file::config_json::CONFIG;
-    /// The same tokenizer for SentencePiece.
-    pub use needle_runtime::file::checkpoint::SENTENCEPIECE;
 }
 
 /// A model with what belongs to it.

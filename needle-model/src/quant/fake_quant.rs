@@ -5,32 +5,11 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{FloatDType, Tensor};
+pub use needle_runtime::Precision;
 
 use crate::params::{self, EMBEDDING, ParamInfo, ParamMapper};
 use crate::quant::int4::{Bits, quantize};
 use crate::san::San;
-
-/// What a model is evaluated, exported and run at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// As trained.
-    F32,
-    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16: what the `needle-rs` artifact holds.
-    Int4,
-    /// Q, K, V, O and the embedding in INT4 with scales in f16: what the `onnx` artifact holds.
-    Int4Embedding,
-}
-
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Int4 => "int4",
-            Self::Int4Embedding => "int4-embedding",
-        })
-    }
-}
 
 /// `model` with its matrices, gains and gates rounded to bf16, and so activations and products of matrices in bf16, too: mixed precision, where the
 /// weights that are trained stay f32 (Micikevicius et al., arXiv:1710.03740; bf16 needs no scaling of the loss). Norms, softmax

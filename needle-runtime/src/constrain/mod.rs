@@ -44,6 +44,7 @@ const CACHED_CATALOGUES: usize = 64;
 pub struct Constrainer {
     factory: ParserFactory,
     env: TokEnv,
+    tokenizer: Arc<Tokenizer>,
     cache: Mutex<HashMap<String, Compiled>>,
 }
 
@@ -75,6 +76,7 @@ pub struct Constraint {
     matcher: Matcher,
     answers: Arc<Answers>,
     env: TokEnv,
+    tokenizer: Arc<Tokenizer>,
     max_tokens: usize,
     /// Tokens written, `<tool_call>` included.
     written: usize,
@@ -108,7 +110,7 @@ impl Constrainer {
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&env).map_err(error)?;
         factory.quiet();
-        Ok(Self { factory, env, cache: Mutex::default() })
+        Ok(Self { factory, env, tokenizer: Arc::new(tokenizer.clone()), cache: Mutex::default() })
     }
 
     /// The constraint of an answer to what is asked.
@@ -138,6 +140,7 @@ impl Constrainer {
             matcher,
             answers,
             env: self.env.clone(),
+            tokenizer: self.tokenizer.clone(),
             max_tokens,
             written: 0,
             text: Vec::new(),
@@ -343,6 +346,34 @@ impl Constraint {
         }
     }
 
+    /// Tokens that will come next unless the model cuts the text in its own way: those that it was trained on for the bytes
+    /// which the grammar determines.
+    pub fn draft(&mut self) -> Vec<u32> {
+        if self.error.is_some() {
+            return Vec::new();
+        }
+        if self.written == 0 {
+            return vec![TOOL_CALL_ID];
+        }
+        let forced = self.matcher.compute_ff_bytes();
+        if forced.is_empty() {
+            return Vec::new();
+        }
+        let text = [self.text.as_slice(), &forced].concat();
+        // The tokenizer puts the space in front itself. Text that ends within a character is not to be cut into tokens.
+        let Some(Ok(rest)) = text.strip_prefix(b" ").map(std::str::from_utf8) else { return Vec::new() };
+        let ids = self.tokenizer.encode(rest);
+        let mut at = 0;
+        let written = ids.iter().take_while(|id| {
+            let is_written = at < self.text.len();
+            at += self.env.tok_trie().token(**id).len() * usize::from(is_written);
+            is_written
+        });
+        let written = written.count();
+        // Otherwise the tokens so far end elsewhere than those of the whole text.
+        if at == self.text.len() { ids[written..].to_vec() } else { Vec::new() }
+    }
+
     /// True if an answer can have a call at all.
     pub fn can_call(&self) -> bool {
         self.answers.completion(b"[{").is_some()
@@ -376,6 +407,10 @@ impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
     fn mask(&mut self, row: usize, logits: &mut [f32]) {
         self.inner.mask(row, logits);
         self.rows[row].mask(logits);
+    }
+
+    fn draft(&mut self, row: usize) -> Vec<u32> {
+        self.rows[row].draft()
     }
 
     fn chosen(&mut self, row: usize, token: u32) {

@@ -37,8 +37,14 @@ impl Checkpoint {
     /// # Errors
     /// If a file is missing or malformed, or the weights have tensors that the sizes do not ask for.
     pub fn open(dir: &Path) -> Result<Self, RuntimeError> {
-        let config = config_json::load(dir)?;
-        let file = TensorFile::open(&dir.join(WEIGHTS))?;
+        Self::new(config_json::load(dir)?, TensorFile::open(&dir.join(WEIGHTS))?)
+    }
+
+    /// The checkpoint of these sizes whose weights are `file`.
+    ///
+    /// # Errors
+    /// If the file has other tensors than the sizes ask for.
+    pub fn new(config: SanConfig, file: TensorFile) -> Result<Self, RuntimeError> {
         // Sizes that ask for more than the file could hold, at a byte a weight, never get memory.
         if config.num_params() > file.len() {
             let (asked, held) = (config.num_params(), file.len());

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use needle_data::{Call, Example};
+use needle_runtime::Prediction;
 use serde::Serialize;
 
 use super::is_exact;
 use super::mistake::{Mistake, mistake};
-use super::predict::Prediction;
 use super::score::Scorer;
 
 /// The group of examples without a call.

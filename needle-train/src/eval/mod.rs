@@ -1,11 +1,8 @@
-//! How good a model is: predictions, the one scorer, retrieval metrics, confidence.
+//! How good a model is: the one scorer, retrieval metrics, calibration.
 
-pub mod answer_stream;
 pub mod bfcl;
 pub mod breakdown;
-pub mod confidence;
 pub mod mistake;
-pub mod predict;
 pub mod retrieval;
 pub mod score;
 pub mod shuffles;
@@ -13,16 +10,14 @@ pub mod shuffles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use needle_data::{Encoder, Example};
-use needle_model::constrain::Constrainer;
-use needle_model::constrain::grounding::Grounding;
-use needle_model::quant::fake_quant::{Precision, at_precision};
-use needle_model::{FusedOps, ModelError, San};
+use needle_data::Example;
+use needle_runtime::confidence::{
+    self, Confidence, Features, RiskAtCoverage, expected_calibration_error, risk_coverage,
+};
+use needle_runtime::constrain::grounding::Grounding;
+use needle_runtime::{Needle, Precision, Prediction, Question, RuntimeError};
 use serde::Serialize;
 
-use crate::recipe::EvalConfig;
-use confidence::{Confidence, Features, RiskAtCoverage, expected_calibration_error, risk_coverage};
-use predict::{Answerer, Prediction, Question};
 use retrieval::RetrievalMetrics;
 use score::{Score, Scorer, same_calls};
 
@@ -109,37 +104,28 @@ impl Calibration {
     }
 }
 
-/// The answers of `model`, which is at its precision already, to `examples`.
-fn answers<B: FusedOps>(
-    model: &San<B>,
-    encoder: &Encoder<'_>,
+/// The answers of `needle` to `examples`, in order.
+fn answers(
+    needle: &Needle,
     examples: &[Example],
-    config: &EvalConfig,
-    confidence: Option<&Confidence>,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Vec<Prediction>, ModelError> {
-    let constrainer = config.constrained.then(|| Constrainer::new(encoder.tokenizer())).transpose()?;
+    progress: &mut (dyn FnMut(usize) + Send),
+) -> Result<Vec<Prediction>, RuntimeError> {
     let questions: Vec<Question<'_>> =
         examples.iter().map(|example| Question { query: &example.query, tools: &example.tools }).collect();
-    Answerer { model, encoder, constrainer: constrainer.as_ref(), confidence, config }.answer(&questions, progress)
+    needle.predict(&questions, progress)
 }
 
-/// Evaluates `model` on `examples` at `precision`; also gives the predictions, in order.
+/// Evaluates `needle` on `examples`, at its precision and as its configuration says; also gives the predictions, in order.
 ///
 /// # Errors
-/// If an example's tools cannot be constrained, where `config` asks for it.
-pub fn evaluate<B: FusedOps>(
-    model: &San<B>,
-    encoder: &Encoder<'_>,
+/// If an example's tools cannot be constrained, where the configuration asks for it.
+pub fn evaluate(
+    needle: &Needle,
     examples: &[Example],
-    precision: Precision,
-    config: &EvalConfig,
-    confidence: Option<&Confidence>,
-    progress: &mut dyn FnMut(usize),
-) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
-    let model = at_precision(model.clone(), precision);
+    progress: &mut (dyn FnMut(usize) + Send),
+) -> Result<(Evaluation, Vec<Prediction>), RuntimeError> {
     let start = Instant::now();
-    let predictions = answers(&model, encoder, examples, config, confidence, progress)?;
+    let predictions = answers(needle, examples, progress)?;
     let seconds = start.elapsed().as_secs_f64();
     let mut all = Scorer::default();
     let mut by_offered: BTreeMap<usize, Scorer> = BTreeMap::new();
@@ -148,7 +134,7 @@ pub fn evaluate<B: FusedOps>(
         by_offered.entry(example.tools.len()).or_default().add(&example.answers, prediction.calls.as_deref());
     }
     let tokens: usize = predictions.iter().map(|p| p.token_ids.len()).sum();
-    let calibration = confidence.and_then(|confidence| {
+    let calibration = needle.confidence().and_then(|confidence| {
         let is_own = confidence.is_fitted_on(examples.iter().map(|example| example.query.as_str()));
         let measured = if is_own { CalibrationMeasured::KeptOnItsOwnExamples } else { CalibrationMeasured::Kept };
         let judged = judged(examples, &predictions);
@@ -156,10 +142,10 @@ pub fn evaluate<B: FusedOps>(
     });
     let evaluation = Evaluation {
         n: examples.len(),
-        precision,
-        constrained: config.constrained,
+        precision: needle.precision(),
+        constrained: needle.config().constrained,
         score: all.score(),
-        retrieval: retrieval::evaluate(&model, encoder, examples, config.batch_size),
+        retrieval: retrieval::evaluate(needle, examples)?,
         calibration,
         invalid_answers: fraction(predictions.iter().map(|prediction| !prediction.violations.is_empty())),
         ungrounded_values: fraction(
@@ -188,25 +174,18 @@ fn judged(examples: &[Example], predictions: &[Prediction]) -> Vec<(f64, bool)> 
     pairs.filter_map(|(example, prediction)| Some((prediction.confidence?, is_exact(example, prediction)))).collect()
 }
 
-/// Fits a confidence on the answers of `model`, at `precision`, to `examples`; none where these are too few
+/// Fits a confidence on the answers of `needle` to `examples`; none where these are too few
 /// ([`confidence::LEAST_EXAMPLES`]).
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn calibrate<B: FusedOps>(
-    model: &San<B>,
-    encoder: &Encoder<'_>,
-    examples: &[Example],
-    precision: Precision,
-    config: &EvalConfig,
-) -> Result<Option<Confidence>, ModelError> {
+pub fn calibrate(needle: &Needle, examples: &[Example]) -> Result<Option<Confidence>, RuntimeError> {
     if examples.len() < confidence::LEAST_EXAMPLES {
         return Ok(None);
     }
-    let model = at_precision(model.clone(), precision);
     // Whatever the confidence, its features are computed.
-    let any = Confidence::default();
-    let predictions = answers(&model, encoder, examples, config, Some(&any), &mut |_| {})?;
+    let needle = needle.clone().with_confidence(Some(Confidence::default()));
+    let predictions = answers(&needle, examples, &mut |_| {})?;
     Ok(fit(examples, &predictions))
 }
 

@@ -2,16 +2,14 @@
 //!
 //! Every example is asked again with its tools in other orders, and the answers are compared with the first one.
 
+use needle_data::Example;
 use needle_data::random::{Purpose, rng};
-use needle_data::{Encoder, Example};
-use needle_model::{FusedOps, ModelError, San};
+use needle_runtime::{Needle, Prediction, RuntimeError};
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use super::predict::Prediction;
 use super::score::same_calls;
 use super::{answers, is_exact};
-use crate::recipe::EvalConfig;
 
 /// How much answers depend on the order of the tools.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,26 +35,25 @@ pub struct Shuffles {
     pub seed: u64,
 }
 
-/// Asks `examples` again, with their tools in other orders; `predictions` are the answers in the given order, of the same model at
-/// the same precision.
+/// Asks `examples` again, with their tools in other orders; `predictions` are the answers of `needle` in the given order.
 ///
 /// # Errors
 /// As [`super::evaluate`].
-pub fn order_agreement<B: FusedOps>(
-    model: &San<B>,
-    encoder: &Encoder<'_>,
+pub fn order_agreement(
+    needle: &Needle,
     examples: &[Example],
     predictions: &[Prediction],
-    config: &EvalConfig,
     shuffles: Shuffles,
-) -> Result<OrderAgreement, ModelError> {
+) -> Result<OrderAgreement, RuntimeError> {
+    // Only calls are compared.
+    let needle = needle.clone().with_confidence(None);
     let several: Vec<usize> = (0..examples.len()).filter(|&i| examples[i].tools.len() > 1).collect();
     let mut same = vec![0; several.len()];
     let mut exact = Vec::new();
     for shuffle in 0..shuffles.count {
         let other_order = |&i: &usize| reordered(&examples[i], shuffles.seed, [i, shuffle]);
         let shuffled: Vec<Example> = several.iter().map(other_order).collect();
-        let again = answers(model, encoder, &shuffled, config, None, &mut |_| {})?;
+        let again = answers(&needle, &shuffled, &mut |_| {})?;
         for ((same, &i), other) in same.iter_mut().zip(&several).zip(&again) {
             *same += usize::from(are_same(&predictions[i], other));
         }

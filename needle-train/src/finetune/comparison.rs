@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use needle_data::Example;
+use needle_runtime::Prediction;
 use serde::Serialize;
 
 use crate::eval::breakdown::{Breakdown, Failure, Group};
-use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, is_exact};
 
 /// Base against tuned, on examples that neither was trained on.

@@ -4,11 +4,11 @@ use burn::backend::Autodiff;
 use needle_data::batching::pack::RowSize;
 use needle_data::{Encoder, Example};
 use needle_model::FusedOps;
+use needle_runtime::answer::needle::limits;
 
 use super::plan::VALIDATIONS;
 use super::{Base, Settings};
 use crate::error::TrainError;
-use crate::needle::limits;
 use crate::recipe::{OneOrMore, Recipe};
 use crate::training::trainer::Start;
 

@@ -17,10 +17,11 @@ use needle_data::order::stream::{SourceConfig, Sources};
 use needle_data::synth::{Generator, SynthConfig};
 use needle_data::text::record::Record;
 use needle_data::{DataError, Encoder, Example, Tokenizer, file};
-use needle_model::checkpoint::{Checkpoint, directory};
-use needle_model::constrain::copying::CopyStatistics;
-use needle_model::quant::fake_quant::Precision;
-use needle_model::{FusedOps, ModelError, SanConfig};
+use needle_model::checkpoint::directory;
+use needle_model::{FusedOps, SanConfig};
+use needle_runtime::confidence::LEAST_EXAMPLES;
+use needle_runtime::constrain::copying::CopyStatistics;
+use needle_runtime::{AnswerConfig, Needle, Precision, Prediction};
 
 pub use comparison::{BeforeAfter, Change, Comparison};
 use fit::{fit_rows, fit_schedule};
@@ -29,12 +30,10 @@ use parts::write_examples;
 use plan::{Forecast, Speed};
 use prompts::check_prompts;
 
+use crate::answering;
 use crate::distributed::World;
 use crate::error::TrainError;
-use crate::eval::confidence::{Confidence, LEAST_EXAMPLES};
-use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, calibrate, evaluate};
-use crate::needle::limits;
 use crate::recipe::{EvalConfig, Recipe};
 use crate::run::directory::{Existing, RunDir};
 use crate::run::report;
@@ -194,7 +193,7 @@ pub fn run<B: FusedOps>(
         directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
-    CopyStatistics::count(&parts.train).save(&result).map_err(ModelError::from)?;
+    CopyStatistics::count(&parts.train).save(&result)?;
     if !keep_confidence::<B>(&result, &parts.validation, &recipe.eval, device)? {
         let warning = format!(
             "{} validation examples are too few to fit a confidence ({LEAST_EXAMPLES} are needed): answers come without one",
@@ -255,15 +254,13 @@ fn measure<B: FusedOps>(
     config: &EvalConfig,
     device: &B::Device,
 ) -> Result<(Evaluation, Vec<Prediction>), TrainError> {
-    let checkpoint = Checkpoint::<B>::load(path, device)?;
-    let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-    let confidence = Confidence::load(path)?;
-    let config = as_shipped(config);
-    Ok(evaluate(&checkpoint.model, &encoder, examples, Precision::Int4, &config, confidence.as_ref(), &mut |_| {})?)
+    Ok(evaluate(&as_shipped::<B>(path, config, device)?, examples, &mut |_| {})?)
 }
 
-fn as_shipped(config: &EvalConfig) -> EvalConfig {
-    EvalConfig { constrained: true, ..config.clone() }
+/// The checkpoint in `path` at the precision that ships, constrained to the offered tools.
+fn as_shipped<B: FusedOps>(path: &Path, config: &EvalConfig, device: &B::Device) -> Result<Needle, TrainError> {
+    let config = AnswerConfig { constrained: true, ..config.answer_config() };
+    Ok(answering::load::<B>(path, Precision::SHIPPED, device)?.with_config(config)?)
 }
 
 /// Fits the confidence on the validation part, and puts it into the checkpoint; false where there are too few examples.
@@ -273,8 +270,6 @@ fn keep_confidence<B: FusedOps>(
     config: &EvalConfig,
     device: &B::Device,
 ) -> Result<bool, TrainError> {
-    let checkpoint = Checkpoint::<B>::load(path, device)?;
-    let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-    let fitted = calibrate(&checkpoint.model, &encoder, examples, Precision::Int4, &as_shipped(config))?;
+    let fitted = calibrate(&as_shipped::<B>(path, config, device)?, examples)?;
     Ok(fitted.map(|fitted| fitted.save(path)).transpose()?.is_some())
 }

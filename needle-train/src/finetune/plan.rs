@@ -11,9 +11,10 @@ use burn::backend::Autodiff;
 use needle_data::batching::loader::pack_examples;
 use needle_data::{Batch, EncodedExample, Encoder, Example};
 use needle_model::FusedOps;
-use needle_model::quant::fake_quant::Precision;
+use needle_runtime::Precision;
 
 use super::{Base, Parts, Settings};
+use crate::answering;
 use crate::error::TrainError;
 use crate::eval::evaluate;
 use crate::optim::{LearningRates, Optimizer, clip_global_norm};
@@ -147,8 +148,9 @@ impl Speed {
         let asked: Vec<Example> = parts.train.iter().take(8).cloned().collect();
         let began = Instant::now();
         let inner = burn::module::AutodiffModule::valid(&start.model);
-        let config = EvalConfig { max_tokens: 64, ..recipe.eval.clone() };
-        evaluate::<B>(&inner, &encoder, &asked, Precision::Int4, &config, None, &mut |_| {})?;
+        let config = EvalConfig { max_tokens: 64, ..recipe.eval.clone() }.answer_config();
+        let needle = answering::of_model::<B>(&inner, &start.config, &start.tokenizer, Precision::Int4)?;
+        evaluate(&needle.with_lengths(encoder.config().clone())?.with_config(config)?, &asked, &mut |_| {})?;
         Ok(Self { seconds_per_step, seconds_per_answer: began.elapsed().as_secs_f64() / asked.len().max(1) as f64 })
     }
 }

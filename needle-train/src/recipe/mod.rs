@@ -8,7 +8,7 @@ use std::path::Path;
 use needle_data::file;
 use needle_data::tokenizer::TokenizerConfig;
 use needle_model::SanConfig;
-use needle_model::constrain::copying::Values;
+use needle_runtime::AnswerConfig;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataRecipe, OneOrMore};
@@ -204,31 +204,30 @@ section! {
         pub constrained: bool,
         /// Most calls of a constrained answer.
         pub max_calls: usize => Whole(1, 256),
-        /// Which strings of a constrained answer must be words of the query; chosen with an answer, not in a recipe.
-        #[serde(skip)]
-        pub values: Values,
-        /// Where the grammar forbids what the model wants, other answers are decoded, and the most probable one is taken;
-        /// chosen with an answer, not in a recipe.
-        #[serde(skip)]
-        pub look_ahead: bool,
         /// Validations without a better result after which the run ends; never before its last step, if not given.
         pub patience: Option<usize> => Whole(1, MAX_STEPS),
     }
 }
 
+impl EvalConfig {
+    /// How a model answers that is measured by this recipe.
+    pub fn answer_config(&self) -> AnswerConfig {
+        let Self { constrained, max_calls, max_tokens, batch_size, .. } = *self;
+        AnswerConfig { constrained, max_calls, max_tokens: Some(max_tokens), batch_size, ..AnswerConfig::default() }
+    }
+}
+
 impl Default for EvalConfig {
     fn default() -> Self {
+        let answers = AnswerConfig::default();
         Self {
             every_steps: Some(500),
             at_start: false,
             max_examples: 256,
-            batch_size: 32,
+            batch_size: answers.batch_size,
             max_tokens: 256,
             constrained: false,
-            // More than any of the datasets in docs/LOG.md asks for.
-            max_calls: 8,
-            values: Values::Free,
-            look_ahead: false,
+            max_calls: answers.max_calls,
             patience: None,
         }
     }

@@ -54,13 +54,15 @@ where
         }
         recipe.data.fits_lanes(progress.lanes).map_err(|reason| TrainError::Recipe { path: None, reason })?;
         let saved_step = is_resumed.then_some(progress.step);
+        let validation = if world.is_main() { validation } else { &[] };
+        let validator = Validator::new(validation, encoder, recipe, start.config.clone());
         let saved_as = (start.config, encoder.tokenizer());
         Ok(Self {
             recipe,
             encoder,
             world,
             shards,
-            validator: Validator::new(if world.is_main() { validation } else { &[] }, encoder, recipe),
+            validator,
             saver: Saver::new(run, world, saved_as, recipe.checkpoint.keep_last, saved_step),
             run,
             options,

@@ -8,14 +8,15 @@ use needle_data::text::record::Record;
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, file};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::dropout::Dropout;
-use needle_model::quant::fake_quant::{Precision, at_precision};
-use needle_model::{FusedOps, ModelError, San};
+use needle_model::quant::fake_quant::at_precision;
+use needle_model::{FusedOps, San, SanConfig};
+use needle_runtime::{Precision, Prediction};
 use serde::Serialize;
 
+use crate::answering;
 use crate::distributed::World;
 use crate::error::TrainError;
 use crate::eval::mistake::{Mistake, mistake};
-use crate::eval::predict::Prediction;
 use crate::eval::{Evaluation, evaluate};
 use crate::recipe::Recipe;
 use crate::run::directory::RunDir;
@@ -31,6 +32,8 @@ const SAMPLE_PREDICTIONS: usize = 100;
 pub struct Validator<'a> {
     encoder: &'a Encoder<'a>,
     recipe: &'a Recipe,
+    /// Of the model.
+    config: SanConfig,
     /// All tool-call examples.
     examples: Vec<Example>,
     /// The first rows of any kind, as batches.
@@ -64,8 +67,9 @@ impl Answered {
 }
 
 impl<'a> Validator<'a> {
-    /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them answers.
-    pub fn new(records: &[Record], encoder: &'a Encoder<'a>, recipe: &'a Recipe) -> Self {
+    /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them answers. `config` are the sizes
+    /// of the models that are measured.
+    pub fn new(records: &[Record], encoder: &'a Encoder<'a>, recipe: &'a Recipe, config: SanConfig) -> Self {
         // An answer too long for the decoder cannot be measured by; training counts such rows.
         let encoded = records.iter().take(recipe.eval.max_examples).filter_map(|r| encoder.encode_record(r).ok());
         let encoded: Vec<EncodedExample> = encoded.flatten().collect();
@@ -83,7 +87,7 @@ impl<'a> Validator<'a> {
             Record::ToolCall(example) => Some(example.clone()),
             _ => None,
         });
-        Self { encoder, recipe, examples: examples.collect(), batches }
+        Self { encoder, recipe, config, examples: examples.collect(), batches }
     }
 
     /// Measures `model` after `step` at INT4: the loss, and answers to the first `eval.max_examples` examples; see
@@ -154,8 +158,11 @@ impl<'a> Validator<'a> {
         model: &San<B>,
         precision: Precision,
         examples: &[Example],
-    ) -> Result<(Evaluation, Vec<Prediction>), ModelError> {
-        evaluate(model, self.encoder, examples, precision, &self.recipe.eval, None, &mut |_| {})
+    ) -> Result<(Evaluation, Vec<Prediction>), TrainError> {
+        let needle = answering::of_model(model, &self.config, self.encoder.tokenizer(), precision)?;
+        let needle =
+            needle.with_lengths(self.encoder.config().clone())?.with_config(self.recipe.eval.answer_config())?;
+        Ok(evaluate(&needle, examples, &mut |_| {})?)
     }
 
     /// Weighted cross-entropy of `model` at `precision` over the validation rows; none where there are none.

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use needle_data::Example;
 use needle_data::source::{BadRows, load_examples};
-use needle_data::{Encoder, Example};
-use needle_model::constrain::copying::Values;
-use needle_model::constrain::{Asked, Constrained, Constrainer, Constraint};
-use needle_model::generate::{NoHook, StepHook, generate};
-use needle_model::quant::fake_quant::at_precision;
+use needle_runtime::RuntimeError;
+use needle_runtime::constrain::copying::Values;
+use needle_runtime::constrain::{Asked, Constrained, Constrainer, Constraint};
+use needle_runtime::generate::{Generated, NoHook, StepHook};
+use needle_train::answering;
+use needle_train::device::Inference;
 use serde::Serialize;
 
-use crate::commands::{PrecisionArg, limits, load, print, print_json};
+use crate::commands::{PrecisionArg, checkpoint_at, print, print_json};
 
 /// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
 #[derive(clap::Args)]
@@ -59,6 +61,13 @@ impl<H: StepHook> StepHook for Timed<H> {
         self.1 += start.elapsed().as_secs_f64();
     }
 
+    fn draft(&mut self, row: usize) -> Vec<u32> {
+        let start = Instant::now();
+        let draft = self.0.draft(row);
+        self.1 += start.elapsed().as_secs_f64();
+        draft
+    }
+
     fn chosen(&mut self, row: usize, token: u32) {
         let start = Instant::now();
         self.0.chosen(row, token);
@@ -68,18 +77,18 @@ impl<H: StepHook> StepHook for Timed<H> {
 
 impl DecodeArgs {
     pub(in crate::commands) fn run(self) -> anyhow::Result<bool> {
-        let checkpoint = load(&self.checkpoint)?;
+        let path = checkpoint_at(&self.checkpoint)?;
+        let needle = answering::load::<Inference>(&path, self.precision.into(), &Default::default())?;
         let (examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
         let examples: Vec<Example> = examples.into_iter().take(self.limit).collect();
         anyhow::ensure!(!examples.is_empty(), "{}: no examples", self.data.display());
-        let encoder = Encoder::new(&checkpoint.tokenizer, limits(&checkpoint.config))?;
-        let model = at_precision(checkpoint.model, self.precision.into());
-        let constrainer = Constrainer::new(&checkpoint.tokenizer)?;
-        let most = checkpoint.config.max_dec_len;
-        let seconds = |f: &mut dyn FnMut()| {
+        let (encoder, constrainer) = (needle.encoder(), Constrainer::new(needle.tokenizer())?);
+        let most = needle.model_config().max_dec_len;
+        // The answer to one prompt, and the seconds that it took.
+        let generate = |prompt: &[Vec<u32>], max_tokens: usize, hook: &mut dyn StepHook| {
             let start = Instant::now();
-            f();
-            start.elapsed().as_secs_f64()
+            let answer: Generated = needle.network().generate(prompt, max_tokens, hook)?.remove(0);
+            Ok::<_, RuntimeError>((answer, start.elapsed().as_secs_f64()))
         };
         let mut sums = Means::default();
         let (mut first, mut rest, mut masks, mut compile) = (0.0, 0.0, 0.0, 0.0);
@@ -88,16 +97,16 @@ impl DecodeArgs {
             let (prompt, _) = encoder.prompt(&example.query, &example.tools);
             let prompt_tokens = prompt.len();
             let prompts = [prompt];
-            let to_first = seconds(&mut || _ = generate(&model, &prompts, 1, &mut NoHook));
-            let mut tokens = 0;
-            let whole = seconds(&mut || tokens = generate(&model, &prompts, most, &mut NoHook)[0].certainties.len());
+            let (_, to_first) = generate(&prompts, 1, &mut NoHook)?;
+            let (free, whole) = generate(&prompts, most, &mut NoHook)?;
+            let tokens = free.certainties.len();
             let start = Instant::now();
             let Example { query, tools, .. } = example;
             let asked = Asked { query, tools, values: &Values::Free, max_calls: 8, max_tokens: most };
             let rows: Vec<Constraint> = vec![constrainer.compile(&asked)?];
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);
-            let answer = generate(&model, &prompts, most, &mut timed).remove(0);
+            let (answer, _) = generate(&prompts, most, &mut timed)?;
             // The first question is asked twice: once to warm up.
             if i == 0 {
                 continue;

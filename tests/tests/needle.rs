@@ -1,0 +1,119 @@
+//! The library that answers, as its users meet it: a checkpoint, its artifact and the trainer's own
+//! model give the same kind of answers by the same calls, alone, in company and from several
+//! threads at once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn_flex::Flex;
+use needle_data::Tokenizer;
+use needle_data::tokenizer::TokenizerConfig;
+use needle_model::checkpoint::Checkpoint;
+use needle_model::export::needle_rs::artifact;
+use needle_model::{San, SanConfig};
+use needle_runtime::{Answer, AnswerConfig, Confidence, Needle, Options, Precision, Tool, tools_from_json};
+use needle_train::answering;
+
+/// A model of random weights as a checkpoint and as an artifact.
+fn save(dir: &Path) -> (PathBuf, PathBuf) {
+    let text = r#"[{"name":"set_timer","arguments":{"minutes":5}}] a timer for ten minutes"#;
+    let tokenizer = TokenizerConfig { vocab_size: 320, isolate_spaces: true, join_structure: true };
+    let tokenizer = Tokenizer::train(&tokenizer, [text; 3].iter()).unwrap();
+    let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
+    let model = San::<Flex>::new(&config, 7, &Default::default()).unwrap();
+    let (checkpoint, exported) = (dir.join("checkpoint"), dir.join("artifact"));
+    std::fs::create_dir_all(&exported).unwrap();
+    for (name, bytes) in artifact(&model, &config, &tokenizer).unwrap() {
+        std::fs::write(exported.join(name), bytes).unwrap();
+    }
+    Checkpoint { config, model, tokenizer }.save(&checkpoint, &BTreeMap::new()).unwrap();
+    (checkpoint, exported)
+}
+
+fn tools() -> Vec<Tool> {
+    let tools = r#"[{"name": "setTimer", "parameters": {"minutes": {"type": "integer", "required": true}}},
+        {"name": "stop", "parameters": {}}, {"name": "play", "parameters": {"what": {"type": "string"}}}]"#;
+    tools_from_json(tools).unwrap()
+}
+
+/// What an answer says, without how long it took.
+fn said(answer: &Answer) -> (Vec<u32>, String, Option<f64>, Option<Vec<String>>) {
+    (answer.token_ids.clone(), answer.text.clone(), answer.confidence, answer.picked.clone())
+}
+
+#[test]
+fn a_checkpoint_its_run_its_artifact_and_the_artifacts_bytes_answer_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let (checkpoint, exported) = save(dir.path());
+    let run = dir.path().join("run");
+    std::fs::create_dir_all(&run).unwrap();
+    std::fs::rename(&checkpoint, run.join("best")).unwrap();
+    let [from_run, from_checkpoint, from_artifact] =
+        [&run, &run.join("best"), &exported].map(|path| Needle::load(path).unwrap());
+    let weights = std::fs::read(exported.join("needle.safetensors")).unwrap();
+    let vocab = std::fs::read_to_string(exported.join("vocab.txt")).unwrap();
+    let from_bytes = Needle::from_bytes(weights, &vocab, &Options::default()).unwrap();
+    for query in ["a timer for ten minutes", "stop", "é"] {
+        let expected = said(&from_checkpoint.call(query, &tools()).unwrap());
+        for needle in [&from_run, &from_artifact, &from_bytes] {
+            assert_eq!(said(&needle.call(query, &tools()).unwrap()), expected, "{query}");
+        }
+        let catalogue = from_bytes.catalogue(&tools()).unwrap();
+        assert!(!catalogue.was_kept);
+        let ranked = from_artifact.rank(query, &from_artifact.catalogue(&tools()).unwrap()).unwrap();
+        assert_eq!(from_bytes.rank(query, &catalogue).unwrap(), ranked);
+    }
+    assert!(exported.join("catalogues").is_dir() && !dir.path().join("catalogues").exists());
+    let error = Needle::load(dir.path().join("nowhere")).err().unwrap().to_string();
+    assert!(error.contains("nowhere") && error.contains("no such directory"), "{error}");
+}
+
+#[test]
+fn clones_answer_as_each_is_told_and_from_several_threads_as_from_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = save(dir.path());
+    let needle = Needle::load(&checkpoint).unwrap().with_confidence(Some(Confidence::default()));
+    let config = AnswerConfig { top_k: 2, max_calls: 1, ..AnswerConfig::default() };
+    let picking = needle.clone().with_config(config).unwrap();
+    assert!(needle.call("stop", &tools()).unwrap().picked.is_none());
+    assert_eq!(picking.call("stop", &tools()).unwrap().picked.unwrap().len(), 2);
+
+    let queries: Vec<String> = (0..40).map(|i| format!("a timer for {i} minutes{}", " please".repeat(i % 7))).collect();
+    let alone: Vec<_> = queries.iter().map(|query| said(&needle.call(query, &tools()).unwrap())).collect();
+    let mut done = Vec::new();
+    let batch = needle.call_batch(queries.iter().map(|query| (query, tools())), |so_far| done.push(so_far)).unwrap();
+    assert_eq!(batch.iter().map(said).collect::<Vec<_>>(), alone);
+    assert!(done.is_sorted() && done.last() == Some(&40), "{done:?}");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for (query, expected) in queries.iter().zip(&alone).take(10) {
+                    assert_eq!(said(&needle.call(query, &tools()).unwrap()), *expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_trainers_model_is_asked_like_the_engine_at_every_precision() {
+    let dir = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = save(dir.path());
+    for precision in [Precision::F32, Precision::Int4, Precision::Int4Embedding] {
+        let needle = answering::load::<Flex>(&checkpoint, precision, &Default::default()).unwrap();
+        assert_eq!((needle.precision(), needle.model_config().d_model), (precision, 64));
+        let alone = needle.call("a timer for ten minutes", &tools()).unwrap();
+        assert!(alone.is_complete && alone.violations.is_empty(), "{alone:?}");
+        let mut streamed = Vec::new();
+        let answer = needle.call_streaming("stop", &tools(), |bytes| streamed.extend_from_slice(bytes)).unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&streamed).unwrap();
+        assert_eq!(shown.as_array().unwrap().len(), answer.calls.len());
+        let batch = needle.call_batch([("a timer for ten minutes", tools()), ("stop", tools())], |_| ()).unwrap();
+        assert_eq!((&batch[0].text, &batch[1].text), (&alone.text, &answer.text));
+        for (query, tools) in [("", tools()), ("q", Vec::new())] {
+            assert!(needle.call(query, &tools).is_err());
+        }
+    }
+}
