@@ -7,11 +7,12 @@ mod models;
 
 use std::path::Path;
 
-use models::{Model, small_tokenizer};
+use models::{Model, small_tokenizer, smallest};
 use needle_runtime::config::SanConfig;
 use needle_runtime::engine::{Engine, Options};
 use needle_runtime::generate::{NoHook, StepHook};
 use needle_runtime::{InstructionSet, RuntimeError};
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 /// A message longer than this, or of several lines, is not a sentence.
@@ -421,6 +422,29 @@ fn the_most_extreme_finite_weights_are_computed_with_on_every_instruction_set() 
             }
         }
     }
+}
+
+#[test]
+fn artifacts_with_random_bytes_changed_are_refused_or_answer() {
+    let (weights, vocab) = Model::new(smallest(), small_tokenizer(), 10).artifact();
+    let mut random = rand::rngs::ChaCha8Rng::seed_from_u64(1);
+    let header_len = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize + 8;
+    let mut opened = 0;
+    for round in 0..600 {
+        let mut changed = weights.clone();
+        for _ in 0..random.random_range(1..4) {
+            // The header is where most of the damage is done, a twentieth of the file.
+            let end = if round % 2 == 0 { header_len } else { changed.len() };
+            changed[random.random_range(0..end)] = random.random();
+        }
+        let Ok(engine) = open(changed, &vocab) else { continue };
+        let prompts = [vec![9, 8, 7], (6..40).collect()];
+        if let Ok(answers) = engine.generate(&prompts, 4, &mut NoHook) {
+            assert_eq!(answers.len(), 2);
+        }
+        opened += 1;
+    }
+    assert!((100..500).contains(&opened), "{opened} of 600 were opened");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 """Speed, load time and memory of one INT4 model in several runtimes, interleaved in one run:
 
     scripts/bench/runtimes.py [CHECKPOINT] [--needle target/release/needle] [--rounds 7]
-        [--prompts 200,800] [--threads 1,2] [--tokens 48] [--only ours,rten,..] [--json FILE]
+        [--prompts 200,800] [--threads 1,2] [--tokens 64] [--only ours,rten,..] [--json FILE]
 
 Without a checkpoint, the model has the published sizes and random weights, whose free answers
 never end by themselves. Each runtime is a process for each number of threads, all of them alive at
@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RUNTIMES = ["ours", "onnxruntime", "onnxruntime-4", "rten", "needle-rs", "python"]
 EOS, TOOLS = 1, 5
+# Random models to try, and tokens of a constrained answer that is worth its time.
+SEEDS, LEAST_TOKENS = 40, 20
 
 
 # ------------------------------------------------------------------------------------------ workers
@@ -43,7 +45,8 @@ EOS, TOOLS = 1, 5
 
 def python_worker(runtime, model, threads):
     """A runtime that has a Python module, or none at all ("python": what a process costs)."""
-    start, answer = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)(model, threads)
+    factory = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)
+    start, answer = factory(model, threads)
     load = time.perf_counter() - start
     for line in sys.stdin:
         asked = json.loads(line)
@@ -140,21 +143,33 @@ class Worker:
 # ------------------------------------------------------------------------------------------- models
 
 
-def write_models(args, work):
-    """The model as each runtime reads it: a directory for each."""
-    checkpoint = args.checkpoint
-    if not checkpoint:
+def models_and_questions(args, work):
+    """The model as each runtime reads it, and a question for each length of prompt."""
+
+    def both(checkpoint):
+        models = write_models(args, checkpoint, tempfile.mkdtemp(dir=work))
+        questions = {n: question(models["onnxruntime"], n, args.tokens) for n in args.prompts}
+        return models, questions
+
+    if args.checkpoint:
+        return both(args.checkpoint)
+    # Of random weights, the first that call a tool, and say enough.
+    for seed in range(SEEDS):
         checkpoint = f"{work}/checkpoint"
-        run(
-            TARGET / built(args) / "write_model",
-            checkpoint,
-            "--preset",
-            args.preset,
-            "--format",
-            "checkpoint",
-            "--seed",
-            args.seed,
-        )
+        write_model = TARGET / built(args) / "write_model"
+        sizes = ["--preset", args.preset, "--format", "checkpoint", "--seed", seed]
+        run(write_model, checkpoint, *sizes)
+        models, questions = both(checkpoint)
+        worker = Worker(command(args, "ours", models["ours"], 1), 1)
+        answers = [worker.ask({**asked, "is_constrained": True}) for asked in questions.values()]
+        worker.close()
+        if min(asked["answer"]["tokens"] for asked in answers) >= LEAST_TOKENS:
+            return models, questions
+    raise SystemExit(f"none of {SEEDS} random models writes answers of {LEAST_TOKENS} tokens")
+
+
+def write_models(args, checkpoint, work):
+    """The model as each runtime reads it: a directory for each."""
     for format in ("needle-rs", "onnx"):
         run(
             args.needle,
@@ -333,9 +348,8 @@ def median(values):
     return statistics.median(values) if values else None
 
 
-def measure(args, models):
+def measure(args, models, questions):
     prompts = args.prompts
-    questions = {n: question(models["onnxruntime"], n, args.tokens) for n in prompts}
     rows = []
     for threads in args.threads:
         times = {}
@@ -439,11 +453,10 @@ def main():
     parser.add_argument("checkpoint", nargs="?")
     parser.add_argument("--needle", default=str(TARGET / "release/needle"))
     parser.add_argument("--preset", default="needle-26m", help="sizes of the random model")
-    parser.add_argument("--seed", default="0", help="of the random model")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--prompts", type=numbers, default=[200, 800])
     parser.add_argument("--threads", type=numbers, default=[1, 2])
-    parser.add_argument("--tokens", type=int, default=48, help="most tokens of an answer")
+    parser.add_argument("--tokens", type=int, default=64, help="most tokens of an answer")
     parser.add_argument("--only", type=lambda text: text.split(","), default=RUNTIMES)
     parser.add_argument("--profile", default="release", help="of cargo; dev is only good for a try")
     parser.add_argument("--json", help="also write all medians to this file")
@@ -471,7 +484,7 @@ def main():
     if not args.no_build:
         build(args)
     with tempfile.TemporaryDirectory() as work:
-        rows = measure(args, write_models(args, work))
+        rows = measure(args, *models_and_questions(args, work))
     print(
         f"{cpu()}; {args.rounds} rounds, medians; free answers of {args.tokens} tokens\n\n"
         f"{table(rows, args.prompts)}"
