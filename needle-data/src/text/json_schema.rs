@@ -6,6 +6,7 @@
 //! `exclusiveMinimum`, OpenAPI's `nullable`. A keyword that constrains nothing (`title`, `default`, ...) is ignored here.
 //! <https://json-schema.org/draft/2020-12/json-schema-validation>
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use fancy_regex::Regex;
@@ -15,6 +16,9 @@ use crate::text::schema::ValueType;
 
 /// How many schemas may be entered inside each other for one value: only a `$ref` that leads to itself gets there.
 const MAX_DEPTH: usize = 200;
+
+/// How many schemas may be entered for one value: references that double at each level get there.
+const MAX_ENTERED: usize = 500_000;
 
 /// Where a value breaks its schema.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -217,13 +221,15 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
 /// # Errors
 /// The first violation found.
 pub fn check(schema: &Value, root: &Value, value: &Value) -> Result<(), Violation> {
-    Checker { root }.value(schema, value, "", 0)
+    Checker { root, entered: Cell::new(0) }.value(schema, value, "", 0)
 }
 
 type Checked = Result<(), Violation>;
 
 struct Checker<'a> {
     root: &'a Value,
+    /// Schemas entered so far.
+    entered: Cell<usize>,
 }
 
 fn violation(path: &str, keyword: &str, reason: impl Into<String>) -> Checked {
@@ -237,6 +243,10 @@ impl Checker<'_> {
             Value::Object(schema) => schema,
             _ => return Ok(()),
         };
+        self.entered.set(self.entered.get() + 1);
+        if self.entered.get() > MAX_ENTERED {
+            return violation(path, "$ref", "the schema refers to itself too many times to be checked");
+        }
         if depth > MAX_DEPTH {
             return violation(path, "$ref", "the schema refers to itself without end");
         }
@@ -453,7 +463,10 @@ fn check_number(schema: &Map<String, Value>, number: &serde_json::Number, path: 
         }
     }
     match schema.get("multipleOf") {
-        Some(Value::Number(step)) if !is_multiple(&number.to_string(), &step.to_string()) => {
+        // A step of zero means nothing.
+        Some(Value::Number(step))
+            if step.as_f64().is_some_and(|step| step > 0.0) && !is_multiple(&number.to_string(), &step.to_string()) =>
+        {
             violation(path, "multipleOf", format!("{number} is not a multiple of {step}"))
         }
         _ => Ok(()),
@@ -565,11 +578,16 @@ fn ascii_classes(pattern: &str) -> String {
 
 /// Equal as JSON Schema has it: numbers by value.
 pub fn is_equal(a: &Value, b: &Value) -> bool {
-    a == b || canonical(a) == canonical(b)
+    match (a, b) {
+        (Value::Array(_), Value::Array(_))
+        | (Value::Object(_), Value::Object(_))
+        | (Value::Number(_), Value::Number(_)) => a == b || canonical(a) == canonical(b),
+        _ => a == b,
+    }
 }
 
 /// A text that equal values share.
-fn canonical(value: &Value) -> String {
+pub fn canonical(value: &Value) -> String {
     match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e30 => (float as i128).to_string(),

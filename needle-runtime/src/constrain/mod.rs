@@ -12,15 +12,18 @@ mod grammar;
 pub mod grounding;
 pub mod look_ahead;
 mod number;
+mod pattern;
+mod probe;
+mod refusal;
 pub mod report;
 mod schema;
 mod shape;
 mod string;
+mod weaken;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use needle_data::text::names::NameMap;
@@ -33,6 +36,7 @@ use crate::error::RuntimeError;
 use crate::generate::{Certainty, StepHook};
 use closing::Answers;
 use copying::Values;
+use probe::first_line;
 use schema::Builder;
 use shape::{ArrayShape, Member, ObjectShape, Others, Shape};
 use string::Strings;
@@ -108,15 +112,15 @@ impl Constrainer {
         words[EOS_ID as usize] = b"\xFF</s>".to_vec();
         let trie = TokTrie::from(&TokRxInfo::new(vocab_size, EOS_ID), &words);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let mut factory = ParserFactory::new_simple(&env).map_err(error)?;
-        factory.quiet();
+        let factory = probe::factory(&env).map_err(RuntimeError::Tools)?;
         Ok(Self { factory, env, tokenizer: Arc::new(tokenizer.clone()), cache: Mutex::default() })
     }
 
-    /// The constraint of an answer to what is asked.
+    /// The constraint of an answer to what is asked. Tools that can never be called are left out of it; [`report`] says which
+    /// and why.
     ///
     /// # Errors
-    /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits into the limit.
+    /// If the tools together are more than a grammar can hold, or no answer at all fits into the limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
         self.compile_at_least(asked, 0)
     }
@@ -137,7 +141,7 @@ impl Constrainer {
     pub fn compile_value(&self, schema: &Value, max_tokens: usize) -> Result<Constraint, RuntimeError> {
         let mut builder = Builder::new();
         let start = builder.schema(schema, schema);
-        let rules = builder.finish().map_err(RuntimeError::Tools)?;
+        let rules = builder.finish().map_err(RuntimeError::Tools)?.rules;
         let compiled = self.parser(Answers::new(rules, Strings::new(""), start), "")?;
         self.constraint(compiled, max_tokens)
     }
@@ -180,13 +184,13 @@ impl Constrainer {
         }
         // A grammar with words of the query serves this query alone.
         if has_copies {
-            return self.parser(answers(asked, min_calls, &names, &schemas)?, asked.query);
+            return self.catalogue(asked, min_calls, &names, &schemas);
         }
         // A cache stays good whatever happened to whoever held it.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
-        let compiled = self.parser(answers(asked, min_calls, &names, &schemas)?, "")?;
+        let compiled = self.catalogue(&Asked { query: "", ..*asked }, min_calls, &names, &schemas)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_CATALOGUES {
             cache.clear();
@@ -195,26 +199,57 @@ impl Constrainer {
         Ok(compiled)
     }
 
+    /// The grammar of all tools, or of those of which there is one.
+    fn catalogue(
+        &self,
+        asked: &Asked<'_>,
+        min_calls: usize,
+        names: &NameMap,
+        schemas: &[Value],
+    ) -> Result<Compiled, RuntimeError> {
+        let all = vec![true; asked.tools.len()];
+        let of = |offered: &[bool]| self.parser(answers(asked, offered, min_calls, names, schemas)?, asked.query);
+        let together = of(&all);
+        if together.is_ok() {
+            return together;
+        }
+        let only = |tool: usize| (0..all.len()).map(|i| i == tool).collect::<Vec<bool>>();
+        let offered: Vec<bool> = (0..all.len()).map(|tool| of(&only(tool)).is_ok()).collect();
+        let refused = asked.tools.iter().zip(&offered).filter(|(_, is_offered)| !**is_offered);
+        let reasons: Vec<String> = refused.filter_map(|(tool, _)| refusal::refusal(tool)).collect();
+        if offered == all || !offered.contains(&true) {
+            return match reasons.is_empty() {
+                true => together,
+                false => Err(RuntimeError::Tools(reasons.join("; "))),
+            };
+        }
+        for reason in reasons {
+            tracing::warn!("left out: {reason}");
+        }
+        of(&offered)
+    }
+
     fn parser(&self, answers: Answers, query: &str) -> Result<Compiled, RuntimeError> {
         if answers.rules().shapes[answers.start()].is_empty() {
             return Err(RuntimeError::Tools("nothing satisfies the schema".to_owned()));
         }
         let grammar = grammar::grammar(answers.rules(), answers.start(), query);
-        let parser = self.factory.create_parser(TopLevelGrammar::from_lark(grammar)).map_err(error)?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(reason) => Err(error(reason)),
-            None => Ok(Compiled { matcher, answers: Arc::new(answers) }),
-        }
+        let matcher = probe::matcher(&self.factory, grammar).map_err(RuntimeError::Tools)?;
+        Ok(Compiled { matcher, answers: Arc::new(answers) })
     }
 }
 
-/// The answers to what is asked, of tools with these schemas.
-fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
+/// The answers to what is asked, of those tools with these schemas that are offered.
+fn answers(
+    asked: &Asked<'_>,
+    offered: &[bool],
+    min_calls: usize,
+    names: &NameMap,
+    schemas: &[Value],
+) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
-    for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate() {
-        let refused = |reason| RuntimeError::Tools(format!("{:?}: {reason}", tool.name));
+    for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate().filter(|(i, _)| offered[*i]) {
         for parameter in tool.parameters.iter().filter(|p| asked.values.holds(&tool.name, &p.name)) {
             let spec = schema.get("properties").and_then(|properties| properties.get(&parameter.name));
             // A list of strings is held item by item.
@@ -222,15 +257,15 @@ fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Valu
                 builder.copy(spec, schema);
             }
         }
-        let rule = builder.schema(schema, schema);
-        let shapes = builder.shapes(rule).map_err(refused)?;
-        // Arguments are what is declared.
-        let arguments = shapes.into_iter().filter_map(|shape| match shape {
-            Shape::Object(object) => Some(Shape::Object(ObjectShape { others: Others::None, ..object })),
-            _ => None,
-        });
-        let arguments = builder.add(arguments.collect());
         let name = builder.add(vec![Shape::Literals(vec![closing::key_text(names.inner(i))])]);
+        let arguments = builder.arguments(schema).and_then(|rule| builder.settle().map(|()| rule));
+        let arguments = match arguments {
+            Ok(arguments) => arguments,
+            Err(reason) => {
+                tracing::warn!("left out: tool {:?}: {reason}", tool.name);
+                continue;
+            }
+        };
         let member = |name: &str, value| Member { name: name.to_owned(), value, is_required: true };
         calls.push(Shape::Object(ObjectShape {
             members: vec![member("name", name), member("arguments", arguments)],
@@ -241,14 +276,8 @@ fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Valu
     let call = builder.add(calls);
     let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: min_calls, max: Some(asked.max_calls) };
     let start = builder.add(vec![Shape::Array(list)]);
-    let rules = builder.finish().map_err(RuntimeError::Tools)?;
+    let rules = builder.finish().map_err(RuntimeError::Tools)?.rules;
     Ok(Answers::new(rules, Strings::new(asked.query), start))
-}
-
-fn error(reason: impl std::fmt::Display) -> RuntimeError {
-    // The crate's messages go on with a dump of its state.
-    let reason = reason.to_string();
-    RuntimeError::Tools(reason.lines().next().unwrap_or_default().to_owned())
 }
 
 impl Constraint {
@@ -304,7 +333,7 @@ impl Constraint {
             return only;
         }
         self.matcher.compute_mask_or_eos().unwrap_or_else(|reason| {
-            self.error = Some(error(reason).to_string());
+            self.error = Some(first_line(reason));
             only
         })
     }
@@ -350,7 +379,7 @@ impl Constraint {
         }
         self.text.extend_from_slice(self.env.tok_trie().token(token));
         if let Err(reason) = self.matcher.consume_token(token) {
-            self.error.get_or_insert(error(reason).to_string());
+            self.error.get_or_insert_with(|| first_line(reason));
         }
     }
 

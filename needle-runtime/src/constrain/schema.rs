@@ -2,7 +2,8 @@
 //!
 //! A rule stands for the set of subschemas that a value must satisfy together, so that a schema which refers to itself leads
 //! back to a rule that is there already. Keywords that no grammar holds (`not`, `uniqueItems`, ...) are left out here: the
-//! rules then allow more than the schema, and `needle_data::text::json_schema::check` has the last word.
+//! rules then allow more than the schema, and `needle_data::text::json_schema::check` has the last word. So are keywords with
+//! values that no grammar holds; each of those is noted as a [`Loss`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,16 +15,45 @@ use super::shape::{
     ANYTHING, ArrayShape, Member, NOTHING, ObjectShape, Others, RuleId, Rules, Shape, StringShape, intersect,
 };
 use super::string::is_grammatical;
+use super::weaken::{Dropped, Holding, holding, weakened};
 
 /// More alternatives than this for one value are no longer a schema that a person wrote.
 const MAX_ALTERNATIVES: usize = 512;
+/// An `enum` of more values than this is checked after the answer.
+const MAX_LITERALS: usize = 2000;
+/// Intersections, checks of literals and visits of subschemas that the schemas of one tool may cost.
+const MAX_WORK: usize = 200_000;
 /// Larger steps or finer ones than these are checked after the answer.
 const MULTIPLES: std::ops::RangeInclusive<f64> = 1e-6..=LARGEST_STEP;
+
+/// Of more alternatives of a `oneOf` it is not found out whether a value can fit two of them.
+const MAX_COMPARED: usize = 64;
 
 /// A string of this many characters needs no limit: the answer's own is lower.
 const LONGEST: usize = 1 << 15;
 
 type NodeId = usize;
+
+/// A keyword of a schema that the rules do not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The schema, by its place in memory.
+    pub schema: *const Value,
+    /// The keyword.
+    pub keyword: &'static str,
+    /// Why the rules do not hold it.
+    pub reason: String,
+}
+
+/// Rules, and how they came to be.
+pub struct Built {
+    /// The rules.
+    pub rules: Rules,
+    /// What the rules do not hold of the schemas.
+    pub losses: Vec<Loss>,
+    /// The schemas that each rule stands for, by their places in memory.
+    pub schemas: Vec<Vec<*const Value>>,
+}
 
 /// Builds rules out of schemas.
 #[derive(Default)]
@@ -37,7 +67,13 @@ pub struct Builder<'a> {
     asked: Vec<Option<Vec<NodeId>>>,
     rule_of: HashMap<Vec<NodeId>, RuleId>,
     shapes: Vec<Option<Vec<Shape>>>,
-    visiting: Vec<NodeId>,
+    visiting: HashSet<NodeId>,
+    /// The shapes of nodes that were visited.
+    known: HashMap<NodeId, Vec<Shape>>,
+    losses: Vec<Loss>,
+    /// Rules whose shapes are final.
+    settled: usize,
+    work: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -68,39 +104,179 @@ impl<'a> Builder<'a> {
         self.rule(vec![node])
     }
 
+    /// The rule of arguments that satisfy `schema`, a whole document: objects with declared members alone.
+    ///
+    /// # Errors
+    /// As [`Self::shapes`].
+    pub fn arguments(&mut self, schema: &'a Value) -> Result<RuleId, String> {
+        let rule = self.schema(schema, schema);
+        let closed = self.shapes(rule)?.into_iter().filter_map(|shape| match shape {
+            Shape::Object(object) => Some(Shape::Object(ObjectShape { others: Others::None, ..object })),
+            _ => None,
+        });
+        let closed = closed.collect();
+        Ok(self.add(closed))
+    }
+
     /// The shapes of `rule`, as far as one level.
     ///
     /// # Errors
-    /// If a reference leads nowhere or to itself, or there are too many alternatives.
+    /// If the schemas cost too much work.
     pub fn shapes(&mut self, rule: RuleId) -> Result<Vec<Shape>, String> {
         if let Some(shapes) = &self.shapes[rule] {
             return Ok(shapes.clone());
         }
         let nodes = self.asked[rule].clone().unwrap_or_default();
+        let shapes = match self.intersection(&nodes)? {
+            Some(shapes) => shapes,
+            None => self.types_of(&nodes)?,
+        };
+        let mut fitting = Vec::new();
+        for shape in shapes {
+            fitting.extend(self.checked(shape, &nodes)?);
+        }
+        self.shapes[rule] = Some(fitting.clone());
+        Ok(fitting)
+    }
+
+    /// Makes all rules so far final, those that were met on the way included. What the schemas of the next tool cost is counted
+    /// anew.
+    ///
+    /// # Errors
+    /// As [`Self::shapes`]; nothing then satisfies the rules that are not final.
+    pub fn settle(&mut self) -> Result<(), String> {
+        let mut settled = Ok(());
+        while self.settled < self.shapes.len() {
+            let rule = self.settled;
+            let shapes = match &settled {
+                Ok(()) => self.shapes(rule),
+                Err(_) => Ok(Vec::new()),
+            };
+            let shapes = shapes.unwrap_or_else(|reason| {
+                settled = Err(reason);
+                Vec::new()
+            });
+            let mut held = Vec::new();
+            for shape in shapes.into_iter().filter_map(with_few_steps) {
+                held.extend(self.held(rule, shape));
+            }
+            self.shapes[rule] = Some(held);
+            self.settled += 1;
+        }
+        self.work = 0;
+        settled
+    }
+
+    /// All rules.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    pub fn finish(mut self) -> Result<Built, String> {
+        self.settle()?;
+        let nodes = &self.nodes;
+        let schemas_of = |asked: &Option<Vec<NodeId>>| {
+            asked.iter().flatten().map(|&node| std::ptr::from_ref(nodes[node].0)).collect()
+        };
+        let schemas = self.asked.iter().map(schemas_of).collect();
+        let shapes = self.shapes.into_iter().map(Option::unwrap_or_default).collect();
+        Ok(Built { rules: Rules { shapes, shortest: Vec::new() }, losses: self.losses, schemas })
+    }
+
+    /// The shapes that satisfy all of `nodes`; none if they are too many.
+    fn intersection(&mut self, nodes: &[NodeId]) -> Result<Option<Vec<Shape>>, String> {
         let mut shapes = anything();
-        for &node in &nodes {
+        for &node in nodes {
             let more = self.node_shapes(node)?;
             shapes = self.cross(&shapes, &more)?;
         }
-        let shapes: Vec<Shape> = shapes.into_iter().filter_map(|shape| self.checked(shape, &nodes)).collect();
-        self.shapes[rule] = Some(shapes.clone());
+        if shapes.len() <= MAX_ALTERNATIVES {
+            return Ok(Some(shapes));
+        }
+        let reason = format!("{} alternatives for one value; a grammar holds {MAX_ALTERNATIVES}", shapes.len());
+        for node in self.in_place(nodes) {
+            for keyword in ["anyOf", "oneOf"] {
+                self.lose(node, keyword, &reason);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The shapes that the types of `nodes` allow, and the keywords beside them.
+    fn types_of(&mut self, nodes: &[NodeId]) -> Result<Vec<Shape>, String> {
+        let mut shapes = anything();
+        for &node in nodes {
+            let (value, root) = self.nodes[node];
+            if let Value::Object(schema) = value {
+                let more = self.typed(node, schema, root);
+                shapes = self.cross(&shapes, &more)?;
+            }
+        }
         Ok(shapes)
     }
 
-    /// All rules, those that were met on the way included.
-    ///
-    /// # Errors
-    /// As [`Self::shapes`].
-    pub fn finish(mut self) -> Result<Rules, String> {
-        let mut rule = 0;
-        while rule < self.shapes.len() {
-            self.shapes(rule)?;
-            rule += 1;
+    /// `shape` of `rule` as far as a grammar holds it; what it does not hold is noted.
+    fn held(&mut self, rule: RuleId, shape: Shape) -> Option<Shape> {
+        match holding(&shape) {
+            Holding::Held => return Some(shape),
+            Holding::Nothing => return None,
+            Holding::TooHard(_) => {}
         }
-        let shapes =
-            self.shapes.into_iter().map(|shapes| shapes.into_iter().flatten().filter_map(with_few_steps).collect());
-        let shapes = shapes.collect();
-        Ok(Rules { shapes, shortest: Vec::new() })
+        let nodes = self.in_place(&self.asked[rule].clone().unwrap_or_default());
+        let pattern_of = |node: NodeId, keyword: &str| {
+            let text = self.nodes[node].0.get(keyword)?.as_str()?;
+            if keyword == "format" { format_regex(text) } else { Some(text.to_owned()) }
+        };
+        let formats: Vec<String> = nodes.iter().filter_map(|&node| pattern_of(node, "format")).collect();
+        let (shape, dropped) = weakened(shape, &formats);
+        let mut lost = Vec::new();
+        for Dropped { keywords, patterns, reason } in dropped {
+            for (&node, &keyword) in nodes.iter().flat_map(|node| keywords.iter().map(move |keyword| (node, keyword))) {
+                if patterns.is_empty() || pattern_of(node, keyword).is_some_and(|own| patterns.contains(&own)) {
+                    lost.push((node, keyword, reason.clone()));
+                }
+            }
+        }
+        for (node, keyword, reason) in lost {
+            self.lose(node, keyword, &reason);
+        }
+        shape
+    }
+
+    /// Notes that the rules do not hold `keyword` of `node`, if it has it.
+    fn lose(&mut self, node: NodeId, keyword: &'static str, reason: &str) {
+        let schema = self.nodes[node].0;
+        let is_known = |loss: &Loss| std::ptr::eq(loss.schema, schema) && loss.keyword == keyword;
+        if schema.get(keyword).is_some() && !self.losses.iter().any(is_known) {
+            self.losses.push(Loss { schema, keyword, reason: reason.to_owned() });
+        }
+    }
+
+    /// `nodes`, and those that say something of the same value for them.
+    fn in_place(&mut self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let mut found: Vec<NodeId> = nodes.to_vec();
+        let mut seen: HashSet<NodeId> = found.iter().copied().collect();
+        let mut next = 0;
+        while let Some(&node) = found.get(next) {
+            next += 1;
+            let (value, root) = self.nodes[node];
+            let target = value.get("$ref").and_then(Value::as_str).and_then(|to| json_schema::resolve(root, to));
+            let lists = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|keyword| value.get(keyword)?.as_array());
+            for part in target.into_iter().chain(lists.flatten()) {
+                let part = self.node(part, root);
+                if seen.insert(part) {
+                    found.push(part);
+                }
+            }
+        }
+        found
+    }
+
+    fn spend(&mut self, work: usize) -> Result<(), String> {
+        self.work += work;
+        if self.work > MAX_WORK {
+            return Err("its schema costs too much work: too many alternatives and references".to_owned());
+        }
+        Ok(())
     }
 
     fn node(&mut self, schema: &'a Value, root: &'a Value) -> NodeId {
@@ -135,6 +311,7 @@ impl<'a> Builder<'a> {
     }
 
     fn cross(&mut self, a: &[Shape], b: &[Shape]) -> Result<Vec<Shape>, String> {
+        self.spend(a.len() * b.len() + 1)?;
         let mut shapes = Vec::new();
         for a in a {
             for b in b {
@@ -142,22 +319,20 @@ impl<'a> Builder<'a> {
                 shapes.extend(shape.filter(|shape| !shapes.contains(shape)));
             }
         }
-        if shapes.len() > MAX_ALTERNATIVES {
-            return Err(format!("{} alternatives for one value; a grammar holds {MAX_ALTERNATIVES}", shapes.len()));
-        }
         Ok(shapes)
     }
 
     /// `shape` with only those literals that satisfy all of `nodes`.
-    fn checked(&self, shape: Shape, nodes: &[NodeId]) -> Option<Shape> {
-        let Shape::Literals(texts) = shape else { return Some(shape) };
+    fn checked(&mut self, shape: Shape, nodes: &[NodeId]) -> Result<Option<Shape>, String> {
+        let Shape::Literals(texts) = shape else { return Ok(Some(shape)) };
+        self.spend(texts.len() * nodes.len())?;
         let fits = |text: &String| {
             serde_json::from_str(text).is_ok_and(|value: Value| {
                 nodes.iter().all(|&n| check(self.nodes[n].0, self.nodes[n].1, &value).is_ok())
             })
         };
         let texts: Vec<String> = texts.into_iter().filter(fits).collect();
-        (!texts.is_empty()).then_some(Shape::Literals(texts))
+        Ok((!texts.is_empty()).then_some(Shape::Literals(texts)))
     }
 
     fn node_shapes(&mut self, node: NodeId) -> Result<Vec<Shape>, String> {
@@ -167,17 +342,23 @@ impl<'a> Builder<'a> {
             Value::Object(schema) => schema,
             _ => return Ok(anything()),
         };
-        if self.visiting.contains(&node) {
-            return Err("a $ref leads back to itself".to_owned());
+        if let Some(known) = self.known.get(&node) {
+            return Ok(known.clone());
         }
-        self.visiting.push(node);
+        self.spend(1)?;
+        if !self.visiting.insert(node) {
+            // What is asked for to answer what is asked for: nothing ever satisfies that.
+            self.lose(node, "$ref", "it leads back to itself");
+            return Ok(Vec::new());
+        }
         let shapes = self.combined(node, schema, root);
-        self.visiting.pop();
+        self.visiting.remove(&node);
         let mut shapes = shapes?;
         let null = Shape::Literals(vec!["null".to_owned()]);
         if schema.get("nullable") == Some(&Value::Bool(true)) && !shapes.contains(&null) {
             shapes.push(null);
         }
+        self.known.insert(node, shapes.clone());
         Ok(shapes)
     }
 
@@ -192,17 +373,26 @@ impl<'a> Builder<'a> {
             (None, Some(Value::Array(many))) => Some(many.as_slice()),
             _ => None,
         };
-        if let Some(literals) = literals {
-            let mut texts: Vec<String> = literals.iter().map(Value::to_string).collect();
-            texts.sort();
-            texts.dedup();
-            let shape = self.checked(Shape::Literals(texts), &[node]);
-            return Ok(shape.into_iter().collect());
-        }
-        let mut shapes = self.typed(node, schema, root);
+        let mut shapes = match literals {
+            Some(literals) if literals.len() <= MAX_LITERALS => {
+                let mut texts: Vec<String> = literals.iter().map(Value::to_string).collect();
+                texts.sort();
+                texts.dedup();
+                let shape = self.checked(Shape::Literals(texts), &[node])?;
+                return Ok(shape.into_iter().collect());
+            }
+            Some(literals) => {
+                self.lose(node, "enum", &format!("a grammar holds at most {MAX_LITERALS} values"));
+                let has_type_of = |shape: &Shape| literals.iter().any(|literal| shape.has_type_of(literal));
+                self.typed(node, schema, root).into_iter().filter(has_type_of).collect()
+            }
+            None => self.typed(node, schema, root),
+        };
         if let Some(Value::String(reference)) = schema.get("$ref") {
-            let target = json_schema::resolve(root, reference)
-                .ok_or_else(|| format!("$ref {reference:?} is not in the schema, and nothing is fetched"))?;
+            let Some(target) = json_schema::resolve(root, reference) else {
+                self.lose(node, "$ref", &format!("{reference:?} is not in the schema, and nothing is fetched"));
+                return Ok(Vec::new());
+            };
             let target = self.node(target, root);
             let more = self.node_shapes(target)?;
             shapes = self.cross(&shapes, &more)?;
@@ -217,10 +407,9 @@ impl<'a> Builder<'a> {
             let mut alternatives = Vec::new();
             for one in any {
                 let one = self.node(one, root);
-                let more = self.node_shapes(one)?;
-                alternatives.extend(more.into_iter().filter(|shape| !alternatives.contains(shape)).collect::<Vec<_>>());
+                alternatives.extend(self.node_shapes(one)?);
             }
-            shapes = self.cross(&shapes, &alternatives)?;
+            shapes = self.cross(&shapes, &side_by_side(alternatives))?;
         }
         Ok(shapes)
     }
@@ -255,7 +444,9 @@ impl<'a> Builder<'a> {
         let (prefix, rest) = item_schemas(schema);
         let prefix = prefix.iter().map(|item| self.schema(item, root)).collect();
         let items = rest.map_or(ANYTHING, |rest| self.schema(rest, root));
-        let (min, max) = (size(schema, "minItems").unwrap_or(0), size(schema, "maxItems"));
+        let min = size(schema, "minItems").unwrap_or(0);
+        // No answer is longer than this.
+        let max = size(schema, "maxItems").filter(|&max| max < LONGEST || max < min);
         max.is_none_or(|max| min <= max).then_some(ArrayShape { prefix, items: Some(items), min, max })
     }
 
@@ -287,6 +478,25 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// Alternatives, each once: all literals as one.
+fn side_by_side(alternatives: Vec<Shape>) -> Vec<Shape> {
+    let mut texts = Vec::new();
+    let mut shapes: Vec<Shape> = Vec::new();
+    for shape in alternatives {
+        match shape {
+            Shape::Literals(more) => texts.extend(more),
+            shape if !shapes.contains(&shape) => shapes.push(shape),
+            _ => {}
+        }
+    }
+    texts.sort();
+    texts.dedup();
+    if !texts.is_empty() {
+        shapes.push(Shape::Literals(texts));
+    }
+    shapes
+}
+
 /// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction in their bounds.
 fn with_few_steps(shape: Shape) -> Option<Shape> {
     let Shape::Number(mut number) = shape else { return Some(shape) };
@@ -296,7 +506,7 @@ fn with_few_steps(shape: Shape) -> Option<Shape> {
     if number.multiple_of.is_some() {
         (number.min, number.max) = (number.min.map(f64::ceil), number.max.map(f64::floor));
     }
-    number.shortest().map(|_| Shape::Number(number))
+    Some(Shape::Number(number))
 }
 
 /// Every value.
@@ -338,7 +548,13 @@ fn number(schema: &Map<String, Value>, is_integer: bool) -> Option<NumberShape> 
             shape.min = Some(shape.min.map_or(limit, |min| min.max(limit)));
         }
     }
-    shape.shortest().map(|_| shape)
+    let shape = shape.with_whole_steps();
+    (!shape.is_empty()).then_some(shape)
+}
+
+/// The regular expression of strings of the named format, if the format is known.
+fn format_regex(format: &str) -> Option<String> {
+    json_schema::format_pattern(format).map(|pattern| format!("^(?:{pattern})$"))
 }
 
 fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
@@ -349,9 +565,9 @@ fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
         patterns.push(pattern.clone());
     }
     if let Some(Value::String(format)) = schema.get("format")
-        && let Some(pattern) = json_schema::format_pattern(format)
+        && let Some(pattern) = format_regex(format)
     {
-        patterns.push(format!("^(?:{pattern})$"));
+        patterns.push(pattern);
     }
     let is_copied = is_copied || schema.get("x-from-query") == Some(&Value::Bool(true));
     let min_chars = size(schema, "minLength").unwrap_or(0);
@@ -363,8 +579,20 @@ fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
 /// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types, constants and required
 /// constant members tell: the grammar then holds the `oneOf` whole.
 pub fn are_disjoint(alternatives: &[Value], root: &Value) -> bool {
+    if let Some(literals) = all_literals(alternatives) {
+        let different: HashSet<&String> = literals.iter().collect();
+        return different.len() == literals.len();
+    }
+    if alternatives.len() > MAX_COMPARED {
+        return false;
+    }
     let pairs = alternatives.iter().enumerate();
     pairs.clone().all(|(i, a)| alternatives[i + 1..].iter().all(|b| two_are_disjoint(a, b, root, 0)))
+}
+
+/// The values of alternatives that are constants, as texts that only equal values share.
+fn all_literals(alternatives: &[Value]) -> Option<Vec<String>> {
+    alternatives.iter().map(|one| one.get("const").map(json_schema::canonical)).collect()
 }
 
 fn two_are_disjoint(a: &Value, b: &Value, root: &Value, depth: usize) -> bool {
