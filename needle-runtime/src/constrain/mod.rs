@@ -209,19 +209,20 @@ impl Constrainer {
     ) -> Result<Compiled, RuntimeError> {
         let all = vec![true; asked.tools.len()];
         let of = |offered: &[bool]| self.parser(answers(asked, offered, min_calls, names, schemas)?, asked.query);
-        let together = of(&all);
-        if together.is_ok() {
-            return together;
-        }
+        let reason = match of(&all) {
+            Err(RuntimeError::Tools(reason)) => reason,
+            together => return together,
+        };
         let only = |tool: usize| (0..all.len()).map(|i| i == tool).collect::<Vec<bool>>();
         let offered: Vec<bool> = (0..all.len()).map(|tool| of(&only(tool)).is_ok()).collect();
+        if offered == all {
+            return Err(RuntimeError::Tools(format!("all tools together are too much for one grammar: {reason}")));
+        }
         let refused = asked.tools.iter().zip(&offered).filter(|(_, is_offered)| !**is_offered);
-        let reasons: Vec<String> = refused.filter_map(|(tool, _)| refusal::refusal(tool)).collect();
-        if offered == all || !offered.contains(&true) {
-            return match reasons.is_empty() {
-                true => together,
-                false => Err(RuntimeError::Tools(reasons.join("; "))),
-            };
+        let named = |tool: &Tool| refusal::refusal(tool).unwrap_or_else(|| format!("tool {:?}: {reason}", tool.name));
+        let reasons: Vec<String> = refused.map(|(tool, _)| named(tool)).collect();
+        if !offered.contains(&true) {
+            return Err(RuntimeError::Tools(reasons.join("; ")));
         }
         for reason in reasons {
             tracing::warn!("left out: {reason}");
