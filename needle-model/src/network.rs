@@ -1,4 +1,5 @@
-//! The model as one that answers: for f32 and for GPUs, and as the reference of the engine in `needle-runtime`.
+//! The model as one that answers: for f32 and for GPUs, and as the reference of the engine in
+//! `needle-runtime`.
 
 use needle_runtime::network::Network;
 use needle_runtime::{Precision, RuntimeError, SanConfig};

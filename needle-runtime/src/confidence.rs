@@ -1,17 +1,21 @@
-//! How likely an answer is to be exact: a logistic regression on what the model was sure of, fitted on validation examples.
+//! How likely an answer is to be exact: a logistic regression on what the model was sure of, fitted
+//! on validation examples.
 //!
 //! ```text
 //! P(exact) = sigmoid(bias + sum_i weight_i * feature_i)
 //! ```
 //!
-//! The features are logits of probabilities that the model itself gave (of the whole answer, of its names, of its values, of
-//! its least certain token), the least margin over another token, and the retrieval head's similarities. The weights begin at
-//! "the model's own probability of the whole answer" and are pulled back to it (a Gaussian prior), so that few examples move
-//! them little and thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al., arXiv:1706.04599).
+//! The features are logits of probabilities that the model itself gave (of the whole answer, of its
+//! names, of its values, of its least certain token), the least margin over another token, and the
+//! retrieval head's similarities. The weights begin at "the model's own probability of the whole
+//! answer" and are pulled back to it (a Gaussian prior), so that few examples move them little and
+//! thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al.,
+//! arXiv:1706.04599).
 //!
-//! The model's own probability is far too high when it is wrong, so the prior alone is no confidence to give out. Below
-//! [`LEAST_EXAMPLES`] nothing is fitted; above, no answer is called surer than `n` examples can show: what is given out is
-//! `(n p + 1) / (n + 2)`, Laplace's rule of succession for `n p` right answers of `n`.
+//! The model's own probability is far too high when it is wrong, so the prior alone is no
+//! confidence to give out. Below [`LEAST_EXAMPLES`] nothing is fitted; above, no answer is called
+//! surer than `n` examples can show: what is given out is `(n p + 1) / (n + 2)`, Laplace's rule of
+//! succession for `n p` right answers of `n`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -27,8 +31,8 @@ use crate::generate::Generated;
 
 /// Name of the file in a checkpoint.
 pub const FILE: &str = "confidence.json";
-/// A confidence fitted on fewer examples is not given out. With 30, a share of right answers is known to 0.18 (two standard
-/// errors); with 4, to 0.5.
+/// A confidence fitted on fewer examples is not given out. With 30, a share of right answers is
+/// known to 0.18 (two standard errors); with 4, to 0.5.
 pub const LEAST_EXAMPLES: usize = 30;
 /// Folds of [`cross_validated`].
 pub const FOLDS: usize = 10;
@@ -73,7 +77,8 @@ fn logit(log_prob: f64) -> f64 {
 }
 
 impl Features {
-    /// Of an answer whose tokens have `classes` (none where they are not known) and that holds `calls`.
+    /// Of an answer whose tokens have `classes` (none where they are not known) and that holds
+    /// `calls`.
     pub fn new(answer: &Generated, classes: &[TokenClass], calls: Option<&[Call]>) -> Self {
         let log_probs = || answer.certainties.iter().map(|c| f64::from(c.log_prob));
         let of_class = |class| logit(log_probs().zip(classes).filter(|(_, c)| **c == class).map(|(l, _)| l).sum());
@@ -107,7 +112,8 @@ pub struct Confidence {
     bias: f64,
     /// Examples that it was fitted on.
     pub fitted_on: usize,
-    /// [`queries_sha256`] of those examples, so that measuring on the same ones can be told from measuring on others.
+    /// [`queries_sha256`] of those examples, so that measuring on the same ones can be told from
+    /// measuring on others.
     #[serde(default)]
     queries_sha256: Option<String>,
 }
@@ -122,7 +128,8 @@ impl Default for Confidence {
 }
 
 impl Confidence {
-    /// Fits answers to whether they were exact; none where there are fewer than [`LEAST_EXAMPLES`]. `queries` are what was asked.
+    /// Fits answers to whether they were exact; none where there are fewer than [`LEAST_EXAMPLES`].
+    /// `queries` are what was asked.
     pub fn fit<'a>(answers: &[(Features, bool)], queries: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         (answers.len() >= LEAST_EXAMPLES)
             .then(|| Self { queries_sha256: Some(queries_sha256(queries)), ..Self::most_probable(answers) })
@@ -168,7 +175,8 @@ impl Confidence {
         fitted
     }
 
-    /// The probability that an answer with `features` is exact; never surer than the examples that it was fitted on can show.
+    /// The probability that an answer with `features` is exact; never surer than the examples that
+    /// it was fitted on can show.
     pub fn of(&self, features: &Features) -> f64 {
         let n = self.fitted_on as f64;
         (n * self.unbounded(features) + 1.0) / (n + 2.0)
@@ -194,7 +202,8 @@ impl Confidence {
         1.0 / (1.0 + (-score).exp())
     }
 
-    /// The calibration in the checkpoint `dir`; none if it has none, or (with a warning) one that was fitted on too little.
+    /// The calibration in the checkpoint `dir`; none if it has none, or (with a warning) one that
+    /// was fitted on too little.
     ///
     /// # Errors
     /// If it has one that cannot be read.
@@ -247,8 +256,8 @@ impl Confidence {
     }
 }
 
-/// The confidence of each answer, by a fit on the answers of the other folds: what a fit on all of them is worth on new ones.
-/// `folds` has the fold of each answer, below [`FOLDS`].
+/// The confidence of each answer, by a fit on the answers of the other folds: what a fit on all of
+/// them is worth on new ones. `folds` has the fold of each answer, below [`FOLDS`].
 pub fn cross_validated(answers: &[(Features, bool)], folds: &[usize]) -> Vec<f64> {
     let fitted: Vec<Confidence> = (0..FOLDS)
         .map(|fold| {
@@ -259,7 +268,8 @@ pub fn cross_validated(answers: &[(Features, bool)], folds: &[usize]) -> Vec<f64
     answers.iter().zip(folds).map(|((features, _), &fold)| fitted[fold].of(features)).collect()
 }
 
-/// The fold of each query, by the order in which they first occur; one that occurs again is in the same fold.
+/// The fold of each query, by the order in which they first occur; one that occurs again is in the
+/// same fold.
 pub fn folds<'a>(queries: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let fold = |query: &str| {
@@ -303,8 +313,9 @@ fn solve(mut a: [[f64; NUM + 1]; NUM + 1], mut b: [f64; NUM + 1]) -> [f64; NUM +
     b
 }
 
-/// Expected calibration error: the mean distance between confidence and accuracy over ten bins of equal width, weighted by
-/// their sizes (Guo et al. 2017). `answers` are confidences and whether the answer was exact.
+/// Expected calibration error: the mean distance between confidence and accuracy over ten bins of
+/// equal width, weighted by their sizes (Guo et al. 2017). `answers` are confidences and whether
+/// the answer was exact.
 pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
     const BINS: usize = 10;
     let mut sums = [(0.0, 0.0); BINS];

@@ -15,7 +15,8 @@ pub trait Network: Send + Sync {
     /// What its weights are stored as.
     fn precision(&self) -> Precision;
 
-    /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens. On equal logits the lowest id wins.
+    /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens. On
+    /// equal logits the lowest id wins.
     ///
     /// # Errors
     /// If a prompt cannot be read: too long, empty, or with ids that the model does not have.
@@ -37,8 +38,8 @@ pub trait Network: Send + Sync {
         1
     }
 
-    /// Calls `task` with each of `0..count`, in parallel where the network has several threads. A task may ask the network, which
-    /// then computes on the task's own thread.
+    /// Calls `task` with each of `0..count`, in parallel where the network has several threads. A
+    /// task may ask the network, which then computes on the task's own thread.
     fn run_tasks(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         (0..count).for_each(task);
     }

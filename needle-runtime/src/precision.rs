@@ -6,14 +6,16 @@
 pub enum Precision {
     /// As trained.
     F32,
-    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16: what the `needle-rs` artifact holds.
+    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16: what the `needle-rs`
+    /// artifact holds.
     Int4,
     /// Q, K, V, O and the embedding in INT4 with scales in f16: what the `onnx` artifact holds.
     Int4Embedding,
 }
 
 impl Precision {
-    /// The precision that ships, and that answers and measurements are of unless another is asked for.
+    /// The precision that ships, and that answers and measurements are of unless another is asked
+    /// for.
     pub const SHIPPED: Self = Self::Int4;
 }
 

@@ -1,4 +1,5 @@
-//! A checkpoint, or a model in training, as one that answers: INT4 on the CPU by the engine that ships, all else by burn.
+//! A checkpoint, or a model in training, as one that answers: INT4 on the CPU by the engine that
+//! ships, all else by burn.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ use needle_runtime::{Engine, Needle, Network, Options, Precision};
 use crate::device::is_cpu;
 use crate::error::TrainError;
 
-/// The checkpoint in `dir`, or the result of the run there, answering at `precision`, with the calibration that it has.
+/// The checkpoint in `dir`, or the result of the run there, answering at `precision`, with the
+/// calibration that it has.
 ///
 /// # Errors
 /// If there is no readable checkpoint.

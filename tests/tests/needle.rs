@@ -1,5 +1,6 @@
-//! The library that answers, as its users meet it: a checkpoint, its artifact and the trainer's own model give the same kind of
-//! answers by the same calls, alone, in company and from several threads at once.
+//! The library that answers, as its users meet it: a checkpoint, its artifact and the trainer's own
+//! model give the same kind of answers by the same calls, alone, in company and from several
+//! threads at once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

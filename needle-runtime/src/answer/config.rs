@@ -15,7 +15,8 @@ pub struct AnswerConfig {
     pub max_tokens: Option<usize>,
     /// Which strings of a constrained answer must be words of the query.
     pub values: ValuesPolicy,
-    /// Where the grammar forbids what the model wants, other answers are decoded, and the most probable one is taken.
+    /// Where the grammar forbids what the model wants, other answers are decoded, and the most
+    /// probable one is taken.
     pub look_ahead: bool,
     /// Where more tools are offered, the retrieval head picks so many.
     pub top_k: usize,

@@ -1,4 +1,5 @@
-//! What is thought of answers that are written: whether they break the tools' schemas, and how sure one can be of them.
+//! What is thought of answers that are written: whether they break the tools' schemas, and how sure
+//! one can be of them.
 
 use std::collections::HashMap;
 
@@ -34,7 +35,8 @@ pub(super) fn judge(
     Ok(())
 }
 
-/// How like each query is to the tools that its answer calls, and to the others; zeros without a retrieval head.
+/// How like each query is to the tools that its answer calls, and to the others; zeros without a
+/// retrieval head.
 fn similarities(
     network: &dyn Network,
     encoder: &Encoder<'_>,

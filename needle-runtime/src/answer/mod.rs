@@ -29,17 +29,19 @@ pub struct Answer {
     pub text: String,
     /// Its tokens, `<tool_call>` first.
     pub token_ids: Vec<u32>,
-    /// Probability that the whole answer is exact; none without a calibration beside the model, or with one that was fitted on
-    /// too few examples.
+    /// Probability that the whole answer is exact; none without a calibration beside the model, or
+    /// with one that was fitted on too few examples.
     pub confidence: Option<f64>,
     /// Examples that the confidence was fitted on.
     pub confidence_fitted_on: Option<usize>,
-    /// Whether the answer was withheld for being less sure than [`config::AnswerConfig::abstain_below`].
+    /// Whether the answer was withheld for being less sure than
+    /// [`config::AnswerConfig::abstain_below`].
     pub abstained: bool,
-    /// Whether the answer is a whole list of calls. Where it is not, `calls` is empty and does not mean that no tool fits: see
-    /// [`Answer::incomplete_because`].
+    /// Whether the answer is a whole list of calls. Where it is not, `calls` is empty and does not
+    /// mean that no tool fits: see [`Answer::incomplete_because`].
     pub is_complete: bool,
-    /// Where the calls break the tools' schemas, in words: what no grammar holds is checked after the answer.
+    /// Where the calls break the tools' schemas, in words: what no grammar holds is checked after
+    /// the answer.
     pub violations: Vec<String>,
     /// Where each argument comes from.
     pub groundings: Vec<ArgumentGrounding>,

@@ -47,8 +47,8 @@ const MAX_TOOL_TOKENS: usize = 256;
 /// Catalogues whose embeddings are remembered.
 const REMEMBERED_CATALOGUES: usize = 8;
 
-/// A loaded model. Clones share it, so that several configurations cost no more memory than one; it can be asked by several
-/// threads at once.
+/// A loaded model. Clones share it, so that several configurations cost no more memory than one; it
+/// can be asked by several threads at once.
 #[derive(Clone)]
 pub struct Needle {
     model: Arc<Model>,
@@ -69,8 +69,9 @@ struct Model {
 }
 
 impl Needle {
-    /// Loads what stands in `path` for the engine, as it ships: a training checkpoint, the result of the run there, or the
-    /// artifact of `needle export --format needle-rs`. Answers are constrained to the offered tools.
+    /// Loads what stands in `path` for the engine, as it ships: a training checkpoint, the result
+    /// of the run there, or the artifact of `needle export --format needle-rs`. Answers are
+    /// constrained to the offered tools.
     ///
     /// # Errors
     /// If there is no readable model.
@@ -120,8 +121,8 @@ impl Needle {
         })
     }
 
-    /// The same model with what stands beside it in `dir`: the calibration, and what training always copied. Embeddings of
-    /// catalogues are kept there.
+    /// The same model with what stands beside it in `dir`: the calibration, and what training
+    /// always copied. Embeddings of catalogues are kept there.
     ///
     /// # Errors
     /// If one of these files cannot be read.
@@ -200,15 +201,17 @@ impl Needle {
     /// Answers `query` with calls of `tools`.
     ///
     /// # Errors
-    /// If the query is empty, the tools cannot be constrained, or (where `strict`) the prompt is too long.
+    /// If the query is empty, the tools cannot be constrained, or (where `strict`) the prompt is
+    /// too long.
     pub fn call(&self, query: &str, tools: &[Tool]) -> Result<Answer, RuntimeError> {
         self.call_streaming(query, tools, |_| ())
     }
 
-    /// As [`Needle::call`]; `on_bytes` is given the answer's JSON, under the names of `tools`, as it comes.
+    /// As [`Needle::call`]; `on_bytes` is given the answer's JSON, under the names of `tools`, as
+    /// it comes.
     ///
-    /// Where an answer may be withheld ([`AnswerConfig::abstain_below`]) nothing is given before it is judged: then the whole of
-    /// it at once, or `[]`.
+    /// Where an answer may be withheld ([`AnswerConfig::abstain_below`]) nothing is given before it
+    /// is judged: then the whole of it at once, or `[]`.
     ///
     /// # Errors
     /// As [`Needle::call`].
@@ -269,7 +272,8 @@ impl Needle {
 
     /// Answers many questions, several at a time; `progress` is told how many are done.
     ///
-    /// Takes what one has: `&[(String, Vec<Tool>)]`, `[("a query", &tools)]`, any iterator of such pairs.
+    /// Takes what one has: `&[(String, Vec<Tool>)]`, `[("a query", &tools)]`, any iterator of such
+    /// pairs.
     ///
     /// # Errors
     /// As [`Needle::call`], of the first question that cannot be answered.
@@ -294,8 +298,9 @@ impl Needle {
         Ok(answers.map(|((answer, (_, picked)), cut)| self.answer(answer, picked.clone(), cut, seconds)).collect())
     }
 
-    /// What the model answers to `questions` with all of their tools, whatever they are, for measurements: nothing is picked,
-    /// refused or withheld, and what does not fit is cut. `progress` is told how many are done.
+    /// What the model answers to `questions` with all of their tools, whatever they are, for
+    /// measurements: nothing is picked, refused or withheld, and what does not fit is cut.
+    /// `progress` is told how many are done.
     ///
     /// # Errors
     /// If a question's tools cannot be constrained.
@@ -318,7 +323,8 @@ impl Needle {
         Ok(rank(&query, catalogue.vectors()))
     }
 
-    /// The embeddings of `tools`, computed once, and kept in the directory of a model that was loaded from one.
+    /// The embeddings of `tools`, computed once, and kept in the directory of a model that was
+    /// loaded from one.
     ///
     /// # Errors
     /// If the model has no retrieval head.

@@ -1,7 +1,6 @@
 //! A model's answers to questions: constrained or free, with what their confidence is judged by.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use needle_data::text::example::parse_answers;
 use needle_data::text::names::NameMap;
@@ -27,7 +26,8 @@ use crate::network::{Network, map_tasks};
 pub struct Prediction {
     /// The calls, under the user's tool names; none if the text is not a list of calls.
     pub calls: Option<Vec<Call>>,
-    /// Where the calls break the tools' schemas, in words; what the grammar cannot hold is checked here.
+    /// Where the calls break the tools' schemas, in words; what the grammar cannot hold is checked
+    /// here.
     pub violations: Vec<String>,
     /// Where each argument comes from.
     pub groundings: Vec<ArgumentGrounding>,
@@ -77,7 +77,8 @@ impl Answerer<'_> {
         Prompt { ids, cut_tokens }
     }
 
-    /// Answers to `questions`, whose prompts are `prompts`, in order; `progress` is told how many are done.
+    /// Answers to `questions`, whose prompts are `prompts`, in order; `progress` is told how many
+    /// are done.
     ///
     /// # Errors
     /// If a question's tools cannot be constrained.
@@ -215,7 +216,8 @@ impl Answerer<'_> {
         Prediction { calls, violations, groundings, text, token_ids: ids, stop, cut_tokens, features, confidence: None }
     }
 
-    /// The class of each token after the first, if the text is the compact JSON of `calls`; else nothing.
+    /// The class of each token after the first, if the text is the compact JSON of `calls`; else
+    /// nothing.
     fn classes(&self, generated: &Generated, calls: &[Call]) -> Vec<TokenClass> {
         let json = SpanJson::of_calls(calls, |name| name);
         // The text has a space in front.

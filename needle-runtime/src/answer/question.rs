@@ -36,8 +36,8 @@ impl<T: AsQuestion + ?Sized> AsQuestion for &T {
     }
 }
 
-/// Tool definitions from JSON: a list of them (or MCP's `{"tools": [..]}`), in the native, the JSON Schema, the OpenAI or the
-/// MCP form.
+/// Tool definitions from JSON: a list of them (or MCP's `{"tools": [..]}`), in the native, the JSON
+/// Schema, the OpenAI or the MCP form.
 ///
 /// # Errors
 /// If the text is not JSON, with line and column, or a definition cannot be read, with its field.

@@ -1,7 +1,9 @@
-//! An answer's text as it comes, made fit to show: without the space in front, and under the user's tool names.
+//! An answer's text as it comes, made fit to show: without the space in front, and under the user's
+//! tool names.
 //!
-//! The model writes `[{"name":"set_timer","arguments":{..}}]` with the names of inside the model. The value of a call's `name`
-//! is held back until it is whole, and passed on as the user's name; everything else is passed on at once.
+//! The model writes `[{"name":"set_timer","arguments":{..}}]` with the names of inside the model.
+//! The value of a call's `name` is held back until it is whole, and passed on as the user's name;
+//! everything else is passed on at once.
 
 use needle_data::text::names::NameMap;
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! Embeddings of a tool catalogue, computed once and kept beside the model.
 //!
-//! A catalogue's file is named by the hash of its tools' token ids, of the precision, and of the weights' size and time, so
-//! that another catalogue, tokenizer or model never meets it. It can be deleted at any time.
+//! A catalogue's file is named by the hash of its tools' token ids, of the precision, and of the
+//! weights' size and time, so that another catalogue, tokenizer or model never meets it. It can be
+//! deleted at any time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +33,9 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The vectors of the tools with ids `texts`: read, if the model whose files stand in `dir` computed them at `precision`
-    /// before, else computed by `embed` and kept there. Without a directory, nothing is kept.
+    /// The vectors of the tools with ids `texts`: read, if the model whose files stand in `dir`
+    /// computed them at `precision` before, else computed by `embed` and kept there. Without a
+    /// directory, nothing is kept.
     ///
     /// # Errors
     /// Those of `embed`. A file that cannot be read or written only costs the time to compute it.

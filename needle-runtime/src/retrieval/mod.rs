@@ -1,4 +1,5 @@
-//! Tools by likeness to a query: the retrieval head gives query and tools unit vectors, and cosines rank them.
+//! Tools by likeness to a query: the retrieval head gives query and tools unit vectors, and cosines
+//! rank them.
 
 pub mod catalogue;
 
@@ -17,7 +18,8 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Indices of `tools` by similarity to `query`, best first, with the similarity; equal ones keep their order.
+/// Indices of `tools` by similarity to `query`, best first, with the similarity; equal ones keep
+/// their order.
 pub fn rank(query: &[f32], tools: &[Vec<f32>]) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = tools.iter().map(|tool| similarity(query, tool)).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));

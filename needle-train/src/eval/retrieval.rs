@@ -18,8 +18,8 @@ pub struct RetrievalMetrics {
     pub mrr: f64,
 }
 
-/// Retrieval metrics of `needle` on `examples`, over all their tools; a tool that occurs under several names stands there
-/// once. `None` without a retrieval head or without a call.
+/// Retrieval metrics of `needle` on `examples`, over all their tools; a tool that occurs under
+/// several names stands there once. `None` without a retrieval head or without a call.
 ///
 /// # Errors
 /// If the model cannot read a query or a tool.
