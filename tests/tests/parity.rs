@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod original;
+
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
@@ -14,7 +16,6 @@ use needle_model::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use needle_model::quant::fake_quant::fake_quantize;
 use needle_model::quant::int4::{Bits, quantize};
 use needle_model::{FusedOps, San};
-use needle_tests::original;
 use needle_tests::{
     Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values,
 };

@@ -8,7 +8,7 @@ use needle_model::rope::Rope;
 use needle_model::{AttentionMask, FusedOps, San};
 use needle_train::training::loss::{DeviceBatch, TextLoss, output_loss};
 
-use crate::golden_config;
+use needle_tests::golden_config;
 
 /// Cross-entropy and z-loss of the golden model, as the original computes them for packed rows.
 pub fn text_loss<B: FusedOps>(model: &San<B>, batch: DeviceBatch<B>, z_coefficient: f64) -> TextLoss<B> {
