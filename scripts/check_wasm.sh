@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
-largest=1000000
+largest=1500000
 out=$(mktemp -d)
 trap 'rm -rf "$out"; [ -z "${server:-}" ] || kill "$server"' EXIT
 
