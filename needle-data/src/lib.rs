@@ -66,7 +66,8 @@
 //! | [`synth`] | the built-in generator of tool-call examples |
 //! | [`synth::invent`] | tools put together anew for each example, and requests for them |
 //!
-//! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
+//! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token
+//! counts).
 
 pub mod augment;
 pub mod batching;

@@ -1,7 +1,7 @@
 //! Batched greedy decoding.
 //!
-//! The encoder runs once; each step feeds one token a row through the decoder, whose caches hold everything before it. A row
-//! that has ended keeps being fed, and what it says is not recorded.
+//! The encoder runs once; each step feeds one token a row through the decoder, whose caches hold
+//! everything before it. A row that has ended keeps being fed, and what it says is not recorded.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};

@@ -1,5 +1,5 @@
-//! Whatever a model is and whatever the tools are: a constrained answer is whole within its limit, and one that the tools
-//! allow.
+//! Whatever a model is and whatever the tools are: a constrained answer is whole within its limit,
+//! and one that the tools allow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -81,7 +81,8 @@ fn tools(rng: &mut ChaCha8Rng) -> Vec<Tool> {
     Tool::list_from_json(&tools.into()).unwrap()
 }
 
-/// Sampling at temperature 1 (the Gumbel-max trick), with a leaning to what ends things: a random model seldom would.
+/// Sampling at temperature 1 (the Gumbel-max trick), with a leaning to what ends things: a random
+/// model seldom would.
 struct Sample {
     rng: ChaCha8Rng,
     ends: Vec<bool>,

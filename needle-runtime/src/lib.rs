@@ -1,7 +1,7 @@
 //! A query and tools in, tool calls out. No burn, no training.
 //!
-//! Decoding can only write what the offered tools allow. Here the first token of every answer is the
-//! only one that a constraint lets through:
+//! Decoding can only write what the offered tools allow. Here the first token of every answer is
+//! the only one that a constraint lets through:
 //!
 //! ```
 //! use needle_data::tokenizer::{TOOL_CALL_ID, TokenizerConfig};
@@ -53,8 +53,9 @@
 //!
 //! # Shapes
 //!
-//! `rows` positions; `row` the width of the residual stream in whole groups of 32; `heads` query heads, `kv_heads` key/value
-//! heads of `head_dim`, in whole lanes `head_width`; `panels` of 16 outputs, `groups` of 32 inputs; `vocab` ids.
+//! `rows` positions; `row` the width of the residual stream in whole groups of 32; `heads` query
+//! heads, `kv_heads` key/value heads of `head_dim`, in whole lanes `head_width`; `panels` of 16
+//! outputs, `groups` of 32 inputs; `vocab` ids.
 
 #![cfg_attr(not(feature = "constrain"), allow(unused_variables, reason = "of constraints that cannot be"))]
 

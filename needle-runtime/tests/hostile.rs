@@ -413,7 +413,8 @@ fn the_most_extreme_finite_weights_are_computed_with_on_every_instruction_set() 
                 let engine = Engine::from_bytes(parts.bytes(), Some(&vocab), &options).unwrap();
                 let prompts = [vec![9, 8, 7], (6..80).collect()];
                 let answers = engine.generate(&prompts, 5, &mut Endless).unwrap();
-                // Of numbers beyond all others nothing is left to choose by; what is written is of the vocabulary.
+                // Of numbers beyond all others nothing is left to choose by; what is written is of
+                // the vocabulary.
                 let ids = || answers.iter().flat_map(|answer| &answer.ids);
                 let vocab_size = engine.config().vocab_size;
                 assert!(ids().all(|id| (*id as usize) < vocab_size), "{dtype} {value:?} {set:?}");

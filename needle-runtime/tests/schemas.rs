@@ -1,5 +1,6 @@
-//! Whatever the schema is, and whatever writes: a value is whole within its limit and satisfies the schema, as far as the
-//! report says; judged by the `jsonschema` crate and the official JSON-Schema-Test-Suite (`json-schema-test-suite/`).
+//! Whatever the schema is, and whatever writes: a value is whole within its limit and satisfies the
+//! schema, as far as the report says; judged by the `jsonschema` crate and the official
+//! JSON-Schema-Test-Suite (`json-schema-test-suite/`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,7 +26,8 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::train(&config, [text; 3].iter()).unwrap()
 }
 
-/// What a model that knows nothing writes, which leans to tokens that end things, or away from them.
+/// What a model that knows nothing writes, which leans to tokens that end things, or away from
+/// them.
 fn write(
     constraint: &mut Constraint,
     tokenizer: &Tokenizer,
@@ -145,8 +147,8 @@ fn suite() -> Vec<Case> {
     cases
 }
 
-/// Rare spellings that the standard takes and we do not: leap seconds, quoted names and addresses in e-mail, IPv4 inside IPv6,
-/// users and IPv6 in URIs.
+/// Rare spellings that the standard takes and we do not: leap seconds, quoted names and addresses
+/// in e-mail, IPv4 inside IPv6, users and IPv6 in URIs.
 const STRICTER: [&str; 6] = [
     "leap second",
     "e-mail addresses: a",

@@ -1,5 +1,5 @@
-//! Our numbers against the original's. Tolerances are those that the fixtures' authors measured between float32 and float64,
-//! with a margin; see `tests/fixtures/README.md`.
+//! Our numbers against the original's. Tolerances are those that the fixtures' authors measured
+//! between float32 and float64, with a margin; see `tests/fixtures/README.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -17,13 +17,13 @@ use crate::args::{DeviceArgs, QuietArgs};
 use needle_train::answering;
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
-use needle_train::eval::suite::Suite;
 use needle_train::eval::shuffles::{OrderAgreement, Shuffles, order_agreement};
+use needle_train::eval::suite::Suite;
 use needle_train::eval::{Evaluation, calibrate_on, evaluate, is_exact, labelled_table};
 use needle_train::on_device;
 
-/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every metric of the one scorer, by
-/// tool, by number of calls, and the worst answers
+/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every
+/// metric of the one scorer, by tool, by number of calls, and the worst answers
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle eval quickstart/best held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
@@ -118,7 +118,8 @@ struct Questions {
 }
 
 impl Questions {
-    /// Whether the examples have answers to compare with; BFCL's relevance questions accept any call.
+    /// Whether the examples have answers to compare with; BFCL's relevance questions accept any
+    /// call.
     fn have_reference(&self) -> bool {
         self.bfcl.as_ref().is_none_or(|bfcl| bfcl.iter().any(|(_, truth)| *truth != BfclTruth::AnyCall))
     }
@@ -256,7 +257,8 @@ impl EvalArgs {
         }
     }
 
-    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it there.
+    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it
+    /// there.
     fn measure<B: FusedOps>(
         &self,
         path: &Path,

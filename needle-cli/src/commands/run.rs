@@ -107,7 +107,8 @@ enum Form {
     Streamed,
 }
 
-/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said, also of an error.
+/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said,
+/// also of an error.
 fn show(
     out: &mut impl Write,
     form: Form,

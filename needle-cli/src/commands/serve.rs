@@ -65,7 +65,8 @@ pub struct PlaygroundArgs {
 /// Where a server listens, and to whom.
 #[derive(clap::Args)]
 pub struct Listen {
-    /// Address to listen on; other machines can reach any but the default, and then a key is required
+    /// Address to listen on; other machines can reach any but the default, and then a key is
+    /// required
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
     /// Port to listen on; 0 for a free one

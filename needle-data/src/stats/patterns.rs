@@ -1,8 +1,9 @@
 //! How many sentences a dataset has, once names and numbers are taken out of them.
 //!
-//! Five hundred requests filled into twenty templates are twenty requests: a model learns the templates, and a test part of
-//! the same ones says nothing about the sentences of people. A sentence's pattern is its words in lower case, with `_` for
-//! the values of its calls and for numbers. Values that are not said word for word ("the big one" for `large`) would hide a
+//! Five hundred requests filled into twenty templates are twenty requests: a model learns the
+//! templates, and a test part of the same ones says nothing about the sentences of people. A
+//! sentence's pattern is its words in lower case, with `_` for the values of its calls and for
+//! numbers. Values that are not said word for word ("the big one" for `large`) would hide a
 //! template; so of patterns that differ in a single word, three are one.
 
 use std::collections::HashMap;
@@ -15,7 +16,8 @@ use crate::text::example::Example;
 const HOLE: &str = "_";
 /// Patterns that differ in one word only, from which on they are one.
 const FILLERS: usize = 3;
-/// Words beside the one they differ in that patterns must share: one of two words alone is not a template.
+/// Words beside the one they differ in that patterns must share: one of two words alone is not a
+/// template.
 const FEWEST_WORDS: usize = 2;
 /// Examples looked at: more would say the same, and take memory.
 const MOST_EXAMPLES: usize = 5000;

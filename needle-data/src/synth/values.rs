@@ -1,4 +1,5 @@
-//! Parts that values are put together from, and the ways of saying numbers, amounts, times and dates.
+//! Parts that values are put together from, and the ways of saying numbers, amounts, times and
+//! dates.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;

@@ -148,7 +148,8 @@ impl Needle {
         Ok(Self { config, ..self })
     }
 
-    /// The same model, which keeps embeddings of catalogues in memory alone: for a server, whose clients bring the catalogues.
+    /// The same model, which keeps embeddings of catalogues in memory alone: for a server, whose
+    /// clients bring the catalogues.
     pub fn in_memory(self) -> Self {
         Self { dir: None, ..self }
     }
@@ -227,8 +228,8 @@ impl Needle {
         })
     }
 
-    /// As [`Needle::call_streaming`]; `watch` is also told how sure the model was, and may end the answer early, which then is
-    /// not complete.
+    /// As [`Needle::call_streaming`]; `watch` is also told how sure the model was, and may end the
+    /// answer early, which then is not complete.
     ///
     /// # Errors
     /// As [`Needle::call`].
@@ -443,7 +444,8 @@ impl Needle {
 pub struct Piece<'a> {
     /// Bytes of its JSON, under the user's tool names; may end inside a character.
     pub bytes: &'a [u8],
-    /// The model's probability of the token that they end with, among all tokens, where it is known.
+    /// The model's probability of the token that they end with, among all tokens, where it is
+    /// known.
     pub probability: Option<f32>,
 }
 

@@ -1,7 +1,8 @@
-//! Where the values of an answer come from: copied from the query, derived from it, or from nowhere in it.
+//! Where the values of an answer come from: copied from the query, derived from it, or from nowhere
+//! in it.
 //!
-//! A value that stands nowhere in the query may still be right ("in an hour" -> 60), but where a model copies by habit it is
-//! the first sign of an invention.
+//! A value that stands nowhere in the query may still be right ("in an hour" -> 60), but where a
+//! model copies by habit it is the first sign of an invention.
 
 use needle_data::text::json_schema::check;
 use needle_data::{Call, Tool};
@@ -14,8 +15,8 @@ use serde_json::{Map, Value};
 pub enum Grounding {
     /// It is a run of words of the query, to the letter.
     Copied,
-    /// The query or the tool's definition has it in another form: other capitals, a number in words, one of the offered
-    /// values, a value that has no words.
+    /// The query or the tool's definition has it in another form: other capitals, a number in
+    /// words, one of the offered values, a value that has no words.
     Derived,
     /// Nothing in the query says it.
     NotInQuery,
@@ -157,7 +158,8 @@ const UNITS: [&str; 20] = [
 ];
 const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 
-/// Numbers in the query, in digits ("3.5", "20%", "5th") and in English words ("twenty five", "a hundred").
+/// Numbers in the query, in digits ("3.5", "20%", "5th") and in English words ("twenty five", "a
+/// hundred").
 fn numbers(text: &str, words: &[String]) -> Vec<f64> {
     let is_digit = |c: char| c.is_ascii_digit() || c == '.';
     let digits = text.split(|c: char| !is_digit(c)).map(|number| number.trim_matches('.'));

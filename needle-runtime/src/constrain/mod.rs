@@ -1,10 +1,11 @@
 //! Decoding that can only write calls which the offered tools allow, and that has room to end them.
 //!
-//! The tools' JSON Schemas become rules ([`schema`], [`shape`]), and the rules a grammar for the `llguidance` crate
-//! ([`grammar`]), which tells before each token which ones can go on: offered names only, declared arguments only, each at
-//! most once and in any order, required ones present, values as their schema wants them, at most `max_calls` calls. From the
-//! same rules comes what an unfinished answer still lacks ([`closing`]): a token that would leave too few for it is not taken,
-//! so that an answer within the length limit is always whole.
+//! The tools' JSON Schemas become rules ([`schema`], [`shape`]), and the rules a grammar for the
+//! `llguidance` crate ([`grammar`]), which tells before each token which ones can go on: offered
+//! names only, declared arguments only, each at most once and in any order, required ones present,
+//! values as their schema wants them, at most `max_calls` calls. From the same rules comes what an
+//! unfinished answer still lacks ([`closing`]): a token that would leave too few for it is not
+//! taken, so that an answer within the length limit is always whole.
 
 mod closing;
 pub mod copying;
@@ -116,7 +117,8 @@ impl Constrainer {
     /// The constraint of an answer to what is asked.
     ///
     /// # Errors
-    /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits into the limit.
+    /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits
+    /// into the limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
         self.compile_at_least(asked, 0)
     }
@@ -252,8 +254,8 @@ fn error(reason: impl std::fmt::Display) -> RuntimeError {
 }
 
 impl Constraint {
-    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that are left is known to
-    /// leave room for the rest of the answer; others may not be.
+    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that
+    /// are left is known to leave room for the rest of the answer; others may not be.
     pub fn mask(&mut self, logits: &mut [f32]) {
         self.mask_by_grammar(logits);
         if self.error.is_some() || self.written == 0 {
@@ -354,8 +356,8 @@ impl Constraint {
         }
     }
 
-    /// Tokens that will come next unless the model cuts the text in its own way: those that it was trained on for the bytes
-    /// which the grammar determines.
+    /// Tokens that will come next unless the model cuts the text in its own way: those that it was
+    /// trained on for the bytes which the grammar determines.
     pub fn draft(&mut self) -> Vec<u32> {
         if self.error.is_some() {
             return Vec::new();
@@ -368,7 +370,8 @@ impl Constraint {
             return Vec::new();
         }
         let text = [self.text.as_slice(), &forced].concat();
-        // The tokenizer puts the space in front itself. Text that ends within a character is not to be cut into tokens.
+        // The tokenizer puts the space in front itself. Text that ends within a character is not to
+        // be cut into tokens.
         let Some(Ok(rest)) = text.strip_prefix(b" ").map(std::str::from_utf8) else { return Vec::new() };
         let ids = self.tokenizer.encode(rest);
         let mut at = 0;

@@ -1,4 +1,5 @@
-//! What becomes of each keyword of a tool's schema: held by the grammar, checked after the answer, or ignored.
+//! What becomes of each keyword of a tool's schema: held by the grammar, checked after the answer,
+//! or ignored.
 
 use needle_data::Tool;
 use needle_data::text::json_schema::{self, subschemas};
@@ -48,8 +49,8 @@ pub fn reports(tools: &[Tool]) -> Vec<ToolReport> {
     tools.iter().map(|tool| ToolReport { name: tool.name.clone(), keywords: report(&tool.schema()) }).collect()
 }
 
-/// What becomes of each keyword in `schema`, in order of appearance. Keywords that constrain nothing (`title`, `default`, ...)
-/// are left out.
+/// What becomes of each keyword in `schema`, in order of appearance. Keywords that constrain
+/// nothing (`title`, `default`, ...) are left out.
 pub fn report(schema: &Value) -> Vec<Line> {
     let mut lines = Vec::new();
     walk(schema, schema, "", &mut lines);

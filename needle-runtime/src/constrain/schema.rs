@@ -1,8 +1,9 @@
 //! JSON Schemas become [`Rules`]: references followed, `allOf` merged, alternatives side by side.
 //!
-//! A rule stands for the set of subschemas that a value must satisfy together, so that a schema which refers to itself leads
-//! back to a rule that is there already. Keywords that no grammar holds (`not`, `uniqueItems`, ...) are left out here: the
-//! rules then allow more than the schema, and `needle_data::text::json_schema::check` has the last word.
+//! A rule stands for the set of subschemas that a value must satisfy together, so that a schema
+//! which refers to itself leads back to a rule that is there already. Keywords that no grammar
+//! holds (`not`, `uniqueItems`, ...) are left out here: the rules then allow more than the schema,
+//! and `needle_data::text::json_schema::check` has the last word.
 
 use std::collections::{HashMap, HashSet};
 
@@ -287,7 +288,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction in their bounds.
+/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction
+/// in their bounds.
 fn with_few_steps(shape: Shape) -> Option<Shape> {
     let Shape::Number(mut number) = shape else { return Some(shape) };
     if let Some(texts) = number.listed() {
@@ -360,8 +362,8 @@ fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
     max_chars.is_none_or(|max| min_chars <= max).then_some(StringShape { min_chars, max_chars, patterns, is_copied })
 }
 
-/// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types, constants and required
-/// constant members tell: the grammar then holds the `oneOf` whole.
+/// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types,
+/// constants and required constant members tell: the grammar then holds the `oneOf` whole.
 pub fn are_disjoint(alternatives: &[Value], root: &Value) -> bool {
     let pairs = alternatives.iter().enumerate();
     pairs.clone().all(|(i, a)| alternatives[i + 1..].iter().all(|b| two_are_disjoint(a, b, root, 0)))

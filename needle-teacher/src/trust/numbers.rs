@@ -82,7 +82,8 @@ impl Numbers {
         Self { stated, has_before }
     }
 
-    /// Whether `number` is stated, in its own unit or a common other one, or as the sum of two ("an hour and ten minutes").
+    /// Whether `number` is stated, in its own unit or a common other one, or as the sum of two ("an
+    /// hour and ten minutes").
     pub fn state(&self, number: f64) -> bool {
         let number = number.abs();
         let is = |x: f64| (x - number).abs() <= 1e-6 * number.max(1.0);
@@ -96,7 +97,8 @@ impl Numbers {
             })
     }
 
-    /// Of a clock time or a date (`06:30`, `6:30 pm`, `2026-03-14`), whether it is stated; `None` for other text.
+    /// Of a clock time or a date (`06:30`, `6:30 pm`, `2026-03-14`), whether it is stated; `None`
+    /// for other text.
     pub fn state_time(&self, text: &str) -> Option<bool> {
         let text = text.trim().to_ascii_lowercase();
         if let Some((year, rest)) = text.split_once('-')
@@ -130,7 +132,8 @@ impl Numbers {
     }
 }
 
-/// Numbers written as digits, with `,` or a space between thousands and `.` or `,` before decimals: every reading counts.
+/// Numbers written as digits, with `,` or a space between thousands and `.` or `,` before decimals:
+/// every reading counts.
 fn digits(query: &str) -> Vec<f64> {
     let mut out = Vec::new();
     for run in query.split(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).filter(|run| !run.is_empty()) {

@@ -16,7 +16,8 @@ use serde::Serialize;
 use crate::args::QuietArgs;
 use crate::commands::{PrecisionArg, checkpoint_at, print, print_json};
 
-/// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
+/// Measure answering, one question at a time: reading the prompt, writing, and what constraints
+/// cost
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  needle bench decode runs/mine/best test.jsonl --limit 100")]
 pub struct DecodeArgs {

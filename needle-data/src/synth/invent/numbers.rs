@@ -35,7 +35,8 @@ const SMALL: [&str; 20] = [
 ];
 const TENS: [&str; 10] = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 
-/// How numbers are spelled: `twenty-five` or `twenty five`, `a hundred and ten` or `one hundred ten`.
+/// How numbers are spelled: `twenty-five` or `twenty five`, `a hundred and ten` or
+/// `one hundred ten`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spelling {
     pub hyphen: bool,
@@ -87,7 +88,8 @@ fn in_words(rng: &mut ChaCha8Rng, n: u64) -> bool {
     })
 }
 
-/// A count of things. `before_noun`: what is counted follows, so that `a dozen` and `a couple of` fit.
+/// A count of things. `before_noun`: what is counted follows, so that `a dozen` and `a couple of`
+/// fit.
 pub(super) fn count(rng: &mut ChaCha8Rng, n: u64, before_noun: bool) -> String {
     if before_noun && rng.random_bool(0.4) {
         let special: &[&str] = match n {
@@ -133,8 +135,9 @@ fn decimal(hundredths: i64) -> String {
     }
 }
 
-/// A measured amount with its unit: `12.5 litres`, `twelve and a half litres`, `40 l`. `units` are forms such as `litres`, `l`,
-/// `°C`; the first is the full plural word. Without a unit where `bare`.
+/// A measured amount with its unit: `12.5 litres`, `twelve and a half litres`, `40 l`. `units` are
+/// forms such as `litres`, `l`, `°C`; the first is the full plural word. Without a unit where
+/// `bare`.
 pub(super) fn measure(rng: &mut ChaCha8Rng, hundredths: i64, units: &[String], bare: bool) -> Number {
     let value = hundredths as f64 / 100.0;
     let whole = (hundredths / 100) as u64;
@@ -199,7 +202,8 @@ pub(super) fn percent(rng: &mut ChaCha8Rng, n: u64) -> String {
     }
 }
 
-/// An amount of money, in hundredths of `currency` (`euros`, `dollars` or `pounds`; nothing: not said).
+/// An amount of money, in hundredths of `currency` (`euros`, `dollars` or `pounds`; nothing: not
+/// said).
 pub(super) fn money(rng: &mut ChaCha8Rng, cents: u64, currency: &str) -> Number {
     let value = cents as f64 / 100.0;
     let (whole, rest) = (cents / 100, cents % 100);
@@ -351,8 +355,8 @@ pub(super) fn duration(rng: &mut ChaCha8Rng, unit: Span) -> Number {
     Number { said, value: n as f64 }
 }
 
-/// A time of day as `HH:MM`. `hours` is the window that the tool states, by which `half past five` is the morning's or the
-/// evening's; without one, what is said leaves no doubt.
+/// A time of day as `HH:MM`. `hours` is the window that the tool states, by which `half past five`
+/// is the morning's or the evening's; without one, what is said leaves no doubt.
 pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, String) {
     let (from, to) = hours.unwrap_or((0, 23));
     // A window of no more than twelve hours settles the half of the day.
@@ -459,7 +463,8 @@ pub(super) fn iso_date(rng: &mut ChaCha8Rng) -> (String, String) {
     (said, value)
 }
 
-/// A day as people say it, with the preposition that it takes: (`on `, `Tuesday`), (``, `tomorrow`).
+/// A day as people say it, with the preposition that it takes: (`on `, `Tuesday`), (``,
+/// `tomorrow`).
 pub(super) fn day(rng: &mut ChaCha8Rng) -> (&'static str, String) {
     let weekday = pick(rng, &WEEKDAYS);
     let month = pick(rng, &MONTHS);
