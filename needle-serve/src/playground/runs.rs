@@ -122,9 +122,7 @@ impl Runs {
         name: &Name,
         request: &RunRequest,
     ) -> Result<(), ServeError> {
-        // A run that has failed has left nothing to keep its name for.
-        let has_failed = workspace.run_request(name).exists() && self.status(workspace, name) == Status::Failed;
-        if !has_failed && (workspace.run_request(name).exists() || workspace.run(name).exists()) {
+        if workspace.run_request(name).exists() || workspace.run(name).exists() {
             return Err(ServeError::Conflict(format!("there is a run called {name} already")));
         }
         let arguments = commands.finetune(workspace, name, request, false)?;
