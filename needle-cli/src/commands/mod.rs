@@ -8,11 +8,13 @@ pub mod finetune;
 pub mod golden;
 pub mod import;
 pub mod info;
+pub mod mcp;
 pub mod pretrain;
 pub mod quickstart;
 pub mod report;
 pub mod retrieve;
 pub mod run;
+pub mod serve;
 pub mod tokenizer;
 pub mod tools;
 pub mod train;
@@ -97,6 +99,10 @@ enum Command {
     Eval(eval::EvalArgs),
     Run(run::RunArgs),
     Retrieve(retrieve::RetrieveArgs),
+    Serve(serve::ServeArgs),
+    Playground(serve::PlaygroundArgs),
+    #[command(subcommand)]
+    Mcp(mcp::McpCommand),
     Report(report::ReportArgs),
     Info(info::InfoArgs),
     Golden(golden::GoldenArgs),
@@ -156,6 +162,9 @@ impl Cli {
             Command::Eval(args) => args.run(global),
             Command::Run(args) => args.run(global),
             Command::Retrieve(args) => args.run(),
+            Command::Serve(args) => args.run(),
+            Command::Playground(args) => args.run(),
+            Command::Mcp(command) => command.run(),
             Command::Report(args) => args.run(),
             Command::Tools(args) => args.run(),
             Command::Info(args) => args.run(),
