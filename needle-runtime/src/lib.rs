@@ -36,7 +36,8 @@
 //! | [`config`](mod@config) | sizes, presets, number of parameters |
 //! | [`precision`](mod@precision) | what weights are stored as |
 //! | [`generate`] | what decoding gives, and the hook that constraints and streaming go into |
-//! | [`constrain`] | decoding that can only write what the offered tools allow; `unconstrained` where that feature is off |
+//! | [`constrain`] | decoding that can only write what the offered tools allow |
+//! | `unconstrained` | what stands in its place without the feature `constrain` |
 //! | [`network`] | whatever computes answers |
 //! | [`mod@file`] | the files that hold a model |
 //! | `pool` | a few threads |
