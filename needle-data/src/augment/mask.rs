@@ -33,9 +33,9 @@ pub struct Masks {
     pub distractors_fraction: f64,
     /// Another request after it, see [`joined`].
     pub joined_fraction: f64,
-    /// A plain command turned into its contrary, see [`negated`].
+    /// A plain command turned into its contrary, see `negated`.
     pub negated_fraction: f64,
-    /// A value that must be said left out, see [`stripped`].
+    /// A value that must be said left out, see `stripped`.
     pub stripped_fraction: f64,
 }
 

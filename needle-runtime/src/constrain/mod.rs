@@ -1,10 +1,10 @@
 //! Decoding that can only write calls which the offered tools allow, and that has room to end them.
 //!
-//! The tools' JSON Schemas become rules ([`schema`], [`shape`]), and the rules a grammar for the
-//! `llguidance` crate ([`grammar`]), which tells before each token which ones can go on: offered
+//! The tools' JSON Schemas become rules (`schema`, `shape`), and the rules a grammar for the
+//! `llguidance` crate (`grammar`), which tells before each token which ones can go on: offered
 //! names only, declared arguments only, each at most once and in any order, required ones present,
 //! values as their schema wants them, at most `max_calls` calls. From the same rules comes what an
-//! unfinished answer still lacks ([`closing`]): a token that would leave too few for it is not
+//! unfinished answer still lacks (`closing`): a token that would leave too few for it is not
 //! taken, so that an answer within the length limit is always whole.
 
 mod closing;

@@ -10,8 +10,8 @@
 //! | `mpi` | ranks as processes that `mpirun` or `srun` has started (feature `mpi`) |
 //! | [`launch`] | whether there are several, and joining them |
 //! | [`exchange`] | gradients to those who update, new weights to all |
-//! | [`rank_batch`] | which part of a batch a rank computes |
-//! | [`identity`] | whether all ranks are about to run the same thing |
+//! | `rank_batch` | which part of a batch a rank computes |
+//! | `identity` | whether all ranks are about to run the same thing |
 //! | [`step_barrier`] | what ranks tell each other before and after each step |
 //! | [`monitor`] | who went missing |
 

@@ -260,7 +260,7 @@ mod tests {
         for (change, with, expected) in [
             ("\"nights\": 3", "\"nights\": \"three\"", "case 2 (\"three nights\")"),
             ("\"name\": \"book\", \"arguments\": {\"nights\": 2}", "\"name\": \"cook\"", "case 1"),
-            ("[\"missing\"]", "[\"misssing\"]", "misssing"),
+            ("[\"missing\"]", "[\"refusals\"]", "refusals"),
             ("0.6", "60", "least_exact is 60"),
             ("\"cases\"", "\"case\"", "unknown field `case`"),
         ] {

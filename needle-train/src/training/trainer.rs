@@ -2,7 +2,7 @@
 //!
 //! All ranks of a run go through it side by side and come to the same decisions; rank 0 also
 //! validates, writes and reports. When to stop, what to do about a loss that is not finite, and
-//! which checkpoint is the best is decided in [`crate::training::policies`].
+//! which checkpoint is the best is decided in `training::policies`.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
