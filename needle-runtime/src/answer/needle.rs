@@ -97,7 +97,11 @@ impl Needle {
         Self::from_engine(Engine::from_bytes(weights, Some(vocab), options)?)
     }
 
-    fn from_engine(engine: Engine) -> Result<Self, RuntimeError> {
+    /// An engine that is open already; no catalogue is kept on disk.
+    ///
+    /// # Errors
+    /// If it was opened without a tokenizer, or as [`Needle::new`].
+    pub fn from_engine(engine: Engine) -> Result<Self, RuntimeError> {
         let tokenizer = engine.tokenizer().cloned();
         let none = || RuntimeError::Config { field: "vocab", reason: "the model brings no tokenizer".into() };
         Self::new(Box::new(engine), tokenizer.ok_or_else(none)?)
