@@ -41,6 +41,7 @@
 //! | `text::schema` | what a declaration of an argument asks of its value |
 //! | [`text::json_schema`] | JSON Schema: whether a value satisfies a schema, and what a `$ref` refers to |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
+//! | [`text::number_words`] | the English words that numbers are put together of |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | what a row can be: an example, a question about a text, text |

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::text::example::Example;
+use crate::text::number_words::{ONES, TENS};
 
 /// What stands for a value.
 const HOLE: &str = "_";
@@ -22,41 +23,8 @@ const FEWEST_WORDS: usize = 2;
 /// Examples looked at: more would say the same, and take memory.
 const MOST_EXAMPLES: usize = 5000;
 
-const NUMBER_WORDS: [&str; 33] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-    "hundred",
-    "thousand",
-    "half",
-    "quarter",
-    "dozen",
-];
+/// Words for numbers beside those of [`ONES`] and [`TENS`].
+const OTHER_NUMBERS: [&str; 5] = ["hundred", "thousand", "half", "quarter", "dozen"];
 
 /// The patterns of a dataset's queries.
 #[derive(Debug, Clone, Default)]
@@ -107,6 +75,10 @@ impl Patterns {
     }
 }
 
+fn is_number_word(word: &str) -> bool {
+    [&ONES[..], &TENS, &OTHER_NUMBERS].iter().any(|words| words.contains(&word))
+}
+
 /// The words of the query, with [`HOLE`] for values and numbers.
 fn pattern_of(example: &Example) -> Vec<String> {
     let mut query = example.query.to_lowercase();
@@ -118,7 +90,7 @@ fn pattern_of(example: &Example) -> Vec<String> {
     let mut words = Vec::new();
     for word in query.split_whitespace() {
         let word = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
-        let is_number = word.contains(|c: char| c.is_numeric()) || word.split('-').all(|w| NUMBER_WORDS.contains(&w));
+        let is_number = word.contains(|c: char| c.is_numeric()) || word.split('-').all(is_number_word);
         push(&mut words, if is_number { HOLE } else { word });
     }
     words

@@ -1,30 +1,9 @@
 //! The numbers and clock times that a query states, as digits or in English words.
 
+use needle_data::text::number_words;
+
 use super::words::words;
 
-const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 const ORDINALS: [&str; 12] = [
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
     "twelfth",
@@ -163,8 +142,7 @@ fn spelled(words: &[String], out: &mut Vec<f64>) {
     let mut total = 0.0;
     let mut is_open = false;
     for word in words.iter().map(String::as_str).chain(["."]) {
-        let small = SMALL.iter().position(|w| *w == word).map(|i| i as f64);
-        let ten = TENS.iter().position(|w| *w == word).map(|i| 20.0 + 10.0 * i as f64);
+        let (small, ten) = (number_words::one(word), number_words::ten(word));
         let ordinal = ORDINALS.iter().position(|w| *w == word).map(|i| (i + 1) as f64);
         match word {
             _ if small.is_some() || ten.is_some() || (ordinal.is_some() && is_open) => {

@@ -4,36 +4,13 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use crate::synth::values::{ordinal, pick};
+use crate::text::number_words::{ONES, TENS};
 
 /// A number and how it is said; `is_one` decides between singular and plural of what is counted.
 pub(super) struct Number {
     pub said: String,
     pub value: f64,
 }
-
-const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 10] = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 
 /// How numbers are spelled: `twenty-five` or `twenty five`, `a hundred and ten` or
 /// `one hundred ten`.
@@ -54,11 +31,13 @@ impl Spelling {
 pub(super) fn spell(n: u64, how: Spelling) -> String {
     let one = if how.a_hundred { "a" } else { "one" };
     match n {
-        0..20 => SMALL[n as usize].into(),
-        20..100 if n.is_multiple_of(10) => TENS[n as usize / 10].into(),
-        20..100 => format!("{}{}{}", TENS[n as usize / 10], if how.hyphen { "-" } else { " " }, SMALL[n as usize % 10]),
+        0..20 => ONES[n as usize].into(),
+        20..100 if n.is_multiple_of(10) => TENS[n as usize / 10 - 2].into(),
+        20..100 => {
+            format!("{}{}{}", TENS[n as usize / 10 - 2], if how.hyphen { "-" } else { " " }, ONES[n as usize % 10])
+        }
         100..1000 => {
-            let hundreds = if n < 200 { one.to_owned() } else { SMALL[n as usize / 100].to_owned() };
+            let hundreds = if n < 200 { one.to_owned() } else { ONES[n as usize / 100].to_owned() };
             match n % 100 {
                 0 => format!("{hundreds} hundred"),
                 rest => format!("{hundreds} hundred {}{}", if how.and { "and " } else { "" }, spell(rest, how)),
@@ -377,7 +356,7 @@ pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, 
         _ => "in the evening",
     };
     let twelve = |hour: u32| if hour.is_multiple_of(12) { 12 } else { hour % 12 };
-    let name = |hour: u32| SMALL[twelve(hour) as usize];
+    let name = |hour: u32| ONES[twelve(hour) as usize];
     // Where the half of the day is not settled, it is said.
     let after = |rng: &mut ChaCha8Rng| match (is_settled, rng.random_bool(0.5)) {
         (true, _) => String::new(),
