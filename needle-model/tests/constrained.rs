@@ -125,7 +125,7 @@ fn two_thousand_random_models_write_only_what_two_thousand_random_catalogues_all
         let model = San::<Flex>::new(&sizes, seed, &Default::default()).unwrap();
         let max_tokens = rng.random_range(MAX_TOKENS);
         let values = &Values::Free;
-        let asked = Asked { query: "a query", tools: &tools, values, max_calls: MAX_CALLS, max_tokens };
+        let asked = Asked { query: "a query", tools: &tools, values, min_calls: 0, max_calls: MAX_CALLS, max_tokens };
         let rows = vec![constrainer.compile(&asked).unwrap_or_else(|e| panic!("case {seed}: {e}"))];
         // Some never end anything of their own accord.
         let mut sample = Sample { lean: rng.random_range(-5.0..5.0), rng, ends: ends.clone() };

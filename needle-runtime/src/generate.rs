@@ -37,6 +37,17 @@ impl Certainty {
     pub const FORCED: Self = Self { log_prob: 0.0, margin: MAX_MARGIN };
 }
 
+/// The token of the highest logit; on equal ones the lowest id, as in the original.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
 /// Beyond it the choice is certain.
 pub const MAX_MARGIN: f32 = 20.0;
 

@@ -17,7 +17,7 @@
 //! ]))?;
 //!
 //! let query = "ten minute timer";
-//! let asked = Asked { query, tools: &tools, values: &Values::Free, max_calls: 8, max_tokens: 100 };
+//! let asked = Asked { query, tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 8, max_tokens: 100 };
 //! let mut constraint = Constrainer::new(&tokenizer)?.compile(&asked)?;
 //! assert!(constraint.can_call());
 //! let mut logits = vec![0.0; tokenizer.vocab_size()];

@@ -360,7 +360,7 @@ fn tools_as_servers_declare_them_are_called_with_what_they_take() {
     let mut checked: Vec<String> = Vec::new();
     for tool in &tools {
         let (tools, values) = (std::slice::from_ref(tool), &Values::Free);
-        let asked = Asked { query: "a query", tools, values, max_calls: 1, max_tokens: 250 };
+        let asked = Asked { query: "a query", tools, values, min_calls: 0, max_calls: 1, max_tokens: 250 };
         let constraint = constrainer.compile(&asked).unwrap_or_else(|e| panic!("{e}"));
         assert!(constraint.can_call(), "{}", tool.name);
         let lines = report(&tool.schema());
@@ -408,8 +408,14 @@ fn the_reference_answers_of_invented_tools_can_be_written() {
         let names = NameMap::of(&example.tools);
         let text = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap()).text;
         for values in [Values::Free, Values::Auto(CopyStatistics::default())] {
-            let asked =
-                Asked { query: &example.query, tools: &example.tools, values: &values, max_calls: 8, max_tokens: 2000 };
+            let asked = Asked {
+                query: &example.query,
+                tools: &example.tools,
+                values: &values,
+                min_calls: 0,
+                max_calls: 8,
+                max_tokens: 2000,
+            };
             let mut constraint = constrainer.compile(&asked).unwrap_or_else(|e| panic!("case {index}: {e}"));
             assert!(allows(&mut constraint, &tokenizer, &text), "case {index}: {text}");
         }

@@ -372,7 +372,7 @@ fn what_the_grammar_determines_is_drafted_and_the_answers_are_the_same() {
     let constrainer = Constrainer::new(&tokenizer).unwrap();
     let (_, path, _) = save(dir.path(), &config, tokenizer.clone(), 8);
     let engine = Engine::open(path).unwrap();
-    let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 2, max_tokens: 120 };
+    let asked = Asked { query: "q", tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 2, max_tokens: 120 };
     let answers = |has_drafts: bool| {
         let rows = prompts.iter().map(|_| constrainer.compile(&asked).unwrap()).collect();
         let mut whims = Whims { tokenizer: &tokenizer, written: vec![0; prompts.len()] };

@@ -194,7 +194,14 @@ mod tests {
         let tokenizer = Tokenizer::train(&config, [text; 3].iter()).unwrap();
         let tools = json!([{"name": "read", "parameters": {"limit": {"type": "integer"}}}]);
         let tools = Tool::list_from_json(&tools).unwrap();
-        let asked = Asked { query: "read", tools: &tools, values: &Values::Free, max_calls: 1, max_tokens: MAX_TOKENS };
+        let asked = Asked {
+            query: "read",
+            tools: &tools,
+            values: &Values::Free,
+            min_calls: 0,
+            max_calls: 1,
+            max_tokens: MAX_TOKENS,
+        };
         let constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
         let mut none = NoHook;
         let mut first = LookAhead::new(vec![constraint.clone()], &mut none);

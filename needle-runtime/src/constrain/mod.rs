@@ -7,6 +7,7 @@
 //! unfinished answer still lacks (`closing`): a token that would leave too few for it is not
 //! taken, so that an answer within the length limit is always whole.
 
+mod asked;
 mod closing;
 pub mod copying;
 mod grammar;
@@ -31,12 +32,13 @@ use needle_data::{Tokenizer, Tool};
 use serde_json::Value;
 
 use crate::error::RuntimeError;
-use crate::generate::{Certainty, StepHook};
+use crate::generate::{Certainty, StepHook, argmax};
 use closing::Answers;
-use copying::Values;
 use schema::Builder;
 use shape::{ArrayShape, Member, ObjectShape, Others, Shape};
 use string::Strings;
+
+pub use asked::Asked;
 
 /// Catalogues whose grammars are remembered.
 const CACHED_CATALOGUES: usize = 64;
@@ -54,21 +56,6 @@ pub struct Constrainer {
 struct Compiled {
     matcher: Matcher,
     answers: Arc<Answers>,
-}
-
-/// What is asked, and what the answer may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// The query.
-    pub query: &'a str,
-    /// The tools on offer.
-    pub tools: &'a [Tool],
-    /// Which strings must be words of the query.
-    pub values: &'a Values,
-    /// Most calls of an answer.
-    pub max_calls: usize,
-    /// Most tokens of an answer, `<tool_call>` and the end included.
-    pub max_tokens: usize,
 }
 
 /// What one answer may be; where it stands in it.
@@ -120,15 +107,7 @@ impl Constrainer {
     /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits
     /// into the limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
-        self.compile_at_least(asked, 0)
-    }
-
-    /// As [`Self::compile`], of an answer that has `min_calls` calls or more.
-    ///
-    /// # Errors
-    /// As [`Self::compile`].
-    pub fn compile_at_least(&self, asked: &Asked<'_>, min_calls: usize) -> Result<Constraint, RuntimeError> {
-        let compiled = self.compiled(asked, min_calls)?;
+        let compiled = self.compiled(asked)?;
         self.constraint(compiled, asked.max_tokens)
     }
 
@@ -169,10 +148,10 @@ impl Constrainer {
         Ok(constraint)
     }
 
-    fn compiled(&self, asked: &Asked<'_>, min_calls: usize) -> Result<Compiled, RuntimeError> {
+    fn compiled(&self, asked: &Asked<'_>) -> Result<Compiled, RuntimeError> {
         let names = NameMap::of(asked.tools);
         let schemas: Vec<Value> = asked.tools.iter().map(Tool::schema).collect();
-        let mut key = format!("{min_calls} {}", asked.max_calls);
+        let mut key = format!("{} {}", asked.min_calls, asked.max_calls);
         let mut has_copies = false;
         for (i, (tool, schema)) in asked.tools.iter().zip(&schemas).enumerate() {
             let text = schema.to_string();
@@ -182,13 +161,13 @@ impl Constrainer {
         }
         // A grammar with words of the query serves this query alone.
         if has_copies {
-            return self.parser(answers(asked, min_calls, &names, &schemas)?, asked.query);
+            return self.parser(answers(asked, &names, &schemas)?, asked.query);
         }
         // A cache stays good whatever happened to whoever held it.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
-        let compiled = self.parser(answers(asked, min_calls, &names, &schemas)?, "")?;
+        let compiled = self.parser(answers(asked, &names, &schemas)?, "")?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_CATALOGUES {
             cache.clear();
@@ -212,7 +191,7 @@ impl Constrainer {
 }
 
 /// The answers to what is asked, of tools with these schemas.
-fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
+fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
     for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate() {
@@ -241,7 +220,7 @@ fn answers(asked: &Asked<'_>, min_calls: usize, names: &NameMap, schemas: &[Valu
         }));
     }
     let call = builder.add(calls);
-    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: min_calls, max: Some(asked.max_calls) };
+    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: asked.min_calls, max: Some(asked.max_calls) };
     let start = builder.add(vec![Shape::Array(list)]);
     let rules = builder.finish().map_err(RuntimeError::Tools)?;
     Ok(Answers::new(rules, Strings::new(asked.query), start))
@@ -396,16 +375,6 @@ impl Constraint {
     }
 }
 
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
-}
-
 /// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
 pub struct Constrained<'a, H: ?Sized> {
     /// One constraint a row.
@@ -440,6 +409,7 @@ impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
 
 #[cfg(test)]
 mod tests {
+    use super::copying::Values;
     use super::*;
     use serde_json::{Map, json};
 
@@ -458,7 +428,7 @@ mod tests {
     fn allows_for(query: &str, values: &Values, tools: &Value, max_calls: usize, answer: &str) -> bool {
         let tokenizer = tokenizer();
         let tools = Tool::list_from_json(tools).unwrap();
-        let asked = Asked { query, tools: &tools, values, max_calls, max_tokens: 1000 };
+        let asked = Asked { query, tools: &tools, values, min_calls: 0, max_calls, max_tokens: 1000 };
         let mut constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
         let ids = [&[TOOL_CALL_ID], tokenizer.encode(answer).as_slice(), &[EOS_ID]].concat();
         ids.iter().all(|&id| {
@@ -478,9 +448,10 @@ mod tests {
         let tokenizer = tokenizer();
         let constrainer = Constrainer::new(&tokenizer).unwrap();
         let tools = Tool::list_from_json(&json!([{"name": "x"}])).unwrap();
-        let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 2, max_tokens: 100 };
+        let values = &Values::Free;
+        let asked = |min_calls| Asked { query: "q", tools: &tools, values, min_calls, max_calls: 2, max_tokens: 100 };
         for (min_calls, may_be_empty) in [(0, true), (1, false), (0, true)] {
-            let mut constraint = constrainer.compile_at_least(&asked, min_calls).unwrap();
+            let mut constraint = constrainer.compile(&asked(min_calls)).unwrap();
             // After `<tool_call>`, a space and the bracket: the end of an empty list.
             let ids = [&[TOOL_CALL_ID], tokenizer.encode("[]").as_slice(), &[EOS_ID]].concat();
             let is_allowed = ids.iter().all(|&id| {
@@ -492,7 +463,7 @@ mod tests {
             });
             assert_eq!(is_allowed, may_be_empty, "{min_calls}");
         }
-        assert!(constrainer.compile_at_least(&asked, 3).is_err(), "more than an answer may have");
+        assert!(constrainer.compile(&asked(3)).is_err(), "more than an answer may have");
     }
 
     #[test]
@@ -606,7 +577,8 @@ mod tests {
         let tools = Tool::list_from_json(&json!([{"name": "x", "parameters": {"text": {"type": "string"}}}])).unwrap();
         let constrainer = Constrainer::new(&tokenizer).unwrap();
         for max_tokens in 0..60 {
-            let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 3, max_tokens };
+            let asked =
+                Asked { query: "q", tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 3, max_tokens };
             let Ok(mut constraint) = constrainer.compile(&asked) else {
                 assert!(max_tokens < 6, "{max_tokens}");
                 continue;

@@ -106,7 +106,7 @@ impl DecodeArgs {
             let tokens = free.certainties.len();
             let start = Instant::now();
             let Example { query, tools, .. } = example;
-            let asked = Asked { query, tools, values: &Values::Free, max_calls: 8, max_tokens: most };
+            let asked = Asked { query, tools, values: &Values::Free, min_calls: 0, max_calls: 8, max_tokens: most };
             let rows: Vec<Constraint> = vec![constrainer.compile(&asked)?];
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);
