@@ -50,7 +50,7 @@ def main():
     ours = {}
     for precision in ("int4", "int4-embedding"):
         # It exits 1 where an unconstrained answer is not a list of calls, which is no matter here.
-        command = ["run", args.checkpoint, "--input", str(work / "questions.jsonl"), "--unconstrained", "--precision", precision, "--top-k", "1000", "-q"]
+        command = ["run", args.checkpoint, "--input", str(work / "questions.jsonl"), "--unconstrained", "--exact", "--precision", precision, "--top-k", "1000", "-q"]
         lines = subprocess.run([args.needle, *command], stdout=subprocess.PIPE, text=True).stdout.splitlines()
         assert len(lines) == len(rows), f"{len(lines)} answers to {len(rows)} questions"
         ours[precision] = [json.loads(line)["token_ids"][: args.max_tokens] for line in lines]
@@ -124,7 +124,7 @@ def main():
     tools = {name: embed[name]([text(tool) for tool in catalogue]) for name in worst}
     for row in rows[:20]:
         for name, precision in (("needle-rs", "int4"), ("onnxruntime", "int4-embedding")):
-            ranked = json.loads(needle("retrieve", args.checkpoint, "--query", row["query"], "--tools", str(work / "catalogue.json"), "--top-k", "100000", "--precision", precision, "--json", "-q"))
+            ranked = json.loads(needle("retrieve", args.checkpoint, "--query", row["query"], "--tools", str(work / "catalogue.json"), "--top-k", "100000", "--exact", "--precision", precision, "--json", "-q"))
             scores = {entry["name"]: entry["score"] for entry in ranked}
             query = embed[name]([row["query"]])[0]
             differences = [abs(scores[tool["name"]] - float(query @ vector)) for tool, vector in zip(catalogue, tools[name])]

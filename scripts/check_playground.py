@@ -74,7 +74,7 @@ def check(page, url, data, screenshots):
     page.get_by_role("tab", name="Finetune").click()
     page.locator("#start-data").select_option(data.stem)
     page.locator("#start-base").select_option(index=0)
-    page.get_by_label("Minutes").fill("0.3")
+    page.get_by_label("Minutes").fill("2")
     page.get_by_role("button", name="Finetune", exact=True).click()
     expect(page.locator("#run-status")).to_have_text("running")
     expect(page.locator("#loss polyline").first).to_be_attached(timeout=300_000)

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
-largest=1000000
+largest=1500000
 out=$(mktemp -d)
 trap 'rm -rf "$out"; [ -z "${server:-}" ] || kill "$server"' EXIT
 
@@ -41,8 +41,12 @@ for _ in $(seq 100); do
     [ -n "$port" ] && break
     sleep 0.1
 done
-"$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$out/profile" --virtual-time-budget=20000 \
-    --dump-dom "http://127.0.0.1:$port/index.html?ask" > "$out/dom" 2> "$out/browser"
+# Its clock runs ahead where a page waits, now and then too far: then again.
+for _ in 1 2 3 4 5; do
+    "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$out/profile" --virtual-time-budget=100000 \
+        --dump-dom "http://127.0.0.1:$port/index.html?ask" > "$out/dom" 2> "$out/browser"
+    grep -q '[0-9] ms</pre>' "$out/dom" && break
+done
 sed -n '/<pre id="answer"/,/<\/pre>/p' "$out/dom"
 grep -q '[0-9] ms</pre>' "$out/dom" || { cat "$out/dom" "$out/log" >&2; exit 1; }
 echo "in the browser: the page answers"

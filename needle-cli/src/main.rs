@@ -16,8 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: i32 = 15;
 
 fn main() -> ExitCode {
-    // Pages that were freed are kept for the next step: getting them back from the system, zeroed, took a tenth of it.
-    // SAFETY: setting an option has no precondition.
+    // Pages that were freed are kept for the next step: getting them back from the system, zeroed,
+    // took a tenth of it. SAFETY: setting an option has no precondition.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let launch = Launch::from_variables(|name| std::env::var(name).ok());
     match commands::Cli::run(launch) {

@@ -201,6 +201,29 @@ fn two_checkpoints_are_compared_and_the_worst_answers_come_with_reasons() {
 }
 
 #[test]
+fn a_suite_that_the_model_does_not_pass_ends_with_1_and_one_that_it_does_with_0() {
+    let place = Workplace::with_model();
+    let suite = |least: f64| {
+        let case = json!({"category": "plain", "query": "ten minutes", "critical": false,
+            "answers": [{"name": "setTimer", "arguments": {"minutes": 10}}]});
+        let tools: Value = serde_json::from_str(TOOLS).unwrap();
+        json!({"name": "timers", "least_exact": least, "tools": tools, "cases": [case, case]}).to_string()
+    };
+    place.write("easy.json", &suite(0.0));
+    assert!(place.ok(&["eval", "run/last", "--suite", "easy.json", "-q"]).starts_with("timers: passed"));
+    // A model that has learned nothing.
+    place.write("hard.json", &suite(1.0));
+    let output = place.needle(&["eval", "run/last", "--suite", "hard.json", "--json", "-q"]);
+    assert_eq!(output.status.code(), Some(1));
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&verdict["passed"], &verdict["categories"]["plain"]["n"]), (&json!(false), &json!(2)));
+    place.write("wrong.json", &suite(1.0).replace("setTimer\",\"arguments", "sing\",\"arguments"));
+    let error = place.fails(1, &["eval", "run/last", "--suite", "wrong.json", "-q"]);
+    assert!(error.contains("wrong.json: case 1") && error.contains("sing"), "{error}");
+    place.fails(2, &["eval", "run/last"]);
+}
+
+#[test]
 fn bfcl_questions_are_scored_by_their_own_rules() {
     let place = Workplace::with_model();
     let function = json!({"name": "math.area", "description": "d", "parameters": {"type": "dict", "properties": {"base": {"type": "integer"}}, "required": ["base"]}});

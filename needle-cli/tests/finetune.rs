@@ -7,7 +7,8 @@ mod workplace;
 use serde_json::Value;
 use workplace::Workplace;
 
-/// A few steps, of which nothing is learned. The model of these tests is too small for the sample's five tools.
+/// A few steps, of which nothing is learned. The model of these tests is too small for the sample's
+/// five tools.
 const QUICK: [&str; 9] = [
     "--cut-long-prompts",
     "--set",

@@ -1,4 +1,5 @@
-//! Several processes under `mpirun`, as a user starts them. `cargo test -p needle-train --features mpi --test mpi`
+//! Several processes under `mpirun`, as a user starts them.
+//! `cargo test -p needle-train --features mpi --test mpi`
 
 #![cfg(feature = "mpi")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]

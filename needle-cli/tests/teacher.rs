@@ -1,4 +1,5 @@
-//! `needle data generate` and its kin as a user runs them, against a scripted endpoint on this machine.
+//! `needle data generate` and its kin as a user runs them, against a scripted endpoint on this
+//! machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -38,7 +39,8 @@ fn a_run_killed_in_the_middle_goes_on_to_the_same_rows_and_asks_nothing_twice() 
     let fake = Fake::new(|n, body| if (17..20).contains(&n) { Action::Hold } else { Action::Say(good(body)) });
     let settings = ["--concurrency", "3", "--json", "-q"];
     let mut child = generate(&place, &fake, "150", &settings).spawn().unwrap();
-    // A thread asks again only when its answer is in the journal: with all three held, 17 answers are.
+    // A thread asks again only when its answer is in the journal: with all three held, 17 answers
+    // are.
     fake.wait_until_held(3);
     child.kill().unwrap();
     child.wait().unwrap();

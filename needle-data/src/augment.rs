@@ -1,8 +1,10 @@
-//! Seeded changes to training examples, drawn anew each epoch: the order of what has none (the offered tools, the parameters
-//! of a tool, the keys of a definition), which tools are on offer, and the values that the query asks for.
+//! Seeded changes to training examples, drawn anew each epoch: the order of what has none (the
+//! offered tools, the parameters of a tool, the keys of a definition), which tools are on offer,
+//! and the values that the query asks for.
 //!
-//! Without them a model learns positions instead of names, tools by heart, and values instead of where they stand. The seed comes from the example's place in the epoch, so that a
-//! resumed run shuffles as the uninterrupted one would have.
+//! Without them a model learns positions instead of names, tools by heart, and values instead of
+//! where they stand. The seed comes from the example's place in the epoch, so that a resumed run
+//! shuffles as the uninterrupted one would have.
 
 #[cfg(feature = "training")]
 pub mod mask;
@@ -21,7 +23,8 @@ use crate::text::tool::Tool;
 
 /// Shuffles the order of tools, and in each the order of its keys and of its parameters.
 ///
-/// `tools` are definitions in native form; the members of a parameter (`type`, `description`, `required`) keep their order.
+/// `tools` are definitions in native form; the members of a parameter (`type`, `description`,
+/// `required`) keep their order.
 pub fn shuffle_tools(tools: &mut [Value], rng: &mut ChaCha8Rng) {
     tools.shuffle(rng);
     for tool in tools {
@@ -34,7 +37,8 @@ pub fn shuffle_tools(tools: &mut [Value], rng: &mut ChaCha8Rng) {
     }
 }
 
-/// `example` offering one to `most` tools, at random: those that it calls, and a random choice of the others.
+/// `example` offering one to `most` tools, at random: those that it calls, and a random choice of
+/// the others.
 pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) -> Example {
     let is_called = |tool: &Tool| example.answers.iter().any(|call| call.name == tool.name);
     let mut others: Vec<usize> = (0..example.tools.len()).filter(|&i| !is_called(&example.tools[i])).collect();
@@ -46,7 +50,8 @@ pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) ->
     Example { tools: example.tools.iter().enumerate().filter_map(keep).collect(), ..example.clone() }
 }
 
-/// `example` without the tools that it calls, and with nothing called; none where no tool would be left.
+/// `example` without the tools that it calls, and with nothing called; none where no tool would be
+/// left.
 ///
 /// Right as long as the other tools on offer cannot do the same.
 pub fn without_called_tools(example: &Example) -> Option<Example> {
@@ -84,13 +89,13 @@ const OPEN: usize = 16;
 pub struct OtherValues {
     /// Share of the string arguments that get another value.
     pub fraction: f64,
-    /// Share of those whose value is made up of letters, where the parameter is open to any; the others get one that another
-    /// example gives the same parameter.
+    /// Share of those whose value is made up of letters, where the parameter is open to any; the
+    /// others get one that another example gives the same parameter.
     pub made_up_fraction: f64,
 }
 
-/// `example` asking for other values: each string argument that stands word for word in the query, and only there, may be
-/// replaced in both.
+/// `example` asking for other values: each string argument that stands word for word in the query,
+/// and only there, may be replaced in both.
 pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, rng: &mut ChaCha8Rng) -> Example {
     let mut changed = example.clone();
     for (c, call) in example.answers.iter().enumerate() {
@@ -120,7 +125,8 @@ pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, 
     changed
 }
 
-/// One to four words that mean nothing, some of them with a capital: a model that copies them copies anything.
+/// One to four words that mean nothing, some of them with a capital: a model that copies them
+/// copies anything.
 fn made_up(rng: &mut ChaCha8Rng) -> String {
     const ONSETS: &str = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kn l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str t th tr v w wh x y z";
     const VOWELS: &str = "a e i o u ai au ea ee ia ie io oa oo ou y";
@@ -263,7 +269,8 @@ mod tests {
             seen[0]
         );
 
-        // A parameter with many values is open to made-up ones; one with an enum, or with few, is not.
+        // A parameter with many values is open to made-up ones; one with an enum, or with few, is
+        // not.
         let many: Vec<Example> = (0..20)
             .map(|i| example(&format!("rain in Town{i} today"), json!({"city": format!("Town{i}"), "day": "today"})))
             .collect();

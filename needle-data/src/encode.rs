@@ -1,4 +1,5 @@
-//! An example as token ids: what the encoder reads, what the decoder reads and predicts, and how much each token weighs.
+//! An example as token ids: what the encoder reads, what the decoder reads and predicts, and how
+//! much each token weighs.
 //!
 //! ```text
 //! encoder:        query[..max_enc-2] <tools> tools[..rest]
@@ -6,8 +7,9 @@
 //! decoder target: <tool_call> a n s w e r s </s>
 //! ```
 //!
-//! Too long a query or tools text is cut, as in the original; too long an answer is a [`Problem`], never cut. Text to pretrain
-//! on has a question or a beginning where a call has its query, and an answer or a continuation where it has its calls.
+//! Too long a query or tools text is cut, as in the original; too long an answer is a [`Problem`],
+//! never cut. Text to pretrain on has a question or a beginning where a call has its query, and an
+//! answer or a continuation where it has its calls.
 
 use std::num::NonZeroU64;
 
@@ -63,7 +65,8 @@ impl EncodeConfig {
 pub struct EncodedExample {
     /// What the encoder reads.
     pub enc_ids: Vec<u32>,
-    /// What the decoder predicts, position by position. It reads the same one position later, behind [`EOS_ID`].
+    /// What the decoder predicts, position by position. It reads the same one position later,
+    /// behind [`EOS_ID`].
     pub dec_target: Vec<u32>,
     /// Class of each target token.
     pub dec_classes: Vec<TokenClass>,
@@ -90,7 +93,8 @@ impl EncodedExample {
 pub struct PairKey {
     /// Hash of the called tool's name.
     pub name: u64,
-    /// Hash of what the tool does and takes, under whatever name; none if it does not say what it does.
+    /// Hash of what the tool does and takes, under whatever name; none if it does not say what it
+    /// does.
     pub content: Option<NonZeroU64>,
 }
 
@@ -137,7 +141,8 @@ impl<'a> Encoder<'a> {
         self.tokenizer
     }
 
-    /// Encodes one example; with `shuffle_seed`, tools, parameters and keys come in an order drawn from it.
+    /// Encodes one example; with `shuffle_seed`, tools, parameters and keys come in an order drawn
+    /// from it.
     ///
     /// # Errors
     /// [`ProblemCode::AnswerTooLong`] if the answer does not fit into the decoder.
@@ -168,7 +173,8 @@ impl<'a> Encoder<'a> {
         Ok(EncodedExample { enc_ids, dec_target, dec_classes, retrieval, cut_tokens })
     }
 
-    /// Encodes a question about a text. Too long an answer is cut, which costs a language model nothing but the rest.
+    /// Encodes a question about a text. Too long an answer is cut, which costs a language model
+    /// nothing but the rest.
     pub fn encode_question(&self, query: &str, seed_text: &str, answer: &str) -> EncodedExample {
         let (enc_ids, cut_tokens) = self.encoder_side(self.tokenizer.encode(query), seed_text);
         let answer = self.tokenizer.encode(answer);
@@ -177,8 +183,8 @@ impl<'a> Encoder<'a> {
         EncodedExample { cut_tokens: cut_tokens + whole - dec_target.len(), ..plain(enc_ids, dec_target) }
     }
 
-    /// Encodes plain text: parts as long as a row, each a beginning to read and a continuation to write. Nothing is cut, and
-    /// only the last part ends with the end of the answer.
+    /// Encodes plain text: parts as long as a row, each a beginning to read and a continuation to
+    /// write. Nothing is cut, and only the last part ends with the end of the answer.
     pub fn encode_text(&self, text: &str) -> Vec<EncodedExample> {
         let mut ids = self.tokenizer.encode(text);
         if ids.is_empty() {
@@ -188,7 +194,8 @@ impl<'a> Encoder<'a> {
         // `<tools>` ends what is read, as it ends a query.
         let (most_read, most_written) = (self.config.max_enc_tokens - 1, self.config.max_dec_tokens);
         let parts = ids.chunks(most_read + most_written).map(|part| {
-            // The last part is divided in the proportion of the whole ones, so that rows fill evenly on both sides.
+            // The last part is divided in the proportion of the whole ones, so that rows fill
+            // evenly on both sides.
             let read = (part.len() * most_read / (most_read + most_written)).max(1).min(part.len() - 1);
             plain([&part[..read], &[TOOLS_ID]].concat(), part[read..].to_vec())
         });
@@ -207,7 +214,8 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// What the encoder reads for a query and offered tools, in their own order, and how many tokens were cut.
+    /// What the encoder reads for a query and offered tools, in their own order, and how many
+    /// tokens were cut.
     pub fn prompt(&self, query: &str, tools: &[Tool]) -> (Vec<u32>, usize) {
         self.encoder_side(self.tokenizer.encode(query), &tools_text(tools, &NameMap::of(tools)))
     }

@@ -18,7 +18,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why one row cannot be used: the field, a short stable code to count by, and a sentence for the reader.
+/// Why one row cannot be used: the field, a short stable code to count by, and a sentence for the
+/// reader.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct Problem {

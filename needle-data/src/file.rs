@@ -8,8 +8,9 @@ use std::path::Path;
 
 use crate::error::DataError;
 
-/// Opens a file for reading, as everything that is read from disk is opened: anything but a regular file is refused. A pipe that
-/// nobody writes into would be waited for, and a device such as `/dev/zero` read, for ever.
+/// Opens a file for reading, as everything that is read from disk is opened: anything but a regular
+/// file is refused. A pipe that nobody writes into would be waited for, and a device such as
+/// `/dev/zero` read, for ever.
 ///
 /// # Errors
 /// If it cannot be opened, or is a directory, a pipe, a socket or a device.
@@ -20,7 +21,8 @@ pub fn open_regular(path: &Path) -> Result<File, DataError> {
         Err(error) => Err(error),
     };
     let open = || {
-        // Before it is opened, since that alone may wait; and once more, should another have taken its place meanwhile.
+        // Before it is opened, since that alone may wait; and once more, should another have taken
+        // its place meanwhile.
         check(std::fs::metadata(path))?;
         let file = File::open(path)?;
         check(file.metadata())?;
@@ -107,10 +109,12 @@ pub fn packing(path: &Path) -> Packing {
     }
 }
 
-/// How the names begin of files and directories that are being written; a killed process leaves them.
+/// How the names begin of files and directories that are being written; a killed process leaves
+/// them.
 pub const UNFINISHED: &str = ".needle-writing-";
 
-/// Writes a file whole or not at all: into a temporary file beside it, flushed to disk, then renamed.
+/// Writes a file whole or not at all: into a temporary file beside it, flushed to disk, then
+/// renamed.
 ///
 /// # Errors
 /// If the directory cannot be created or the file cannot be written.

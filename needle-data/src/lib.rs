@@ -41,6 +41,7 @@
 //! | `text::schema` | what a declaration of an argument asks of its value |
 //! | [`text::json_schema`] | JSON Schema: whether a value satisfies a schema, and what a `$ref` refers to |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
+//! | [`text::number_words`] | the English words that numbers are put together of |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | what a row can be: an example, a question about a text, text |
@@ -66,7 +67,8 @@
 //! | [`synth`] | the built-in generator of tool-call examples |
 //! | [`synth::invent`] | tools put together anew for each example, and requests for them |
 //!
-//! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token counts).
+//! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token
+//! counts).
 
 pub mod augment;
 pub mod batching;

@@ -1,14 +1,17 @@
 //! Every random stream of the project, and the one place that numbers them.
 //!
-//! A stream is a pure function of a seed, of what it is for, and of a place (a window, a row, a step, ...). No generator is
-//! carried from one draw to the next, so a resumed run draws what the uninterrupted one would have drawn.
+//! A stream is a pure function of a seed, of what it is for, and of a place (a window, a row, a
+//! step, ...). No generator is carried from one draw to the next, so a resumed run draws what the
+//! uninterrupted one would have drawn.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
-/// What a random stream is for. Streams of different purposes are unrelated, whatever their seed and place.
+/// What a random stream is for. Streams of different purposes are unrelated, whatever their seed
+/// and place.
 ///
-/// The numbers are part of a run's identity: a new purpose gets a new number, and none is used again.
+/// The numbers are part of a run's identity: a new purpose gets a new number, and none is used
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -22,7 +25,8 @@ pub enum Purpose {
     RowSeed = 3,
     /// What is changed about one example; the seed is that of its row. Place: none.
     Augmentation = 4,
-    /// The order of tools and keys of one example; the seed is drawn from its augmentation. Place: none.
+    /// The order of tools and keys of one example; the seed is drawn from its augmentation. Place:
+    /// none.
     ToolOrder = 5,
     /// The order of packed rows. Place: lane, window, and what else the loader is at.
     PackedRowOrder = 6,
@@ -60,9 +64,11 @@ pub enum Purpose {
     AskedAgain = 22,
 }
 
-/// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated ones.
+/// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated
+/// ones.
 ///
-/// The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied to each input in turn.
+/// The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied to each input in
+/// turn.
 pub fn rng(seed: u64, purpose: Purpose, place: &[u64]) -> ChaCha8Rng {
     let inputs = std::iter::once(purpose as u64).chain(place.iter().copied());
     let mixed = inputs.fold(seed, |state, input| {

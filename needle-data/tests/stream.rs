@@ -276,7 +276,8 @@ fn the_first_bad_row_of_a_file_is_the_one_that_is_named() {
     }
 }
 
-/// A run of a few steps on a file of fewer than 1,000 rows ended before its bad rows were counted together.
+/// A run of a few steps on a file of fewer than 1,000 rows ended before its bad rows were counted
+/// together.
 #[test]
 fn too_many_bad_rows_end_the_run_before_its_first_batch() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,9 @@
-//! Grouped-query attention with QK-norm, in three steps, so that keys and values can be kept between them.
+//! Grouped-query attention with QK-norm, in three steps, so that keys and values can be kept
+//! between them.
 //!
-//! Queries and keys are normalized over `head_dim` before rotation (Henry et al., arXiv:2010.04245); query head `h` reads
-//! key/value head `h / (heads / kv_heads)` (Ainslie et al., arXiv:2305.13245), which is never repeated in memory. No biases.
+//! Queries and keys are normalized over `head_dim` before rotation (Henry et al.,
+//! arXiv:2010.04245); query head `h` reads key/value head `h / (heads / kv_heads)` (Ainslie et al.,
+//! arXiv:2305.13245), which is never repeated in memory. No biases.
 
 use burn::module::Module;
 use burn::nn::Linear;
@@ -50,7 +52,8 @@ impl<B: Backend> KeyValue<B> {
 pub type Rotation<'a, B> = Option<(&'a Rope<B>, usize)>;
 
 impl<B: FusedOps> Attention<B> {
-    /// `[batch, seq, d_model] -> [batch, seq, heads, head_dim]`; rotated in self-attention, not in cross-attention.
+    /// `[batch, seq, d_model] -> [batch, seq, heads, head_dim]`; rotated in self-attention, not in
+    /// cross-attention.
     pub fn queries(&self, x: Tensor<B, 3>, rotation: Rotation<'_, B>) -> Tensor<B, 4> {
         rotated(self.q_norm.forward(self.heads(&self.q_proj, x)), rotation)
     }

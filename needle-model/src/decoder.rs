@@ -1,7 +1,8 @@
-//! The decoder: causal self-attention, then cross-attention over the encoder's output, each under its own norm and gate.
+//! The decoder: causal self-attention, then cross-attention over the encoder's output, each under
+//! its own norm and gate.
 //!
-//! One forward pass serves training and generation: with a [`DecoderCache`], the self-attention's keys and values of earlier
-//! tokens are kept, and those of the cross-attention are computed once.
+//! One forward pass serves training and generation: with a [`DecoderCache`], the self-attention's
+//! keys and values of earlier tokens are kept, and those of the cross-attention are computed once.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -23,7 +24,8 @@ pub struct DecoderLayer<B: Backend> {
     pub self_attn: Attention<B>,
     /// Its gate, before the sigmoid, `[1]`.
     pub self_attn_gate: Param<Tensor<B, 1>>,
-    /// Before the cross-attention; normalizes the queries' side only, the encoder's output has its own final norm.
+    /// Before the cross-attention; normalizes the queries' side only, the encoder's output has its
+    /// own final norm.
     pub encoder_attn_layer_norm: ZcRmsNorm<B>,
     /// The cross-attention; not rotated.
     pub encoder_attn: Attention<B>,
@@ -69,7 +71,8 @@ pub struct DecoderMasks<B: Backend> {
 }
 
 impl<B: FusedOps> DecoderLayer<B> {
-    /// The layer by itself, over whole rows: `x [batch, dec_len, d_model]`, `memory [batch, enc_len, d_model]`.
+    /// The layer by itself, over whole rows: `x [batch, dec_len, d_model]`,
+    /// `memory [batch, enc_len, d_model]`.
     pub fn forward_alone(
         &self,
         x: Tensor<B, 3>,
@@ -126,7 +129,8 @@ impl<B: FusedOps> Decoder<B> {
         DecoderCache { layers: self.layers.iter().map(layer).collect(), len: 0 }
     }
 
-    /// Decodes the tokens `x [batch, dec_len, d_model]` that follow those in `cache` -> `[batch, dec_len, d_model]`.
+    /// Decodes the tokens `x [batch, dec_len, d_model]` that follow those in `cache` ->
+    /// `[batch, dec_len, d_model]`.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,

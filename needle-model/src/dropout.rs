@@ -1,5 +1,5 @@
-//! Dropout whose masks come from a seed that the caller gives, so that a resumed step drops what the first try dropped, on
-//! whatever device.
+//! Dropout whose masks come from a seed that the caller gives, so that a resumed step drops what
+//! the first try dropped, on whatever device.
 
 use burn::tensor::Tensor;
 use needle_data::random::{Purpose, rng};
@@ -7,7 +7,8 @@ use rand::RngExt;
 
 use crate::ops::{FusedOps, float, primitive};
 
-/// Zeroes elements at random and scales the others up, or does nothing. A copy drops what the original would have dropped.
+/// Zeroes elements at random and scales the others up, or does nothing. A copy drops what the
+/// original would have dropped.
 #[derive(Debug, Clone)]
 pub struct Dropout {
     probability: f64,

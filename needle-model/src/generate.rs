@@ -1,12 +1,13 @@
 //! Batched greedy decoding.
 //!
-//! The encoder runs once; each step feeds one token a row through the decoder, whose caches hold everything before it. A row
-//! that has ended keeps being fed, and what it says is not recorded.
+//! The encoder runs once; each step feeds one token a row through the decoder, whose caches hold
+//! everything before it. A row that has ended keeps being fed, and what it says is not recorded.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use needle_data::batching::batch::pad_rows;
 use needle_data::tokenizer::EOS_ID;
+use needle_runtime::generate::argmax;
 pub use needle_runtime::generate::{Certainty, Generated, MAX_MARGIN, NoHook, StepHook, Stop};
 
 use crate::decoder::DecoderMasks;
@@ -72,16 +73,6 @@ pub fn generate<B: FusedOps>(
 pub fn ids_tensor<B: Backend>(rows: &[Vec<u32>], device: &B::Device) -> Tensor<B, 2, Int> {
     let (ids, longest) = pad_rows(rows.iter().map(Vec::as_slice));
     Tensor::from_data(TensorData::new(ids, [rows.len(), longest]), device)
-}
-
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 fn log_sum_exp(logits: &[f32]) -> f32 {

@@ -21,7 +21,8 @@ pub struct Inputs<B: Backend> {
     pub src: Tensor<B, 2, Int>,
     /// Decoder input ids.
     pub tgt: Tensor<B, 2, Int>,
-    /// Encoder and decoder segments of packed rows; without them id 0 is padding and the decoder's mask is causal alone.
+    /// Encoder and decoder segments of packed rows; without them id 0 is padding and the decoder's
+    /// mask is causal alone.
     pub segments: Option<(Tensor<B, 2, Int>, Tensor<B, 2, Int>)>,
 }
 
@@ -60,10 +61,12 @@ pub fn compute<B: FusedOps>(model: &San<B>, inputs: Inputs<B>) -> Outputs<B> {
     Outputs { logits: model.logits(hidden), embedding: model.retrieval_embedding(src, none), encoder_out }
 }
 
-/// Reads `src`, `tgt` and optional `enc_segments`, `dec_segments` from a safetensors file of int32 or int64 tensors.
+/// Reads `src`, `tgt` and optional `enc_segments`, `dec_segments` from a safetensors file of int32
+/// or int64 tensors.
 ///
 /// # Errors
-/// If the file is malformed, a tensor is missing or of another shape, or an id is not of the vocabulary.
+/// If the file is malformed, a tensor is missing or of another shape, or an id is not of the
+/// vocabulary.
 pub fn read_inputs<B: Backend>(path: &Path, vocab_size: usize, device: &B::Device) -> Result<Inputs<B>, ModelError> {
     let bytes = file::read(path)?;
     let bad = |reason: String| ModelError::bad_file(path, reason);

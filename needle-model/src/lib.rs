@@ -52,9 +52,9 @@
 //!
 //! # Shapes
 //!
-//! `batch` rows; `seq`, `enc_len`, `dec_len`, `q_len`, `k_len` positions; `heads` query heads, `kv_heads` key/value heads of
-//! `head_dim` each; `d_model` width; `vocab` ids; `rows` positions of all batch rows together. Linear weights are
-//! `[in, out]` in memory and `[out, in]` on disk.
+//! `batch` rows; `seq`, `enc_len`, `dec_len`, `q_len`, `k_len` positions; `heads` query heads,
+//! `kv_heads` key/value heads of `head_dim` each; `d_model` width; `vocab` ids; `rows` positions of
+//! all batch rows together. Linear weights are `[in, out]` in memory and `[out, in]` on disk.
 
 pub mod attention;
 pub mod checkpoint;

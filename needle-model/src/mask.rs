@@ -38,7 +38,8 @@ impl<B: Backend> AttentionMask<B> {
         Self { query_segments: Some(queries), key_segments: Some(keys), causal: false }
     }
 
-    /// In addition, no query sees a later key. With more keys than queries, the last of both stand side by side.
+    /// In addition, no query sees a later key. With more keys than queries, the last of both stand
+    /// side by side.
     pub fn causal(self) -> Self {
         Self { causal: true, ..self }
     }

@@ -1,4 +1,5 @@
-//! ZCRMSNorm: RMSNorm whose gain is counted from 1, so that weight decay and initialization pull it towards the identity.
+//! ZCRMSNorm: RMSNorm whose gain is counted from 1, so that weight decay and initialization pull it
+//! towards the identity.
 //!
 //! `(1 + g) * x / sqrt(mean(x^2) + eps)`, g initially 0 (burn's norms start their gain at 1).
 

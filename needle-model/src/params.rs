@@ -120,8 +120,8 @@ pub fn map<B: Backend>(model: San<B>, mapper: &mut impl ParamMapper<B>) -> San<B
     model.map(&mut Map { path: Path::default(), mapper })
 }
 
-/// `model` with gradients tracked for every parameter, whatever made it: loading and conversion from an inner backend
-/// leave none.
+/// `model` with gradients tracked for every parameter, whatever made it: loading and conversion
+/// from an inner backend leave none.
 pub fn with_gradients<AB: AutodiffBackend>(model: San<AB>) -> San<AB> {
     struct Track;
     impl<AB: AutodiffBackend> ParamMapper<AB> for Track {

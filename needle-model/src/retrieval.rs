@@ -1,7 +1,8 @@
-//! The contrastive head: a query and the tool that it needs land close to each other, so that a catalogue of hundreds of
-//! tools can be cut to the few that fit into a prompt.
+//! The contrastive head: a query and the tool that it needs land close to each other, so that a
+//! catalogue of hundreds of tools can be cut to the few that fit into a prompt.
 //!
-//! Mean over the encoder's real positions -> Linear(d, d/4) with bias -> ReLU -> Linear(d/4, contrastive_dim) -> unit length.
+//! Mean over the encoder's real positions -> Linear(d, d/4) with bias -> ReLU -> Linear(d/4,
+//! contrastive_dim) -> unit length.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -23,7 +24,8 @@ pub struct RetrievalHead<B: Backend> {
 }
 
 impl<B: Backend> RetrievalHead<B> {
-    /// `memory [batch, enc_len, d_model]` and its `ids [batch, enc_len]` (0 is padding) -> unit vectors `[batch, dim]`.
+    /// `memory [batch, enc_len, d_model]` and its `ids [batch, enc_len]` (0 is padding) -> unit
+    /// vectors `[batch, dim]`.
     pub fn forward(&self, memory: Tensor<B, 3>, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let real = ids.not_equal_elem(0).float(); // [batch, enc_len]
         let count = real.clone().sum_dim(1).clamp_min(1.0); // [batch, 1]

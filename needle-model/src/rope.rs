@@ -1,5 +1,5 @@
-//! Half-split rotary position embedding (Su et al., arXiv:2104.09864): element `i` of the first half of a head turns with
-//! element `i` of the second, by `position * theta^(-2i / head_dim)`.
+//! Half-split rotary position embedding (Su et al., arXiv:2104.09864): element `i` of the first
+//! half of a head turns with element `i` of the second, by `position * theta^(-2i / head_dim)`.
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
@@ -36,7 +36,8 @@ impl<B: FusedOps> Rope<B> {
     /// Turns `x [batch, seq, heads, head_dim]`, whose first position is `offset`.
     ///
     /// # Panics
-    /// If a position is beyond the tables: rows are bounded by `max_enc_len` and `max_dec_len` where they are made.
+    /// If a position is beyond the tables: rows are bounded by `max_enc_len` and `max_dec_len`
+    /// where they are made.
     pub fn forward(&self, x: Tensor<B, 4>, offset: usize) -> Tensor<B, 4> {
         let [_, seq, _, _] = x.dims();
         let [len, _] = self.cos.dims();

@@ -1,4 +1,5 @@
-//! The model: one embedding for encoder, decoder and output, an encoder, a decoder, and a retrieval head.
+//! The model: one embedding for encoder, decoder and output, an encoder, a decoder, and a retrieval
+//! head.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
@@ -158,7 +159,8 @@ impl<B: FusedOps> San<B> {
         self.encoder.forward(self.embed(ids), &self.rope, mask, dropout)
     }
 
-    /// The decoder's output for `ids [batch, dec_len]`, which follow those in `cache` -> `[batch, dec_len, d_model]`.
+    /// The decoder's output for `ids [batch, dec_len]`, which follow those in `cache` ->
+    /// `[batch, dec_len, d_model]`.
     pub fn decode(
         &self,
         ids: Tensor<B, 2, Int>,
@@ -169,7 +171,8 @@ impl<B: FusedOps> San<B> {
         self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout)
     }
 
-    /// One layer of the encoder by itself: `[batch, enc_len, d_model] -> [batch, enc_len, d_model]`.
+    /// One layer of the encoder by itself:
+    /// `[batch, enc_len, d_model] -> [batch, enc_len, d_model]`.
     pub fn encoder_layer(
         &self,
         index: usize,
@@ -180,7 +183,8 @@ impl<B: FusedOps> San<B> {
         self.encoder.layers[index].forward(x, &self.rope, mask, dropout)
     }
 
-    /// One layer of the decoder by itself: `x [batch, dec_len, d_model]`, `memory [batch, enc_len, d_model]` -> as `x`.
+    /// One layer of the decoder by itself: `x [batch, dec_len, d_model]`,
+    /// `memory [batch, enc_len, d_model]` -> as `x`.
     pub fn decoder_layer(
         &self,
         index: usize,
@@ -212,7 +216,8 @@ impl<B: FusedOps> San<B> {
         [0, 1].map(|column| both.clone().narrow(1, column, 1).reshape([batch, seq]))
     }
 
-    /// Unit vectors `[batch, contrastive_dim]` of texts `ids [batch, seq]` padded with 0; `None` without a retrieval head.
+    /// Unit vectors `[batch, contrastive_dim]` of texts `ids [batch, seq]` padded with 0; `None`
+    /// without a retrieval head.
     pub fn retrieval_embedding(&self, ids: Tensor<B, 2, Int>, dropout: &mut Dropout) -> Option<Tensor<B, 2>> {
         let head = self.retrieval_head.as_ref()?;
         let memory = self.encode(ids.clone(), &AttentionMask::padding(ids.clone()), dropout);

@@ -1,5 +1,5 @@
-//! Whatever a model is and whatever the tools are: a constrained answer is whole within its limit, and one that the tools
-//! allow.
+//! Whatever a model is and whatever the tools are: a constrained answer is whole within its limit,
+//! and one that the tools allow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -81,7 +81,8 @@ fn tools(rng: &mut ChaCha8Rng) -> Vec<Tool> {
     Tool::list_from_json(&tools.into()).unwrap()
 }
 
-/// Sampling at temperature 1 (the Gumbel-max trick), with a leaning to what ends things: a random model seldom would.
+/// Sampling at temperature 1 (the Gumbel-max trick), with a leaning to what ends things: a random
+/// model seldom would.
 struct Sample {
     rng: ChaCha8Rng,
     ends: Vec<bool>,
@@ -124,7 +125,7 @@ fn two_thousand_random_models_write_only_what_two_thousand_random_catalogues_all
         let model = San::<Flex>::new(&sizes, seed, &Default::default()).unwrap();
         let max_tokens = rng.random_range(MAX_TOKENS);
         let values = &Values::Free;
-        let asked = Asked { query: "a query", tools: &tools, values, max_calls: MAX_CALLS, max_tokens };
+        let asked = Asked { query: "a query", tools: &tools, values, min_calls: 0, max_calls: MAX_CALLS, max_tokens };
         let rows = vec![constrainer.compile(&asked).unwrap_or_else(|e| panic!("case {seed}: {e}"))];
         // Some never end anything of their own accord.
         let mut sample = Sample { lean: rng.random_range(-5.0..5.0), rng, ends: ends.clone() };

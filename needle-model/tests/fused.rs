@@ -1,4 +1,5 @@
-//! Every fused operation against its plain definition: values, and the gradients that burn derives from the plain graph.
+//! Every fused operation against its plain definition: values, and the gradients that burn derives
+//! from the plain graph.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +14,8 @@ type AB = Autodiff<Flex>;
 
 /// Of the largest value.
 const TOLERANCE: f64 = 2e-5;
-/// The terms of every sum here are of order 1, so where they cancel what is left is rounding of that size.
+/// The terms of every sum here are of order 1, so where they cancel what is left is rounding of
+/// that size.
 const LEAST_LARGEST: f64 = 0.05;
 
 fn random<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng) -> Tensor<AB, D> {
@@ -43,7 +45,8 @@ fn assert_close<const D: usize>(what: &str, ours: Tensor<Flex, D>, theirs: Tenso
     }
 }
 
-/// Compares two outputs and the gradients of a random weighted sum of each with respect to `inputs`.
+/// Compares two outputs and the gradients of a random weighted sum of each with respect to
+/// `inputs`.
 macro_rules! assert_same {
     ($what:expr, $fused:expr, $plain:expr, $rng:expr, [$($input:expr),+]) => {{
         let (fused, plain) = ($fused, $plain);

@@ -1,4 +1,5 @@
-//! Speed of the engine on the sizes of the published model with random weights: reading a prompt, writing, loading.
+//! Speed of the engine on the sizes of the published model with random weights: reading a prompt,
+//! writing, loading.
 //!
 //! ```text
 //! cargo run --release -p needle-runtime --example bench -- [--threads N] [--set scalar|avx2|avx-vnni|avx512-vnni] [--repeat N]
@@ -64,7 +65,8 @@ impl Source for Random {
     }
 }
 
-/// Seconds of CPU that this thread has had: what one thread needs, also where others want the same core.
+/// Seconds of CPU that this thread has had: what one thread needs, also where others want the same
+/// core.
 fn cpu_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes to `time` alone.

@@ -1,10 +1,12 @@
-//! The fast mode against the exact one, on a trained model: how far logits are off, and what that changes.
+//! The fast mode against the exact one, on a trained model: how far logits are off, and what that
+//! changes.
 //!
 //! ```text
 //! cargo run --release -p needle-runtime --example numerics -- MODEL_DIR IDS.jsonl
 //! ```
 //!
-//! Each line is `{"prompt": [ids], "answer": [ids]}`, the answer from `<tool_call>` on, without the end.
+//! Each line is `{"prompt": [ids], "answer": [ids]}`, the answer from `<tool_call>` on, without the
+//! end.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measuring, not a library")]
 

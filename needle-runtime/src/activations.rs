@@ -1,7 +1,8 @@
-//! Rows of activations as products take them: INT8 in groups of 32, each with a scale and the offset at which its sums begin.
+//! Rows of activations as products take them: INT8 in groups of 32, each with a scale and the
+//! offset at which its sums begin.
 //!
-//! Four rows are a block, in which each four codes of one row stand beside those of the next: a product of many rows then reads
-//! one stretch of memory, with one pointer a block.
+//! Four rows are a block, in which each four codes of one row stand beside those of the next: a
+//! product of many rows then reads one stretch of memory, with one pointer a block.
 
 use crate::file::quantize::GROUP_SIZE;
 
@@ -26,7 +27,8 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Makes room for `rows` rows of `groups` groups, whose codes, scales and offsets are then to be written.
+    /// Makes room for `rows` rows of `groups` groups, whose codes, scales and offsets are then to
+    /// be written.
     pub fn resize(&mut self, rows: usize, groups: usize) -> (&mut [i8], &mut [f32], &mut [i32]) {
         (self.rows, self.groups) = (rows, groups);
         let places = rows.div_ceil(BLOCK_ROWS) * groups * BLOCK_ROWS;
@@ -56,7 +58,8 @@ impl Activations {
         &self.scales
     }
 
-    /// What takes the offset of INT4 codes out of a sum: -8 times the sum of each group's codes, `[blocks, groups, 4 rows]`.
+    /// What takes the offset of INT4 codes out of a sum: -8 times the sum of each group's codes,
+    /// `[blocks, groups, 4 rows]`.
     pub fn offsets(&self) -> &[i32] {
         &self.offsets
     }

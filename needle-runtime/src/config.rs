@@ -41,7 +41,8 @@ impl SanConfig {
     /// # Errors
     /// If there is none of that name; the message lists them.
     pub fn preset(name: &str) -> Result<Self, RuntimeError> {
-        // The sizes of the published model (needle/model/architecture.py); the others keep its proportions.
+        // The sizes of the published model (needle/model/architecture.py); the others keep its
+        // proportions.
         let published = Self {
             vocab_size: 8192,
             d_model: 512,

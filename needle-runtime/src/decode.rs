@@ -1,7 +1,8 @@
 //! The decoder: some next tokens of some sequences in one pass.
 //!
-//! A sequence may bring several tokens at once, when they are determined before their logits are known. Keys and values of all
-//! of them are written first; then each token attends to itself and those before it, as if it had come alone.
+//! A sequence may bring several tokens at once, when they are determined before their logits are
+//! known. Keys and values of all of them are written first; then each token attends to itself and
+//! those before it, as if it had come alone.
 
 use crate::activations::Activations;
 use crate::key_value::KeyValue;

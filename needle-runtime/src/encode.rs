@@ -1,7 +1,9 @@
-//! The encoder: a prompt to its memory, and the memory to the keys and values that the decoder attends to.
+//! The encoder: a prompt to its memory, and the memory to the keys and values that the decoder
+//! attends to.
 //!
-//! Each thread has a stretch of rows. In each layer it first computes their queries, keys and values, and then, when all
-//! threads have, attends to the keys of all rows. What a row becomes does not depend on how the rows are divided.
+//! Each thread has a stretch of rows. In each layer it first computes their queries, keys and
+//! values, and then, when all threads have, attends to the keys of all rows. What a row becomes
+//! does not depend on how the rows are divided.
 
 use crate::key_value::KeyValue;
 use crate::pack::LANES;

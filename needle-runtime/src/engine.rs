@@ -1,6 +1,7 @@
 //! The engine: a model on a CPU, INT4 weights times INT8 activations.
 //!
-//! Answers do not depend on the CPU, on the number of threads, or on what else is answered at the same time.
+//! Answers do not depend on the CPU, on the number of threads, or on what else is answered at the
+//! same time.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -65,7 +66,8 @@ impl Engine {
     /// Opens the artifact or checkpoint in the directory `path` with the default options.
     ///
     /// # Errors
-    /// If a file is missing or malformed, or its tensors or its vocabulary are not those of its sizes.
+    /// If a file is missing or malformed, or its tensors or its vocabulary are not those of its
+    /// sizes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
         Self::open_with(path, &Options::default())
     }
@@ -108,7 +110,8 @@ impl Engine {
     /// A model from any source of weights.
     ///
     /// # Errors
-    /// If its tensors are not those of its sizes, or this CPU does not have the instructions that are asked for.
+    /// If its tensors are not those of its sizes, or this CPU does not have the instructions that
+    /// are asked for.
     pub fn from_source(
         source: &dyn Source,
         tokenizer: Option<Tokenizer>,
@@ -142,7 +145,8 @@ impl Engine {
         self.mode.kernels.set()
     }
 
-    /// Logits after each of `tokens` (decoder input ids, the end first) as an answer to `prompt`, `[tokens, vocab]`.
+    /// Logits after each of `tokens` (decoder input ids, the end first) as an answer to `prompt`,
+    /// `[tokens, vocab]`.
     ///
     /// # Errors
     /// If the prompt or the tokens cannot be read by the model.
@@ -158,8 +162,8 @@ impl Engine {
         Ok(logits.chunks_exact(width).flat_map(|row| &row[..vocab]).copied().collect())
     }
 
-    /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens, and of at most as many as the model
-    /// has positions. On equal logits the lowest id wins.
+    /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens, and of
+    /// at most as many as the model has positions. On equal logits the lowest id wins.
     ///
     /// # Errors
     /// If a prompt is empty or too long, or holds ids that the model does not have.
@@ -348,7 +352,8 @@ struct Group {
     drafted: Vec<usize>,
     /// Prompts that are read in the next step, and what is fed first.
     starting: Vec<(usize, Next)>,
-    /// The rows of a pass whose logits are wanted: each sequence's last determined token, and its drafted ones.
+    /// The rows of a pass whose logits are wanted: each sequence's last determined token, and its
+    /// drafted ones.
     wanted: Vec<usize>,
     logits: Vec<f32>,
     /// Of each row of logits.
@@ -467,7 +472,8 @@ fn add_draft(
     drafted
 }
 
-/// Adds the tokens that are determined to an answer and to what is fed next; true if the answer has ended.
+/// Adds the tokens that are determined to an answer and to what is fed next; true if the answer has
+/// ended.
 fn extend(
     row: usize,
     answer: &mut Generated,

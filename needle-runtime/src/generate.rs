@@ -1,5 +1,5 @@
-//! What decoding gives, and the hook that constraints and streaming go into. Whoever computes the logits decodes: the engine
-//! here, or burn's model where training wants f32 or a GPU.
+//! What decoding gives, and the hook that constraints and streaming go into. Whoever computes the
+//! logits decodes: the engine here, or burn's model where training wants f32 or a GPU.
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -27,7 +27,8 @@ pub struct Generated {
 pub struct Certainty {
     /// The token's log-probability among all tokens, those included that a constraint forbids.
     pub log_prob: f32,
-    /// Its logit less that of the best other token that was allowed; at most [`MAX_MARGIN`], also where there was no other.
+    /// Its logit less that of the best other token that was allowed; at most [`MAX_MARGIN`], also
+    /// where there was no other.
     pub margin: f32,
 }
 
@@ -36,19 +37,34 @@ impl Certainty {
     pub const FORCED: Self = Self { log_prob: 0.0, margin: MAX_MARGIN };
 }
 
+/// The token of the highest logit; on equal ones the lowest id, as in the original.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
 /// Beyond it the choice is certain.
 pub const MAX_MARGIN: f32 = 20.0;
 
-/// Sees every step of a row before and after its token is chosen: the place where constraints and streaming go in.
+/// Sees every step of a row before and after its token is chosen: the place where constraints and
+/// streaming go in.
 pub trait StepHook {
-    /// May forbid tokens by setting their logits to negative infinity. `row` is the row's index in the batch.
+    /// May forbid tokens by setting their logits to negative infinity. `row` is the row's index in
+    /// the batch.
     fn mask(&mut self, row: usize, logits: &mut [f32]) {
         let _ = (row, logits);
     }
 
-    /// Tokens of row `row` that are determined before any logits are known, in order; mostly none. They are fed in one pass with
-    /// the token before them, without logits of their own. Each of them, too, is told to [`StepHook::chosen`], and then the row is
-    /// asked again, until nothing is determined. A network may ask for them or not: [`StepHook::mask`] must allow nothing else.
+    /// Tokens of row `row` that are determined before any logits are known, in order; mostly none.
+    /// They are fed in one pass with the token before them, without logits of their own. Each of
+    /// them, too, is told to [`StepHook::chosen`], and then the row is asked again, until nothing
+    /// is determined. A network may ask for them or not: [`StepHook::mask`] must allow nothing
+    /// else.
     fn forced(&mut self, row: usize) -> Vec<u32> {
         let _ = row;
         Vec::new()
@@ -59,16 +75,17 @@ pub trait StepHook {
         let _ = (row, certainty);
     }
 
-    /// True ends the answer of row `row` after the token that was just chosen, as if it had reached the length limit. A network
-    /// may ask or not.
+    /// True ends the answer of row `row` after the token that was just chosen, as if it had reached
+    /// the length limit. A network may ask or not.
     fn is_stopped(&mut self, row: usize) -> bool {
         let _ = row;
         false
     }
 
-    /// Tokens that row `row` will probably go on with, in order; mostly none. A network may feed them in one pass with the token
-    /// before them, and then goes through [`StepHook::mask`] and [`StepHook::chosen`] with each of them as if it had come alone:
-    /// those after the first wrong one are dropped, so that the answer is the same with them and without.
+    /// Tokens that row `row` will probably go on with, in order; mostly none. A network may feed
+    /// them in one pass with the token before them, and then goes through [`StepHook::mask`] and
+    /// [`StepHook::chosen`] with each of them as if it had come alone: those after the first wrong
+    /// one are dropped, so that the answer is the same with them and without.
     fn draft(&mut self, row: usize) -> Vec<u32> {
         let _ = row;
         Vec::new()

@@ -1,8 +1,9 @@
 //! Keys and values that queries attend to: of a prompt, or of the tokens written so far.
 //!
-//! INT8, laid out as the dot products of the kernels take them, four bytes at a time (see [`crate::pack`]): a panel of 16 keys is
-//! a line for each four dimensions, so that 16 scores come from one pass; 16 dimensions of the values are a line for each four
-//! keys. Each head of each position has a scale. The exact mode keeps f32.
+//! INT8, laid out as the dot products of the kernels take them, four bytes at a time (see
+//! [`crate::pack`]): a panel of 16 keys is a line for each four dimensions, so that 16 scores come
+//! from one pass; 16 dimensions of the values are a line for each four keys. Each head of each
+//! position has a scale. The exact mode keeps f32.
 
 use crate::pack::{LANES, Line};
 

@@ -1,7 +1,7 @@
 //! A query and tools in, tool calls out. No burn, no training.
 //!
-//! Decoding can only write what the offered tools allow. Here the first token of every answer is the
-//! only one that a constraint lets through:
+//! Decoding can only write what the offered tools allow. Here the first token of every answer is
+//! the only one that a constraint lets through:
 //!
 //! ```
 //! use needle_data::tokenizer::{TOOL_CALL_ID, TokenizerConfig};
@@ -17,7 +17,7 @@
 //! ]))?;
 //!
 //! let query = "ten minute timer";
-//! let asked = Asked { query, tools: &tools, values: &Values::Free, max_calls: 8, max_tokens: 100 };
+//! let asked = Asked { query, tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 8, max_tokens: 100 };
 //! let mut constraint = Constrainer::new(&tokenizer)?.compile(&asked)?;
 //! assert!(constraint.can_call());
 //! let mut logits = vec![0.0; tokenizer.vocab_size()];
@@ -36,7 +36,8 @@
 //! | [`config`](mod@config) | sizes, presets, number of parameters |
 //! | [`precision`](mod@precision) | what weights are stored as |
 //! | [`generate`] | what decoding gives, and the hook that constraints and streaming go into |
-//! | [`constrain`] | decoding that can only write what the offered tools allow; `unconstrained` where that feature is off |
+//! | [`constrain`] | decoding that can only write what the offered tools allow |
+//! | `unconstrained` | what stands in its place without the feature `constrain` |
 //! | [`network`] | whatever computes answers |
 //! | [`mod@file`] | the files that hold a model |
 //! | `pool` | a few threads |
@@ -53,8 +54,9 @@
 //!
 //! # Shapes
 //!
-//! `rows` positions; `row` the width of the residual stream in whole groups of 32; `heads` query heads, `kv_heads` key/value
-//! heads of `head_dim`, in whole lanes `head_width`; `panels` of 16 outputs, `groups` of 32 inputs; `vocab` ids.
+//! `rows` positions; `row` the width of the residual stream in whole groups of 32; `heads` query
+//! heads, `kv_heads` key/value heads of `head_dim`, in whole lanes `head_width`; `panels` of 16
+//! outputs, `groups` of 32 inputs; `vocab` ids.
 
 #![cfg_attr(not(feature = "constrain"), allow(unused_variables, reason = "of constraints that cannot be"))]
 

@@ -1,11 +1,13 @@
 //! Matrices as the kernels read them: one layout for all instruction sets.
 //!
-//! Outputs stand in panels of 16, inputs in groups of 32; what is missing is filled with zeros. A panel's group of INT8 codes
-//! is eight lines of 64 bytes, each with four inputs of each of the 16 outputs: byte `4 output + input`. INT4 codes are
-//! half as many lines: the low nibbles of line `l` are INT8 line `2l`, the high ones line `2l + 1`.
+//! Outputs stand in panels of 16, inputs in groups of 32; what is missing is filled with zeros. A
+//! panel's group of INT8 codes is eight lines of 64 bytes, each with four inputs of each of the 16
+//! outputs: byte `4 output + input`. INT4 codes are half as many lines: the low nibbles of line `l`
+//! are INT8 line `2l`, the high ones line `2l + 1`.
 //!
-//! Codes are stored without sign, `code + 8` and `code + 128`: the operand that the dot products of x86 want unsigned. With
-//! activations `a`, sums begin at `-8 sum(a)` or `-128 sum(a)`, which takes the offset out again, exactly.
+//! Codes are stored without sign, `code + 8` and `code + 128`: the operand that the dot products of
+//! x86 want unsigned. With activations `a`, sums begin at `-8 sum(a)` or `-128 sum(a)`, which takes
+//! the offset out again, exactly.
 
 use crate::file::quantize::{GROUP_SIZE, group_size};
 use crate::file::source::Int4Ref;
@@ -52,7 +54,8 @@ impl Int4Matrix {
     }
 }
 
-/// The codes of `matrix` in panels, `[panels, groups, 4]` lines: the body of a kernel, compiled for each instruction set.
+/// The codes of `matrix` in panels, `[panels, groups, 4]` lines: the body of a kernel, compiled for
+/// each instruction set.
 #[inline(always)]
 pub(crate) fn pack_int4_codes(matrix: &Int4Ref<'_>, lines: &mut [Line]) {
     let groups = matrix.inputs.div_ceil(GROUP_SIZE);

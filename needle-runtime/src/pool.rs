@@ -1,7 +1,8 @@
 //! A few threads that work on one thing at a time, for as long as the engine lives.
 //!
-//! Work is a number of tasks; the caller and the threads take one after the other until none is left, and the caller returns
-//! when all are done. A waiting thread spins for a moment, because the next work mostly comes at once, and then sleeps.
+//! Work is a number of tasks; the caller and the threads take one after the other until none is
+//! left, and the caller returns when all are done. A waiting thread spins for a moment, because the
+//! next work mostly comes at once, and then sleeps.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,7 +110,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool in which `threads` work, the caller among them. Where the system gives no more threads, fewer work.
+    /// A pool in which `threads` work, the caller among them. Where the system gives no more
+    /// threads, fewer work.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let spawn = |_| {
@@ -144,8 +146,9 @@ impl Pool {
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return (0..tasks).for_each(work),
         };
-        // SAFETY: only the lifetime changes. The job's calls all come from tasks below `tasks`, and this function does not
-        // return, nor unwind, before `unfinished` says that each of them has returned.
+        // SAFETY: only the lifetime changes. The job's calls all come from tasks below `tasks`, and
+        // this function does not return, nor unwind, before `unfinished` says that each of them has
+        // returned.
         let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(work) };
         let counter = |value| Arc::new(AtomicUsize::new(value));
         let job = Job { work, tasks, next: counter(0), unfinished: counter(tasks), panicked: counter(0) };

@@ -1,12 +1,14 @@
-//! Angles of the rotary position embedding (Su et al., arXiv:2104.09864), computed when a position is first met: element `i` of
-//! the first half of a head turns with element `i` of the second, by `position * theta^(-2i / head_dim)`.
+//! Angles of the rotary position embedding (Su et al., arXiv:2104.09864), computed when a position
+//! is first met: element `i` of the first half of a head turns with element `i` of the second, by
+//! `position * theta^(-2i / head_dim)`.
 
 use std::sync::OnceLock;
 
 /// Positions whose angles are computed together.
 const BLOCK: usize = 64;
 
-/// Cosines and sines by position. In f64 and by one library on all systems, so that the f32 values are the same everywhere.
+/// Cosines and sines by position. In f64 and by one library on all systems, so that the f32 values
+/// are the same everywhere.
 pub struct Rope {
     /// `theta^(-2i / head_dim)`.
     frequencies: Vec<f64>,

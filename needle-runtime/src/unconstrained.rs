@@ -1,6 +1,8 @@
 //! What stands in for `constrain` where that feature is off: answers are free, and asking for
 //! others is an error.
 
+#[path = "constrain/asked.rs"]
+mod asked;
 #[path = "constrain/copying.rs"]
 pub mod copying;
 #[path = "constrain/grounding.rs"]
@@ -8,26 +10,12 @@ pub mod grounding;
 #[path = "constrain/look_ahead.rs"]
 pub mod look_ahead;
 
-use needle_data::{Tokenizer, Tool};
+use needle_data::Tokenizer;
 
 use crate::error::RuntimeError;
 use crate::generate::StepHook;
-use copying::Values;
 
-/// What is asked, and what the answer may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// The query.
-    pub query: &'a str,
-    /// The tools on offer.
-    pub tools: &'a [Tool],
-    /// Which strings must be words of the query.
-    pub values: &'a Values,
-    /// Most calls of an answer.
-    pub max_calls: usize,
-    /// Most tokens of an answer.
-    pub max_tokens: usize,
-}
+pub use asked::Asked;
 
 /// Compiles nothing.
 pub struct Constrainer(());

@@ -15,7 +15,8 @@ use crate::rope::Rope;
 /// Longest row for which all sums fit into 32 bits: 255 * 127 for each position.
 const MAX_POSITIONS: usize = 1 << 16;
 
-/// Most bytes of keys and values that one sequence may ask for: a hundred times what the published model does.
+/// Most bytes of keys and values that one sequence may ask for: a hundred times what the published
+/// model does.
 const MAX_CACHE_BYTES: usize = 1 << 30;
 
 /// Sizes that everything else is laid out by.
@@ -147,7 +148,8 @@ impl Weights {
             return Err(source.bad(format!("{most} positions; the engine computes with at most {MAX_POSITIONS}")));
         }
         let dims = Dims::new(config);
-        // Keys and values, of the prompt and of the answer: a small file can ask for far more than its own size.
+        // Keys and values, of the prompt and of the answer: a small file can ask for far more than
+        // its own size.
         let position = 4 * config.num_decoder_layers * dims.kv_heads * dims.head_width * if is_exact { 4 } else { 1 };
         let bytes = position.saturating_mul(config.max_len());
         if bytes > MAX_CACHE_BYTES {
@@ -157,7 +159,8 @@ impl Weights {
         }
         let loader = Loader { source, kernels, dims };
         let (encoder_layers, decoder_layers) = (config.num_encoder_layers, config.num_decoder_layers);
-        // Every attention is a task; the embedding is one more, and the last, since it uses all threads itself.
+        // Every attention is a task; the embedding is one more, and the last, since it uses all
+        // threads itself.
         let mut encoder: Vec<_> = (0..encoder_layers).map(|_| None).collect();
         let mut decoder: Vec<_> = (0..decoder_layers).map(|_| (None, None)).collect();
         let mut tasks: Vec<Task<'_>> = Vec::new();

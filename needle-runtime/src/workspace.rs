@@ -1,6 +1,8 @@
-//! Buffers of one thread's work, and the steps that encoder and decoder share: norm, projection, heads, gated residual.
+//! Buffers of one thread's work, and the steps that encoder and decoder share: norm, projection,
+//! heads, gated residual.
 //!
-//! Shapes: `rows` positions; `row` the padded width; a head is `head_dim` values, padded to `head_width`.
+//! Shapes: `rows` positions; `row` the padded width; a head is `head_dim` values, padded to
+//! `head_width`.
 
 use crate::activations::Activations;
 use crate::kernels::{Angles, Kernels, Queries, Scratch};
@@ -162,7 +164,8 @@ impl Workspace {
         }
     }
 
-    /// Queries of row `row` from what was projected, where a row is `width` values and queries come first.
+    /// Queries of row `row` from what was projected, where a row is `width` values and queries come
+    /// first.
     pub fn set_queries(&mut self, block: &Block, row: usize, width: usize, rotation: Rotation<'_>, order: Order) {
         let Dims { head_dim, head_width, heads, .. } = self.dims;
         let rows = self.rows();
@@ -195,8 +198,8 @@ impl Workspace {
         }
     }
 
-    /// Keys and values of row `row` from what was projected, where a row is `width` values and keys begin at `start`; each head
-    /// goes to `set`.
+    /// Keys and values of row `row` from what was projected, where a row is `width` values and keys
+    /// begin at `start`; each head goes to `set`.
     pub fn keys_values(
         &mut self,
         block: &Block,
@@ -228,8 +231,8 @@ impl Workspace {
         }
     }
 
-    /// The queries `first..first + count`, which share a key/value head, attend to the first `len` positions of `head`. What they
-    /// read is given to `set`, query by query.
+    /// The queries `first..first + count`, which share a key/value head, attend to the first `len`
+    /// positions of `head`. What they read is given to `set`, query by query.
     pub fn attend(
         &mut self,
         first: usize,

@@ -1,5 +1,7 @@
-//! Serves one checkpoint with the page: `cargo run -p needle-serve --example serve CHECKPOINT PORT WORKSPACE NEEDLE`, where
-//! NEEDLE is the command that finetunes and exports. `needle serve` and `needle playground` do the same with more options.
+//! Serves one checkpoint with the page:
+//! `cargo run -p needle-serve --example serve CHECKPOINT PORT WORKSPACE NEEDLE`, where NEEDLE is
+//! the command that finetunes and exports. `needle serve` and `needle playground` do the same with
+//! more options.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! BM25: how much the rare words of a query are those of a document.
 //!
 //! `score(q, d) = sum_w idf(w) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * len(d) / mean_len))`, with
-//! `idf(w) = ln(1 + (N - n(w) + 0.5) / (n(w) + 0.5))` (Robertson and Zaragoza 2009, with the non-negative idf of Lucene). Names of
-//! tools that a model was never trained on are rare words, which is what vectors are weakest at.
+//! `idf(w) = ln(1 + (N - n(w) + 0.5) / (n(w) + 0.5))` (Robertson and Zaragoza 2009, with the
+//! non-negative idf of Lucene). Names of tools that a model was never trained on are rare words,
+//! which is what vectors are weakest at.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! A model behind HTTP: the part of OpenAI's API that it can serve, a page to try and to finetune it, and MCP.
+//! A model behind HTTP: the part of OpenAI's API that it can serve, a page to try and to finetune
+//! it, and MCP.
 //!
 //! A file imports only files above it in this map:
 //!

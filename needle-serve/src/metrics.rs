@@ -1,4 +1,5 @@
-//! Counts for Prometheus, in its text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! Counts for Prometheus, in its text format
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

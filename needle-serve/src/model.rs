@@ -1,7 +1,8 @@
 //! What the server asks of a model: answer a question piece by piece, rank tools, embed texts.
 //!
-//! The trait keeps HTTP apart from the engine, so that the contracts of the API are tested against a model that answers by
-//! script ([`crate::scripted`]) and served by the real one ([`crate::needle`]).
+//! The trait keeps HTTP apart from the engine, so that the contracts of the API are tested against
+//! a model that answers by script ([`crate::scripted`]) and served by the real one
+//! ([`crate::needle`]).
 
 use std::ops::ControlFlow;
 
@@ -95,7 +96,8 @@ pub enum ModelError {
 pub trait Model: Send + Sync {
     /// Answers `question`; `on_piece` is given the answer's JSON as it comes.
     ///
-    /// Where an answer may be withheld ([`Question::abstain_below`]) nothing is given before it is judged.
+    /// Where an answer may be withheld ([`Question::abstain_below`]) nothing is given before it is
+    /// judged.
     ///
     /// # Errors
     /// If the question cannot be answered, or the model fails.

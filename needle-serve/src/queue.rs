@@ -1,7 +1,8 @@
-//! The queue in front of the models: few answers are computed at a time, few wait, and none for longer than the time limit.
+//! The queue in front of the models: few answers are computed at a time, few wait, and none for
+//! longer than the time limit.
 //!
-//! What does not fit is refused at once (429), so that a client knows. Work whose client has gone away is stopped at its next
-//! piece, or never begun.
+//! What does not fit is refused at once (429), so that a client knows. Work whose client has gone
+//! away is stopped at its next piece, or never begun.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -76,7 +77,8 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Puts `work` into the queue. It passes its events to the function that it is given, and ends when that says so.
+    /// Puts `work` into the queue. It passes its events to the function that it is given, and ends
+    /// when that says so.
     ///
     /// # Errors
     /// If there is no room.

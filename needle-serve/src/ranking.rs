@@ -1,8 +1,10 @@
-//! Tools by how well they fit a query: vectors of the retrieval head together with the words that they share (BM25).
+//! Tools by how well they fit a query: vectors of the retrieval head together with the words that
+//! they share (BM25).
 //!
-//! `score = cosine + bm25 / most`, where `most` is what a single word that no other tool has can be worth: a shared rare word, such
-//! as the name of a tool that the model was never trained on, counts as much as a perfect cosine, and a shared "the" next to
-//! nothing. Sums of scaled scores beat sums of ranks (Bruch et al. 2023, <https://arxiv.org/abs/2210.11934>), and a tool that
+//! `score = cosine + bm25 / most`, where `most` is what a single word that no other tool has can be
+//! worth: a shared rare word, such as the name of a tool that the model was never trained on,
+//! counts as much as a perfect cosine, and a shared "the" next to nothing. Sums of scaled scores
+//! beat sums of ranks (Bruch et al. 2023, <https://arxiv.org/abs/2210.11934>), and a tool that
 //! shares only common words must not pass one that fits.
 
 use std::collections::BTreeMap;
@@ -58,7 +60,8 @@ pub fn rank(model: &dyn Model, query: &str, tools: &[Tool]) -> Result<Vec<Ranked
     Ok(join(tools, similarities.as_deref(), &word_scores, most))
 }
 
-/// Joins two lists of scores, in the order of `tools`, into one ranking; `most` is what one word can score.
+/// Joins two lists of scores, in the order of `tools`, into one ranking; `most` is what one word
+/// can score.
 fn join(tools: &[Tool], similarities: Option<&[f32]>, word_scores: &[f64], most: f64) -> Vec<Ranked> {
     let place = |(index, tool): (usize, &Tool)| {
         let similarity = similarities.map(|all| all[index]);
@@ -84,7 +87,8 @@ pub struct Recall {
     pub mrr: f64,
 }
 
-/// Measures `model` on queries with the names of their right tools; queries without any are left out.
+/// Measures `model` on queries with the names of their right tools; queries without any are left
+/// out.
 ///
 /// # Errors
 /// If the model fails.

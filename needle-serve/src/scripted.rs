@@ -1,7 +1,8 @@
 //! A model that answers by script, so that tests of the server are exact and need no weights.
 //!
-//! The query says what happens: `nothing` calls nothing, `slow` waits between pieces until it is told to stop, `fail` fails in
-//! mid-answer, `panic` panics, and every other query calls each offered tool whose name it contains.
+//! The query says what happens: `nothing` calls nothing, `slow` waits between pieces until it is
+//! told to stop, `fail` fails in mid-answer, `panic` panics, and every other query calls each
+//! offered tool whose name it contains.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;

@@ -1,7 +1,8 @@
 //! Who may ask: the key, and the `Host` and `Origin` that a browser says.
 //!
-//! A page of another site can make a visitor's browser send requests to this machine, and by DNS rebinding even read the
-//! answers. Such requests say so in their headers: `Origin` names the other site, and after rebinding `Host` does.
+//! A page of another site can make a visitor's browser send requests to this machine, and by DNS
+//! rebinding even read the answers. Such requests say so in their headers: `Origin` names the other
+//! site, and after rebinding `Host` does.
 
 use std::net::IpAddr;
 
@@ -36,7 +37,8 @@ impl ApiKey {
         Ok(Self(key))
     }
 
-    /// Whether `headers` show the key, compared in a time that does not depend on where the first difference is.
+    /// Whether `headers` show the key, compared in a time that does not depend on where the first
+    /// difference is.
     pub fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(shown) = shown.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
@@ -87,7 +89,8 @@ impl Access {
         self.key.is_some()
     }
 
-    /// Whether a request with these headers may be served; `needs_key` is false for what anyone may see.
+    /// Whether a request with these headers may be served; `needs_key` is false for what anyone may
+    /// see.
     ///
     /// # Errors
     /// Why it may not.

@@ -48,7 +48,8 @@ pub fn router(shared: &Shared) -> Router {
         .with_state(shared.clone())
 }
 
-/// What every request goes through: who asks, whether the models are loaded, the counts, and the form of errors.
+/// What every request goes through: who asks, whether the models are loaded, the counts, and the
+/// form of errors.
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -98,9 +99,11 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     (kind, shared.metrics.to_text(shared.queue.len())).into_response()
 }
 
-/// Serves the checkpoints `models` (a name and a directory each) until `shutdown` comes; requests that have begun are ended.
+/// Serves the checkpoints `models` (a name and a directory each) until `shutdown` comes; requests
+/// that have begun are ended.
 ///
-/// The port is open at once, and `/health` says 503 until all models are loaded. `on_listening` is told the address.
+/// The port is open at once, and `/health` says 503 until all models are loaded. `on_listening` is
+/// told the address.
 ///
 /// # Errors
 /// If the server cannot be run as it is asked to, the port is taken, or a model cannot be loaded.

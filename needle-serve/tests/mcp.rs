@@ -22,7 +22,8 @@ use rmcp::service::{Peer, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Value, json};
 
-/// A server with tools of these names, which answer with their name; those that begin with `delete` say that they destroy.
+/// A server with tools of these names, which answer with their name; those that begin with `delete`
+/// say that they destroy.
 #[derive(Clone)]
 struct Other {
     names: Arc<std::sync::Mutex<Vec<String>>>,

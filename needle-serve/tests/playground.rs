@@ -13,8 +13,8 @@ use common::{TestServer, server_with};
 use needle_serve::{PlaygroundConfig, ServerConfig};
 use serde_json::{Value, json};
 
-/// Plays `needle`: a finetune writes a metric, waits to be stopped where its data is called `long`, and reports; an export writes a
-/// file.
+/// Plays `needle`: a finetune writes a metric, waits to be stopped where its data is called `long`,
+/// and reports; an export writes a file.
 const NEEDLE: &str = r#"#!/bin/sh
 command=$1; shift
 data=$1; force=""

@@ -1,7 +1,7 @@
 //! Limits on money, tokens and speed, shared by all threads that ask.
 //!
-//! Before a request is sent, the most that it can use is reserved; when it ends, what it did use takes the place of the
-//! reservation. So the limits hold however many requests are under way.
+//! Before a request is sent, the most that it can use is reserved; when it ends, what it did use
+//! takes the place of the reservation. So the limits hold however many requests are under way.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ impl Budget {
         Self { limits, state: Mutex::new(State { used, ..State::default() }), settled: Condvar::new() }
     }
 
-    /// Puts `most` aside, waiting for requests under way where it might fit when they have ended; `None` where it cannot.
+    /// Puts `most` aside, waiting for requests under way where it might fit when they have ended;
+    /// `None` where it cannot.
     pub fn reserve(&self, most: Usage) -> Option<Reservation> {
         let mut state = self.lock();
         loop {
@@ -76,7 +77,8 @@ impl Budget {
         self.settled.notify_all();
     }
 
-    /// Counts what is used while the request is still under way: an attempt that failed and may be charged.
+    /// Counts what is used while the request is still under way: an attempt that failed and may be
+    /// charged.
     pub fn charge(&self, used: &Usage) {
         self.lock().used.add(used);
     }
@@ -136,7 +138,8 @@ mod tests {
             let budget = Budget::new(limits, usage(30));
             let first = budget.reserve(usage(60)).unwrap();
             std::thread::scope(|scope| {
-                // It fits only when the first has turned out smaller than what was put aside for it.
+                // It fits only when the first has turned out smaller than what was put aside for
+                // it.
                 let second = scope.spawn(|| budget.reserve(usage(60)));
                 budget.settle(first, &usage(5));
                 budget.settle(second.join().unwrap().unwrap(), &usage(60));

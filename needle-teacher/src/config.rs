@@ -1,4 +1,5 @@
-//! The settings of a run: one typed TOML file. Unknown keys are errors; each default stands beside its type.
+//! The settings of a run: one typed TOML file. Unknown keys are errors; each default stands beside
+//! its type.
 
 use std::path::Path;
 

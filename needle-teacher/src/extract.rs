@@ -1,4 +1,5 @@
-//! The JSON in what a model wrote: alone, in a Markdown fence, after its thoughts, or cut off in the middle.
+//! The JSON in what a model wrote: alone, in a Markdown fence, after its thoughts, or cut off in
+//! the middle.
 
 use needle_data::text::json;
 use serde_json::Value;
@@ -15,7 +16,8 @@ pub struct Listed {
     pub broken: Option<String>,
 }
 
-/// Finds `{"<key>": [..]}`, a bare list of objects, or a single object that could be a member of it.
+/// Finds `{"<key>": [..]}`, a bare list of objects, or a single object that could be a member of
+/// it.
 ///
 /// A list that is cut off keeps its whole members: they are paid for.
 ///

@@ -30,7 +30,8 @@ pub struct Invented {
     pub rejected: Vec<(Value, String)>,
 }
 
-/// Asks for `count` tools around `domain`, named unlike `have`. Gives fewer where the teacher runs out of them.
+/// Asks for `count` tools around `domain`, named unlike `have`. Gives fewer where the teacher runs
+/// out of them.
 pub fn invent(teacher: &Teacher, config: &TeacherConfig, domain: &str, count: usize, have: &[Tool]) -> Invented {
     let mut invented = Invented::default();
     let mut fruitless = 0;

@@ -1,7 +1,9 @@
-//! The append-only record of what was asked and what came back, so that a killed run goes on without paying twice.
+//! The append-only record of what was asked and what came back, so that a killed run goes on
+//! without paying twice.
 //!
-//! One JSON object a line. A line is on the disk before the answer is used. A request that is under way when the process is killed has
-//! a `sent` line and no end: it is asked again under the same `Idempotency-Key`, since nobody has its answer.
+//! One JSON object a line. A line is on the disk before the answer is used. A request that is under
+//! way when the process is killed has a `sent` line and no end: it is asked again under the same
+//! `Idempotency-Key`, since nobody has its answer.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -73,7 +75,8 @@ impl Journal {
     /// Opens the journal at `path`, or begins it. A last line that a kill cut off is dropped.
     ///
     /// # Errors
-    /// If it cannot be read or written, is in use by another process, or has a line that is none of ours.
+    /// If it cannot be read or written, is in use by another process, or has a line that is none of
+    /// ours.
     pub fn open(path: &Path) -> Result<Self, TeacherError> {
         let io = |error| TeacherError::Data(DataError::io(path, error));
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io)?;

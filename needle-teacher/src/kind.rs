@@ -28,7 +28,8 @@ pub enum Kind {
     Garbled,
     /// Another language than English.
     OtherLanguage,
-    /// Another wording of a query that somebody wrote. Never planned: `needle data paraphrase` makes these.
+    /// Another wording of a query that somebody wrote. Never planned: `needle data paraphrase`
+    /// makes these.
     Paraphrase,
 }
 

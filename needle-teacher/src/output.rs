@@ -1,5 +1,6 @@
-//! The files of a run, beside the one that is asked for: of `mine.jsonl` the plan is `mine.plan.json`, the journal `mine.journal`,
-//! the rejected rows `mine.rejected.jsonl`, the report `mine.report.html`, and, where tools were invented, all tools `mine.tools.json`.
+//! The files of a run, beside the one that is asked for: of `mine.jsonl` the plan is
+//! `mine.plan.json`, the journal `mine.journal`, the rejected rows `mine.rejected.jsonl`, the
+//! report `mine.report.html`, and, where tools were invented, all tools `mine.tools.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -102,7 +103,8 @@ impl Output {
         Ok(journal)
     }
 
-    /// Saves the plan, unless only a preview of it (`--dry-run`) is wanted and a run has begun already.
+    /// Saves the plan, unless only a preview of it (`--dry-run`) is wanted and a run has begun
+    /// already.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -1,4 +1,5 @@
-//! The report of a run as one self-contained page: no script, nothing loaded. Text of the teacher is escaped by the templates.
+//! The report of a run as one self-contained page: no script, nothing loaded. Text of the teacher
+//! is escaped by the templates.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Tasks made from what people wrote: other wordings of the same calls, and near misses without a call.
+//! Tasks made from what people wrote: other wordings of the same calls, and near misses without a
+//! call.
 
 use needle_data::Example;
 use needle_data::random::{Purpose, rng};
@@ -13,7 +14,8 @@ pub fn paraphrases(examples: &[Example], rows_each: usize, config: &PlanConfig, 
     tasks(examples.iter(), Kind::Paraphrase, rows_each, config, seed)
 }
 
-/// A task of `rows_each` near misses for each example that has a call: requests as close as can be that none of its tools fits.
+/// A task of `rows_each` near misses for each example that has a call: requests as close as can be
+/// that none of its tools fits.
 pub fn negatives(examples: &[Example], rows_each: usize, config: &PlanConfig, seed: u64) -> Vec<Task> {
     tasks(examples.iter().filter(|e| !e.answers.is_empty()), Kind::NearMiss, rows_each, config, seed)
 }

@@ -1,8 +1,9 @@
 //! A run: tasks asked in rounds, every row through the stages, and what became of each.
 //!
-//! A round asks for what is still missing, hears the judge about what passed, and ends when all is answered. Rows are looked at in
-//! the order of the plan, so that the same answers give the same rows, and thereby the next round the same questions: a
-//! resumed run finds all of them in its journal.
+//! A round asks for what is still missing, hears the judge about what passed, and ends when all is
+//! answered. Rows are looked at in the order of the plan, so that the same answers give the same
+//! rows, and thereby the next round the same questions: a resumed run finds all of them in its
+//! journal.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,8 @@ pub struct Collected {
 /// Asks for the rows of `tasks`.
 ///
 /// # Errors
-/// Never for a failure of the endpoint, which ends the run with what there is ([`Collected::ended`]).
+/// Never for a failure of the endpoint, which ends the run with what there is
+/// ([`Collected::ended`]).
 pub fn run(
     teacher: &Teacher,
     tasks: &[Task],

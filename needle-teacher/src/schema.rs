@@ -1,8 +1,9 @@
 //! JSON schemas of the answers that we ask for, made from the tools on offer.
 //!
-//! They keep to the subset that `"strict": true` endpoints accept: every object closed, every property required, what is
-//! optional nullable, and no keywords beyond type, enum, items, properties and description. A definition that cannot be
-//! said in it (an object without properties, for example) makes the schema a loose one, which endpoints take as guidance.
+//! They keep to the subset that `"strict": true` endpoints accept: every object closed, every
+//! property required, what is optional nullable, and no keywords beyond type, enum, items,
+//! properties and description. A definition that cannot be said in it (an object without
+//! properties, for example) makes the schema a loose one, which endpoints take as guidance.
 
 use needle_data::Tool;
 use needle_data::text::tool::Parameter;
@@ -49,7 +50,8 @@ pub fn queries() -> AnswerSchema {
     AnswerSchema { name: "queries", schema: list("rows", [("query", string())]), is_strict: true }
 }
 
-/// `{"tools": [{"name", "description", "parameters": [..]}]}`; a list of parameters, since strict objects name their keys.
+/// `{"tools": [{"name", "description", "parameters": [..]}]}`; a list of parameters, since strict
+/// objects name their keys.
 pub fn tools() -> AnswerSchema {
     let types = json!({"type": "string", "enum": ["string", "integer", "number", "boolean", "array"]});
     let choices = json!({"type": ["array", "null"], "items": string()});

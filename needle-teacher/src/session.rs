@@ -81,7 +81,8 @@ impl Session {
     /// Plans `count` rows about `tools`, and about tools invented first where that is asked for.
     ///
     /// # Errors
-    /// If a setting cannot work, the files of another run are in the way, or no tool can be invented.
+    /// If a setting cannot work, the files of another run are in the way, or no tool can be
+    /// invented.
     pub fn generate(
         &self,
         mut tools: Vec<Tool>,
@@ -116,7 +117,8 @@ impl Session {
     /// Plans `rows_each` new rows for each example.
     ///
     /// # Errors
-    /// If a setting cannot work, the files of another run are in the way, or there is nothing to make rows of.
+    /// If a setting cannot work, the files of another run are in the way, or there is nothing to
+    /// make rows of.
     pub fn rewrite(&self, what: Rewrite, examples: &[Example], rows_each: usize) -> Result<Planned, TeacherError> {
         if rows_each == 0 {
             return Err(TeacherError::config("per_row", "must be at least 1"));
@@ -147,7 +149,8 @@ impl Session {
         Ok(Planned { text, expected, tasks, trust, config, output, teacher })
     }
 
-    /// What makes a run this run: with anything else of it, the answers in the journal are to other questions.
+    /// What makes a run this run: with anything else of it, the answers in the journal are to other
+    /// questions.
     fn settings(&self, command: &str, more: &[(&str, Value)]) -> Map<String, Value> {
         let config = &self.config;
         let own = [
@@ -213,7 +216,8 @@ impl Planned {
         &self.output
     }
 
-    /// Asks, checks and saves; whatever ended it, what has been accepted is on the disk. `None` of a dry run.
+    /// Asks, checks and saves; whatever ended it, what has been accepted is on the disk. `None` of
+    /// a dry run.
     ///
     /// # Errors
     /// If a file cannot be written.

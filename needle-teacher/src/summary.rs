@@ -1,4 +1,5 @@
-//! The figures of a run: what was kept and why the rest was not, how it covers the plan, how varied it is, what it cost.
+//! The figures of a run: what was kept and why the rest was not, how it covers the plan, how varied
+//! it is, what it cost.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,7 +69,8 @@ pub struct Summary {
     pub cost_per_row: Option<f64>,
     /// Tokens divided by accepted rows, where there are rows.
     pub tokens_per_row: Option<f64>,
-    /// Different pairs of neighbouring words, divided by all pairs, over the accepted queries (distinct-2; Li et al. 2016).
+    /// Different pairs of neighbouring words, divided by all pairs, over the accepted queries
+    /// (distinct-2; Li et al. 2016).
     pub distinct_2: f64,
     /// Planned and accepted rows of each kind and tool.
     pub coverage: Vec<Coverage>,

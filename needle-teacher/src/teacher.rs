@@ -1,4 +1,5 @@
-//! The teacher: many questions to an endpoint, answered from the journal where they are paid for, within limits, through failures.
+//! The teacher: many questions to an endpoint, answered from the journal where they are paid for,
+//! within limits, through failures.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +16,8 @@ use crate::error::TeacherError;
 use crate::journal::{Answer, Event, Journal};
 use crate::tokens::{Price, Usage, estimate};
 
-/// This many questions in a row without an answer end the run: the endpoint is down or misconfigured.
+/// This many questions in a row without an answer end the run: the endpoint is down or
+/// misconfigured.
 const MAX_FAILURES_IN_A_ROW: usize = 8;
 /// How often a thread that waits looks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -121,7 +123,8 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// A teacher that goes on with `journal`; `stop` ends it when set, after the requests under way.
+    /// A teacher that goes on with `journal`; `stop` ends it when set, after the requests under
+    /// way.
     pub fn new(
         client: Client,
         config: ClientConfig,
@@ -160,7 +163,8 @@ impl Teacher {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks all of `asks`, several at a time, and hands over the outcomes in their order as soon as that is possible.
+    /// Asks all of `asks`, several at a time, and hands over the outcomes in their order as soon as
+    /// that is possible.
     ///
     /// After the end of the run (see [`Teacher::ended`]) the rest are [`Outcome::NotAsked`].
     pub fn ask_all(&self, asks: &[Ask], mut each: impl FnMut(usize, Outcome)) {

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of text that count as one token where no endpoint has counted them. JSON and English take three to four bytes a
-/// token in today's vocabularies; the smaller number estimates on the safe side.
+/// Bytes of text that count as one token where no endpoint has counted them. JSON and English take
+/// three to four bytes a token in today's vocabularies; the smaller number estimates on the safe
+/// side.
 const BYTES_PER_TOKEN: u64 = 3;
 
 /// Tokens of `text`, estimated.

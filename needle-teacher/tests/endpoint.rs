@@ -1,4 +1,5 @@
-//! Runs against a scripted endpoint: what is asked, paid for, kept and left out, and what happens when things go wrong.
+//! Runs against a scripted endpoint: what is asked, paid for, kept and left out, and what happens
+//! when things go wrong.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,12 +1,13 @@
-//! Scores answers to questions of the Berkeley Function Calling Leaderboard, whoever gave them, as `needle eval` does:
+//! Scores answers to questions of the Berkeley Function Calling Leaderboard, whoever gave them, as
+//! `needle eval` does:
 //!
 //! ```console
 //! $ score_bfcl BFCL_v4_simple_python.json possible_answer/BFCL_v4_simple_python.json < answers.jsonl > verdicts.jsonl
 //! ```
 //!
-//! A line of input is `{"id": "simple_python_0", "calls": [{"name", "arguments"}]}` (`null` where the answer was no
-//! list of calls), one of output `true` or `false`.
-//! `scripts/check_bfcl.py` compares these verdicts with those of the leaderboard's own checker.
+//! A line of input is `{"id": "simple_python_0", "calls": [{"name", "arguments"}]}` (`null` where
+//! the answer was no list of calls), one of output `true` or `false`. `scripts/check_bfcl.py`
+//! compares these verdicts with those of the leaderboard's own checker.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};

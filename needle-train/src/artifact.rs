@@ -1,4 +1,5 @@
-//! An artifact to ship: the runtime's files, a manifest, a page on how to run it, and proof that it is the model.
+//! An artifact to ship: the runtime's files, a manifest, a page on how to run it, and proof that it
+//! is the model.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -94,7 +95,8 @@ pub struct Exported {
 /// Writes the checkpoint in `source` as an artifact in `out`, and proves it.
 ///
 /// # Errors
-/// If the checkpoint cannot be read or the artifact written, or if what was written computes something else; then `out` is as it was.
+/// If the checkpoint cannot be read or the artifact written, or if what was written computes
+/// something else; then `out` is as it was.
 pub fn export(source: &Path, format: Format, out: &OutDir, is_verified: bool) -> Result<Exported, TrainError> {
     let checkpoint = Checkpoint::<Inference>::load(source, &Default::default())?;
     let mut files = match format {

@@ -1,4 +1,5 @@
-//! The one place that names a backend: which devices this program can compute on, and how work gets there.
+//! The one place that names a backend: which devices this program can compute on, and how work gets
+//! there.
 
 use std::any::TypeId;
 

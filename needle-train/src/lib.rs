@@ -1,7 +1,7 @@
 //! Recipes, optimizers, losses, trainer, evaluation and finetuning.
 //!
-//! A run is described by a [`Recipe`], whose keys can be overridden as on the command line. Learning
-//! rates are a function of the step:
+//! A run is described by a [`Recipe`], whose keys can be overridden as on the command line.
+//! Learning rates are a function of the step:
 //!
 //! ```
 //! use needle_train::Recipe;

@@ -1,4 +1,5 @@
-//! Where an export or an import may write: into what does not exist or is empty, and, on request, over an earlier result.
+//! Where an export or an import may write: into what does not exist or is empty, and, on request,
+//! over an earlier result.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use crate::error::TrainError;
 /// The file that says what a directory is, and which files belong to it.
 pub const MANIFEST: &str = "manifest.json";
 
-/// What an artifact may have beside the files of its manifest. What needle keeps in a checkpoint can be made again.
+/// What an artifact may have beside the files of its manifest. What needle keeps in a checkpoint
+/// can be made again.
 const BESIDE: [&str; 5] = [MANIFEST, "verify.json", "README.md", "confidence.json", "catalogues"];
 
 /// A directory that a command may write as a whole.
@@ -34,7 +36,8 @@ impl OutDir {
     /// If anything else than an earlier result stands there, or that and `force` is not given.
     pub fn new(path: &Path, source: &Path, force: bool) -> Result<Self, TrainError> {
         let refuse = |reason: String| TrainError::Run { path: path.to_owned(), reason };
-        // Without the slash at its end, after which a link would look like the directory that it leads to.
+        // Without the slash at its end, after which a link would look like the directory that it
+        // leads to.
         let path: PathBuf = path.components().collect();
         if path.file_name().is_none() {
             return Err(refuse("name a directory that does not exist yet".into()));
@@ -79,7 +82,8 @@ impl OutDir {
         Ok(new(true))
     }
 
-    /// A directory beside its place, to write the files into. What killed exports left there is removed.
+    /// A directory beside its place, to write the files into. What killed exports left there is
+    /// removed.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -119,7 +123,8 @@ impl Manifest {
     }
 }
 
-/// The part of a manifest that says what the directory is: format, version, and each file with its size and hash.
+/// The part of a manifest that says what the directory is: format, version, and each file with its
+/// size and hash.
 pub fn manifest(format: &str, files: &[(String, Vec<u8>)]) -> Value {
     let file = |(name, bytes): &(String, Vec<u8>)| json!({"name": name, "bytes": bytes.len(), "sha256": hex(&Sha256::digest(bytes))});
     json!({

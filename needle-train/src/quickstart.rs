@@ -1,4 +1,5 @@
-//! From generated data to an answered query in minutes: generated data, tokenizer, training, evaluation, artifact.
+//! From generated data to an answered query in minutes: generated data, tokenizer, training,
+//! evaluation, artifact.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,9 @@
-//! What the numbers of a recipe may be: declared beside each field, checked where a recipe is loaded.
+//! What the numbers of a recipe may be: declared beside each field, checked where a recipe is
+//! loaded.
 //!
-//! The document is checked, not the typed recipe, so that a number that no field can hold (-1, NaN, 2^63) is refused with the
-//! same sentence as one that makes no sense: the key, the value and the range.
+//! The document is checked, not the typed recipe, so that a number that no field can hold (-1, NaN,
+//! 2^63) is refused with the same sentence as one that makes no sense: the key, the value and the
+//! range.
 
 use std::fmt;
 
@@ -28,8 +30,8 @@ pub const MAX_WHOLE: u64 = i64::MAX as u64;
 /// More steps than any run takes.
 pub const MAX_STEPS: u64 = 1_000_000_000;
 
-/// Declares the struct of a section of the recipe. What is behind `=>` says what the field may be; together they are the
-/// struct's `KEYS`.
+/// Declares the struct of a section of the recipe. What is behind `=>` says what the field may be;
+/// together they are the struct's `KEYS`.
 macro_rules! section {
     (
         $(#[$about:meta])*
@@ -50,8 +52,8 @@ macro_rules! section {
 }
 pub(crate) use section;
 
-/// Checks all numbers of `table`. Keys that are not there have their defaults, and unknown ones are for the typed reading to
-/// find.
+/// Checks all numbers of `table`. Keys that are not there have their defaults, and unknown ones are
+/// for the typed reading to find.
 ///
 /// # Errors
 /// A sentence that names the key, its value and its range.

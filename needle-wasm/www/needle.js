@@ -57,7 +57,9 @@ export class Needle {
       new Uint8Array(memory.buffer).set(arg, at);
       return [at, arg.length];
     });
-    const [at, length, isGood] = new Uint32Array(memory.buffer, call(...given), 3);
+    const reply = call(...given);
+    // Afterwards, since memory that grows is another buffer.
+    const [at, length, isGood] = new Uint32Array(memory.buffer, reply, 3);
     const text = this.#text(at, length);
     if (!isGood) throw new Error(text);
     return JSON.parse(text);

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-pub mod original;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

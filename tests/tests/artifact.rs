@@ -43,7 +43,8 @@ fn decode(engine: &NeedleEngine, prompt: &[u32]) -> Vec<u32> {
     ids
 }
 
-/// Asserts that the artifact in `artifact` answers `examples` as the checkpoint in `checkpoint` does at INT4.
+/// Asserts that the artifact in `artifact` answers `examples` as the checkpoint in `checkpoint`
+/// does at INT4.
 fn assert_same_answers(checkpoint: &Path, artifact: &Path, examples: &[Example]) {
     let checkpoint = Checkpoint::<Flex>::load(checkpoint, &Default::default()).unwrap();
     let limits = EncodeConfig {

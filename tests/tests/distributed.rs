@@ -88,7 +88,8 @@ fn steps(out: &Path) -> Vec<serde_json::Value> {
     all.filter(|event| event["event"] == "step").collect()
 }
 
-/// Without INT4: a weight that rounding puts on the other side of a tie becomes another code, and from there on runs differ.
+/// Without INT4: a weight that rounding puts on the other side of a tie becomes another code, and
+/// from there on runs differ.
 const NOT_QUANTIZED: [&str; 2] = ["qat.every_steps=1000000", "qat.final_fraction=0"];
 
 #[test]
@@ -147,7 +148,8 @@ fn each_of_twenty_steps_is_that_of_one_under_mpirun() {
     }
 }
 
-/// Makes twenty steps by all ranks and each of them by one alone, from the same weights and state, and compares.
+/// Makes twenty steps by all ranks and each of them by one alone, from the same weights and state,
+/// and compares.
 fn twenty_steps(world: &World) -> Vec<StepLosses> {
     let (recipe, examples) = (recipe(&[]), examples(150));
     let start = start(&examples, &recipe);

@@ -1,5 +1,5 @@
-//! The engine against the trainer's own model, and against itself: on every instruction set, with any number of threads, in any
-//! company, an answer is the same to the bit.
+//! The engine against the trainer's own model, and against itself: on every instruction set, with
+//! any number of threads, in any company, an answer is the same to the bit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -41,7 +41,8 @@ fn uneven(vocab_size: usize) -> SanConfig {
     SanConfig { vocab_size, d_model: 80, num_heads: 4, num_kv_heads: 2, ..tiny }
 }
 
-/// A model whose gains and gates are not those of the first step, saved as a checkpoint and as an artifact in `dir`.
+/// A model whose gains and gates are not those of the first step, saved as a checkpoint and as an
+/// artifact in `dir`.
 fn save(dir: &Path, config: &SanConfig, tokenizer: Tokenizer, seed: u64) -> (PathBuf, PathBuf, San<Flex>) {
     struct Spread;
     impl ParamMapper<Flex> for Spread {
@@ -218,7 +219,8 @@ impl StepHook for Endless {
     }
 }
 
-/// Says of every second and third token that it is determined: by what the model has written without.
+/// Says of every second and third token that it is determined: by what the model has written
+/// without.
 struct Forced {
     answers: Vec<Generated>,
     written: Vec<usize>,
@@ -370,7 +372,7 @@ fn what_the_grammar_determines_is_drafted_and_the_answers_are_the_same() {
     let constrainer = Constrainer::new(&tokenizer).unwrap();
     let (_, path, _) = save(dir.path(), &config, tokenizer.clone(), 8);
     let engine = Engine::open(path).unwrap();
-    let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 2, max_tokens: 120 };
+    let asked = Asked { query: "q", tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 2, max_tokens: 120 };
     let answers = |has_drafts: bool| {
         let rows = prompts.iter().map(|_| constrainer.compile(&asked).unwrap()).collect();
         let mut whims = Whims { tokenizer: &tokenizer, written: vec![0; prompts.len()] };
@@ -437,7 +439,8 @@ fn damaged_files_are_one_clear_error_and_never_a_panic() {
         }
         Engine::open(path).unwrap();
     }
-    // Headers that lie: sizes beyond the file, ranges that overlap, other shapes, other types, values that are not finite.
+    // Headers that lie: sizes beyond the file, ranges that overlap, other shapes, other types,
+    // values that are not finite.
     let name = exported.join("needle.safetensors");
     let whole = std::fs::read(&name).unwrap();
     let header_len = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;

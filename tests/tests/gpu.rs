@@ -1,6 +1,8 @@
-//! The kernels for GPUs against their plain definitions, and a model on a GPU against the same model on the CPU.
+//! The kernels for GPUs against their plain definitions, and a model on a GPU against the same
+//! model on the CPU.
 //!
-//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, also Mesa's software driver), or `--features cuda`.
+//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, also Mesa's software
+//! driver), or `--features cuda`.
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -75,8 +77,8 @@ fn ints<B: Backend>(ids: &[i32], rows: usize) -> Tensor<B, 2, Int> {
 
 #[test]
 fn attention_and_its_gradients_are_those_of_the_plain_graph() {
-    // Rows, queries, keys, heads, key/value heads, head_dim, causal, packed, padding keys: beyond a tile and a cube, and not
-    // multiples of either.
+    // Rows, queries, keys, heads, key/value heads, head_dim, causal, packed, padding keys: beyond a
+    // tile and a cube, and not multiples of either.
     for (rows, q_len, k_len, heads, kv_heads, head_dim, causal, packed, padding) in [
         (2, 70, 70, 4, 2, 16, false, true, false),
         (2, 33, 33, 4, 2, 16, true, true, false),

@@ -1,4 +1,5 @@
-//! Checkpoints of others as ours: what comes in is what the original computes with, and hostile files are errors.
+//! Checkpoints of others as ours: what comes in is what the original computes with, and hostile
+//! files are errors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -186,7 +187,8 @@ fn what_goes_out_and_comes_back_is_the_same() {
     checkpoint.save(dir.path().join("a").as_path(), &BTreeMap::new()).unwrap();
     let back = Checkpoint::<Flex>::load(&dir.path().join("a"), &Default::default()).unwrap();
     assert_eq!(weights_to_bytes(&back.model).unwrap(), weights_to_bytes(&checkpoint.model).unwrap());
-    // Through INT4 and back: the codes of what was dequantized are the same codes, and it answers alike.
+    // Through INT4 and back: the codes of what was dequantized are the same codes, and it answers
+    // alike.
     let artifact = |checkpoint: &Checkpoint<Flex>| {
         needle_model::export::needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer).unwrap()
     };

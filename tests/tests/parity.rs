@@ -1,7 +1,9 @@
-//! Our numbers against the original's. Tolerances are those that the fixtures' authors measured between float32 and float64,
-//! with a margin; see `tests/fixtures/README.md`.
+//! Our numbers against the original's. Tolerances are those that the fixtures' authors measured
+//! between float32 and float64, with a margin; see `tests/fixtures/README.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod original;
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -14,7 +16,6 @@ use needle_model::params::{self, EMBEDDING, ParamInfo, ParamVisitor};
 use needle_model::quant::fake_quant::fake_quantize;
 use needle_model::quant::int4::{Bits, quantize};
 use needle_model::{FusedOps, San};
-use needle_tests::original;
 use needle_tests::{
     Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values,
 };

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use indicatif::ProgressStyle;
 use needle_data::convert::{BfclQuestion, BfclTruth, bfcl_questions, is_bfcl};
 use needle_data::source::{BadRows, load_examples};
@@ -17,22 +18,25 @@ use needle_train::answering;
 use needle_train::eval::bfcl::is_acceptable;
 use needle_train::eval::breakdown::Breakdown;
 use needle_train::eval::shuffles::{OrderAgreement, Shuffles, order_agreement};
+use needle_train::eval::suite::Suite;
 use needle_train::eval::{Evaluation, calibrate_on, evaluate, is_exact, labelled_table};
 use needle_train::on_device;
 
-/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every metric of the one scorer, by
-/// tool, by number of calls, and the worst answers
+/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every
+/// metric of the one scorer, by tool, by number of calls, and the worst answers
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle eval quickstart/best held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
                         --precision f32 --unconstrained --json\n  needle eval runs/mine/best test.jsonl --compare runs/other/best\n  \
+                        needle eval runs/mine/best --suite configs/examples/suites/pet_hotel.json\n  \
                         needle eval runs/mine/best BFCL_v3_simple.json --answers possible_answer/BFCL_v3_simple.json"
 )]
 pub struct EvalArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst; or questions of BFCL
-    data: PathBuf,
+    #[arg(required_unless_present = "suite")]
+    data: Option<PathBuf>,
     /// As trained, or as exported
     #[arg(long, help_heading = "Answers", value_enum, default_value_t)]
     precision: PrecisionArg,
@@ -53,6 +57,14 @@ pub struct EvalArgs {
     /// Another checkpoint to measure beside it
     #[arg(long, help_heading = "Measurement", value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
+    /// Cases that the model must pass, instead of DATA; exits 1 where it does not
+    #[arg(
+        long,
+        help_heading = "Measurement",
+        value_name = "FILE",
+        conflicts_with_all = ["data", "compare", "answers", "shuffles", "calibrate", "limit"]
+    )]
+    suite: Option<PathBuf>,
     /// BFCL's possible answers to the questions
     #[arg(long, help_heading = "Measurement", value_name = "FILE")]
     answers: Option<PathBuf>,
@@ -106,7 +118,8 @@ struct Questions {
 }
 
 impl Questions {
-    /// Whether the examples have answers to compare with; BFCL's relevance questions accept any call.
+    /// Whether the examples have answers to compare with; BFCL's relevance questions accept any
+    /// call.
     fn have_reference(&self) -> bool {
         self.bfcl.as_ref().is_none_or(|bfcl| bfcl.iter().any(|(_, truth)| *truth != BfclTruth::AnyCall))
     }
@@ -116,13 +129,20 @@ impl EvalArgs {
     pub(super) fn run(mut self) -> anyhow::Result<bool> {
         self.checkpoint = checkpoint_at(&self.checkpoint)?;
         self.compare = self.compare.as_deref().map(checkpoint_at).transpose()?;
+        let device = self.device.device()?;
+        if let Some(path) = &self.suite {
+            let suite = Suite::load(path)?;
+            let questions = Questions { examples: suite.examples(), bfcl: None };
+            let measured =
+                on_device!(device, |B, device| self.measure::<B>(&self.checkpoint, &questions, false, device))?;
+            return self.verdict(&suite, &questions, &measured);
+        }
         let questions = self.questions()?;
         let (n, least) = (questions.examples.len(), confidence::LEAST_EXAMPLES);
         anyhow::ensure!(
             !self.calibrate || n >= least,
             "--calibrate: {n} examples are too few to say how often the model is right; at least {least} are needed"
         );
-        let device = self.device.device()?;
         let measure = |path: &Path, calibrates: bool| {
             on_device!(device, |B, device| self.measure::<B>(path, &questions, calibrates, device))
         };
@@ -139,6 +159,21 @@ impl EvalArgs {
             return print_json(&value).map(|()| true);
         }
         self.report(&questions, &measured, other.as_ref()).map(|()| true)
+    }
+
+    /// Prints how the suite went; true if it passed.
+    fn verdict(&self, suite: &Suite, questions: &Questions, measured: &Measured) -> anyhow::Result<bool> {
+        if let Some(path) = &self.predictions {
+            write_predictions(path, questions, measured)?;
+        }
+        let answers: Vec<_> = measured.predictions.iter().map(|prediction| prediction.calls.clone()).collect();
+        let verdict = suite.judge(&answers);
+        if self.json {
+            print_json(&serde_json::to_value(&verdict)?)?;
+        } else {
+            print(verdict.to_text())?;
+        }
+        Ok(verdict.passed)
     }
 
     /// Prints everything as text.
@@ -183,13 +218,14 @@ impl EvalArgs {
 
     fn questions(&self) -> anyhow::Result<Questions> {
         let limit = self.limit.unwrap_or(usize::MAX);
-        if self.answers.is_none() && !is_bfcl(&self.data)? {
-            let (mut examples, _) = load_examples(std::slice::from_ref(&self.data), BadRows::Fail)?;
+        let data = self.data.as_deref().context("no examples to measure on")?;
+        if self.answers.is_none() && !is_bfcl(data)? {
+            let (mut examples, _) = load_examples(&[data.to_owned()], BadRows::Fail)?;
             examples.truncate(limit);
             return Ok(Questions { examples, bfcl: None });
         }
         let (mut examples, mut bfcl, mut left_out) = (Vec::new(), Vec::new(), 0);
-        bfcl_questions(&self.data, self.answers.as_deref(), &mut |place, question| {
+        bfcl_questions(data, self.answers.as_deref(), &mut |place, question| {
             match question {
                 Ok(BfclQuestion { id, example, truth }) => {
                     examples.push(example);
@@ -207,7 +243,7 @@ impl EvalArgs {
         }
         examples.truncate(limit);
         bfcl.truncate(limit);
-        anyhow::ensure!(!examples.is_empty(), "{}: no questions", self.data.display());
+        anyhow::ensure!(!examples.is_empty(), "{}: no questions", data.display());
         Ok(Questions { examples, bfcl: Some(bfcl) })
     }
 
@@ -221,7 +257,8 @@ impl EvalArgs {
         }
     }
 
-    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it there.
+    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it
+    /// there.
     fn measure<B: FusedOps>(
         &self,
         path: &Path,

@@ -104,7 +104,8 @@ impl ImportArgs {
             return Ok(load_tokenizer(path)?);
         }
         let model = dir.join(files::SENTENCEPIECE);
-        // A tokenizer.json of other tools is not ours to read; the SentencePiece model beside it is.
+        // A tokenizer.json of other tools is not ours to read; the SentencePiece model beside it
+        // is.
         match Tokenizer::load(dir.join(files::TOKENIZER)) {
             Ok(tokenizer) => Ok(tokenizer),
             Err(_) if model.exists() => Ok(load_tokenizer(&model)?),

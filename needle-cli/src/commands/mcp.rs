@@ -65,21 +65,21 @@ pub struct McpServeArgs {
     /// Directory of the checkpoint or run
     checkpoint: PathBuf,
     /// The servers, as other clients have them: {"mcpServers": {..}}
-    #[arg(long, value_name = "mcp.json")]
+    #[arg(long, help_heading = "Server", value_name = "mcp.json")]
     config: PathBuf,
     /// Listen on --host and --port, at /mcp, instead of stdin and stdout
-    #[arg(long)]
+    #[arg(long, help_heading = "Server")]
     http: bool,
     #[command(flatten)]
     listen: Listen,
     /// From this confidence on, route says act
-    #[arg(long, value_name = "P", default_value_t = Lines::default().act_from, value_parser = probability)]
+    #[arg(long, help_heading = "Routing", value_name = "P", default_value_t = Lines::default().act_from, value_parser = probability)]
     act_from: f64,
     /// Below this confidence, route says refuse
-    #[arg(long, value_name = "P", default_value_t = Lines::default().refuse_below, value_parser = probability)]
+    #[arg(long, help_heading = "Routing", value_name = "P", default_value_t = Lines::default().refuse_below, value_parser = probability)]
     refuse_below: f64,
     /// Serve nothing: print how often the right tools of these examples are among the first ones
-    #[arg(long, value_name = "FILE", conflicts_with = "http")]
+    #[arg(long, help_heading = "Routing", value_name = "FILE", conflicts_with = "http")]
     measure: Option<PathBuf>,
 }
 

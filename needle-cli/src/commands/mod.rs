@@ -29,7 +29,8 @@ use needle_data::Tool;
 use needle_model::checkpoint::Checkpoint;
 use needle_runtime::constrain::copying::ValuesPolicy;
 use needle_runtime::file::locate::locate;
-use needle_runtime::{Precision, tools_from_json};
+use needle_runtime::{Engine, Needle, Options, Precision, tools_from_json};
+use needle_train::answering;
 
 use needle_train::device::Inference;
 use needle_train::distributed::launch::Launch;
@@ -141,6 +142,16 @@ impl From<ValuesArg> for ValuesPolicy {
             ValuesArg::Auto => Self::Auto,
         }
     }
+}
+
+/// The model in `dir` on the CPU, with activations in f32 where that `is_exact`.
+fn needle_at(dir: &Path, precision: PrecisionArg, is_exact: bool) -> anyhow::Result<Needle> {
+    if is_exact && matches!(precision, PrecisionArg::Int4) {
+        let options = Options { exact: true, ..Options::default() };
+        return Ok(Needle::from_engine(Engine::open_with(dir, &options)?)?);
+    }
+    // Burn's activations are in f32.
+    Ok(answering::load::<Inference>(dir, precision.into(), &Default::default())?)
 }
 
 /// `--precision`; what ships, if not given.

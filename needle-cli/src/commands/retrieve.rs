@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{PrecisionArg, checkpoint_at, print, print_json, read_tools};
+use super::{PrecisionArg, checkpoint_at, needle_at, print, print_json, read_tools};
 use crate::args::{QuietArgs, VerboseArgs};
-use needle_train::answering;
-use needle_train::device::Inference;
 
 /// Rank a catalogue of tools for a query
 #[derive(clap::Args)]
@@ -29,6 +27,9 @@ pub struct RetrieveArgs {
     /// As trained, or as exported
     #[arg(help_heading = "Question", long, value_enum, default_value_t)]
     precision: PrecisionArg,
+    /// Compute activations in f32 instead of INT8, as needle-rs does; slower
+    #[arg(long, help_heading = "Question")]
+    exact: bool,
     /// Print a JSON list of names and scores
     #[arg(help_heading = "Output", long)]
     json: bool,
@@ -43,7 +44,7 @@ impl RetrieveArgs {
         let tools = read_tools(&self.tools)?;
         anyhow::ensure!(!self.query.trim().is_empty(), "--query is empty");
         let path = checkpoint_at(&self.checkpoint)?;
-        let needle = answering::load::<Inference>(&path, self.precision.into(), &Default::default())?;
+        let needle = needle_at(&path, self.precision, self.exact)?;
         let start = Instant::now();
         let catalogue = needle.catalogue(&tools)?;
         let embedded = start.elapsed();

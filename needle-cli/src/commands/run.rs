@@ -11,10 +11,8 @@ use needle_runtime::constrain::report::{Treatment, reports};
 use needle_runtime::{Answer, AnswerConfig, Needle, RuntimeError};
 use serde_json::Value;
 
-use super::{PrecisionArg, ValuesArg, checkpoint_at, print_json, read_tools};
+use super::{PrecisionArg, ValuesArg, checkpoint_at, needle_at, print_json, read_tools};
 use crate::args::{QuietArgs, VerboseArgs};
-use needle_train::answering;
-use needle_train::device::Inference;
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]
@@ -43,6 +41,9 @@ pub struct RunArgs {
     /// As trained, or as exported
     #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
     precision: PrecisionArg,
+    /// Compute activations in f32 instead of INT8, as needle-rs does; slower
+    #[arg(long, help_heading = "Answer")]
+    exact: bool,
     /// Let the model write whatever it wants, also what the tools do not allow
     #[arg(long, help_heading = "Answer")]
     unconstrained: bool,
@@ -74,7 +75,7 @@ impl RunArgs {
             ..AnswerConfig::default()
         };
         let path = checkpoint_at(&self.checkpoint)?;
-        let needle = answering::load::<Inference>(&path, self.precision.into(), &Default::default())?;
+        let needle = needle_at(&path, self.precision, self.exact)?;
         let needle = needle.with_config(config)?;
         match (&self.query, &self.input) {
             (Some(query), _) => self.one(&needle, query, &tools.unwrap_or_default()),
@@ -107,7 +108,8 @@ enum Form {
     Streamed,
 }
 
-/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said, also of an error.
+/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said,
+/// also of an error.
 fn show(
     out: &mut impl Write,
     form: Form,

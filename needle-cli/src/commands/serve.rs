@@ -29,16 +29,16 @@ pub struct ServeArgs {
     #[command(flatten)]
     listen: Listen,
     /// Tools of requests that bring none: a file, JSON, or - for stdin
-    #[arg(long, value_name = "FILE|JSON|-")]
+    #[arg(long, help_heading = "Tools", value_name = "FILE|JSON|-")]
     tools: Option<String>,
     /// Add the tools of the MCP servers in this file to those of --tools
-    #[arg(long, value_name = "mcp.json")]
+    #[arg(long, help_heading = "Tools", value_name = "mcp.json")]
     mcp: Option<PathBuf>,
     /// Requests that may wait; more are refused
-    #[arg(long, value_name = "N", default_value_t = QueueConfig::default().max_waiting)]
+    #[arg(long, help_heading = "Limits", value_name = "N", default_value_t = QueueConfig::default().max_waiting)]
     max_waiting: usize,
     /// Longest time of a request, waiting included
-    #[arg(long, value_name = "SECONDS", default_value_t = QueueConfig::default().time_limit.as_secs())]
+    #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value_t = QueueConfig::default().time_limit.as_secs())]
     time_limit: u64,
 }
 
@@ -55,24 +55,25 @@ pub struct PlaygroundArgs {
     #[command(flatten)]
     listen: Listen,
     /// Directory of data, runs and exports
-    #[arg(long, value_name = "DIR", default_value = "needle-workspace")]
+    #[arg(long, help_heading = "Page", value_name = "DIR", default_value = "needle-workspace")]
     workspace: PathBuf,
     /// Tools to begin with: a file, JSON, or - for stdin
-    #[arg(long, value_name = "FILE|JSON|-")]
+    #[arg(long, help_heading = "Page", value_name = "FILE|JSON|-")]
     tools: Option<String>,
 }
 
 /// Where a server listens, and to whom.
 #[derive(clap::Args)]
 pub struct Listen {
-    /// Address to listen on; other machines can reach any but the default, and then a key is required
-    #[arg(long, default_value = "127.0.0.1")]
+    /// Address to listen on; other machines can reach any but the default, and then a key is
+    /// required
+    #[arg(long, help_heading = "Server", default_value = "127.0.0.1")]
     host: IpAddr,
     /// Port to listen on; 0 for a free one
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, help_heading = "Server", default_value_t = 8080)]
     port: u16,
     /// Environment variable with the key that clients must show
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = "Server", value_name = "NAME")]
     api_key_env: Option<String>,
 }
 

@@ -22,7 +22,8 @@ pub enum TokenizerCommand {
     Encode(EncodeArgs),
 }
 
-/// Train byte-pair encoding on rows of examples or text (.jsonl, .parquet, also packed) or on lines of text (.txt, .txt.gz)
+/// Train byte-pair encoding on rows of examples or text (.jsonl, .parquet, also packed) or on lines
+/// of text (.txt, .txt.gz)
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle tokenizer train mine.jsonl --vocab-size 4096 --out tokenizer.json\n  needle tokenizer \

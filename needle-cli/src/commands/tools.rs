@@ -22,8 +22,8 @@ impl ToolsCommand {
     }
 }
 
-/// Print for each tool which keywords of its schema every answer keeps, which are checked after the answer, and which are
-/// ignored; fails where a tool can never be called
+/// Print for each tool which keywords of its schema every answer keeps, which are checked after the
+/// answer, and which are ignored; fails where a tool can never be called
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  needle tools check tools.json\n  needle tools check mcp_tools_list.json --json")]
 pub struct CheckArgs {
@@ -43,7 +43,8 @@ impl CheckArgs {
         let constrainer = Constrainer::new(&Tokenizer::train(&config, ["[]"].iter())?)?;
         for (tool, report) in tools.iter().zip(reports(&tools)) {
             let tools = std::slice::from_ref(tool);
-            let asked = Asked { query: "", tools, values: &Values::Free, max_calls: 1, max_tokens: 1 << 20 };
+            let asked =
+                Asked { query: "", tools, values: &Values::Free, min_calls: 0, max_calls: 1, max_tokens: 1 << 20 };
             let refused = report.refused.clone().or_else(|| match constrainer.compile(&asked) {
                 Ok(constraint) if constraint.can_call() => None,
                 Ok(_) => Some("nothing satisfies its schema: it can never be called".to_owned()),

@@ -261,8 +261,9 @@ impl TrainingArgs {
     }
 }
 
-/// A flag that Ctrl-C, SIGTERM and SIGUSR1 set; of the first two, a second signal ends the process at once. (`mpirun` passes
-/// SIGUSR1 on to its processes; after a SIGTERM of its own it soon kills them.)
+/// A flag that Ctrl-C, SIGTERM and SIGUSR1 set; of the first two, a second signal ends the process
+/// at once. (`mpirun` passes SIGUSR1 on to its processes; after a SIGTERM of its own it soon kills
+/// them.)
 pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();

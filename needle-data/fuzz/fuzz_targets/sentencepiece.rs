@@ -1,4 +1,5 @@
-//! Whatever a model file holds, it is refused or becomes a tokenizer that encodes and writes itself.
+//! Whatever a model file holds, it is refused or becomes a tokenizer that encodes and writes
+//! itself.
 
 #![no_main]
 

@@ -1,8 +1,10 @@
-//! Tools under other names, so that nothing about them can be learned by heart: what a tool is called, what its arguments are
-//! called, what is said about them, and which other tools stand beside it.
+//! Tools under other names, so that nothing about them can be learned by heart: what a tool is
+//! called, what its arguments are called, what is said about them, and which other tools stand
+//! beside it.
 //!
-//! Right for any example, since the calls change with the tools. A description is only left out where the name that stays still
-//! says what it said, and a name that means nothing is only given where a description explains it.
+//! Right for any example, since the calls change with the tools. A description is only left out
+//! where the name that stays still says what it said, and a name that means nothing is only given
+//! where a description explains it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,7 +19,8 @@ use crate::text::example::{Call, Example};
 use crate::text::names::to_snake_case;
 use crate::text::tool::{Parameter, Tool};
 
-/// Shares of the examples that are changed in each way; the others stay as they are. Each is drawn for itself.
+/// Shares of the examples that are changed in each way; the others stay as they are. Each is drawn
+/// for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Masks {
     /// Other names for tools and arguments, see [`with_other_names`].
@@ -30,9 +33,9 @@ pub struct Masks {
     pub distractors_fraction: f64,
     /// Another request after it, see [`joined`].
     pub joined_fraction: f64,
-    /// A plain command turned into its contrary, see [`negated`].
+    /// A plain command turned into its contrary, see `negated`.
     pub negated_fraction: f64,
-    /// A value that must be said left out, see [`stripped`].
+    /// A value that must be said left out, see `stripped`.
     pub stripped_fraction: f64,
 }
 
@@ -50,7 +53,8 @@ impl Masks {
         self.distractors_fraction > 0.0 || self.joined_fraction > 0.0
     }
 
-    /// `example` changed in the ways that are drawn; `others` are where requests and tools to go with it come from.
+    /// `example` changed in the ways that are drawn; `others` are where requests and tools to go
+    /// with it come from.
     pub fn apply(&self, example: Example, others: &[Example], synonyms: &Synonyms, rng: &mut ChaCha8Rng) -> Example {
         let mut example = example;
         if rng.random_bool(self.stripped_fraction) {
@@ -157,8 +161,8 @@ impl Joint {
     }
 }
 
-/// `example` with other names for its tools and their arguments; names that mean nothing where `meaningless`, for what a
-/// description explains.
+/// `example` with other names for its tools and their arguments; names that mean nothing where
+/// `meaningless`, for what a description explains.
 pub fn with_other_names(example: &Example, synonyms: &Synonyms, meaningless: bool, rng: &mut ChaCha8Rng) -> Example {
     let joint =
         *[Joint::Snake, Joint::Snake, Joint::Camel, Joint::Kebab, Joint::Pascal].choose(rng).unwrap_or(&Joint::Snake);
@@ -212,8 +216,9 @@ fn other_name(name: &str, synonyms: &Synonyms, joint: Joint, meaningless: bool, 
     joint.write(&synonyms.name(name, rng))
 }
 
-/// `example` with some descriptions left out and others in other words. What a description alone says is kept: the meaning of
-/// names that mean nothing, of the values of a choice, of numbers, and how a value is to be written.
+/// `example` with some descriptions left out and others in other words. What a description alone
+/// says is kept: the meaning of names that mean nothing, of the values of a choice, of numbers, and
+/// how a value is to be written.
 pub fn with_other_descriptions(example: &Example, synonyms: &Synonyms, rng: &mut ChaCha8Rng) -> Example {
     let drops_tools = rng.random_bool(0.4);
     let drops_parameters = rng.random_bool(0.6);
@@ -252,8 +257,8 @@ fn is_plain(spec: &Map<String, Value>) -> bool {
         && !spec.contains_key("format")
 }
 
-/// True if the description has no more than eight words, no digits, signs or lists, and a word in common with the name: it says
-/// the same thing.
+/// True if the description has no more than eight words, no digits, signs or lists, and a word in
+/// common with the name: it says the same thing.
 fn says_its_name(name: &str, description: &str) -> bool {
     let names = stems(&to_snake_case(name).replace('_', " "));
     let is_short = description.split_whitespace().count() <= 8;
@@ -278,8 +283,8 @@ fn stems(text: &str) -> HashSet<String> {
         .collect()
 }
 
-/// True if `tool` could be taken for one of the `called`, or for what `query` asks: they have a word in common that says what
-/// they are about.
+/// True if `tool` could be taken for one of the `called`, or for what `query` asks: they have a
+/// word in common that says what they are about.
 fn is_near(tool: &Tool, called: &[&Tool], query: &HashSet<String>) -> bool {
     let name = stems(&to_snake_case(&tool.name).replace('_', " "));
     let whole: HashSet<String> = stems(&tool.description).union(&name).cloned().collect();
@@ -291,8 +296,8 @@ fn is_near(tool: &Tool, called: &[&Tool], query: &HashSet<String>) -> bool {
     name.is_empty() || name.intersection(query).next().is_some() || called.iter().any(|other| meets(other))
 }
 
-/// `example` with up to `most` tools of `others` beside its own, none of which could be taken for those that it calls. An example
-/// without a call is left as it is: another tool might fit.
+/// `example` with up to `most` tools of `others` beside its own, none of which could be taken for
+/// those that it calls. An example without a call is left as it is: another tool might fit.
 pub fn with_distractors(example: &Example, others: &[Example], most: usize, rng: &mut ChaCha8Rng) -> Example {
     let mut example = example.clone();
     if example.answers.is_empty() || others.is_empty() || most == 0 {
@@ -311,7 +316,8 @@ pub fn with_distractors(example: &Example, others: &[Example], most: usize, rng:
     example
 }
 
-/// Both requests in one, and the calls of both; none where one could change the meaning of the other.
+/// Both requests in one, and the calls of both; none where one could change the meaning of the
+/// other.
 pub fn joined(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
     const LONGEST: usize = 300;
     let is_calling = |example: &Example| !example.answers.is_empty() && example.answers.len() <= 2;

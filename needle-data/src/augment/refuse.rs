@@ -1,4 +1,5 @@
-//! A copy of a request that asks for nothing: the same words with a `don't`, or without a value that the call must have.
+//! A copy of a request that asks for nothing: the same words with a `don't`, or without a value
+//! that the call must have.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -103,8 +104,9 @@ const VERBS: [&str; 92] = [
     "water",
 ];
 
-/// `example` with words before it that make it a request not to do it, and nothing called; or, one time in three, with words
-/// that only look so (`don't forget to ..`), and the same calls. `None` where the request is not a plain command.
+/// `example` with words before it that make it a request not to do it, and nothing called; or, one
+/// time in three, with words that only look so (`don't forget to ..`), and the same calls. `None`
+/// where the request is not a plain command.
 pub fn negated(example: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
     const NEGATED: [&str; 14] = [
         "don't",
@@ -159,8 +161,8 @@ const TIES: [&str; 26] = [
     "named", "about", "is", "as", "into", "city", "number", "until", "titled", "saying",
 ];
 
-/// `example` without the words for a value that its one call must have, and nothing called. None where what is left could still
-/// say the value, or be no request.
+/// `example` without the words for a value that its one call must have, and nothing called. None
+/// where what is left could still say the value, or be no request.
 pub fn stripped(example: &Example) -> Option<Example> {
     let [call] = &example.answers[..] else { return None };
     let tool = example.tools.iter().find(|tool| tool.name == call.name)?;

@@ -86,8 +86,8 @@ impl Batch {
         (0..self.rows).step_by(rows).map(|start| self.rows_in(start..(start + rows).min(self.rows))).collect()
     }
 
-    /// The `index`-th of `count` parts of like size, retrieval pairs included. The parts together are the whole; some are empty
-    /// where there are fewer rows.
+    /// The `index`-th of `count` parts of like size, retrieval pairs included. The parts together
+    /// are the whole; some are empty where there are fewer rows.
     pub fn part(&self, index: usize, count: usize) -> Self {
         let range = |length: usize| index * length / count..(index + 1) * length / count;
         Self {

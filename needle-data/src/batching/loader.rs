@@ -19,7 +19,8 @@ use crate::source::{Content, Counts, OnBadRow};
 use crate::text::example::Example;
 use crate::text::record::Record;
 
-/// Rows that the share of bad ones is judged by before any of them is used, or as many as a run's first window has.
+/// Rows that the share of bad ones is judged by before any of them is used, or as many as a run's
+/// first window has.
 const ROWS_BEFORE_JUDGING: usize = 1000;
 
 /// How rows become batches.
@@ -27,7 +28,8 @@ const ROWS_BEFORE_JUDGING: usize = 1000;
 pub struct LoaderConfig {
     /// Sizes of rows, ascending.
     pub row_sizes: Vec<RowSize>,
-    /// Rows of a batch of the longest size; batches of shorter rows have as many more as keep the number of positions.
+    /// Rows of a batch of the longest size; batches of shorter rows have as many more as keep the
+    /// number of positions.
     pub rows: usize,
     /// Examples among which rows are packed; more packs tighter.
     pub pack_window: usize,
@@ -37,17 +39,21 @@ pub struct LoaderConfig {
     pub shuffle_tools: bool,
     /// Most tools that an example offers, see [`with_fewer_tools`]; all, if not given.
     pub max_offered_tools: Option<usize>,
-    /// Share of the examples with a call whose called tools are withheld, see [`without_called_tools`].
+    /// Share of the examples with a call whose called tools are withheld, see
+    /// [`without_called_tools`].
     pub withheld_fraction: f64,
-    /// How often arguments get other values, see [`with_other_values`]; those of other examples come from the same pack window.
+    /// How often arguments get other values, see [`with_other_values`]; those of other examples
+    /// come from the same pack window.
     pub other_values: OtherValues,
-    /// How often tools are masked, and requests joined or turned; other tools and requests come from the same pack window.
+    /// How often tools are masked, and requests joined or turned; other tools and requests come
+    /// from the same pack window.
     pub masks: Masks,
     /// What to do with a row that cannot be used.
     pub on_bad_row: OnBadRow,
     /// Largest share of rows that may be left out.
     pub max_bad_fraction: f64,
-    /// Threads that parse and encode; all cores, if not given. The batches are the same whatever their number.
+    /// Threads that parse and encode; all cores, if not given. The batches are the same whatever
+    /// their number.
     pub threads: Option<usize>,
 }
 
@@ -173,7 +179,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         counts.judge(most, &first)
     }
 
-    /// Encodes `items` in parallel, and counts them in order; `rest` are those of the window that come after them.
+    /// Encodes `items` in parallel, and counts them in order; `rest` are those of the window that
+    /// come after them.
     fn encode(&mut self, items: &[Item], rest: &[Item], used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config, synonyms) = (self.encoder, &self.config, self.synonyms.as_ref());
         let encoded: Vec<_> = self.pool.install(|| {
@@ -193,7 +200,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     used.push(encoded);
                 }
                 Err(problem) => {
-                    // An answer that is too long is not an error in the data: it is always skipped and counted.
+                    // An answer that is too long is not an error in the data: it is always skipped
+                    // and counted.
                     let is_fatal = config.on_bad_row == OnBadRow::Fail && problem.code != ProblemCode::AnswerTooLong;
                     let found = (item.row.place.clone(), problem);
                     if is_fatal {
@@ -381,8 +389,8 @@ pub struct Loaded {
 
 /// The batches of windows, one row size each.
 ///
-/// Rows that fill no batch wait for the next pack window; at the end of a window they are packed together once more, so that
-/// at most one batch of a window is smaller than the others.
+/// Rows that fill no batch wait for the next pack window; at the end of a window they are packed
+/// together once more, so that at most one batch of a window is smaller than the others.
 pub struct Loader<'a, W> {
     rows: RowPacker<'a, W>,
     /// Rows that wait for a full batch, by size.
@@ -421,7 +429,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> Loader<'a, W> {
         for rows in pack_examples(left, &sizes[longest..]).chunks(self.rows_of_batch(longest)) {
             self.push(rows, &packed.start, &packed.counts);
         }
-        // After the last batch of a window stands the next window, which need not read this one again.
+        // After the last batch of a window stands the next window, which need not read this one
+        // again.
         if let Some(last) = self.ready.back_mut() {
             last.cursor = next;
         }

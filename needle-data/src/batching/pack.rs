@@ -1,10 +1,11 @@
 //! Packs several examples into a row, so that little of a batch is padding.
 //!
-//! An example takes space on the encoder's side and on the decoder's; a row has room for both or the example goes into
-//! another. Best-fit decreasing: the longest first, each into the fullest row that still has room (Johnson et al. 1974
-//! bound it at 11/9 of the optimum in one dimension). Where none has, a new row is begun: of the shortest size that holds
-//! four examples like it, so that short examples fill short rows, else of the longest. Which examples share a row has
-//! no meaning: attention keeps to each example's own segment.
+//! An example takes space on the encoder's side and on the decoder's; a row has room for both or
+//! the example goes into another. Best-fit decreasing: the longest first, each into the fullest row
+//! that still has room (Johnson et al. 1974 bound it at 11/9 of the optimum in one dimension).
+//! Where none has, a new row is begun: of the shortest size that holds four examples like it, so
+//! that short examples fill short rows, else of the longest. Which examples share a row has no
+//! meaning: attention keeps to each example's own segment.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +33,8 @@ impl RowSize {
     }
 }
 
-/// A new row is as short as may be while it still holds so many examples like its first: fewer, and the room that is left
-/// over is too small for the next.
+/// A new row is as short as may be while it still holds so many examples like its first: fewer, and
+/// the room that is left over is too small for the next.
 const LIKE_IT: usize = 4;
 
 /// One row: its size as an index, and which examples stand in it.
@@ -45,7 +46,8 @@ pub struct Packed {
     pub members: Vec<usize>,
 }
 
-/// Packs examples of `lengths` (encoder and decoder tokens) into rows of `sizes`, which are in ascending order.
+/// Packs examples of `lengths` (encoder and decoder tokens) into rows of `sizes`, which are in
+/// ascending order.
 ///
 /// An example longer than the longest row gets one of its own.
 pub fn pack(lengths: &[RowSize], sizes: &[RowSize]) -> Vec<Packed> {
@@ -58,7 +60,8 @@ pub fn pack(lengths: &[RowSize], sizes: &[RowSize]) -> Vec<Packed> {
     let mut rows: Vec<(RowSize, Packed)> = Vec::new();
     for index in order {
         let need = lengths[index];
-        // The longer side decides what fits, so the row with least room on that side is the fullest.
+        // The longer side decides what fits, so the row with least room on that side is the
+        // fullest.
         let fullest = rows
             .iter()
             .enumerate()

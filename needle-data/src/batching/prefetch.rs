@@ -3,7 +3,8 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
-/// Moves `source` to a thread of `scope` that stays at most `depth` items ahead; the thread ends when the receiver is gone.
+/// Moves `source` to a thread of `scope` that stays at most `depth` items ahead; the thread ends
+/// when the receiver is gone.
 pub fn prefetch<'scope, T, I>(scope: &'scope Scope<'scope, '_>, depth: usize, source: I) -> Receiver<T>
 where
     T: Send + 'scope,

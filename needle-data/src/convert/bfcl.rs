@@ -9,8 +9,8 @@ use crate::error::Problem;
 use crate::text::example::{Example, parse_answers};
 use crate::text::tool::Tool;
 
-/// `{"id", "question": [[{"role", "content"}]], "function": [..]}`. Each argument has a list of acceptable values, of which
-/// the first is taken; `""` among them means that it may be left out.
+/// `{"id", "question": [[{"role", "content"}]], "function": [..]}`. Each argument has a list of
+/// acceptable values, of which the first is taken; `""` among them means that it may be left out.
 pub(super) fn row(
     row: &Map<String, Value>,
     possible: Option<&HashMap<String, Value>>,

@@ -8,8 +8,9 @@
 //! | ToolACE | `system` and `conversations` | `[Name(key=value)]` as the first reply |
 //! | BFCL | `question` and `function` | the file of possible answers |
 //!
-//! A single-shot model answers one request: of a conversation, the first user turn and the reply to it are taken. A reply in
-//! words means that no tool fits. What cannot be said as one validated example is a [`Problem`] and counted, never bent.
+//! A single-shot model answers one request: of a conversation, the first user turn and the reply to
+//! it are taken. A reply in words means that no tool fits. What cannot be said as one validated
+//! example is a [`Problem`] and counted, never bent.
 
 mod bfcl;
 mod chat;
@@ -65,7 +66,8 @@ impl Format {
     }
 }
 
-/// Converts every row of `path` and gives it to `each`, good or bad. `answers` is BFCL's file of possible answers.
+/// Converts every row of `path` and gives it to `each`, good or bad. `answers` is BFCL's file of
+/// possible answers.
 ///
 /// # Errors
 /// If a file cannot be read, or `each` fails.
@@ -86,8 +88,9 @@ pub fn convert(
 pub struct BfclQuestion {
     /// Its id.
     pub id: String,
-    /// The question; of each argument's acceptable values, the first. These answers are not checked against the tools: BFCL
-    /// accepts some that lack a required argument, or that name a variable where a number is declared.
+    /// The question; of each argument's acceptable values, the first. These answers are not checked
+    /// against the tools: BFCL accepts some that lack a required argument, or that name a variable
+    /// where a number is declared.
     pub example: Example,
     /// What is accepted.
     pub truth: BfclTruth,
@@ -96,7 +99,8 @@ pub struct BfclQuestion {
 /// What BFCL accepts as an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BfclTruth {
-    /// These calls: `[{name: {argument: [acceptable values]}}]`, `""` among them where the argument may be left out.
+    /// These calls: `[{name: {argument: [acceptable values]}}]`, `""` among them where the argument
+    /// may be left out.
     Calls(Vec<Value>),
     /// No call ("irrelevance").
     NoCall,

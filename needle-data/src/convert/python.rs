@@ -1,4 +1,5 @@
-//! Calls written as Python: `[Name of tool(key="value", other=[1, True]), other_tool()]`. Names may hold spaces.
+//! Calls written as Python: `[Name of tool(key="value", other=[1, True]), other_tool()]`. Names may
+//! hold spaces.
 
 use serde_json::{Map, Number, Value};
 

@@ -1,10 +1,12 @@
-//! One spelling for the definitions of many datasets: JSON's names of types, and which parameters are required.
+//! One spelling for the definitions of many datasets: JSON's names of types, and which parameters
+//! are required.
 
 use serde_json::{Map, Value};
 
 use crate::text::schema::ValueType;
 
-/// Python's and other names of types become JSON's; xLAM's `"str, optional"` and `default` say what is not required.
+/// Python's and other names of types become JSON's; xLAM's `"str, optional"` and `default` say what
+/// is not required.
 pub(super) fn tidy(tool: &mut Value) {
     let Some(tool) = tool.as_object_mut() else { return };
     if let Some(function) = tool.get_mut("function").filter(|f| f.is_object()) {

@@ -1,7 +1,7 @@
 //! Train, validation and test parts, tool by tool.
 //!
-//! The original asks for 120 examples a tool and takes 100/10/10; here the parts keep that proportion for any number, and
-//! no query stands in two parts, however often it occurs.
+//! The original asks for 120 examples a tool and takes 100/10/10; here the parts keep that
+//! proportion for any number, and no query stands in two parts, however often it occurs.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -31,7 +31,8 @@ pub fn query_key(query: &str) -> String {
     query.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }
 
-/// Divides `examples` by the tool that each calls first (those without a call form a group of their own).
+/// Divides `examples` by the tool that each calls first (those without a call form a group of their
+/// own).
 ///
 /// Of a group of at least three, validation and test get a twelfth each, one at least.
 pub fn split_by_tool(examples: &[Example], seed: u64) -> Split {

@@ -1,17 +1,20 @@
-//! The order in which rows are met: shard after shard, epoch after epoch, shuffled, divided into lanes, resumable.
+//! The order in which rows are met: shard after shard, epoch after epoch, shuffled, divided into
+//! lanes, resumable.
 //!
-//! Each epoch of a source reads its shards in another order, several at a time in turn. Rows are gathered into a *window*
-//! (the shuffle buffer: filled, shuffled, emptied), and a window is a pure function of the seed and of where it starts. So a
-//! [`Cursor`] is a place in each open shard and a number of batches: resuming reads the window again and goes on with the
-//! very next batch, whatever the number of threads.
+//! Each epoch of a source reads its shards in another order, several at a time in turn. Rows are
+//! gathered into a *window* (the shuffle buffer: filled, shuffled, emptied), and a window is a pure
+//! function of the seed and of where it starts. So a [`Cursor`] is a place in each open shard and a
+//! number of batches: resuming reads the window again and goes on with the very next batch,
+//! whatever the number of threads.
 //!
-//! The rows can be divided into *lanes*, read side by side: each has a disjoint part, all together every row; whole shards
-//! where there are at least as many as lanes, else every `count`-th row of every shard. A run keeps its number of lanes, and so
-//! its order, however many processes share them out (MosaicML's StreamingDataset calls them canonical nodes). A cursor belongs
-//! to its lane; that of another one, or of another number of lanes, is refused.
+//! The rows can be divided into *lanes*, read side by side: each has a disjoint part, all together
+//! every row; whole shards where there are at least as many as lanes, else every `count`-th row of
+//! every shard. A run keeps its number of lanes, and so its order, however many processes share
+//! them out (MosaicML's StreamingDataset calls them canonical nodes). A cursor belongs to its lane;
+//! that of another one, or of another number of lanes, is refused.
 //!
-//! In a mixture each row comes from a source drawn by weight, and each source has epochs of its own. The windows of a single
-//! source end with its epochs.
+//! In a mixture each row comes from a source drawn by weight, and each source has epochs of its
+//! own. The windows of a single source end with its epochs.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -202,7 +205,8 @@ impl Cursor {
 pub struct Item {
     /// The row.
     pub row: Row,
-    /// What is drawn for it alone: the same for this row in this epoch, whenever and wherever it is read.
+    /// What is drawn for it alone: the same for this row in this epoch, whenever and wherever it is
+    /// read.
     pub seed: u64,
 }
 
@@ -230,7 +234,8 @@ impl Windows {
     /// Windows from `cursor` on, or from the beginning. Packed shards are opened with `tokenizer`.
     ///
     /// # Errors
-    /// If a shard cannot be read, or `cursor` is of other data, another lane or another number of lanes.
+    /// If a shard cannot be read, or `cursor` is of other data, another lane or another number of
+    /// lanes.
     pub fn new(
         sources: &Sources,
         tokenizer: &Tokenizer,
@@ -287,7 +292,8 @@ impl Windows {
             let source = choose(&self.weights, &mut draw);
             match self.readers[source].next_item()? {
                 Some(item) => {
-                    // A row costs more than its text: its place, and its share of the window's own list.
+                    // A row costs more than its text: its place, and its share of the window's own
+                    // list.
                     num_bytes += item.row.num_bytes() + 128;
                     items.push(item);
                 }

@@ -1,5 +1,5 @@
-//! The list of a directory's shards, written after the last of them: shards without it are the beginning of something that
-//! did not come to its end.
+//! The list of a directory's shards, written after the last of them: shards without it are the
+//! beginning of something that did not come to its end.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -80,7 +80,8 @@ fn why_there_is_none(dir: &Path) -> &'static str {
     }
 }
 
-/// Checks that the directories of the packed shards among `files` were packed to their end and still hold all that was packed.
+/// Checks that the directories of the packed shards among `files` were packed to their end and
+/// still hold all that was packed.
 ///
 /// # Errors
 /// What a directory lacks, or a shard that does not belong to its directory.
@@ -116,7 +117,8 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The mark of a directory whose shards are being written: a locked file. A killed process leaves it, unlocked, and its shards.
+/// The mark of a directory whose shards are being written: a locked file. A killed process leaves
+/// it, unlocked, and its shards.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     path: PathBuf,
@@ -134,7 +136,8 @@ impl Unfinished {
         Some(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Marks `dir`, which is made if it is not there, after removing what a killed process left in it.
+    /// Marks `dir`, which is made if it is not there, after removing what a killed process left in
+    /// it.
     pub(super) fn begin(dir: &Path) -> Result<Self, DataError> {
         std::fs::create_dir_all(dir).map_err(|e| DataError::io(dir, e))?;
         let path = Self::path(dir);

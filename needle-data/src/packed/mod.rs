@@ -1,4 +1,5 @@
-//! Shards of tokenized, packed rows, read through a memory map: text is tokenized once and trained on many times.
+//! Shards of tokenized, packed rows, read through a memory map: text is tokenized once and trained
+//! on many times.
 //!
 //! ```text
 //! 0    magic "NEEDLEPK", format version u32, length of the header u32
@@ -11,11 +12,12 @@
 //!      classes    u8: per example the class of each target
 //! ```
 //!
-//! Little-endian. The header names the tokenizer by its hash, so that ids are never read with another one. Opening checks
-//! every length and place; reading checks every id and class; nothing that a file claims is allocated before it is checked.
+//! Little-endian. The header names the tokenizer by its hash, so that ids are never read with
+//! another one. Opening checks every length and place; reading checks every id and class; nothing
+//! that a file claims is allocated before it is checked.
 //!
-//! Beside the shards stands `index.json`, which names them all with their lengths. It is written last: a directory without it
-//! was not packed to its end, and is not read.
+//! Beside the shards stands `index.json`, which names them all with their lengths. It is written
+//! last: a directory without it was not packed to its end, and is not read.
 
 mod index;
 mod reader;
@@ -154,7 +156,8 @@ mod tests {
         assert!(PackedWriter::new(dir.path(), &tokenizer, &[SIZE]).is_err(), "shards are never written over");
     }
 
-    /// The state that a process leaves when it is killed after its second shard, in the middle of the third.
+    /// The state that a process leaves when it is killed after its second shard, in the middle of
+    /// the third.
     fn killed(root: &std::path::Path) -> std::path::PathBuf {
         let alive = root.join("alive");
         let mut writer = PackedWriter::new(&alive, &tokenizer("set a timer"), &[SIZE]).unwrap();
@@ -244,7 +247,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens to the bytes, reading gives an error or rows of valid ids; it never panics.
+        /// Whatever happens to the bytes, reading gives an error or rows of valid ids; it never
+        /// panics.
         #[test]
         fn a_damaged_shard_never_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
             let mut bytes = shard();

@@ -43,7 +43,8 @@ impl PackedShard {
     /// Maps `path` into memory and checks that it is whole.
     ///
     /// # Errors
-    /// If the file cannot be read, is damaged, has another version, or was made with another tokenizer than `tokenizer`.
+    /// If the file cannot be read, is damaged, has another version, or was made with another
+    /// tokenizer than `tokenizer`.
     pub fn open(path: &Path, tokenizer: &Tokenizer) -> Result<Self, DataError> {
         let shard = Self::open_any(path)?;
         if shard.header.tokenizer_sha256 != tokenizer.sha256() {
@@ -63,8 +64,9 @@ impl PackedShard {
     /// If the file cannot be read, is damaged or has another version.
     pub fn open_any(path: &Path) -> Result<Self, DataError> {
         let file = file::open_regular(path)?;
-        // SAFETY: the map is only read. Should another process cut the file short meanwhile, reading it would end this one
-        // with a bus error, as it does for every program that maps files.
+        // SAFETY: the map is only read. Should another process cut the file short meanwhile,
+        // reading it would end this one with a bus error, as it does for every program that maps
+        // files.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| DataError::io(path, e))?;
         Self::new(path, Bytes::Mapped(map))
     }

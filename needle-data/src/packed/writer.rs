@@ -16,8 +16,9 @@ use crate::tokenizer::{Tokenizer, hex};
 /// Tokens of a shard, after which a writer begins the next: about 80 MB.
 const TOKENS_PER_SHARD: usize = 32 << 20;
 
-/// Writes rows into as many shards as they need: `00000.packed`, `00001.packed`..., and at the end `index.json`, without which
-/// nobody reads them. Dropped before [`PackedWriter::finish`], it takes away what it has written.
+/// Writes rows into as many shards as they need: `00000.packed`, `00001.packed`..., and at the end
+/// `index.json`, without which nobody reads them. Dropped before [`PackedWriter::finish`], it takes
+/// away what it has written.
 pub struct PackedWriter {
     dir: PathBuf,
     unfinished: Unfinished,
@@ -51,10 +52,12 @@ pub struct Totals {
 }
 
 impl PackedWriter {
-    /// A writer of shards in `dir`, which must not hold shards yet; what a killed one has left there is removed.
+    /// A writer of shards in `dir`, which must not hold shards yet; what a killed one has left
+    /// there is removed.
     ///
     /// # Errors
-    /// If there are shards already or another process is writing them, or the vocabulary has more than 65,536 ids.
+    /// If there are shards already or another process is writing them, or the vocabulary has more
+    /// than 65,536 ids.
     pub fn new(dir: &Path, tokenizer: &Tokenizer, row_sizes: &[RowSize]) -> Result<Self, DataError> {
         let bad = |reason: &str| DataError::Packed { path: dir.to_owned(), reason: reason.into() };
         if tokenizer.vocab_size() > 1 << 16 {

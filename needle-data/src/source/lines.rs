@@ -17,7 +17,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens `path` at `position`: by seeking where it is not packed, by reading up to there where it is.
+    /// Opens `path` at `position`: by seeking where it is not packed, by reading up to there where
+    /// it is.
     ///
     /// # Errors
     /// If the file cannot be opened, or ends before `position`.

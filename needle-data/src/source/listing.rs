@@ -8,10 +8,12 @@ use crate::packed;
 /// Extensions of the files that a directory is searched for.
 const EXTENSIONS: [&str; 7] = ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json.gz", "parquet", packed::EXTENSION];
 
-/// The files that `patterns` name: files, directories (searched through for JSONL, parquet and packed shards) and globs; sorted within each.
+/// The files that `patterns` name: files, directories (searched through for JSONL, parquet and
+/// packed shards) and globs; sorted within each.
 ///
 /// # Errors
-/// If a pattern names nothing, a file is named twice or is empty, or a directory of packed shards is not whole.
+/// If a pattern names nothing, a file is named twice or is empty, or a directory of packed shards
+/// is not whole.
 pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for pattern in patterns {

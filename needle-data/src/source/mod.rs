@@ -1,4 +1,5 @@
-//! Where rows come from: files of JSONL (plain, `.gz`, `.zst`), parquet and packed rows, or examples held in memory.
+//! Where rows come from: files of JSONL (plain, `.gz`, `.zst`), parquet and packed rows, or
+//! examples held in memory.
 
 mod lines;
 mod listing;
@@ -102,7 +103,8 @@ impl Row {
     }
 }
 
-/// What is said of a line that begins what other lines go on with: a whole file of JSON, rather than one row a line.
+/// What is said of a line that begins what other lines go on with: a whole file of JSON, rather
+/// than one row a line.
 fn goes_over_lines(line: &[u8]) -> Option<Problem> {
     let begins = match line {
         b"{" => "the beginning of an object; put each object in a line of its own",
@@ -323,7 +325,8 @@ impl Counts {
         self.skipped.values().sum()
     }
 
-    /// Checks that no larger share than `max_fraction` of the rows was left out, of which `first` was the first.
+    /// Checks that no larger share than `max_fraction` of the rows was left out, of which `first`
+    /// was the first.
     ///
     /// # Errors
     /// If it was.
@@ -375,8 +378,8 @@ impl std::fmt::Display for Counts {
 /// Reads all rows of all files into memory.
 ///
 /// # Errors
-/// A file that cannot be read or has no row at all; the first bad row unless `bad_rows` says to leave such rows out, and then
-/// too many of them.
+/// A file that cannot be read or has no row at all; the first bad row unless `bad_rows` says to
+/// leave such rows out, and then too many of them.
 pub fn load_records<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Record>, Counts), DataError> {
     let (placed, counts) = load(patterns, bad_rows, Ok)?;
     Ok((without_places(placed), counts))
@@ -478,7 +481,8 @@ mod tests {
         assert_eq!(counts.to_string(), "4 rows read, 2 used, 2 left out (not_json 2)");
     }
 
-    /// Most of a file of 500 rows was left out without a word: the share was judged from 1,000 rows on.
+    /// Most of a file of 500 rows was left out without a word: the share was judged from 1,000 rows
+    /// on.
     #[test]
     fn too_large_a_share_of_bad_rows_is_refused_in_small_files_too() {
         let (_dir, path) = file("a.jsonl", format!("{GOOD}\n7\n8\n{GOOD}\n9\n").as_bytes());

@@ -1,4 +1,5 @@
-//! What to know of a dataset before training on it. Each matter is one sentence, however many tools it is about.
+//! What to know of a dataset before training on it. Each matter is one sentence, however many tools
+//! it is about.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +7,13 @@ use crate::order::split::RECOMMENDED_PER_TOOL;
 use crate::stats::patterns::{PatternCounts, Patterns};
 use crate::text::example::Example;
 
-/// Fewer examples of a tool than this are few: of half the recommended number, five are held out to measure on.
+/// Fewer examples of a tool than this are few: of half the recommended number, five are held out to
+/// measure on.
 pub const FEW_PER_TOOL: usize = RECOMMENDED_PER_TOOL / 2;
 /// Fewer than one example without a call in this many are few.
 const NO_CALL_ONE_IN: usize = 20;
-/// More examples of a sentence pattern than this, on average, come from templates: people's requests have one to three.
+/// More examples of a sentence pattern than this, on average, come from templates: people's
+/// requests have one to three.
 const MOST_PER_PATTERN: usize = 5;
 /// Fewer examples than this say nothing about their patterns.
 const FEWEST_FOR_PATTERNS: usize = 50;

@@ -1,4 +1,5 @@
-//! What is in a set of files, counted row by row in bounded memory (8 bytes a query, to find those that repeat).
+//! What is in a set of files, counted row by row in bounded memory (8 bytes a query, to find those
+//! that repeat).
 
 pub mod advice;
 mod patterns;

@@ -1,8 +1,9 @@
 //! How many sentences a dataset has, once names and numbers are taken out of them.
 //!
-//! Five hundred requests filled into twenty templates are twenty requests: a model learns the templates, and a test part of
-//! the same ones says nothing about the sentences of people. A sentence's pattern is its words in lower case, with `_` for
-//! the values of its calls and for numbers. Values that are not said word for word ("the big one" for `large`) would hide a
+//! Five hundred requests filled into twenty templates are twenty requests: a model learns the
+//! templates, and a test part of the same ones says nothing about the sentences of people. A
+//! sentence's pattern is its words in lower case, with `_` for the values of its calls and for
+//! numbers. Values that are not said word for word ("the big one" for `large`) would hide a
 //! template; so of patterns that differ in a single word, three are one.
 
 use std::collections::HashMap;
@@ -10,51 +11,20 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::text::example::Example;
+use crate::text::number_words::{ONES, TENS};
 
 /// What stands for a value.
 const HOLE: &str = "_";
 /// Patterns that differ in one word only, from which on they are one.
 const FILLERS: usize = 3;
-/// Words beside the one they differ in that patterns must share: one of two words alone is not a template.
+/// Words beside the one they differ in that patterns must share: one of two words alone is not a
+/// template.
 const FEWEST_WORDS: usize = 2;
 /// Examples looked at: more would say the same, and take memory.
 const MOST_EXAMPLES: usize = 5000;
 
-const NUMBER_WORDS: [&str; 33] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-    "hundred",
-    "thousand",
-    "half",
-    "quarter",
-    "dozen",
-];
+/// Words for numbers beside those of [`ONES`] and [`TENS`].
+const OTHER_NUMBERS: [&str; 5] = ["hundred", "thousand", "half", "quarter", "dozen"];
 
 /// The patterns of a dataset's queries.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +75,10 @@ impl Patterns {
     }
 }
 
+fn is_number_word(word: &str) -> bool {
+    [&ONES[..], &TENS, &OTHER_NUMBERS].iter().any(|words| words.contains(&word))
+}
+
 /// The words of the query, with [`HOLE`] for values and numbers.
 fn pattern_of(example: &Example) -> Vec<String> {
     let mut query = example.query.to_lowercase();
@@ -116,7 +90,7 @@ fn pattern_of(example: &Example) -> Vec<String> {
     let mut words = Vec::new();
     for word in query.split_whitespace() {
         let word = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
-        let is_number = word.contains(|c: char| c.is_numeric()) || word.split('-').all(|w| NUMBER_WORDS.contains(&w));
+        let is_number = word.contains(|c: char| c.is_numeric()) || word.split('-').all(is_number_word);
         push(&mut words, if is_number { HOLE } else { word });
     }
     words

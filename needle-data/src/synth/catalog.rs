@@ -72,7 +72,8 @@ impl CatalogTool {
         names
     }
 
-    /// The definition under the catalogue's name; `brief` leaves out the descriptions of parameters.
+    /// The definition under the catalogue's name; `brief` leaves out the descriptions of
+    /// parameters.
     pub fn tool(&self, brief: bool) -> Tool {
         self.tool_named(&self.name, brief)
     }

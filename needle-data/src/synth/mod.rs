@@ -1,8 +1,10 @@
-//! The built-in generator: tool-call examples over everyday tools, without end and without a download.
+//! The built-in generator: tool-call examples over everyday tools, without end and without a
+//! download.
 //!
-//! Deterministic by seed. Values of open slots are divided by their hash into common ones and a reserved eighth;
-//! [`Part::Train`] never draws a reserved one, so that [`Part::HeldOut`] asks for values that training never showed.
-//! Sets of offered tools can be kept out of training in the same way (`never_together`).
+//! Deterministic by seed. Values of open slots are divided by their hash into common ones and a
+//! reserved eighth; [`Part::Train`] never draws a reserved one, so that [`Part::HeldOut`] asks for
+//! values that training never showed. Sets of offered tools can be kept out of training in the same
+//! way (`never_together`).
 
 mod catalog;
 pub mod invent;
@@ -50,7 +52,8 @@ pub struct SynthConfig {
     pub no_call_fraction: f64,
     /// Leaves out the descriptions of parameters: half as long prompts.
     pub brief: bool,
-    /// Gives each tool one of several names, example by example, so that a name must be read and not remembered.
+    /// Gives each tool one of several names, example by example, so that a name must be read and
+    /// not remembered.
     pub rename: bool,
     /// Only tools of these categories; all where empty.
     pub categories: Vec<String>,
@@ -144,8 +147,8 @@ impl Generator {
         let kin = |tool: &CatalogTool| chosen.iter().any(|c| c.category == tool.category);
         while offered.len() < num_tools {
             let tool = self.tools.choose(rng)?;
-            // Where no tool is to fit, the kin of the right one stays out too: it might pass for it. Else a distractor of
-            // the same category is the harder one, and comes more often.
+            // Where no tool is to fit, the kin of the right one stays out too: it might pass for
+            // it. Else a distractor of the same category is the harder one, and comes more often.
             let fits = if no_call {
                 !kin(tool) || self.config.categories.len() == 1
             } else {
@@ -203,7 +206,8 @@ impl Generator {
                 }
             }
         }
-        // The call states its arguments in the order of the declaration, whatever the order in the sentence.
+        // The call states its arguments in the order of the declaration, whatever the order in the
+        // sentence.
         let arguments =
             tool.arguments.iter().filter_map(|a| stated.remove(&a.name).map(|value| (a.name.clone(), value)));
         Some((said, arguments.collect()))

@@ -1,8 +1,9 @@
 //! What people put into their requests, as they say it and as a call spells it.
 //!
-//! Open slots (names, places, titles, texts) are put together from parts, so that there are thousands of values; the call
-//! copies them. Numbers, amounts, times and dates are said in several ways and normalized as an assistant would:
-//! "half past seven in the evening" -> `19:30`, "twenty five" -> 25. Choices and flags have several wordings for one value.
+//! Open slots (names, places, titles, texts) are put together from parts, so that there are
+//! thousands of values; the call copies them. Numbers, amounts, times and dates are said in several
+//! ways and normalized as an assistant would: "half past seven in the evening" -> `19:30`, "twenty
+//! five" -> 25. Choices and flags have several wordings for one value.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;

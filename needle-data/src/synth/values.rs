@@ -1,7 +1,10 @@
-//! Parts that values are put together from, and the ways of saying numbers, amounts, times and dates.
+//! Parts that values are put together from, and the ways of saying numbers, amounts, times and
+//! dates.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+
+use crate::text::number_words::{ONES, TENS};
 
 pub(super) fn pick<T: Copy>(rng: &mut ChaCha8Rng, items: &[T]) -> T {
     items[rng.random_range(0..items.len())]
@@ -388,36 +391,13 @@ pub(super) fn ordinal(n: u32) -> String {
 
 /// `0..=999` in English words.
 pub(super) fn in_words(n: i64) -> String {
-    const SMALL: [&str; 20] = [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-    ];
-    const TENS: [&str; 10] = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
     let n = n.unsigned_abs() as usize;
     match n {
-        0..20 => SMALL[n].into(),
-        20..100 if n.is_multiple_of(10) => TENS[n / 10].into(),
-        20..100 => format!("{} {}", TENS[n / 10], SMALL[n % 10]),
-        _ if n.is_multiple_of(100) => format!("{} hundred", SMALL[(n / 100) % 20]),
-        _ => format!("{} hundred {}", SMALL[(n / 100) % 20], in_words((n % 100) as i64)),
+        0..20 => ONES[n].into(),
+        20..100 if n.is_multiple_of(10) => TENS[n / 10 - 2].into(),
+        20..100 => format!("{} {}", TENS[n / 10 - 2], ONES[n % 10]),
+        _ if n.is_multiple_of(100) => format!("{} hundred", ONES[(n / 100) % 20]),
+        _ => format!("{} hundred {}", ONES[(n / 100) % 20], in_words((n % 100) as i64)),
     }
 }
 

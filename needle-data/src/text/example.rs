@@ -18,7 +18,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Reads `{"name": .., "arguments": {..}}`; `arguments` may be left out, or be a string that holds an object.
+    /// Reads `{"name": .., "arguments": {..}}`; `arguments` may be left out, or be a string that
+    /// holds an object.
     ///
     /// # Errors
     /// A [`Problem`] under `field`.
@@ -111,8 +112,8 @@ impl Example {
     /// Checks every call against the offered tools.
     ///
     /// # Errors
-    /// The first call that names a tool or an argument that is not offered, lacks a required one, or has a value that is
-    /// not as declared.
+    /// The first call that names a tool or an argument that is not offered, lacks a required one,
+    /// or has a value that is not as declared.
     pub fn validate(&self) -> Result<(), Problem> {
         for (i, call) in self.answers.iter().enumerate() {
             let Some(tool) = self.tools.iter().find(|t| t.name == call.name) else {

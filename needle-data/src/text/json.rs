@@ -1,13 +1,15 @@
 //! JSON read strictly: what `serde_json` would resolve in silence is an error here.
 //!
-//! Of an object with the same key twice, `serde_json` keeps the last value; a dataset would lose the first without a word.
+//! Of an object with the same key twice, `serde_json` keeps the last value; a dataset would lose
+//! the first without a word.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Parses one JSON value; a key that stands twice in an object is an error. Nesting deeper than 128 is one, too.
+/// Parses one JSON value; a key that stands twice in an object is an error. Nesting deeper than 128
+/// is one, too.
 ///
 /// # Errors
 /// What is wrong, with line and column.

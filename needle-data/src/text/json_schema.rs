@@ -1,12 +1,15 @@
-//! JSON Schema as far as tools need it: whether a value satisfies a schema, and what a `$ref` refers to.
+//! JSON Schema as far as tools need it: whether a value satisfies a schema, and what a `$ref`
+//! refers to.
 //!
-//! Decoding constrains an answer by grammar as far as a grammar can; what is left (`uniqueItems`, `not`, ...) is checked here,
-//! and so is an answer that was written without constraints. The keywords are those of draft 2020-12, with the older
-//! spellings that people still write: `definitions`, tuples under `items`, `additionalItems`, `dependencies`, boolean
-//! `exclusiveMinimum`, OpenAPI's `nullable`. A keyword that constrains nothing (`title`, `default`, ...) is ignored here.
+//! Decoding constrains an answer by grammar as far as a grammar can; what is left (`uniqueItems`,
+//! `not`, ...) is checked here, and so is an answer that was written without constraints. The
+//! keywords are those of draft 2020-12, with the older spellings that people still write:
+//! `definitions`, tuples under `items`, `additionalItems`, `dependencies`, boolean
+//! `exclusiveMinimum`, OpenAPI's `nullable`. A keyword that constrains nothing (`title`, `default`,
+//! ...) is ignored here.
 //! <https://json-schema.org/draft/2020-12/json-schema-validation>
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use fancy_regex::Regex;
@@ -14,10 +17,12 @@ use serde_json::{Map, Value};
 
 use crate::text::schema::ValueType;
 
-/// How many schemas may be entered inside each other for one value: only a `$ref` that leads to itself gets there.
+/// How many schemas may be entered inside each other for one value: only a `$ref` that leads to
+/// itself gets there.
 const MAX_DEPTH: usize = 200;
 
-/// How many schemas may be entered for one value: references that double at each level get there.
+/// How many schemas may be entered for one value: only references that double at each level, and that
+/// the value does not satisfy, get there.
 const MAX_ENTERED: usize = 500_000;
 
 /// Where a value breaks its schema.
@@ -69,8 +74,8 @@ pub fn subschemas(schema: &Map<String, Value>) -> Vec<(String, &Value)> {
     found
 }
 
-/// `schema` in the words of JSON Schema alone: types under its names, the native form's flags as lists of required members,
-/// keywords without a value left out.
+/// `schema` in the words of JSON Schema alone: types under its names, the native form's flags as
+/// lists of required members, keywords without a value left out.
 pub fn normalized(schema: &Value) -> Value {
     let Value::Object(written) = schema else { return schema.clone() };
     let mut schema = written.clone();
@@ -118,8 +123,8 @@ pub fn type_names(schema: &Map<String, Value>) -> Vec<&str> {
     }
 }
 
-/// What `reference` refers to in the document `root`: `#`, `#/$defs/name`, `#anchor`, or the `$id` of a part of it.
-/// Other documents are never fetched.
+/// What `reference` refers to in the document `root`: `#`, `#/$defs/name`, `#anchor`, or the `$id`
+/// of a part of it. Other documents are never fetched.
 pub fn resolve<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
     let document = if base.is_empty() { root } else { find(root, "$id", base)? };
@@ -155,7 +160,8 @@ fn find<'a>(value: &'a Value, keyword: &str, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// The regular expression that a string of the named format matches from end to end; none for a format not known here.
+/// The regular expression that a string of the named format matches from end to end; none for a
+/// format not known here.
 pub fn format_pattern(format: &str) -> Option<&'static str> {
     const DATE: &str = concat!(
         "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)",
@@ -179,7 +185,8 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
             };
             ipv6.push_str(&format!("|{GROUP}(?::{GROUP}){{{}}}::{after}", before - 1));
         }
-        // Nine labels of at most 27 characters, or three of any length, stay within the 253 of a whole name.
+        // Nine labels of at most 27 characters, or three of any length, stay within the 253 of a
+        // whole name.
         let short = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,25}[a-zA-Z0-9])?";
         let hostname = format!("(?:{short}(?:\\.{short}){{0,8}}|{LABEL}(?:\\.{LABEL}){{0,2}})");
         let path = "(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})";
@@ -221,7 +228,7 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
 /// # Errors
 /// The first violation found.
 pub fn check(schema: &Value, root: &Value, value: &Value) -> Result<(), Violation> {
-    Checker { root, entered: Cell::new(0) }.value(schema, value, "", 0)
+    Checker { root, entered: Cell::new(0), satisfied: RefCell::default() }.value(schema, value, "", 0)
 }
 
 type Checked = Result<(), Violation>;
@@ -230,6 +237,8 @@ struct Checker<'a> {
     root: &'a Value,
     /// Schemas entered so far.
     entered: Cell<usize>,
+    /// Targets of references and values that satisfy them, by their places in memory.
+    satisfied: RefCell<HashSet<(*const Value, *const Value)>>,
 }
 
 fn violation(path: &str, keyword: &str, reason: impl Into<String>) -> Checked {
@@ -268,10 +277,30 @@ impl Checker<'_> {
         self.value(schema, value, "", depth + 1).is_ok()
     }
 
+    /// As [`Self::value`], of the target of a reference: whatever refers to it, a value is checked
+    /// against it once.
+    fn target(&self, target: &Value, value: &Value, path: &str, depth: usize) -> Checked {
+        let both = (std::ptr::from_ref(target), std::ptr::from_ref(value));
+        if !self.satisfied.borrow().contains(&both) {
+            self.value(target, value, path, depth + 1)?;
+            self.satisfied.borrow_mut().insert(both);
+        }
+        Ok(())
+    }
+
+    /// As [`Self::value`], of a value that is dropped afterwards, so that another one can take its
+    /// place in memory.
+    fn passing(&self, schema: &Value, value: &Value, path: &str, depth: usize) -> Checked {
+        let apart = Self { root: self.root, entered: self.entered.clone(), satisfied: RefCell::default() };
+        let checked = apart.value(schema, value, path, depth);
+        self.entered.set(apart.entered.get());
+        checked
+    }
+
     fn combinations(&self, schema: &Map<String, Value>, value: &Value, path: &str, depth: usize) -> Checked {
         if let Some(Value::String(reference)) = schema.get("$ref") {
             match resolve(self.root, reference) {
-                Some(target) => self.value(target, value, path, depth + 1)?,
+                Some(target) => self.target(target, value, path, depth)?,
                 None => return violation(path, "$ref", format!("{reference:?} is not in the schema")),
             }
         }
@@ -363,7 +392,7 @@ impl Checker<'_> {
                 _ => {}
             }
             if let Some(names) = schema.get("propertyNames") {
-                self.value(names, &Value::String(name.clone()), &at(name), depth + 1)?;
+                self.passing(names, &Value::String(name.clone()), &at(name), depth + 1)?;
             }
         }
         if size(schema, "minProperties").is_some_and(|least| members.len() < least) {
@@ -392,7 +421,7 @@ impl Checker<'_> {
                             return violation(path, keyword, format!("{missing:?} is missing"));
                         }
                     }
-                    other => self.value(other, &Value::Object(members.clone()), path, depth + 1)?,
+                    other => self.passing(other, &Value::Object(members.clone()), path, depth + 1)?,
                 }
             }
         }
@@ -473,7 +502,8 @@ fn check_number(schema: &Map<String, Value>, number: &serde_json::Number, path: 
     }
 }
 
-/// True if the number `value` is `step` a whole number of times: exactly, unless they are too large or too fine for that.
+/// True if the number `value` is `step` a whole number of times: exactly, unless they are too large
+/// or too fine for that.
 pub fn is_multiple(value: &str, step: &str) -> bool {
     let exactly = || {
         let ((value, value_places), (step, step_places)) = (decimal(value)?, decimal(step)?);
@@ -548,7 +578,8 @@ pub fn matches(pattern: &str, text: &str) -> Option<bool> {
     Regex::new(&ascii_classes(pattern)).ok()?.is_match(text).ok()
 }
 
-/// `\d`, `\w` and `$` mean in ECMAScript, whose patterns these are, ASCII digits, ASCII words and the very end.
+/// `\d`, `\w` and `$` mean in ECMAScript, whose patterns these are, ASCII digits, ASCII words and
+/// the very end.
 fn ascii_classes(pattern: &str) -> String {
     let mut out = String::new();
     let mut chars = pattern.chars();

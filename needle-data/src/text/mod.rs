@@ -4,6 +4,7 @@ pub mod example;
 pub mod json;
 pub mod json_schema;
 pub mod names;
+pub mod number_words;
 pub mod record;
 pub(crate) mod schema;
 pub mod span_json;

@@ -1,17 +1,20 @@
 //! Tool names: snake_case inside the model, the user's own outside.
 //!
-//! One spelling inside means that the model need not learn that `getWeather`, `get-weather` and `get_weather` are read
-//! alike. Follows `to_snake_case` of the original (needle/model/run.py), checked against its golden cases.
+//! One spelling inside means that the model need not learn that `getWeather`, `get-weather` and
+//! `get_weather` are read alike. Follows `to_snake_case` of the original (needle/model/run.py),
+//! checked against its golden cases.
 
 use std::collections::HashMap;
 
 use crate::text::tool::Tool;
 
-/// `getWeatherForecast`, `get-weather forecast` and `Get.Weather.Forecast` all become `get_weather_forecast`.
+/// `getWeatherForecast`, `get-weather forecast` and `Get.Weather.Forecast` all become
+/// `get_weather_forecast`.
 ///
-/// ASCII letters and digits are kept and everything else separates, as in the original, whose training data had names of
-/// this form. A word also starts at a capital that follows a small letter or a digit, and at the last capital of a run
-/// that a small letter follows (`HTMLParser` -> `html_parser`).
+/// ASCII letters and digits are kept and everything else separates, as in the original, whose
+/// training data had names of this form. A word also starts at a capital that follows a small
+/// letter or a digit, and at the last capital of a run that a small letter follows (`HTMLParser` ->
+/// `html_parser`).
 pub fn to_snake_case(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut out = String::with_capacity(name.len() + 4);
@@ -40,8 +43,9 @@ pub fn to_snake_case(name: &str) -> String {
 
 /// The names of one catalogue in both spellings.
 ///
-/// Where two tools have the same snake_case name, the first keeps it and the others get `_2`, `_3`..., so that every
-/// inner name leads back to exactly one tool (the original maps all of them to the last).
+/// Where two tools have the same snake_case name, the first keeps it and the others get `_2`,
+/// `_3`..., so that every inner name leads back to exactly one tool (the original maps all of them
+/// to the last).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameMap {
     inner: Vec<String>,

@@ -1,9 +1,10 @@
 //! What the declaration of an argument asks of its value: the part of JSON Schema that tools use
 //! (<https://json-schema.org/draft/2020-12/json-schema-validation>).
 //!
-//! Read are `type`, `enum`, `const`, `items`, `properties`, `required`, `additionalProperties`, `anyOf`, `oneOf`, `allOf`,
-//! and the bounds of numbers, texts and lists. `pattern`, `format` and references are left alone. A type may also be written
-//! as Python has it (`str`, `List[int]`), as several datasets do.
+//! Read are `type`, `enum`, `const`, `items`, `properties`, `required`, `additionalProperties`,
+//! `anyOf`, `oneOf`, `allOf`, and the bounds of numbers, texts and lists. `pattern`, `format` and
+//! references are left alone. A type may also be written as Python has it (`str`, `List[int]`), as
+//! several datasets do.
 
 use std::fmt;
 
@@ -55,7 +56,8 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// The type that is called `name` by JSON Schema or, in any case, by Python or Java; xLAM's `str, optional` is `str`.
+    /// The type that is called `name` by JSON Schema or, in any case, by Python or Java; xLAM's
+    /// `str, optional` is `str`.
     pub fn named(name: &str) -> Option<Self> {
         if name.contains('|') {
             return Some(Self::Any);
@@ -117,7 +119,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Checks that a declaration says what it says in a form that can be read: what cannot would be checked by nobody.
+/// Checks that a declaration says what it says in a form that can be read: what cannot would be
+/// checked by nobody.
 ///
 /// # Errors
 /// The first keyword with a value that it cannot have.
@@ -192,8 +195,8 @@ fn check_nested(value: &Value) -> Result<(), Mismatch> {
     }
 }
 
-/// The first thing in `value` that is not as `spec` declares it, or none where the value fits. `required` are the members
-/// that an object must have.
+/// The first thing in `value` that is not as `spec` declares it, or none where the value fits.
+/// `required` are the members that an object must have.
 pub fn mismatch(spec: &Spec, required: &[String], value: &Value) -> Option<Mismatch> {
     let own = || choice(spec, value).or_else(|| of_type(spec, value)).or_else(|| bounds(spec, value));
     own().map(Mismatch::new).or_else(|| combined(spec, value)).or_else(|| match value {
@@ -292,7 +295,8 @@ fn in_list(spec: &Spec, items: &[Value]) -> Option<Mismatch> {
 fn in_object(spec: &Spec, required: &[String], members: &Map<String, Value>) -> Option<Mismatch> {
     let properties = spec.get("properties").and_then(Value::as_object);
     let has = |name: &String| members.contains_key(name);
-    // The native form says of each member whether it is required; JSON Schema lists the names beside `properties`.
+    // The native form says of each member whether it is required; JSON Schema lists the names
+    // beside `properties`.
     let flagged = properties.into_iter().flatten().filter(|(_, spec)| spec["required"] == true).map(|(name, _)| name);
     if let Some(missing) = required.iter().chain(flagged).find(|name| !has(name)) {
         return Some(Mismatch::new("required but missing".into()).inside(format_args!(".{missing}")));

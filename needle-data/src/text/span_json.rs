@@ -1,8 +1,9 @@
 //! Compact JSON of the answers, and the class of every byte of it.
 //!
-//! The loss weighs a wrong value more than a wrong brace. The original finds names, keys and values by searching the text
-//! for the first match of each string, which misses a second call of the same tool and hits equal strings elsewhere; here the
-//! classes come from the writer itself, so they are right for every call, repeated or nested.
+//! The loss weighs a wrong value more than a wrong brace. The original finds names, keys and values
+//! by searching the text for the first match of each string, which misses a second call of the same
+//! tool and hits equal strings elsewhere; here the classes come from the writer itself, so they are
+//! right for every call, repeated or nested.
 
 use serde_json::Value;
 
@@ -21,7 +22,8 @@ pub struct SpanJson {
 impl SpanJson {
     /// Writes `calls`; names are given by `inner_name` (the snake_case form).
     ///
-    /// The quotes of names, keys and string values are structure; every other byte of a value, nested or not, is value.
+    /// The quotes of names, keys and string values are structure; every other byte of a value,
+    /// nested or not, is value.
     pub fn of_calls<'a>(calls: &'a [Call], inner_name: impl Fn(&'a str) -> &'a str) -> Self {
         let mut out = Self::default();
         if calls.is_empty() {

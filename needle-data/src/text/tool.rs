@@ -1,12 +1,15 @@
 //! Tool definitions in the four forms that people have them in, normalized to one.
 //!
-//! The model reads the *native* form, `{"name", "description", "parameters": {param: {"type", "description", "required"}}}`.
-//! Accepted and normalized to it: JSON Schema under `parameters`, OpenAI `{"type":"function","function":{..}}`, and
-//! entries of MCP's `tools/list` (`inputSchema`). A list may also come as `{"tools": [..]}` (MCP's whole answer).
-//! A native definition keeps its keys, their order and their values, so that it reaches the model as it was written.
+//! The model reads the *native* form,
+//! `{"name", "description", "parameters": {param: {"type", "description", "required"}}}`. Accepted
+//! and normalized to it: JSON Schema under `parameters`, OpenAI
+//! `{"type":"function","function":{..}}`, and entries of MCP's `tools/list` (`inputSchema`). A list
+//! may also come as `{"tools": [..]}` (MCP's whole answer). A native definition keeps its keys,
+//! their order and their values, so that it reaches the model as it was written.
 //!
-//! What the model reads and what its answers must satisfy are two things: [`Tool::schema`] is the whole JSON Schema of the
-//! arguments, with what the native form has no place for (`$defs`, `anyOf` beside `properties`, `required` of an object).
+//! What the model reads and what its answers must satisfy are two things: [`Tool::schema`] is the
+//! whole JSON Schema of the arguments, with what the native form has no place for (`$defs`, `anyOf`
+//! beside `properties`, `required` of an object).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,9 +41,11 @@ pub struct Tool {
 pub struct Parameter {
     /// The argument's name.
     pub name: String,
-    /// The native form's object: `type`, `description`, `required`, `enum` and whatever else was given.
+    /// The native form's object: `type`, `description`, `required`, `enum` and whatever else was
+    /// given.
     pub spec: Map<String, Value>,
-    /// Of an object, the members that it must have. JSON Schema lists them under `required`, where the native form has its flag.
+    /// Of an object, the members that it must have. JSON Schema lists them under `required`, where
+    /// the native form has its flag.
     required_members: Vec<String>,
 }
 
@@ -74,8 +79,8 @@ impl Tool {
         self.parameters.iter().find(|p| p.name == name)
     }
 
-    /// True if the two do the same and take the same, whatever they are called; tools that say nothing of themselves are
-    /// told apart by name.
+    /// True if the two do the same and take the same, whatever they are called; tools that say
+    /// nothing of themselves are told apart by name.
     pub fn is_same_but_for_name(&self, other: &Self) -> bool {
         !self.description.is_empty() && self.description == other.description && self.parameters == other.parameters
     }
@@ -98,8 +103,8 @@ impl Tool {
         self.to_json_named(&self.name)
     }
 
-    /// The JSON Schema that the arguments of a call must satisfy: the user's own, or what the native form says, in the words
-    /// of JSON Schema.
+    /// The JSON Schema that the arguments of a call must satisfy: the user's own, or what the
+    /// native form says, in the words of JSON Schema.
     pub fn schema(&self) -> Value {
         match &self.schema {
             Some(written) => json_schema::normalized(written),
@@ -107,7 +112,8 @@ impl Tool {
         }
     }
 
-    /// Where `arguments` break the schema, if they do. An argument that is not declared breaks it, too.
+    /// Where `arguments` break the schema, if they do. An argument that is not declared breaks it,
+    /// too.
     pub fn violation(&self, arguments: &Map<String, Value>) -> Option<Violation> {
         if let Some(name) = arguments.keys().find(|name| self.parameter(name).is_none()) {
             let reason = format!("{:?} takes no such argument", self.name);
@@ -158,7 +164,8 @@ impl Tool {
         Ok(Self { name, has_description: object.contains_key("description"), description, parameters, schema })
     }
 
-    /// Reads a list of definitions: a JSON list, an object with `tools`, or a string that holds either.
+    /// Reads a list of definitions: a JSON list, an object with `tools`, or a string that holds
+    /// either.
     ///
     /// # Errors
     /// A [`Problem`] for the first definition that cannot be read, or for two tools of one name.
@@ -192,9 +199,9 @@ impl Tool {
     }
 }
 
-/// A schema has keywords with values that are no objects (`"type": "object"`, `"anyOf": [..]`), or `properties` whose members
-/// are schemas; a native form has neither, since its values are objects (a native parameter called `properties` would have a
-/// string under its `type`).
+/// A schema has keywords with values that are no objects (`"type": "object"`, `"anyOf": [..]`), or
+/// `properties` whose members are schemas; a native form has neither, since its values are objects
+/// (a native parameter called `properties` would have a string under its `type`).
 fn is_json_schema(object: &Map<String, Value>) -> bool {
     let says = |keyword: &str, is_so: fn(&Value) -> bool| object.get(keyword).is_some_and(is_so);
     let has_properties = object.get("properties").and_then(Value::as_object).is_some_and(|properties| {
@@ -262,7 +269,8 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
     }
     let mut parameters = from_native(&properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
     for parameter in &mut parameters {
-        // A flag beside the type is how the first drafts said it; a list is that of a nested object's members.
+        // A flag beside the type is how the first drafts said it; a list is that of a nested
+        // object's members.
         let is_required = parameter.is_required() || required.contains(&parameter.name);
         parameter.spec.shift_remove("required");
         parameter.spec.insert("required".into(), is_required.into());
@@ -301,8 +309,9 @@ impl Composed {
     }
 }
 
-/// Finds the arguments of composed schemas, so that the model reads all of them: those of `$ref` and `allOf`, and of `anyOf`
-/// and `oneOf` the arguments of all alternatives, of which those are required that all alternatives require.
+/// Finds the arguments of composed schemas, so that the model reads all of them: those of `$ref`
+/// and `allOf`, and of `anyOf` and `oneOf` the arguments of all alternatives, of which those are
+/// required that all alternatives require.
 struct Composer<'a> {
     root: &'a Value,
     /// What was found already; a schema that is part of itself adds nothing more.

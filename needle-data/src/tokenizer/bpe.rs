@@ -1,12 +1,13 @@
 //! Text to ids by SentencePiece's rule for byte-pair encoding, exactly and fast.
 //!
-//! The rule (Kudo and Richardson 2018, `bpe_model.cc`): of all adjacent pairs of symbols whose union is a piece, merge the
-//! one with the best score, the leftmost among equals, until none is left. Pieces stand in order of score, so the score of
-//! a merge is the id that it makes. Characters that are not a piece become their UTF-8 bytes.
+//! The rule (Kudo and Richardson 2018, `bpe_model.cc`): of all adjacent pairs of symbols whose
+//! union is a piece, merge the one with the best score, the leftmost among equals, until none is
+//! left. Pieces stand in order of score, so the score of a merge is the id that it makes.
+//! Characters that are not a piece become their UTF-8 bytes.
 //!
 //! Two observations make it fast and change nothing:
-//! - where no piece has two characters side by side, no merge can ever cross the gap between them, so the text falls into
-//!   short chunks that are encoded apart;
+//! - where no piece has two characters side by side, no merge can ever cross the gap between them,
+//!   so the text falls into short chunks that are encoded apart;
 //! - chunks repeat, so each thread remembers those that it has met.
 //!
 //! Inside this file a space stands for `▁`: one byte instead of three.
@@ -27,7 +28,8 @@ const MAX_CACHED_CHUNKS: usize = 1 << 16;
 /// The merge engine of one vocabulary.
 #[derive(Debug, Default)]
 pub(super) struct Bpe {
-    /// Symbol of each character that occurs in a piece; those that are not a piece themselves have symbols past the last id.
+    /// Symbol of each character that occurs in a piece; those that are not a piece themselves have
+    /// symbols past the last id.
     symbols: FxHashMap<char, u32>,
     /// What two adjacent symbols make.
     merges: FxHashMap<(u32, u32), u32>,
@@ -49,8 +51,9 @@ struct Cache {
 }
 
 impl Bpe {
-    /// `learned` are the pieces from id `first_id` on, `merges` the pairs of ids that may merge and what each pair makes,
-    /// `whole` the texts that are never cut, `first_byte_id` the id of byte 0.
+    /// `learned` are the pieces from id `first_id` on, `merges` the pairs of ids that may merge and
+    /// what each pair makes, `whole` the texts that are never cut, `first_byte_id` the id of
+    /// byte 0.
     pub(super) fn new<'a>(
         learned: impl Iterator<Item = &'a str> + Clone,
         first_id: u32,
@@ -188,7 +191,8 @@ impl Bpe {
         if let Some(last) = list.last_mut() {
             last.next = NONE;
         }
-        // Smallest first: the id made, then the place. The two ids tell whether the candidate still stands.
+        // Smallest first: the id made, then the place. The two ids tell whether the candidate still
+        // stands.
         let mut queue = BinaryHeap::new();
         let propose = |list: &[Symbol], queue: &mut BinaryHeap<_>, left: usize| {
             let right = list[left].next;
@@ -229,8 +233,9 @@ impl Bpe {
     }
 }
 
-/// SentencePiece's identity normalization: outer spaces go, runs of spaces collapse, one goes in front. A `▁` in the text
-/// cannot be told from a space afterwards, but does not collapse, and goes at the end.
+/// SentencePiece's identity normalization: outer spaces go, runs of spaces collapse, one goes in
+/// front. A `▁` in the text cannot be told from a space afterwards, but does not collapse, and goes
+/// at the end.
 fn normalize(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for word in text.split(' ').filter(|word| !word.is_empty()) {

@@ -1,11 +1,13 @@
 //! Byte-pair encoding with SentencePiece semantics (<https://arxiv.org/abs/1808.06226>).
 //!
-//! A text is one string with `▁` for each space and one `▁` in front; runs of spaces collapse. Pieces stand in order of
-//! their score, so the pieces in order are the whole model: the merges of `tokenizer.json` (every split of every piece, best
-//! piece first) and the scores of a SentencePiece `.model` follow from it. `bpe` encodes, `train` finds the pieces with the
+//! A text is one string with `▁` for each space and one `▁` in front; runs of spaces collapse.
+//! Pieces stand in order of their score, so the pieces in order are the whole model: the merges of
+//! `tokenizer.json` (every split of every piece, best piece first) and the scores of a
+//! SentencePiece `.model` follow from it. `bpe` encodes, `train` finds the pieces with the
 //! `tokenizers` crate, `sentencepiece` reads and writes `.model` files.
 //!
-//! Layout of the ids, as the published model has it: specials 0-5, the 256 bytes, merged pieces best first, characters.
+//! Layout of the ids, as the published model has it: specials 0-5, the 256 bytes, merged pieces
+//! best first, characters.
 
 mod bpe;
 #[cfg(feature = "training")]
@@ -46,8 +48,8 @@ const NUM_SPECIAL: usize = SPECIAL_PIECES.len();
 const FIRST_BYTE_ID: usize = NUM_SPECIAL;
 const FIRST_MERGED_ID: usize = NUM_SPECIAL + 256;
 const SPACE: char = '▁';
-/// Longest piece that is read. Finding the merges of a piece takes time in proportion to the square of its length; the longest
-/// of other people's tokenizers have some 130 bytes, ours at most 192.
+/// Longest piece that is read. Finding the merges of a piece takes time in proportion to the square
+/// of its length; the longest of other people's tokenizers have some 130 bytes, ours at most 192.
 const MAX_PIECE_BYTES: usize = 512;
 
 /// Text to ids and back.
@@ -110,7 +112,8 @@ impl Tokenizer {
         Self::from_pieces(pieces)
     }
 
-    /// The contents of a `tokenizer.json`, which [`Tokenizer::load`] and Hugging Face's `tokenizers` read.
+    /// The contents of a `tokenizer.json`, which [`Tokenizer::load`] and Hugging Face's
+    /// `tokenizers` read.
     pub fn to_json(&self) -> String {
         let vocab: HashMap<&str, usize> = self.pieces.iter().enumerate().map(|(id, p)| (p.as_str(), id)).collect();
         let merges: Vec<[&str; 2]> = self.pieces[FIRST_MERGED_ID..]
@@ -176,7 +179,8 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// If the file cannot be read, is not a tokenizer that Needle wrote, or has other special ids than 0-5.
+    /// If the file cannot be read, is not a tokenizer that Needle wrote, or has other special ids
+    /// than 0-5.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let text = crate::file::read_text(path)?;
@@ -226,14 +230,16 @@ impl Tokenizer {
         -((id as usize).saturating_sub(FIRST_MERGED_ID) as f32)
     }
 
-    /// The ids of `text`. `<tools>` and `<tool_call>` in it become their special ids, as in the original.
+    /// The ids of `text`. `<tools>` and `<tool_call>` in it become their special ids, as in the
+    /// original.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3);
         self.bpe.encode(text, &mut ids);
         ids
     }
 
-    /// The ids of `text` and, for each, the range of bytes of `text` that it covers (empty for the space in front).
+    /// The ids of `text` and, for each, the range of bytes of `text` that it covers (empty for the
+    /// space in front).
     pub fn encode_with_spans(&self, text: &str) -> (Vec<u32>, Vec<Range<usize>>) {
         let ids = self.encode(text);
         let spaces_at = |at: usize| text[at..].len() - text[at..].trim_start_matches(' ').len();
@@ -247,7 +253,8 @@ impl Tokenizer {
                 learned => {
                     for c in self.pieces[learned].chars() {
                         at += match c {
-                            // One piece of `▁` stands for a run of spaces, for a `▁` of the text, or for the space in front.
+                            // One piece of `▁` stands for a run of spaces, for a `▁` of the text,
+                            // or for the space in front.
                             SPACE if text[at..].starts_with(SPACE) && !in_front => SPACE.len_utf8(),
                             SPACE => spaces_at(at),
                             c => c.len_utf8(),
@@ -261,7 +268,8 @@ impl Tokenizer {
         (ids, spans)
     }
 
-    /// The text of `ids`: specials are left out, bytes that are not UTF-8 become U+FFFD one by one, spaces in front go.
+    /// The text of `ids`: specials are left out, bytes that are not UTF-8 become U+FFFD one by one,
+    /// spaces in front go.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut text = String::new();
         let mut bytes = Vec::new();
@@ -297,7 +305,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Appends `bytes` as far as they are UTF-8, and U+FFFD for each byte that is not, as SentencePiece does.
+/// Appends `bytes` as far as they are UTF-8, and U+FFFD for each byte that is not, as SentencePiece
+/// does.
 fn push_bytes(text: &mut String, bytes: &mut Vec<u8>) {
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
@@ -400,7 +409,8 @@ mod tests {
         assert!(text[last.clone()].ends_with("timer") || "timer".ends_with(&text[last.clone()]));
     }
 
-    /// (But for ties between two ways to make one piece, which Hugging Face breaks by the order of its merges.)
+    /// (But for ties between two ways to make one piece, which Hugging Face breaks by the order of
+    /// its merges.)
     #[test]
     fn hugging_face_reads_the_file_to_the_same_ids() {
         let tokenizer = small(false);
@@ -425,7 +435,8 @@ mod tests {
             prop_assert!(text[end..].chars().all(|c| c == ' ' || c == SPACE), "all but trailing spaces is covered");
         }
 
-        /// Runs of spaces collapse and outer spaces go; everything else, any Unicode included, comes back.
+        /// Runs of spaces collapse and outer spaces go; everything else, any Unicode included,
+        /// comes back.
         #[test]
         fn decoding_gives_the_text_back(text in "\\PC{0,40}") {
             prop_assume!(!text.contains("<tool") && !text.contains('▁'));

@@ -1,7 +1,8 @@
 //! SentencePiece `.model` files in and out.
 //!
-//! A protobuf message (`sentencepiece_model.proto`) of which the fields here are all that encoding depends on. A model that
-//! asks for something that this crate's encoder does not do is refused by name, never read approximately.
+//! A protobuf message (`sentencepiece_model.proto`) of which the fields here are all that encoding
+//! depends on. A model that asks for something that this crate's encoder does not do is refused by
+//! name, never read approximately.
 
 use std::path::Path;
 
@@ -102,8 +103,9 @@ impl Tokenizer {
     /// Reads a SentencePiece BPE model.
     ///
     /// # Errors
-    /// If the file cannot be read or is not a SentencePiece model; if it is not BPE with byte fallback and identity
-    /// normalization; if its special ids or its order of pieces are others than Needle's.
+    /// If the file cannot be read or is not a SentencePiece model; if it is not BPE with byte
+    /// fallback and identity normalization; if its special ids or its order of pieces are others
+    /// than Needle's.
     pub fn import_sentencepiece(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = crate::file::read(path)?;
@@ -152,7 +154,8 @@ impl Tokenizer {
         Self::from_pieces(model.pieces.into_iter().map(|p| p.piece.unwrap_or_default()).collect())
     }
 
-    /// The contents of a `.model` file, which the `sentencepiece` package loads and encodes by to the same ids.
+    /// The contents of a `.model` file, which the `sentencepiece` package loads and encodes by to
+    /// the same ids.
     pub fn to_sentencepiece(&self) -> Vec<u8> {
         let piece = |(id, piece): (usize, &String)| PieceProto {
             piece: Some(piece.clone()),

@@ -1,7 +1,8 @@
 //! Training byte-pair encoding with the `tokenizers` crate, in bounded memory.
 //!
-//! Training needs only the different words and their counts. Should they grow beyond [`MAX_WORDS`] (random strings do; text
-//! does not), the rarest are dropped, as in lossy counting (Manku and Motwani 2002).
+//! Training needs only the different words and their counts. Should they grow beyond [`MAX_WORDS`]
+//! (random strings do; text does not), the rarest are dropped, as in lossy counting (Manku and
+//! Motwani 2002).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,8 @@ use crate::error::DataError;
 
 /// SentencePiece's own default is 16; a parameter's `":{"type":"string","description":"` has 34.
 const MAX_PIECE_CHARS: usize = 48;
-/// Longer runs are cut: a piece never gets that long, and a run of megabytes would cost many times its size.
+/// Longer runs are cut: a piece never gets that long, and a run of megabytes would cost many times
+/// its size.
 const MAX_WORD_CHARS: usize = 64;
 /// The words that a definition or a call has between its signs, whatever the tool.
 const SCHEMA_WORDS: [&str; 18] = [
@@ -48,19 +50,23 @@ const CHUNK_BYTES: usize = 8 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
-    /// Number of ids in all: 262 special pieces and bytes, and the rest learned, at most half of it single characters.
+    /// Number of ids in all: 262 special pieces and bytes, and the rest learned, at most half of it
+    /// single characters.
     pub vocab_size: usize,
-    /// Whether `▁` is always a piece of its own. A word then has the same ids after a space in the query as after a quote
-    /// in the answer, so that copying it is copying ids; prose costs about one id a word more. SentencePiece glues (false).
+    /// Whether `▁` is always a piece of its own. A word then has the same ids after a space in the
+    /// query as after a quote in the answer, so that copying it is copying ids; prose costs about
+    /// one id a word more. SentencePiece glues (false).
     pub isolate_spaces: bool,
-    /// Whether the JSON of definitions and calls may be one piece between names and values: `":{"type":"string","description":"`
-    /// is one id instead of twelve, and prompts are half as long. SentencePiece joins no letters with signs (false).
+    /// Whether the JSON of definitions and calls may be one piece between names and values:
+    /// `":{"type":"string","description":"` is one id instead of twelve, and prompts are half as
+    /// long. SentencePiece joins no letters with signs (false).
     pub join_structure: bool,
 }
 
 impl Default for TokenizerConfig {
     fn default() -> Self {
-        // 8192 as in the published model; the other two: docs/LOG.md, "Spaces as pieces of their own" and "Structure as pieces".
+        // 8192 as in the published model; the other two: docs/LOG.md, "Spaces as pieces of their
+        // own" and "Structure as pieces".
         Self { vocab_size: 8192, isolate_spaces: true, join_structure: true }
     }
 }
@@ -81,8 +87,9 @@ pub struct TrainingText {
 impl Tokenizer {
     /// Trains on `texts`. The same texts in the same order give the same tokenizer.
     ///
-    /// Pieces join letters with letters, digits with nothing, and other signs with each other (and with the words of a JSON
-    /// schema, see [`TokenizerConfig::join_structure`]), so that a value keeps its ids whatever stands around it.
+    /// Pieces join letters with letters, digits with nothing, and other signs with each other (and
+    /// with the words of a JSON schema, see [`TokenizerConfig::join_structure`]), so that a value
+    /// keeps its ids whatever stands around it.
     ///
     /// # Errors
     /// If there is no text, or `vocab_size` leaves no room for pieces.
@@ -186,8 +193,9 @@ fn count_words<S: AsRef<str>>(
     Ok((all, met))
 }
 
-/// The words cut at all but the `most` commonest characters (and `▁`), which fall back to their bytes: a vocabulary of
-/// thousands of rare characters would have no room for words. SentencePiece leaves out the rarest 0.05 % of occurrences.
+/// The words cut at all but the `most` commonest characters (and `▁`), which fall back to their
+/// bytes: a vocabulary of thousands of rare characters would have no room for words. SentencePiece
+/// leaves out the rarest 0.05 % of occurrences.
 fn without_rare_characters(words: Counts, most: usize) -> Counts {
     let mut counts: BTreeMap<char, u64> = BTreeMap::new();
     for (word, count) in &words {
@@ -227,7 +235,8 @@ fn script(c: char) -> Script {
     }
 }
 
-/// The strings of a text inside which training may merge; `▁` stays in front of its word unless `isolate_spaces`.
+/// The strings of a text inside which training may merge; `▁` stays in front of its word unless
+/// `isolate_spaces`.
 fn words(text: &str, isolate_spaces: bool) -> Vec<CompactString> {
     let mut words = Vec::new();
     let mut word = CompactString::default();
@@ -257,7 +266,8 @@ fn words(text: &str, isolate_spaces: bool) -> Vec<CompactString> {
 
 /// Joins signs, schema words and signs to one word: `":{"` + `type` + `":"` + `string` + `","`.
 fn join_structure(words: &[CompactString]) -> Vec<CompactString> {
-    // A sign of JSON has a quote, but for those around `true`, `false` and `null`, which only follow one that has.
+    // A sign of JSON has a quote, but for those around `true`, `false` and `null`, which only
+    // follow one that has.
     let is_sign = |word: &str| word.chars().all(|c| "{}[]\",:.!?".contains(c));
     let mut joined: Vec<CompactString> = Vec::with_capacity(words.len());
     let mut at = 0;

@@ -1,4 +1,5 @@
-//! Whatever an artifact holds, it is a model with its tokenizer or an error. The input is the weights, a line, and the vocabulary.
+//! Whatever an artifact holds, it is a model with its tokenizer or an error. The input is the
+//! weights, a line, and the vocabulary.
 
 #![no_main]
 

@@ -1,13 +1,16 @@
 //! Directories written whole or not at all.
 //!
-//! A new directory is written beside its place, flushed to disk, and put there in one step. Where it replaces another, the two
-//! change places (`RENAME_EXCHANGE`), so that at every moment one whole directory stands there, whenever a process is killed.
+//! A new directory is written beside its place, flushed to disk, and put there in one step. Where
+//! it replaces another, the two change places (`RENAME_EXCHANGE`), so that at every moment one
+//! whole directory stands there, whenever a process is killed.
 //!
-//! Some file systems (NFS) cannot exchange two directories. There the old one is first set aside, under a name of its own, and
-//! the new one then takes its place. A process killed between the two leaves the old directory under that name, whole;
-//! [`recover`] puts it back, and nothing deletes it before the new one stands in its place.
+//! Some file systems (NFS) cannot exchange two directories. There the old one is first set aside,
+//! under a name of its own, and the new one then takes its place. A process killed between the two
+//! leaves the old directory under that name, whole; [`recover`] puts it back, and nothing deletes
+//! it before the new one stands in its place.
 //!
-//! A writer holds a lock on what it has not finished, so that the remains of a killed one can be told from work in progress.
+//! A writer holds a lock on what it has not finished, so that the remains of a killed one can be
+//! told from work in progress.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -76,7 +79,8 @@ impl Unfinished {
                     Lock::Unsupported => None,
                     Lock::Taken => continue,
                 };
-                // Before it was locked, another process that cleans up may have taken it for abandoned.
+                // Before it was locked, another process that cleans up may have taken it for
+                // abandoned.
                 if dir.path().exists() {
                     return Ok(Self { target: target.to_owned(), dir, _lock: lock });
                 }
@@ -115,7 +119,8 @@ impl Unfinished {
         let Self { target, dir, _lock } = self;
         let put = || -> io::Result<()> {
             make_durable(dir.path())?;
-            // Of the system's own accord, a rename onto a file, a link or a directory with something in it fails.
+            // Of the system's own accord, a rename onto a file, a link or a directory with
+            // something in it fails.
             std::fs::rename(dir.path(), &target)?;
             let _ = dir.keep();
             sync_names(parent(&target))
@@ -144,7 +149,8 @@ impl Unfinished {
         }
         let replace = || -> io::Result<()> {
             make_durable(self.path())?;
-            // What stands there now is soon the directory that is not finished, and nobody's to clean up.
+            // What stands there now is soon the directory that is not finished, and nobody's to
+            // clean up.
             let _old = lock(&target);
             if !exchange(self.path(), &target)? {
                 replace_by_setting_aside(self.path(), &target, &mut |from, to| std::fs::rename(from, to))?;
@@ -156,14 +162,16 @@ impl Unfinished {
                 }
                 std::fs::rename(self.path(), keep)?;
             }
-            // The renames are on disk only when the directory that holds the names is. Only then may the old one go.
+            // The renames are on disk only when the directory that holds the names is. Only then
+            // may the old one go.
             sync_names(parent(&target))
         };
         replace().map_err(error)
     }
 }
 
-/// Puts the directory `target` back that a killed process had set aside, or removes it where the new one has taken its place.
+/// Puts the directory `target` back that a killed process had set aside, or removes it where the
+/// new one has taken its place.
 ///
 /// # Errors
 /// If it cannot be renamed or removed.
@@ -173,8 +181,8 @@ pub fn recover(target: &Path) -> Result<(), ModelError> {
     recovered.map_err(|e| ModelError::io(target, e))
 }
 
-/// Removes what killed processes left half written in `dir`, and puts back what they had set aside. For a directory that
-/// belongs to the caller alone.
+/// Removes what killed processes left half written in `dir`, and puts back what they had set aside.
+/// For a directory that belongs to the caller alone.
 ///
 /// # Errors
 /// If it cannot be removed or renamed.
@@ -189,8 +197,8 @@ pub fn clean_up(dir: &Path) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Removes the unfinished directories in `dir` whose writers are known to be gone. For a directory in which others may write;
-/// on file systems without locks, nothing is removed.
+/// Removes the unfinished directories in `dir` whose writers are known to be gone. For a directory
+/// in which others may write; on file systems without locks, nothing is removed.
 ///
 /// # Errors
 /// If one cannot be removed.
@@ -298,7 +306,8 @@ fn replace_by_setting_aside(
         rename(&aside, target)?;
         return Err(error);
     }
-    // Not before the new one is known to stand there may the old one look like something to clean up.
+    // Not before the new one is known to stand there may the old one look like something to clean
+    // up.
     sync_names(parent(target))?;
     rename(&aside, new)
 }

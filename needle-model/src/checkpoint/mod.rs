@@ -1,8 +1,9 @@
-//! The directory that holds a model, as Hugging Face's libraries read it: `config.json`, `model.safetensors` (linear weights
-//! as `[out, in]`), `tokenizer.json`, `tokenizer.model`, and whatever else its writer adds.
+//! The directory that holds a model, as Hugging Face's libraries read it: `config.json`,
+//! `model.safetensors` (linear weights as `[out, in]`), `tokenizer.json`, `tokenizer.model`, and
+//! whatever else its writer adds.
 //!
-//! Written into a temporary directory beside its place and renamed, so that no reader ever meets half of one. Read strictly:
-//! missing, extra or misshapen tensors are an error that names them.
+//! Written into a temporary directory beside its place and renamed, so that no reader ever meets
+//! half of one. Read strictly: missing, extra or misshapen tensors are an error that names them.
 
 pub mod directory;
 pub mod tensor_file;
@@ -56,8 +57,9 @@ impl<B: Backend> Checkpoint<B> {
     /// Reads the checkpoint in `dir`.
     ///
     /// # Errors
-    /// If a file is missing, malformed or no regular file, if tensors are missing, extra or misshapen (all are named), if a
-    /// weight is not finite, or if the tokenizer has another number of ids than the model.
+    /// If a file is missing, malformed or no regular file, if tensors are missing, extra or
+    /// misshapen (all are named), if a weight is not finite, or if the tokenizer has another number
+    /// of ids than the model.
     pub fn load(dir: &Path, device: &B::Device) -> Result<Self, ModelError> {
         let config = load_config(dir)?;
         let tokenizer = Tokenizer::load(dir.join(files::TOKENIZER))?;
@@ -71,7 +73,8 @@ impl<B: Backend> Checkpoint<B> {
         Ok(Self { config, model, tokenizer })
     }
 
-    /// Writes the checkpoint to `dir`, replacing one that is there; `extra` are further files, by name.
+    /// Writes the checkpoint to `dir`, replacing one that is there; `extra` are further files, by
+    /// name.
     ///
     /// # Errors
     /// If the directory cannot be written; then what was there before is still there.
@@ -119,7 +122,8 @@ pub fn weights_to_bytes<B: Backend>(model: &San<B>) -> Result<Vec<u8>, ModelErro
 /// Reads weights for `config` from the bytes of a safetensors file.
 ///
 /// # Errors
-/// If the bytes are not a safetensors file, its tensors are not those of `config`, or a weight is not finite.
+/// If the bytes are not a safetensors file, its tensors are not those of `config`, or a weight is
+/// not finite.
 pub fn weights_from_bytes<B: Backend>(
     config: &SanConfig,
     bytes: &[u8],
@@ -168,8 +172,8 @@ pub fn weights_from_bytes<B: Backend>(
     fill.error.map_or(Ok(model), Err)
 }
 
-/// `[out, in]` on disk to `[in, out]` in memory. Copied rather than viewed: products of a view may round differently, and a
-/// resumed run must not.
+/// `[out, in]` on disk to `[in, out]` in memory. Copied rather than viewed: products of a view may
+/// round differently, and a resumed run must not.
 fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     (0..inputs).flat_map(|column| values.iter().skip(column).step_by(inputs).copied()).collect()
 }

@@ -50,8 +50,8 @@ pub fn to_bytes(
     sorted_metadata(safetensors::serialize(views, metadata).map_err(bad)?).map_err(|e| ModelError::bad_file(file, e))
 }
 
-/// The same file with the keys of its metadata in order. `safetensors` writes them as its hash map has them, in another order
-/// each time; the same tensors are to give the same bytes.
+/// The same file with the keys of its metadata in order. `safetensors` writes them as its hash map
+/// has them, in another order each time; the same tensors are to give the same bytes.
 fn sorted_metadata(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
     const KEY: &str = "__metadata__";
     let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) as usize;

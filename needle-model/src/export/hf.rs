@@ -1,7 +1,7 @@
 //! A checkpoint as a Hugging Face directory, in bf16 or f32.
 //!
-//! A checkpoint of ours has that layout already (`config.json`, `model.safetensors`, `tokenizer.model`); this writes it without
-//! the trainer's state, and in half the size.
+//! A checkpoint of ours has that layout already (`config.json`, `model.safetensors`,
+//! `tokenizer.model`); this writes it without the trainer's state, and in half the size.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
 //! INT4 safetensors and `vocab.txt`, as the third-party runtime `needle-infer` 0.3 reads them.
 //!
-//! Its source is the specification. Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte, input row `2p` in the low and
-//! `2p + 1` in the high nibble, `[pairs, out]`, padded to whole groups, with `.scale [groups, out]` in f16. The embedding is
-//! bf16, all else f32; scalars are written as `[1]`, since the runtime cannot parse `[]`. Sizes go into `__metadata__`.
-//! A line of `vocab.txt` is a piece, a tab and its merge score; the line's number is the id.
+//! Its source is the specification. Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte,
+//! input row `2p` in the low and `2p + 1` in the high nibble, `[pairs, out]`, padded to whole
+//! groups, with `.scale [groups, out]` in f16. The embedding is bf16, all else f32; scalars are
+//! written as `[1]`, since the runtime cannot parse `[]`. Sizes go into `__metadata__`. A line of
+//! `vocab.txt` is a piece, a tab and its merge score; the line's number is the id.
 
 use std::collections::HashMap;
 

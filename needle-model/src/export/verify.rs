@@ -1,8 +1,10 @@
-//! Proof that an artifact is the model: what was written is read back, and computes what the trainer's own model computes.
+//! Proof that an artifact is the model: what was written is read back, and computes what the
+//! trainer's own model computes.
 //!
-//! Codes and scales must be the same bits as those of [`crate::quant::int4::quantize`] on the trained weights. The read-back model and
-//! the trainer's, at the artifact's precision, then meet the same inputs: their logits may differ by [`LOGITS`] (0 where both
-//! hold the same floats), their greedy tokens not at all.
+//! Codes and scales must be the same bits as those of [`crate::quant::int4::quantize`] on the
+//! trained weights. The read-back model and the trainer's, at the artifact's precision, then meet
+//! the same inputs: their logits may differ by [`LOGITS`] (0 where both hold the same floats),
+//! their greedy tokens not at all.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};

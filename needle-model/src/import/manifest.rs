@@ -42,7 +42,8 @@ impl Manifest {
     }
 
     /// # Errors
-    /// If `bytes` are not what the file `name` held when the artifact was written, or it was not part of it.
+    /// If `bytes` are not what the file `name` held when the artifact was written, or it was not
+    /// part of it.
     pub fn check(&self, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
         let bad = |reason: String| Err(ModelError::bad_file(self.dir.join(name), reason));
         let Some(listed) = self.files.iter().find(|listed| listed.name == name) else {

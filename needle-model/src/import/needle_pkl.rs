@@ -1,7 +1,9 @@
-//! The original's `needle.pkl`: `{"params": nested dictionaries of float16 arrays, "config": dictionary}`.
+//! The original's `needle.pkl`:
+//! `{"params": nested dictionaries of float16 arrays, "config": dictionary}`.
 //!
-//! Layers are stacked on a leading axis, kernels are `[in, out]` as in our memory (needle/model/architecture.py, flax). The
-//! configuration holds only the keys that its writer gave; the others have the original's defaults.
+//! Layers are stacked on a leading axis, kernels are `[in, out]` as in our memory
+//! (needle/model/architecture.py, flax). The configuration holds only the keys that its writer
+//! gave; the others have the original's defaults.
 
 use std::path::Path;
 
@@ -17,7 +19,8 @@ use needle_runtime::config::SanConfig;
 /// Reads a model from the bytes of a `needle.pkl`; `path` is its name for messages.
 ///
 /// # Errors
-/// If the file is not such a pickle, its tensors are not those of its configuration, or it has feed-forward layers.
+/// If the file is not such a pickle, its tensors are not those of its configuration, or it has
+/// feed-forward layers.
 pub fn read<B: Backend>(bytes: &[u8], path: &Path, device: &B::Device) -> Result<(SanConfig, San<B>), ModelError> {
     let bad = |reason: String| ModelError::bad_file(path, reason);
     let mut leaves = pickle::leaves(bytes).map_err(bad)?;
@@ -100,7 +103,8 @@ fn slice(array: &Array, layer: Option<usize>, shape: &[usize]) -> Result<(Vec<us
     Ok((own, array.values[layer * size..(layer + 1) * size].to_vec()))
 }
 
-/// Where the original keeps a parameter of ours: the path in its tree, and the layer in a stacked array.
+/// Where the original keeps a parameter of ours: the path in its tree, and the layer in a stacked
+/// array.
 pub fn original_name(name: &str) -> (String, Option<usize>) {
     let fixed = match name {
         EMBEDDING => "embedding/embedding",

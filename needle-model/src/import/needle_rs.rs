@@ -1,4 +1,5 @@
-//! A `needle-rs` artifact, dequantized: each weight is `code * scale`, so that quantizing again gives the same codes.
+//! A `needle-rs` artifact, dequantized: each weight is `code * scale`, so that quantizing again
+//! gives the same codes.
 //!
 //! The way back of [`crate::export::needle_rs`], whose page has the layout.
 
@@ -21,8 +22,8 @@ use needle_runtime::config::SanConfig;
 /// Reads the artifact in `dir`.
 ///
 /// # Errors
-/// If a file is missing or malformed, or another one than the artifact's manifest lists, or its tensors are not those of its
-/// sizes.
+/// If a file is missing or malformed, or another one than the artifact's manifest lists, or its
+/// tensors are not those of its sizes.
 pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, San<B>, Tokenizer), ModelError> {
     let (weights, vocab) = (dir.join(WEIGHTS), dir.join(VOCAB));
     let (bytes, text) = (file::read(&weights)?, file::read_text(&vocab)?);

@@ -14,7 +14,8 @@ use crate::quant::int4::GROUP_SIZE;
 use crate::san::San;
 use needle_runtime::config::SanConfig;
 
-/// Reads the artifact in `dir`, of a model of `config`. The temperature, which only training needs, is not in it: `log_temp`.
+/// Reads the artifact in `dir`, of a model of `config`. The temperature, which only training needs,
+/// is not in it: `log_temp`.
 ///
 /// # Errors
 /// If a file is missing or malformed, or its constants are not those of the model.

@@ -1,18 +1,19 @@
 //! A reader of Python pickles that runs nothing.
 //!
-//! A pickle is a program for a stack machine (`pickletools.py` documents every opcode). This one knows the opcodes that
-//! dictionaries of numbers, texts and numpy arrays need, in protocols 2 to 5, and five constructors, which it understands
-//! itself: `numpy.ndarray` with `_reconstruct` and `_frombuffer`, `numpy.dtype`, `_codecs.encode` (how protocol 2 writes bytes)
-//! and numpy's `scalar`. Anything else is refused by name.
+//! A pickle is a program for a stack machine (`pickletools.py` documents every opcode). This one
+//! knows the opcodes that dictionaries of numbers, texts and numpy arrays need, in protocols 2 to
+//! 5, and five constructors, which it understands itself: `numpy.ndarray` with `_reconstruct` and
+//! `_frombuffer`, `numpy.dtype`, `_codecs.encode` (how protocol 2 writes bytes) and numpy's
+//! `scalar`. Anything else is refused by name.
 //!
-//! Memory is bounded whatever the file says: bytes are ranges of the input, an opcode makes at most one small object, of
-//! opcodes there is a limit, and arrays are only read when they are asked for.
+//! Memory is bounded whatever the file says: bytes are ranges of the input, an opcode makes at most
+//! one small object, of opcodes there is a limit, and arrays are only read when they are asked for.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// More opcodes than a checkpoint has: the original's has some 30 for each of its 40 arrays, however large they are. At about
-/// 100 bytes each they bound what a hostile file takes.
+/// More opcodes than a checkpoint has: the original's has some 30 for each of its 40 arrays,
+/// however large they are. At about 100 bytes each they bound what a hostile file takes.
 const MAX_OPCODES: usize = 1 << 18;
 /// Deeper trees than a checkpoint's.
 const MAX_DEPTH: usize = 32;
@@ -625,7 +626,8 @@ mod tests {
 
     #[test]
     fn millions_of_nested_tuples_end_early_and_cost_little_memory() {
-        // (((...((),)...),),) and then () () () ...: 80 bytes of memory and more for each byte of the file.
+        // (((...((),)...),),) and then () () () ...: 80 bytes of memory and more for each byte of
+        // the file.
         for opcode in [b"\x85".as_slice(), b")"] {
             let input = [b"\x80\x04)".as_slice(), &opcode.repeat(5_000_000), b"."].concat();
             assert!(error(&input).contains("more than 262144 opcodes"), "{}", error(&input));

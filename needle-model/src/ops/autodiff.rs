@@ -1,7 +1,7 @@
 //! Each fused operation as one node of burn's autodiff graph.
 //!
-//! The forward pass runs on the inner backend and keeps its inputs; the backward pass hands them to the inner backend's
-//! own backward function.
+//! The forward pass runs on the inner backend and keeps its inputs; the backward pass hands them to
+//! the inner backend's own backward function.
 
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::Autodiff;

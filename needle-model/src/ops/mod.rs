@@ -1,8 +1,9 @@
 //! The few operations that are worth a kernel of their own, as an extension of burn's backend.
 //!
-//! Every backend has them: the default bodies are the plain graph of [`mod@reference`], and stand as the definition. A backend
-//! overrides those for which it has a kernel (`cpu` for burn-flex, `cube` for GPUs), and `autodiff` registers each as one operation
-//! whose backward pass is the backend's own. Elsewhere in this crate no kernel is mentioned.
+//! Every backend has them: the default bodies are the plain graph of [`mod@reference`], and stand
+//! as the definition. A backend overrides those for which it has a kernel (`cpu` for burn-flex,
+//! `cube` for GPUs), and `autodiff` registers each as one operation whose backward pass is the
+//! backend's own. Elsewhere in this crate no kernel is mentioned.
 //!
 //! Shapes use the vocabulary of the crate's front page.
 
@@ -16,7 +17,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
-/// Which keys a query may see, as primitives; [`crate::mask::AttentionMask`] is the tensor form and explains the rules.
+/// Which keys a query may see, as primitives; [`crate::mask::AttentionMask`] is the tensor form and
+/// explains the rules.
 #[derive(Debug, Clone)]
 pub struct MaskPrimitive<B: Backend> {
     /// Segment of each query, `[batch, q_len]`; without it every query may see every real key.
@@ -27,7 +29,8 @@ pub struct MaskPrimitive<B: Backend> {
     pub causal: bool,
 }
 
-/// The operations; see the module's page. All tensors are contiguous f32 unless a backend says otherwise.
+/// The operations; see the module's page. All tensors are contiguous f32 unless a backend says
+/// otherwise.
 pub trait FusedOps: Backend {
     /// ZCRMSNorm over the last dimension: `x [rows, width]`, `gain [width]` -> `[rows, width]`.
     fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
@@ -53,9 +56,10 @@ pub trait FusedOps: Backend {
         primitive(reference::rope::<Self>(float(x), float(cos), float(sin)))
     }
 
-    /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v` `[batch, k_len, num_kv_heads, head_dim]`
-    /// -> `[batch, q_len, num_heads, head_dim]`. Query head `h` reads key/value head `h / (num_heads / num_kv_heads)`.
-    /// A query all of whose keys are masked gives 0; NaN among its visible scores gives NaN.
+    /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v`
+    /// `[batch, k_len, num_kv_heads, head_dim]` -> `[batch, q_len, num_heads, head_dim]`. Query
+    /// head `h` reads key/value head `h / (num_heads / num_kv_heads)`. A query all of whose keys
+    /// are masked gives 0; NaN among its visible scores gives NaN.
     fn grouped_query_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -65,7 +69,8 @@ pub trait FusedOps: Backend {
         primitive(reference::attention::<Self>(float(q), float(k), float(v), &mask))
     }
 
-    /// Gradients of [`FusedOps::grouped_query_attention`] with respect to `q`, `k` and `v`; `out` is its result.
+    /// Gradients of [`FusedOps::grouped_query_attention`] with respect to `q`, `k` and `v`; `out`
+    /// is its result.
     fn grouped_query_attention_backward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -79,8 +84,8 @@ pub trait FusedOps: Backend {
         grads.map(primitive)
     }
 
-    /// Zeroes elements of `x [elements]` and scales those that are kept by `1 / keep`; see [`reference::is_kept`]. The backward pass is
-    /// the same on the gradient.
+    /// Zeroes elements of `x [elements]` and scales those that are kept by `1 / keep`; see
+    /// [`reference::is_kept`]. The backward pass is the same on the gradient.
     fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
         primitive(reference::dropout::<Self>(float(x), keep, seed))
     }
@@ -90,7 +95,8 @@ pub trait FusedOps: Backend {
         primitive(reference::gated_residual::<Self>(float(x), float(branch), float(gate)))
     }
 
-    /// Gradients of [`FusedOps::gated_residual`] with respect to `branch` and `gate`; that of `x` is `grad` itself.
+    /// Gradients of [`FusedOps::gated_residual`] with respect to `branch` and `gate`; that of `x`
+    /// is `grad` itself.
     fn gated_residual_backward(
         branch: FloatTensor<Self>,
         gate: FloatTensor<Self>,
@@ -100,8 +106,9 @@ pub trait FusedOps: Backend {
         (primitive(dbranch), primitive(dgate))
     }
 
-    /// Negative log-likelihood and log-sum-exp of each row under the tied output: `hidden [rows, d_model]`,
-    /// `embedding [vocab, d_model]`, `targets [rows]` -> `[rows, 2]`. No backend needs to hold all logits at once.
+    /// Negative log-likelihood and log-sum-exp of each row under the tied output:
+    /// `hidden [rows, d_model]`, `embedding [vocab, d_model]`, `targets [rows]` -> `[rows, 2]`. No
+    /// backend needs to hold all logits at once.
     fn tied_cross_entropy(
         hidden: FloatTensor<Self>,
         embedding: FloatTensor<Self>,
@@ -110,7 +117,8 @@ pub trait FusedOps: Backend {
         primitive(reference::tied_cross_entropy::<Self>(float(hidden), float(embedding), int(targets)))
     }
 
-    /// Gradients of [`FusedOps::tied_cross_entropy`] with respect to `hidden` and `embedding`; `grad [rows, 2]`.
+    /// Gradients of [`FusedOps::tied_cross_entropy`] with respect to `hidden` and `embedding`;
+    /// `grad [rows, 2]`.
     fn tied_cross_entropy_backward(
         hidden: FloatTensor<Self>,
         embedding: FloatTensor<Self>,
@@ -122,8 +130,8 @@ pub trait FusedOps: Backend {
         (primitive(dhidden), primitive(dembedding))
     }
 
-    /// Muon's orthogonalization: the nearest semi-orthogonal matrix, roughly, of each of `x [batch, rows, columns]`. Used on
-    /// values outside of any graph: it has no backward pass.
+    /// Muon's orthogonalization: the nearest semi-orthogonal matrix, roughly, of each of
+    /// `x [batch, rows, columns]`. Used on values outside of any graph: it has no backward pass.
     fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
         primitive(reference::newton_schulz::<Self>(float(x), steps))
     }

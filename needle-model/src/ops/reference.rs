@@ -1,6 +1,8 @@
-//! Each operation as a plain graph: the definition, the fallback, and what kernels are checked against.
+//! Each operation as a plain graph: the definition, the fallback, and what kernels are checked
+//! against.
 //!
-//! Tensors may be f32 or narrower: products of matrices are made as they come, statistics, softmax and losses in f32.
+//! Tensors may be f32 or narrower: products of matrices are made as they come, statistics, softmax
+//! and losses in f32.
 
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::backend::Backend;
@@ -8,8 +10,8 @@ use burn::tensor::{Bool, FloatDType, Int, Tensor, TensorData};
 
 use super::{MaskPrimitive, int};
 
-/// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, zero-centred RMSNorm (Zhang and Sennrich, arXiv:1910.07467, with the gain
-/// counted from 1 as in needle/model/architecture.py).
+/// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, zero-centred RMSNorm (Zhang and Sennrich,
+/// arXiv:1910.07467, with the gain counted from 1 as in needle/model/architecture.py).
 pub fn zc_rms_norm<B: Backend>(x: Tensor<B, 2>, gain: Tensor<B, 1>, epsilon: f32) -> Tensor<B, 2> {
     let dtype = x.dtype();
     let (x, gain) = (wide(x), wide(gain));
@@ -26,7 +28,8 @@ fn inverse_rms<B: Backend>(x: Tensor<B, 2>, epsilon: f32) -> Tensor<B, 2> {
     ((x.clone() * x).mean_dim(1) + epsilon).sqrt().recip()
 }
 
-/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`, `dgain = sum(grad * x * r)`.
+/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`,
+/// `dgain = sum(grad * x * r)`.
 pub fn zc_rms_norm_backward<B: Backend>(
     x: Tensor<B, 2>,
     gain: Tensor<B, 1>,
@@ -43,9 +46,10 @@ pub fn zc_rms_norm_backward<B: Backend>(
     ((inverse * (scaled - normed * projection)).cast(dtype), dgain.cast(gain_dtype))
 }
 
-/// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al., arXiv:2104.09864, in the
-/// half-split layout of GPT-NeoX and Llama; burn's own rotary encoding rotates neighbours instead).
-/// `cos` and `sin` are f32 whatever `x` is in: bf16 cannot tell the angles of late positions apart.
+/// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al.,
+/// arXiv:2104.09864, in the half-split layout of GPT-NeoX and Llama; burn's own rotary encoding
+/// rotates neighbours instead). `cos` and `sin` are f32 whatever `x` is in: bf16 cannot tell the
+/// angles of late positions apart.
 pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Tensor<B, 4> {
     let half = x.dims()[3] / 2;
     let dtype = x.dtype();
@@ -57,7 +61,8 @@ pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -
     Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3).cast(dtype)
 }
 
-/// True where a query may *not* see a key, `[batch, 1, q_len, k_len]`; `None` where every query sees every key.
+/// True where a query may *not* see a key, `[batch, 1, q_len, k_len]`; `None` where every query
+/// sees every key.
 fn hidden_pairs<B: Backend>(
     mask: &MaskPrimitive<B>,
     [batch, q_len, k_len]: [usize; 3],
@@ -108,7 +113,8 @@ fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>
     }
 }
 
-/// `[batch, seq, num_kv_heads, head_dim]` -> `[batch, num_heads, seq, head_dim]`, each head repeated for its group.
+/// `[batch, seq, num_kv_heads, head_dim]` -> `[batch, num_heads, seq, head_dim]`, each head
+/// repeated for its group.
 fn repeated<B: Backend>(x: Tensor<B, 4>, num_heads: usize) -> Tensor<B, 4> {
     let [batch, seq, num_kv_heads, head_dim] = x.dims();
     x.swap_dims(1, 2)
@@ -138,8 +144,9 @@ pub fn attention<B: Backend>(
     weights(q, k, mask).cast(dtype).matmul(repeated(v, num_heads)).swap_dims(1, 2)
 }
 
-/// With `p` the weights, `s` the scores and `dp = grad v^T`: `dv = p^T grad`, `ds = p * (dp - rowsum(grad * out))`,
-/// `dq = ds k / sqrt(head_dim)`, `dk = ds^T q / sqrt(head_dim)`.
+/// With `p` the weights, `s` the scores and `dp = grad v^T`: `dv = p^T grad`,
+/// `ds = p * (dp - rowsum(grad * out))`, `dq = ds k / sqrt(head_dim)`,
+/// `dk = ds^T q / sqrt(head_dim)`.
 pub fn attention_backward<B: Backend>(
     [q, k, v]: [Tensor<B, 4>; 3],
     mask: &MaskPrimitive<B>,
@@ -161,8 +168,9 @@ pub fn attention_backward<B: Backend>(
     [dq, dk, dv]
 }
 
-/// Whether dropout keeps the element at `index`: a hash of both, so that every device and every part of a tensor draws the same, in
-/// any order. (The finalizer that Chris Wellons' hash-prospector found, "lowbias32".) `threshold` is `keep * 2^32`.
+/// Whether dropout keeps the element at `index`: a hash of both, so that every device and every
+/// part of a tensor draws the same, in any order. (The finalizer that Chris Wellons'
+/// hash-prospector found, "lowbias32".) `threshold` is `keep * 2^32`.
 pub fn is_kept(seed: u64, index: u32, threshold: u32) -> bool {
     mix(mix(index ^ seed as u32).wrapping_add((seed >> 32) as u32)) < threshold
 }
@@ -246,13 +254,14 @@ pub fn tied_cross_entropy_backward<B: Backend>(
     (dlogits.clone().matmul(embedding), dlogits.transpose().matmul(hidden))
 }
 
-/// Coefficients of Muon's quintic iteration, chosen for speed: singular values end between about 0.7 and 1.2 (Jordan et al.
-/// 2024, <https://kellerjordan.github.io/posts/muon/>).
+/// Coefficients of Muon's quintic iteration, chosen for speed: singular values end between about
+/// 0.7 and 1.2 (Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon/>).
 pub const NEWTON_SCHULZ_COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
 /// Added to the Frobenius norm.
 pub const NEWTON_SCHULZ_EPSILON: f64 = 1e-7;
 
-/// `X <- a X + (b A + c A^2) X` with `A = X X^T`, from `X / (|X| + 1e-7)`; tall matrices are turned, so that `A` is small.
+/// `X <- a X + (b A + c A^2) X` with `A = X X^T`, from `X / (|X| + 1e-7)`; tall matrices are
+/// turned, so that `A` is small.
 pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
     let [_, rows, columns] = x.dims();
     if rows > columns {

@@ -1,7 +1,8 @@
 //! A model that computes as its quantized form will.
 //!
-//! In training, the forward pass sees the quantized weights and the gradient passes as if they had not been rounded (the
-//! straight-through estimator, Bengio et al., arXiv:1308.3432). For evaluation, the weights are simply replaced.
+//! In training, the forward pass sees the quantized weights and the gradient passes as if they had
+//! not been rounded (the straight-through estimator, Bengio et al., arXiv:1308.3432). For
+//! evaluation, the weights are simply replaced.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{FloatDType, Tensor};
@@ -11,10 +12,12 @@ use crate::params::{self, EMBEDDING, ParamInfo, ParamMapper};
 use crate::quant::int4::{Bits, quantize};
 use crate::san::San;
 
-/// `model` with its matrices, gains and gates rounded to bf16, and so activations and products of matrices in bf16, too: mixed precision, where the
-/// weights that are trained stay f32 (Micikevicius et al., arXiv:1710.03740; bf16 needs no scaling of the loss). Norms, softmax
-/// and losses are computed in f32, and so is the retrieval head. The embedding stays as it is and is rounded where it is read: the
-/// gradient of a frequent token is a sum of many small terms, for which bf16 is too narrow.
+/// `model` with its matrices, gains and gates rounded to bf16, and so activations and products of
+/// matrices in bf16, too: mixed precision, where the weights that are trained stay f32
+/// (Micikevicius et al., arXiv:1710.03740; bf16 needs no scaling of the loss). Norms, softmax and
+/// losses are computed in f32, and so is the retrieval head. The embedding stays as it is and is
+/// rounded where it is read: the gradient of a frequent token is a sum of many small terms, for
+/// which bf16 is too narrow.
 pub fn in_bf16<B: Backend>(model: San<B>) -> San<B> {
     struct Cast;
     impl<B: Backend> ParamMapper<B> for Cast {
@@ -26,7 +29,8 @@ pub fn in_bf16<B: Backend>(model: San<B>) -> San<B> {
     params::map(model, &mut Cast)
 }
 
-/// Replaces the tensors that `quantizes` chooses by what their codes stand for, with straight-through gradients.
+/// Replaces the tensors that `quantizes` chooses by what their codes stand for, with
+/// straight-through gradients.
 struct FakeQuantize<F> {
     bits: Bits,
     has_f16_scales: bool,
@@ -41,19 +45,22 @@ impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for FakeQuantize<F> {
         let shape = tensor.shape();
         let outputs = info.shape.last().copied().unwrap_or(1);
         let matrix: Tensor<B, 2> = tensor.clone().detach().reshape([-1, outputs as i32]);
-        // The embedding's groups lie along d_model: what a row is read by, and what logits are summed over.
+        // The embedding's groups lie along d_model: what a row is read by, and what logits are
+        // summed over.
         let is_embedding = info.name == EMBEDDING;
         let matrix = if is_embedding { matrix.transpose() } else { matrix };
         let quantized = quantize(matrix, self.bits);
         let quantized = if self.has_f16_scales { quantized.with_f16_scales() } else { quantized };
         let rounded = quantized.dequantize();
         let rounded = if is_embedding { rounded.transpose() } else { rounded };
-        // The first difference is exactly 0, so the value is exactly the rounded one; its gradient is 1.
+        // The first difference is exactly 0, so the value is exactly the rounded one; its gradient
+        // is 1.
         tensor.clone() - tensor.detach() + rounded.reshape(shape)
     }
 }
 
-/// `model` with the parameters that `quantizes` chooses fake-quantized; gradients reach the original weights.
+/// `model` with the parameters that `quantizes` chooses fake-quantized; gradients reach the
+/// original weights.
 pub fn fake_quantize<B: Backend>(model: San<B>, bits: Bits, quantizes: impl Fn(&ParamInfo) -> bool) -> San<B> {
     params::map(model, &mut FakeQuantize { bits, has_f16_scales: false, quantizes })
 }

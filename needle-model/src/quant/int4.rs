@@ -1,9 +1,11 @@
-//! Group quantization: the one function that gives codes and scales, for training, evaluation and export alike.
+//! Group quantization: the one function that gives codes and scales, for training, evaluation and
+//! export alike.
 //!
 //! Groups of 32 along the input dimension, each with a scale of its own for every output:
-//! `scale = max(|w|) / 7` (at least 1e-8), `code = clamp(round_half_even(w / scale), -8, 7)`; INT8 with 127 and -128..127.
-//! Source: needle/model/quantize.py. It differs in how it divides: XLA multiplies by a rounded reciprocal, we divide as IEEE
-//! 754 says, so a weight that lies exactly between two codes may get the other one.
+//! `scale = max(|w|) / 7` (at least 1e-8), `code = clamp(round_half_even(w / scale), -8, 7)`; INT8
+//! with 127 and -128..127. Source: needle/model/quantize.py. It differs in how it divides: XLA
+//! multiplies by a rounded reciprocal, we divide as IEEE 754 says, so a weight that lies exactly
+//! between two codes may get the other one.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};

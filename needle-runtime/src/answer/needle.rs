@@ -97,7 +97,11 @@ impl Needle {
         Self::from_engine(Engine::from_bytes(weights, Some(vocab), options)?)
     }
 
-    fn from_engine(engine: Engine) -> Result<Self, RuntimeError> {
+    /// An engine that is open already; no catalogue is kept on disk.
+    ///
+    /// # Errors
+    /// If it was opened without a tokenizer, or as [`Needle::new`].
+    pub fn from_engine(engine: Engine) -> Result<Self, RuntimeError> {
         let tokenizer = engine.tokenizer().cloned();
         let none = || RuntimeError::Config { field: "vocab", reason: "the model brings no tokenizer".into() };
         Self::new(Box::new(engine), tokenizer.ok_or_else(none)?)
@@ -148,7 +152,8 @@ impl Needle {
         Ok(Self { config, ..self })
     }
 
-    /// The same model, which keeps embeddings of catalogues in memory alone: for a server, whose clients bring the catalogues.
+    /// The same model, which keeps embeddings of catalogues in memory alone: for a server, whose
+    /// clients bring the catalogues.
     pub fn in_memory(self) -> Self {
         Self { dir: None, ..self }
     }
@@ -227,8 +232,8 @@ impl Needle {
         })
     }
 
-    /// As [`Needle::call_streaming`]; `watch` is also told how sure the model was, and may end the answer early, which then is
-    /// not complete.
+    /// As [`Needle::call_streaming`]; `watch` is also told how sure the model was, and may end the
+    /// answer early, which then is not complete.
     ///
     /// # Errors
     /// As [`Needle::call`].
@@ -443,7 +448,8 @@ impl Needle {
 pub struct Piece<'a> {
     /// Bytes of its JSON, under the user's tool names; may end inside a character.
     pub bytes: &'a [u8],
-    /// The model's probability of the token that they end with, among all tokens, where it is known.
+    /// The model's probability of the token that they end with, among all tokens, where it is
+    /// known.
     pub probability: Option<f32>,
 }
 

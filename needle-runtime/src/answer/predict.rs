@@ -153,10 +153,10 @@ impl Answerer<'_> {
         let Some(constrainer) = self.constrainer else {
             return self.network.generate(prompts, self.max_tokens, hook);
         };
-        let (max_calls, max_tokens) = (self.config.max_calls, self.max_tokens);
+        let AnswerConfig { min_calls, max_calls, .. } = *self.config;
+        let (values, max_tokens) = (&self.values, self.max_tokens);
         let compile = |q: &Question<'_>| {
-            let asked = Asked { query: q.query, tools: q.tools, values: &self.values, max_calls, max_tokens };
-            constrainer.compile_at_least(&asked, self.config.min_calls)
+            constrainer.compile(&Asked { query: q.query, tools: q.tools, values, min_calls, max_calls, max_tokens })
         };
         let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         if self.config.look_ahead {

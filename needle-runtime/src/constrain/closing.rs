@@ -1,8 +1,9 @@
 //! Room to close: what an unfinished answer still lacks.
 //!
-//! JSON that has been written so far can be read without guessing: only along its open right edge is there a choice. So the
-//! text is read against the [`Rules`], and the shortest text that makes it a whole answer is found. Decoding asks before it
-//! takes a token whether what the token leaves to be written still fits into the tokens that are left.
+//! JSON that has been written so far can be read without guessing: only along its open right edge
+//! is there a choice. So the text is read against the [`Rules`], and the shortest text that makes
+//! it a whole answer is found. Decoding asks before it takes a token whether what the token leaves
+//! to be written still fits into the tokens that are left.
 
 use std::collections::HashMap;
 
@@ -34,7 +35,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Answers of rule `start`. Rules that nothing satisfies, and what depends on them, are taken out of `rules`.
+    /// Answers of rule `start`. Rules that nothing satisfies, and what depends on them, are taken
+    /// out of `rules`.
     pub fn new(mut rules: Rules, mut strings: Strings, start: RuleId) -> Self {
         for shape in rules.shapes.iter().flatten() {
             if let Shape::String(shape) = shape {
@@ -266,7 +268,8 @@ impl Answers {
         }
     }
 
-    /// The shortest end of an object whose text breaks off in a key, or after the comma in front of one.
+    /// The shortest end of an object whose text breaks off in a key, or after the comma in front of
+    /// one.
     fn begun_key(&self, object: &ObjectShape, written: &mut Written, key: &[u8]) -> Option<Read> {
         let mut best: Option<Vec<u8>> = None;
         let mut offer = |bytes: Option<Vec<u8>>| {
@@ -389,7 +392,8 @@ fn string_end(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length of the shortest text of each rule, found by improving on infinity until nothing improves.
+/// The length of the shortest text of each rule, found by improving on infinity until nothing
+/// improves.
 fn lengths(rules: &Rules, strings: &Strings) -> Vec<Option<usize>> {
     let mut lengths: Vec<Option<usize>> = vec![None; rules.shapes.len()];
     loop {

@@ -1,4 +1,5 @@
-//! Values held to the words of the query: for all tools, for none, or for the parameters that were always copied in training.
+//! Values held to the words of the query: for all tools, for none, or for the parameters that were
+//! always copied in training.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +24,8 @@ pub enum ValuesPolicy {
     Auto,
 }
 
-/// Which strings of an answer must be words of the query. A parameter with `"x-from-query": true` always must.
+/// Which strings of an answer must be words of the query. A parameter with `"x-from-query": true`
+/// always must.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Values {
     /// Those of parameters that ask for it.
@@ -40,8 +42,8 @@ const LEAST_VALUES: u64 = 20;
 /// ...and this fraction of them were copied.
 const COPIED_FRACTION: f64 = 0.99;
 
-/// How often the values of each parameter stand in the query, counted over training examples. Kept beside a checkpoint as
-/// [`Self::FILE`].
+/// How often the values of each parameter stand in the query, counted over training examples. Kept
+/// beside a checkpoint as [`Self::FILE`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CopyStatistics {

@@ -7,12 +7,14 @@
 //! o7::_  : "}" %if is_ones([0:1]) | ",\"minutes\":" r8 o7::set_bit(0) %if bit_clear(0) | ...
 //! ```
 //!
-//! The lexer takes the longest piece that it can, and never goes back. Where values of several shapes begin alike, pieces
-//! must therefore be as short as JSON's own; only a tool's arguments, which no other shape stands beside, have keys in one
-//! piece with what is around them, which is faster.
+//! The lexer takes the longest piece that it can, and never goes back. Where values of several
+//! shapes begin alike, pieces must therefore be as short as JSON's own; only a tool's arguments,
+//! which no other shape stands beside, have keys in one piece with what is around them, which is
+//! faster.
 //!
-//! Patterns of strings and steps of numbers are left to `llguidance`'s own JSON-schema compiler (`%json`). Bounds of numbers are
-//! not: its expressions for them depend on how a bound is written (0.50 and not 0.5 between 0.5 and 0.75).
+//! Patterns of strings and steps of numbers are left to `llguidance`'s own JSON-schema compiler
+//! (`%json`). Bounds of numbers are not: its expressions for them depend on how a bound is written
+//! (0.50 and not 0.5 between 0.5 and 0.75).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;

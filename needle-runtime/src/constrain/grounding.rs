@@ -1,9 +1,11 @@
-//! Where the values of an answer come from: copied from the query, derived from it, or from nowhere in it.
+//! Where the values of an answer come from: copied from the query, derived from it, or from nowhere
+//! in it.
 //!
-//! A value that stands nowhere in the query may still be right ("in an hour" -> 60), but where a model copies by habit it is
-//! the first sign of an invention.
+//! A value that stands nowhere in the query may still be right ("in an hour" -> 60), but where a
+//! model copies by habit it is the first sign of an invention.
 
 use needle_data::text::json_schema::check;
+use needle_data::text::number_words::{one, ten};
 use needle_data::{Call, Tool};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -14,8 +16,8 @@ use serde_json::{Map, Value};
 pub enum Grounding {
     /// It is a run of words of the query, to the letter.
     Copied,
-    /// The query or the tool's definition has it in another form: other capitals, a number in words, one of the offered
-    /// values, a value that has no words.
+    /// The query or the tool's definition has it in another form: other capitals, a number in
+    /// words, one of the offered values, a value that has no words.
     Derived,
     /// Nothing in the query says it.
     NotInQuery,
@@ -133,42 +135,17 @@ fn words(pieces: &[String]) -> Vec<String> {
     pieces.iter().filter(is_word).map(|word| word.to_lowercase()).collect()
 }
 
-const UNITS: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
-
-/// Numbers in the query, in digits ("3.5", "20%", "5th") and in English words ("twenty five", "a hundred").
+/// Numbers in the query, in digits ("3.5", "20%", "5th") and in English words ("twenty five", "a
+/// hundred").
 fn numbers(text: &str, words: &[String]) -> Vec<f64> {
     let is_digit = |c: char| c.is_ascii_digit() || c == '.';
     let digits = text.split(|c: char| !is_digit(c)).map(|number| number.trim_matches('.'));
     let mut numbers: Vec<f64> = digits.filter_map(|number| number.parse().ok()).collect();
-    let unit = |word: &str| UNITS.iter().position(|unit| *unit == word).map(|value| value as f64);
-    let ten = |word: &str| TENS.iter().position(|ten| *ten == word).map(|value| 20.0 + 10.0 * value as f64);
     for (i, word) in words.iter().enumerate() {
         let next = words.get(i + 1).map_or("", String::as_str);
-        let value = match (unit(word), ten(word)) {
+        let value = match (one(word), ten(word)) {
             (Some(value), _) => value,
-            (_, Some(value)) => match unit(next).filter(|next| *next < 10.0) {
+            (_, Some(value)) => match one(next).filter(|next| *next < 10.0) {
                 Some(next) => value + next,
                 None => value,
             },

@@ -1,10 +1,11 @@
 //! The best valid answer instead of the first valid token.
 //!
-//! Greedy decoding under a grammar goes wrong where the model's own choice is forbidden: having begun an optional argument, it
-//! is held to a value that it never meant. So where that happened, the places before it are looked at again: each other token
-//! that was allowed there begins another answer, and those whose beginning is still more probable than the whole answer are
-//! decoded, all at once. The answer of the highest probability wins. An optional argument for whose value the model has no
-//! probability loses to the answer without it.
+//! Greedy decoding under a grammar goes wrong where the model's own choice is forbidden: having
+//! begun an optional argument, it is held to a value that it never meant. So where that happened,
+//! the places before it are looked at again: each other token that was allowed there begins another
+//! answer, and those whose beginning is still more probable than the whole answer are decoded, all
+//! at once. The answer of the highest probability wins. An optional argument for whose value the
+//! model has no probability loses to the answer without it.
 //!
 //! Answers in which nothing was forbidden cost nothing more than before.
 
@@ -54,12 +55,14 @@ impl<'a, H: StepHook + ?Sized> LookAhead<'a, H> {
         Self { rows: rows.into_iter().map(row).collect(), inner }
     }
 
-    /// What went wrong in row `row`: where it was given a beginning, also that no answer within the limit begins so.
+    /// What went wrong in row `row`: where it was given a beginning, also that no answer within the
+    /// limit begins so.
     pub fn error(&self, row: usize) -> Option<&str> {
         self.rows[row].constraint.error()
     }
 
-    /// Beginnings of answers that may be better than the one that row `row` got: none where nothing was forbidden in it.
+    /// Beginnings of answers that may be better than the one that row `row` got: none where nothing
+    /// was forbidden in it.
     pub fn forks(&self, row: usize) -> Vec<Vec<u32>> {
         let Row { written, steps, .. } = &self.rows[row];
         let Some(last) = steps.iter().rposition(|step| step.was_forbidden) else { return Vec::new() };
@@ -191,7 +194,14 @@ mod tests {
         let tokenizer = Tokenizer::train(&config, [text; 3].iter()).unwrap();
         let tools = json!([{"name": "read", "parameters": {"limit": {"type": "integer"}}}]);
         let tools = Tool::list_from_json(&tools).unwrap();
-        let asked = Asked { query: "read", tools: &tools, values: &Values::Free, max_calls: 1, max_tokens: MAX_TOKENS };
+        let asked = Asked {
+            query: "read",
+            tools: &tools,
+            values: &Values::Free,
+            min_calls: 0,
+            max_calls: 1,
+            max_tokens: MAX_TOKENS,
+        };
         let constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
         let mut none = NoHook;
         let mut first = LookAhead::new(vec![constraint.clone()], &mut none);

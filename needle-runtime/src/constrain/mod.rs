@@ -1,11 +1,13 @@
 //! Decoding that can only write calls which the offered tools allow, and that has room to end them.
 //!
-//! The tools' JSON Schemas become rules ([`schema`], [`shape`]), and the rules a grammar for the `llguidance` crate
-//! ([`grammar`]), which tells before each token which ones can go on: offered names only, declared arguments only, each at
-//! most once and in any order, required ones present, values as their schema wants them, at most `max_calls` calls. From the
-//! same rules comes what an unfinished answer still lacks ([`closing`]): a token that would leave too few for it is not taken,
-//! so that an answer within the length limit is always whole.
+//! The tools' JSON Schemas become rules (`schema`, `shape`), and the rules a grammar for the
+//! `llguidance` crate (`grammar`), which tells before each token which ones can go on: offered
+//! names only, declared arguments only, each at most once and in any order, required ones present,
+//! values as their schema wants them, at most `max_calls` calls. From the same rules comes what an
+//! unfinished answer still lacks (`closing`): a token that would leave too few for it is not
+//! taken, so that an answer within the length limit is always whole.
 
+mod asked;
 mod closing;
 pub mod copying;
 mod grammar;
@@ -33,13 +35,14 @@ use needle_data::{Tokenizer, Tool};
 use serde_json::Value;
 
 use crate::error::RuntimeError;
-use crate::generate::{Certainty, StepHook};
+use crate::generate::{Certainty, StepHook, argmax};
 use closing::Answers;
-use copying::Values;
 use probe::first_line;
 use schema::Builder;
 use shape::{ArrayShape, Member, ObjectShape, Others, Shape};
 use string::Strings;
+
+pub use asked::Asked;
 
 /// Catalogues whose grammars are remembered.
 const CACHED_CATALOGUES: usize = 64;
@@ -57,21 +60,6 @@ pub struct Constrainer {
 struct Compiled {
     matcher: Matcher,
     answers: Arc<Answers>,
-}
-
-/// What is asked, and what the answer may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// The query.
-    pub query: &'a str,
-    /// The tools on offer.
-    pub tools: &'a [Tool],
-    /// Which strings must be words of the query.
-    pub values: &'a Values,
-    /// Most calls of an answer.
-    pub max_calls: usize,
-    /// Most tokens of an answer, `<tool_call>` and the end included.
-    pub max_tokens: usize,
 }
 
 /// What one answer may be; where it stands in it.
@@ -116,21 +104,14 @@ impl Constrainer {
         Ok(Self { factory, env, tokenizer: Arc::new(tokenizer.clone()), cache: Mutex::default() })
     }
 
-    /// The constraint of an answer to what is asked. Tools that can never be called are left out of it; [`report`] says which
-    /// and why.
+    /// The constraint of an answer to what is asked. Tools that can never be called are left out of
+    /// it; [`report`] says which and why.
     ///
     /// # Errors
-    /// If the tools together are more than a grammar can hold, or no answer at all fits into the limit.
+    /// If the tools together are more than a grammar can hold, or no answer at all fits into the
+    /// limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
-        self.compile_at_least(asked, 0)
-    }
-
-    /// As [`Self::compile`], of an answer that has `min_calls` calls or more.
-    ///
-    /// # Errors
-    /// As [`Self::compile`].
-    pub fn compile_at_least(&self, asked: &Asked<'_>, min_calls: usize) -> Result<Constraint, RuntimeError> {
-        let compiled = self.compiled(asked, min_calls)?;
+        let compiled = self.compiled(asked)?;
         self.constraint(compiled, asked.max_tokens)
     }
 
@@ -171,10 +152,10 @@ impl Constrainer {
         Ok(constraint)
     }
 
-    fn compiled(&self, asked: &Asked<'_>, min_calls: usize) -> Result<Compiled, RuntimeError> {
+    fn compiled(&self, asked: &Asked<'_>) -> Result<Compiled, RuntimeError> {
         let names = NameMap::of(asked.tools);
         let schemas: Vec<Value> = asked.tools.iter().map(Tool::schema).collect();
-        let mut key = format!("{min_calls} {}", asked.max_calls);
+        let mut key = format!("{} {}", asked.min_calls, asked.max_calls);
         let mut has_copies = false;
         for (i, (tool, schema)) in asked.tools.iter().zip(&schemas).enumerate() {
             let text = schema.to_string();
@@ -184,13 +165,13 @@ impl Constrainer {
         }
         // A grammar with words of the query serves this query alone.
         if has_copies {
-            return self.catalogue(asked, min_calls, &names, &schemas);
+            return self.catalogue(asked, &names, &schemas);
         }
         // A cache stays good whatever happened to whoever held it.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
-        let compiled = self.catalogue(&Asked { query: "", ..*asked }, min_calls, &names, &schemas)?;
+        let compiled = self.catalogue(&Asked { query: "", ..*asked }, &names, &schemas)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_CATALOGUES {
             cache.clear();
@@ -200,15 +181,9 @@ impl Constrainer {
     }
 
     /// The grammar of all tools, or of those of which there is one.
-    fn catalogue(
-        &self,
-        asked: &Asked<'_>,
-        min_calls: usize,
-        names: &NameMap,
-        schemas: &[Value],
-    ) -> Result<Compiled, RuntimeError> {
+    fn catalogue(&self, asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Compiled, RuntimeError> {
         let all = vec![true; asked.tools.len()];
-        let of = |offered: &[bool]| self.parser(answers(asked, offered, min_calls, names, schemas)?, asked.query);
+        let of = |offered: &[bool]| self.parser(answers(asked, offered, names, schemas)?, asked.query);
         let reason = match of(&all) {
             Err(RuntimeError::Tools(reason)) => reason,
             together => return together,
@@ -241,13 +216,7 @@ impl Constrainer {
 }
 
 /// The answers to what is asked, of those tools with these schemas that are offered.
-fn answers(
-    asked: &Asked<'_>,
-    offered: &[bool],
-    min_calls: usize,
-    names: &NameMap,
-    schemas: &[Value],
-) -> Result<Answers, RuntimeError> {
+fn answers(asked: &Asked<'_>, offered: &[bool], names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
     for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate().filter(|(i, _)| offered[*i]) {
@@ -275,15 +244,15 @@ fn answers(
         }));
     }
     let call = builder.add(calls);
-    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: min_calls, max: Some(asked.max_calls) };
+    let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: asked.min_calls, max: Some(asked.max_calls) };
     let start = builder.add(vec![Shape::Array(list)]);
     let rules = builder.finish().map_err(RuntimeError::Tools)?.rules;
     Ok(Answers::new(rules, Strings::new(asked.query), start))
 }
 
 impl Constraint {
-    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that are left is known to
-    /// leave room for the rest of the answer; others may not be.
+    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that
+    /// are left is known to leave room for the rest of the answer; others may not be.
     pub fn mask(&mut self, logits: &mut [f32]) {
         self.mask_by_grammar(logits);
         if self.error.is_some() || self.written == 0 {
@@ -384,8 +353,8 @@ impl Constraint {
         }
     }
 
-    /// Tokens that will come next unless the model cuts the text in its own way: those that it was trained on for the bytes
-    /// which the grammar determines.
+    /// Tokens that will come next unless the model cuts the text in its own way: those that it was
+    /// trained on for the bytes which the grammar determines.
     pub fn draft(&mut self) -> Vec<u32> {
         if self.error.is_some() {
             return Vec::new();
@@ -398,7 +367,8 @@ impl Constraint {
             return Vec::new();
         }
         let text = [self.text.as_slice(), &forced].concat();
-        // The tokenizer puts the space in front itself. Text that ends within a character is not to be cut into tokens.
+        // The tokenizer puts the space in front itself. Text that ends within a character is not to
+        // be cut into tokens.
         let Some(Ok(rest)) = text.strip_prefix(b" ").map(std::str::from_utf8) else { return Vec::new() };
         let ids = self.tokenizer.encode(rest);
         let mut at = 0;
@@ -421,16 +391,6 @@ impl Constraint {
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
-}
-
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 /// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
@@ -467,6 +427,7 @@ impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
 
 #[cfg(test)]
 mod tests {
+    use super::copying::Values;
     use super::*;
     use serde_json::{Map, json};
 
@@ -485,7 +446,7 @@ mod tests {
     fn allows_for(query: &str, values: &Values, tools: &Value, max_calls: usize, answer: &str) -> bool {
         let tokenizer = tokenizer();
         let tools = Tool::list_from_json(tools).unwrap();
-        let asked = Asked { query, tools: &tools, values, max_calls, max_tokens: 1000 };
+        let asked = Asked { query, tools: &tools, values, min_calls: 0, max_calls, max_tokens: 1000 };
         let mut constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
         let ids = [&[TOOL_CALL_ID], tokenizer.encode(answer).as_slice(), &[EOS_ID]].concat();
         ids.iter().all(|&id| {
@@ -505,9 +466,10 @@ mod tests {
         let tokenizer = tokenizer();
         let constrainer = Constrainer::new(&tokenizer).unwrap();
         let tools = Tool::list_from_json(&json!([{"name": "x"}])).unwrap();
-        let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 2, max_tokens: 100 };
+        let values = &Values::Free;
+        let asked = |min_calls| Asked { query: "q", tools: &tools, values, min_calls, max_calls: 2, max_tokens: 100 };
         for (min_calls, may_be_empty) in [(0, true), (1, false), (0, true)] {
-            let mut constraint = constrainer.compile_at_least(&asked, min_calls).unwrap();
+            let mut constraint = constrainer.compile(&asked(min_calls)).unwrap();
             // After `<tool_call>`, a space and the bracket: the end of an empty list.
             let ids = [&[TOOL_CALL_ID], tokenizer.encode("[]").as_slice(), &[EOS_ID]].concat();
             let is_allowed = ids.iter().all(|&id| {
@@ -519,7 +481,7 @@ mod tests {
             });
             assert_eq!(is_allowed, may_be_empty, "{min_calls}");
         }
-        assert!(constrainer.compile_at_least(&asked, 3).is_err(), "more than an answer may have");
+        assert!(constrainer.compile(&asked(3)).is_err(), "more than an answer may have");
     }
 
     #[test]
@@ -633,7 +595,8 @@ mod tests {
         let tools = Tool::list_from_json(&json!([{"name": "x", "parameters": {"text": {"type": "string"}}}])).unwrap();
         let constrainer = Constrainer::new(&tokenizer).unwrap();
         for max_tokens in 0..60 {
-            let asked = Asked { query: "q", tools: &tools, values: &Values::Free, max_calls: 3, max_tokens };
+            let asked =
+                Asked { query: "q", tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 3, max_tokens };
             let Ok(mut constraint) = constrainer.compile(&asked) else {
                 assert!(max_tokens < 6, "{max_tokens}");
                 continue;

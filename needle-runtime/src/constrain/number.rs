@@ -1,4 +1,5 @@
-//! Numbers within bounds: which texts are such numbers, and the shortest way to end one that has begun.
+//! Numbers within bounds: which texts are such numbers, and the shortest way to end one that has
+//! begun.
 
 use needle_data::text::json_schema::is_multiple;
 
@@ -36,7 +37,8 @@ impl NumberShape {
             (Some(a), Some(b)) => {
                 let common = least_common_multiple(a, b);
                 if common > LARGEST_STEP {
-                    // Few multiples are left of steps that have so little in common: zero stands for them.
+                    // Few multiples are left of steps that have so little in common: zero stands
+                    // for them.
                     (min, max) = (Some(min.unwrap_or(0.0).max(0.0)), Some(max.unwrap_or(0.0).min(0.0)));
                 }
                 Some(common).filter(|common| *common <= LARGEST_STEP)
@@ -99,7 +101,8 @@ impl NumberShape {
         self.completion("")
     }
 
-    /// What to append to `partial`, the beginning of such a number, to make it one; none if nothing does.
+    /// What to append to `partial`, the beginning of such a number, to make it one; none if nothing
+    /// does.
     pub fn completion(&self, partial: &str) -> Option<String> {
         let ends = partial.ends_with(|c: char| c.is_ascii_digit());
         if ends && self.accepts(partial) && self.is_written_so(partial) {
@@ -118,7 +121,8 @@ impl NumberShape {
         }
     }
 
-    /// Of numbers with a step, `llguidance` writes no zero with a sign, and no zero at the end of a negative fraction.
+    /// Of numbers with a step, `llguidance` writes no zero with a sign, and no zero at the end of a
+    /// negative fraction.
     fn is_written_so(&self, text: &str) -> bool {
         self.multiple_of.is_none()
             || !text.starts_with('-')
@@ -144,8 +148,9 @@ impl NumberShape {
         Some(texts.filter(|text| self.accepts(text)).collect())
     }
 
-    /// Regular expressions that such numbers without a sign match, all of them, and those that negative ones match behind
-    /// their sign; none where there are no such numbers. Steps are not among what they hold.
+    /// Regular expressions that such numbers without a sign match, all of them, and those that
+    /// negative ones match behind their sign; none where there are no such numbers. Steps are not
+    /// among what they hold.
     pub fn regexes(&self) -> [Option<[String; 3]>; 2] {
         let (min, max) = (self.min.unwrap_or(-LARGEST).max(-LARGEST), self.max.unwrap_or(LARGEST).min(LARGEST));
         let fraction = if self.is_integer { "" } else { "(\\.[0-9]{1,17})?" };
@@ -246,8 +251,8 @@ impl NumberShape {
         None
     }
 
-    /// The smallest number in `range` whose digits begin with `digits`, with `length` digits before the point and `places`
-    /// behind it.
+    /// The smallest number in `range` whose digits begin with `digits`, with `length` digits before
+    /// the point and `places` behind it.
     fn smallest(&self, digits: &str, length: u32, places: u32, range: (f64, f64), is_negative: bool) -> Option<String> {
         let missing = (length + places).checked_sub(digits.len() as u32)?;
         if length + places > 30 {

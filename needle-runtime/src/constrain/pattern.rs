@@ -1,4 +1,5 @@
-//! Regular expressions in words: what stands in the way of a grammar where there is none for a pattern.
+//! Regular expressions in words: what stands in the way of a grammar where there is none for a
+//! pattern.
 
 /// What in `pattern`, for which there is no grammar, stands in its way.
 pub fn obstacle(pattern: &str) -> &'static str {

@@ -1,5 +1,5 @@
-//! Whether `llguidance` takes a grammar at all, asked with a vocabulary of single bytes: what the answer is does not depend
-//! on how a text is cut into tokens.
+//! Whether `llguidance` takes a grammar at all, asked with a vocabulary of single bytes: what the
+//! answer is does not depend on how a text is cut into tokens.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,8 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv};
 use llguidance::{Matcher, ParserFactory};
 
-/// Work that the regular expressions of a grammar may cost before anything is written, a third of a second of it.
+/// Work that the regular expressions of a grammar may cost before anything is written, a third of a
+/// second of it.
 const LEXER_FUEL: u64 = 10_000_000;
 
 /// What makes parsers of answers in the vocabulary of `env`.

@@ -25,7 +25,8 @@ pub fn refusal(tool: &Tool) -> Option<String> {
     Some(format!("tool {:?}, {blamed}", tool.name))
 }
 
-/// Why no answer is a value of `schema`, part of the document `root`, or the arguments that it declares.
+/// Why no answer is a value of `schema`, part of the document `root`, or the arguments that it
+/// declares.
 fn refused(schema: &Value, root: &Value, is_arguments: bool) -> Option<String> {
     let mut builder = Builder::new();
     let rule = if is_arguments { builder.arguments(schema) } else { Ok(builder.schema(schema, root)) };

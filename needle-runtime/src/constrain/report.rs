@@ -1,4 +1,5 @@
-//! What becomes of each keyword of a tool's schema: held by the grammar, checked after the answer, left out, or ignored.
+//! What becomes of each keyword of a tool's schema: held by the grammar, checked after the answer,
+//! left out, or ignored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -61,8 +62,8 @@ pub fn reports(tools: &[Tool]) -> Vec<ToolReport> {
     tools.iter().map(of).collect()
 }
 
-/// What becomes of each keyword in `schema`, in order of appearance. Keywords that constrain nothing (`title`, `default`, ...)
-/// and definitions that nothing refers to are left out.
+/// What becomes of each keyword in `schema`, in order of appearance. Keywords that constrain
+/// nothing (`title`, `default`, ...) and definitions that nothing refers to are left out.
 pub fn report(schema: &Value) -> Vec<Line> {
     let mut walk = Walk { root: schema, held: Held::of(schema), seen: HashSet::new(), lines: Vec::new() };
     walk.schema(schema, "");
@@ -204,7 +205,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The subschemas that a grammar of `value` holds, those that it refers to included, and their paths.
+/// The subschemas that a grammar of `value` holds, those that it refers to included, and their
+/// paths.
 fn inner<'a>(value: &'a Value, path: &str, root: &'a Value) -> Vec<(String, &'a Value)> {
     let Value::Object(schema) = value else { return Vec::new() };
     // What a keyword that is only checked holds is not enforced either; its own line says so.

@@ -1,9 +1,10 @@
 //! JSON Schemas become [`Rules`]: references followed, `allOf` merged, alternatives side by side.
 //!
-//! A rule stands for the set of subschemas that a value must satisfy together, so that a schema which refers to itself leads
-//! back to a rule that is there already. Keywords that no grammar holds (`not`, `uniqueItems`, ...) are left out here: the
-//! rules then allow more than the schema, and `needle_data::text::json_schema::check` has the last word. So are keywords with
-//! values that no grammar holds; each of those is noted as a [`Loss`].
+//! A rule stands for the set of subschemas that a value must satisfy together, so that a schema
+//! which refers to itself leads back to a rule that is there already. Keywords that no grammar
+//! holds (`not`, `uniqueItems`, ...) are left out here: the rules then allow more than the schema,
+//! and `needle_data::text::json_schema::check` has the last word. So are keywords with values that
+//! no grammar holds; each of those is noted as a [`Loss`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +22,8 @@ use super::weaken::{Dropped, Holding, holding, weakened};
 const MAX_ALTERNATIVES: usize = 512;
 /// An `enum` of more values than this is checked after the answer.
 const MAX_LITERALS: usize = 2000;
-/// Intersections, checks of literals and visits of subschemas that the schemas of one tool may cost.
+/// Intersections, checks of literals and visits of subschemas that the schemas of one tool may
+/// cost.
 const MAX_WORK: usize = 200_000;
 /// Larger steps or finer ones than these are checked after the answer.
 const MULTIPLES: std::ops::RangeInclusive<f64> = 1e-6..=LARGEST_STEP;
@@ -104,7 +106,8 @@ impl<'a> Builder<'a> {
         self.rule(vec![node])
     }
 
-    /// The rule of arguments that satisfy `schema`, a whole document: objects with declared members alone.
+    /// The rule of arguments that satisfy `schema`, a whole document: objects with declared members
+    /// alone.
     ///
     /// # Errors
     /// As [`Self::shapes`].
@@ -139,8 +142,8 @@ impl<'a> Builder<'a> {
         Ok(fitting)
     }
 
-    /// Makes all rules so far final, those that were met on the way included. What the schemas of the next tool cost is counted
-    /// anew.
+    /// Makes all rules so far final, those that were met on the way included. What the schemas of
+    /// the next tool cost is counted anew.
     ///
     /// # Errors
     /// As [`Self::shapes`]; nothing then satisfies the rules that are not final.
@@ -497,7 +500,8 @@ fn side_by_side(alternatives: Vec<Shape>) -> Vec<Shape> {
     shapes
 }
 
-/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction in their bounds.
+/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction
+/// in their bounds.
 fn with_few_steps(shape: Shape) -> Option<Shape> {
     let Shape::Number(mut number) = shape else { return Some(shape) };
     if let Some(texts) = number.listed() {
@@ -576,8 +580,8 @@ fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
     max_chars.is_none_or(|max| min_chars <= max).then_some(StringShape { min_chars, max_chars, patterns, is_copied })
 }
 
-/// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types, constants and required
-/// constant members tell: the grammar then holds the `oneOf` whole.
+/// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types,
+/// constants and required constant members tell: the grammar then holds the `oneOf` whole.
 pub fn are_disjoint(alternatives: &[Value], root: &Value) -> bool {
     if let Some(literals) = all_literals(alternatives) {
         let different: HashSet<&String> = literals.iter().collect();

@@ -1,8 +1,10 @@
-//! What a value may be, type by type: the form that schemas are brought into before they become a grammar.
+//! What a value may be, type by type: the form that schemas are brought into before they become a
+//! grammar.
 //!
-//! A schema allows a list of shapes, and each shape is of one JSON type. Parts of a shape are named by a [`RuleId`], so that a
-//! schema which refers to itself is a finite table. `allOf`, `$ref` and keywords beside `anyOf` are intersections of such
-//! lists: every shape of one with every shape of the other that has its type.
+//! A schema allows a list of shapes, and each shape is of one JSON type. Parts of a shape are named
+//! by a [`RuleId`], so that a schema which refers to itself is a finite table. `allOf`, `$ref` and
+//! keywords beside `anyOf` are intersections of such lists: every shape of one with every shape of
+//! the other that has its type.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -87,8 +89,8 @@ pub enum Others {
     None,
 }
 
-/// Members that may come in any order share a group, in which a grammar keeps one bit for each; groups come one after the
-/// other.
+/// Members that may come in any order share a group, in which a grammar keeps one bit for each;
+/// groups come one after the other.
 const GROUP: usize = 60;
 
 impl Shape {
@@ -140,7 +142,8 @@ pub struct Rules {
     pub shortest: Vec<Option<String>>,
 }
 
-/// Intersects two shapes; `both` names the rule for what satisfies two rules. None if nothing is of both shapes.
+/// Intersects two shapes; `both` names the rule for what satisfies two rules. None if nothing is of
+/// both shapes.
 ///
 /// Literals are kept by whoever can check them against whole schemas.
 pub fn intersect(a: &Shape, b: &Shape, both: &mut dyn FnMut(RuleId, RuleId) -> RuleId) -> Option<Shape> {

@@ -1,7 +1,8 @@
-//! Strings as JSON texts: which texts a shape allows, and the shortest way to end one that has begun.
+//! Strings as JSON texts: which texts a shape allows, and the shortest way to end one that has
+//! begun.
 //!
-//! Both come from the automaton of the regular expressions that `llguidance` itself uses, so that what is planned here is
-//! what the grammar allows.
+//! Both come from the automaton of the regular expressions that `llguidance` itself uses, so that
+//! what is planned here is what the grammar allows.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -37,7 +38,8 @@ pub fn plain_regex(shape: &StringShape) -> String {
 /// A string without quotes in it that is not empty and neither begins nor ends with a space.
 pub const TRIMMED: &str = r#""[^" ]([^"\n]*[^" ])?""#;
 
-/// The pieces of `query` that a copied string is a run of: words, and single characters between them, as JSON writes them.
+/// The pieces of `query` that a copied string is a run of: words, and single characters between
+/// them, as JSON writes them.
 pub fn chunks(query: &str) -> Vec<String> {
     let escaped = |chunk: String| {
         let quoted = serde_json::Value::from(chunk).to_string();
@@ -46,7 +48,8 @@ pub fn chunks(query: &str) -> Vec<String> {
     pieces(query).into_iter().map(escaped).collect()
 }
 
-/// True if `pattern` is a regular expression that a grammar can hold: one without look-around and references back.
+/// True if `pattern` is a regular expression that a grammar can hold: one without look-around and
+/// references back.
 pub fn is_grammatical(pattern: &str) -> bool {
     let shape = StringShape { patterns: vec![pattern.to_owned()], ..StringShape::default() };
     holding(&shape) == Holding::Held
@@ -219,7 +222,8 @@ impl Strings {
         }
     }
 
-    /// What to append to `partial`, the beginning of a JSON string with its quote, to make it one of `shape`.
+    /// What to append to `partial`, the beginning of a JSON string with its quote, to make it one
+    /// of `shape`.
     pub fn completion(&self, shape: &StringShape, partial: &[u8]) -> Option<Vec<u8>> {
         self.with(shape, |automaton| automaton.completion(partial)).flatten()
     }

@@ -1,7 +1,8 @@
-//! What is taken out of a shape that no grammar holds: the hardest keywords first, until a grammar holds what is left.
+//! What is taken out of a shape that no grammar holds: the hardest keywords first, until a grammar
+//! holds what is left.
 //!
-//! The answer is checked against the whole schema once it is there, so that a keyword which is taken out here is checked
-//! instead of enforced; the report says so.
+//! The answer is checked against the whole schema once it is there, so that a keyword which is
+//! taken out here is checked instead of enforced; the report says so.
 
 use super::number::{LARGEST, LARGEST_FACTOR, NumberShape};
 use super::shape::{ArrayShape, Shape, StringShape};
@@ -44,8 +45,8 @@ pub fn holding(shape: &Shape) -> Holding {
     }
 }
 
-/// What a grammar holds of `shape`, and what was taken out for it; none if nothing is of the shape. Of a string's patterns,
-/// `formats` are those of formats.
+/// What a grammar holds of `shape`, and what was taken out for it; none if nothing is of the shape.
+/// Of a string's patterns, `formats` are those of formats.
 pub fn weakened(mut shape: Shape, formats: &[String]) -> (Option<Shape>, Vec<Dropped>) {
     let mut dropped = Vec::new();
     loop {

@@ -1,7 +1,9 @@
-//! `needle.safetensors` and `vocab.txt`: the INT4 artifact that `needle export --format needle-rs` writes.
+//! `needle.safetensors` and `vocab.txt`: the INT4 artifact that `needle export --format needle-rs`
+//! writes.
 //!
-//! Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte, `[pairs, outputs]`, with `.scale [groups, outputs]` in f16. The
-//! embedding is bf16, all else f32. Sizes stand in `__metadata__`. A line of `vocab.txt` is a piece, a tab and its score.
+//! Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte, `[pairs, outputs]`, with
+//! `.scale [groups, outputs]` in f16. The embedding is bf16, all else f32. Sizes stand in
+//! `__metadata__`. A line of `vocab.txt` is a piece, a tab and its score.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -56,7 +58,8 @@ impl Artifact {
             max_dec_len: number("max_dec_len")?,
         };
         config.validate().map_err(|e| file.bad(e.to_string()))?;
-        // Sizes that ask for more than the file could hold, at half a byte a weight, never get memory.
+        // Sizes that ask for more than the file could hold, at half a byte a weight, never get
+        // memory.
         let parameters = config.num_params_with_head();
         if parameters / 2 > file.len() {
             return Err(file.bad(format!("sizes of {parameters} parameters in a file of {} bytes", file.len())));

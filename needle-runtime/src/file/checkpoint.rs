@@ -1,6 +1,7 @@
-//! A training checkpoint (`config.json`, `model.safetensors` with linear weights as `[out, in]`, `tokenizer.json`), quantized as
-//! it is loaded: Q, K, V and O to INT4 with scales in f16, the embedding to bf16, all else as it stands. That is what
-//! `needle export --format needle-rs` writes.
+//! A training checkpoint (`config.json`, `model.safetensors` with linear weights as `[out, in]`,
+//! `tokenizer.json`), quantized as it is loaded: Q, K, V and O to INT4 with scales in f16, the
+//! embedding to bf16, all else as it stands. That is what `needle export --format needle-rs`
+//! writes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,7 +36,8 @@ impl Checkpoint {
     /// Opens the checkpoint in `dir`.
     ///
     /// # Errors
-    /// If a file is missing or malformed, or the weights have tensors that the sizes do not ask for.
+    /// If a file is missing or malformed, or the weights have tensors that the sizes do not ask
+    /// for.
     pub fn open(dir: &Path) -> Result<Self, RuntimeError> {
         Self::new(config_json::load(dir)?, TensorFile::open(&dir.join(WEIGHTS))?)
     }

@@ -1,5 +1,5 @@
-//! `config.json`: [`SanConfig`] and what `transformers` wants to know. Unknown keys of other writers are ignored, so that a
-//! published checkpoint opens.
+//! `config.json`: [`SanConfig`] and what `transformers` wants to know. Unknown keys of other
+//! writers are ignored, so that a published checkpoint opens.
 
 use std::path::Path;
 

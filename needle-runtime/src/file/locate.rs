@@ -1,5 +1,5 @@
-//! Where the checkpoint is that a path means: the path itself, or the result of the run there. Where there is none, what the
-//! path is instead, and which command takes that.
+//! Where the checkpoint is that a path means: the path itself, or the result of the run there.
+//! Where there is none, what the path is instead, and which command takes that.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,8 @@ fn present(dir: &Path) -> Option<PathBuf> {
     if is_checkpoint(dir) { Some(dir.to_owned()) } else { aside() }
 }
 
-/// Where `target` is while another directory takes its place, on file systems that cannot exchange two directories.
+/// Where `target` is while another directory takes its place, on file systems that cannot exchange
+/// two directories.
 pub fn aside(target: &Path) -> Option<PathBuf> {
     let name = target.file_name()?.to_string_lossy().into_owned();
     Some(target.with_file_name(format!("{ASIDE}{name}")))

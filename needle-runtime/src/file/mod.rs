@@ -1,4 +1,5 @@
-//! The files that hold a model, as the engine reads them: mapped into memory, every size checked before it is used.
+//! The files that hold a model, as the engine reads them: mapped into memory, every size checked
+//! before it is used.
 //!
 //! | file | concept |
 //! | --- | --- |

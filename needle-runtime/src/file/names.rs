@@ -1,4 +1,5 @@
-//! Names of parameters: those of the published Hugging Face layout, which the code uses, and those of an artifact.
+//! Names of parameters: those of the published Hugging Face layout, which the code uses, and those
+//! of an artifact.
 
 /// Name of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";

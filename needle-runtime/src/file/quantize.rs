@@ -1,8 +1,9 @@
 //! Codes and scales of trained weights, as an artifact stores them.
 //!
-//! Groups of 32 along the input dimension: `scale = max(|w|) / 7` (at least 1e-8), `code = clamp(round_half_even(w / scale),
-//! -8, 7)`; then the scale is rounded to f16, where a megabyte counts. burn's tensors are quantized by the same formula in
-//! `needle-model`, so that what was evaluated is what runs; a test compares the two bit by bit.
+//! Groups of 32 along the input dimension: `scale = max(|w|) / 7` (at least 1e-8),
+//! `code = clamp(round_half_even(w / scale), -8, 7)`; then the scale is rounded to f16, where a
+//! megabyte counts. burn's tensors are quantized by the same formula in `needle-model`, so that
+//! what was evaluated is what runs; a test compares the two bit by bit.
 
 use half::f16;
 

@@ -1,5 +1,6 @@
-//! A safetensors file, mapped into memory. The `safetensors` crate checks that the header's ranges follow each other without
-//! gap or overlap, that each has the size of its shape, and that the file ends with the last one.
+//! A safetensors file, mapped into memory. The `safetensors` crate checks that the header's ranges
+//! follow each other without gap or overlap, that each has the size of its shape, and that the file
+//! ends with the last one.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -55,9 +56,9 @@ impl TensorFile {
     /// If it cannot be read, or is not a safetensors file.
     pub fn open(path: &Path) -> Result<Self, RuntimeError> {
         let file = open_regular(path)?;
-        // SAFETY: the map is only read. A file that another process shortens while it is mapped ends this process with
-        // SIGBUS, as it does every program that maps its weights; checkpoints and artifacts are replaced by renaming, never
-        // written in place.
+        // SAFETY: the map is only read. A file that another process shortens while it is mapped
+        // ends this process with SIGBUS, as it does every program that maps its weights;
+        // checkpoints and artifacts are replaced by renaming, never written in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| RuntimeError::io(path, e))?;
         Self::new(path, Bytes::Mapped(map))
     }
@@ -124,7 +125,8 @@ impl TensorFile {
         RuntimeError::bad_file(&self.path, reason)
     }
 
-    /// The values of tensor `name` of `shape`, all finite. Scalars are written as `[1]` here and as `[]` elsewhere.
+    /// The values of tensor `name` of `shape`, all finite. Scalars are written as `[1]` here and as
+    /// `[]` elsewhere.
     ///
     /// # Errors
     /// If it is missing, of another shape, no floats, or holds a value that is not finite.
@@ -145,7 +147,8 @@ impl TensorFile {
         } else {
             self.floats(name, shape)?.into_iter().map(|value| bf16::from_f32(value).to_bits()).collect()
         };
-        // A bf16 is not finite where all bits of its exponent are set; without branches, so that it is vectorized.
+        // A bf16 is not finite where all bits of its exponent are set; without branches, so that it
+        // is vectorized.
         let is_finite = bits.iter().fold(true, |finite, bits| finite & (bits & 0x7F80 != 0x7F80));
         if is_finite {
             return Ok(bits);

@@ -1,8 +1,9 @@
 //! Attention of a few queries to the keys and values of one head: `softmax(q k^T) v`.
 //!
-//! Scores are exact products of INT8 codes, scaled. Probabilities are multiplied with the scales of the values and rounded to
-//! 12 bits, so that the sum over the values is exact, too; 12 bits are two digits of 6, small enough that no instruction set's
-//! dot product saturates. So a query's result depends on nothing but itself, its keys and its values.
+//! Scores are exact products of INT8 codes, scaled. Probabilities are multiplied with the scales of
+//! the values and rounded to 12 bits, so that the sum over the values is exact, too; 12 bits are
+//! two digits of 6, small enough that no instruction set's dot product saturates. So a query's
+//! result depends on nothing but itself, its keys and its values.
 
 use std::f32::consts::LOG2_E;
 
@@ -141,11 +142,13 @@ impl Block<'_> {
         }
     }
 
-    /// `scores [R, padded]`, still without the scales of the queries; negative infinity beyond `len`.
+    /// `scores [R, padded]`, still without the scales of the queries; negative infinity beyond
+    /// `len`.
     #[inline(always)]
     unsafe fn scores<I: Isa, const R: usize>(&self, first: usize, scores: &mut [f32]) {
         let width = self.queries.head_width;
-        // SAFETY: panels below `padded`, which is within the capacity, and rows below the number of queries.
+        // SAFETY: panels below `padded`, which is within the capacity, and rows below the number of
+        // queries.
         unsafe {
             let queries = self.queries.codes.as_ptr().add(first * width);
             for panel in 0..self.padded / LANES {
@@ -181,7 +184,8 @@ impl Block<'_> {
             for i in (LANES..self.padded).step_by(LANES) {
                 largest = I::max(I::load(scores.as_ptr().add(i)), largest);
             }
-            // `e^(scale (score - greatest))` as a power of two: one product for the query's scale and for the base.
+            // `e^(scale (score - greatest))` as a power of two: one product for the query's scale
+            // and for the base.
             let (shift, scale) = (I::splat(I::reduce_max(largest)), I::splat(scale * LOG2_E));
             let (mut total, mut largest) = (I::splat(0.0), I::splat(0.0));
             for i in (0..self.padded).step_by(LANES) {
@@ -209,8 +213,8 @@ impl Block<'_> {
         }
     }
 
-    /// The sums over the values of `R` rows of a block, from `from` on; the block's first row is `first`:
-    /// `out [queries, head_width]`.
+    /// The sums over the values of `R` rows of a block, from `from` on; the block's first row is
+    /// `first`: `out [queries, head_width]`.
     #[inline(always)]
     unsafe fn mix<I: Isa, const R: usize>(
         &self,
@@ -222,7 +226,8 @@ impl Block<'_> {
     ) {
         let width = self.queries.head_width;
         let (weights, first) = (&weights[from..from + R], first + from);
-        // SAFETY: lines below `padded / 4` of each panel of dimensions, and rows below the number of queries.
+        // SAFETY: lines below `padded / 4` of each panel of dimensions, and rows below the number
+        // of queries.
         unsafe {
             let ones = digits.as_ptr().add(from * self.padded);
             let twos = ones.add(MAX_ROWS * self.padded);

@@ -1,8 +1,9 @@
 //! AVX2, with or without VNNI of 256 bits (AVX-VNNI).
 //!
-//! Without VNNI, `maddubs` adds products of unsigned and signed bytes in pairs, in 16 bits that saturate. With codes of at most
-//! 15 and activations of at most 127 they cannot: eight pairs of a group reach 30,480. INT8 codes lose their offset first,
-//! and their sign is moved to them from the activation, so that a pair reaches 32,258.
+//! Without VNNI, `maddubs` adds products of unsigned and signed bytes in pairs, in 16 bits that
+//! saturate. With codes of at most 15 and activations of at most 127 they cannot: eight pairs of a
+//! group reach 30,480. INT8 codes lose their offset first, and their sign is moved to them from the
+//! activation, so that a pair reaches 32,258.
 
 use std::arch::x86_64::*;
 
@@ -57,7 +58,8 @@ macro_rules! halves {
     }};
 }
 
-// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait asks of its callers.
+// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait
+// asks of its callers.
 impl<const VNNI: bool> Isa for Avx2<VNNI> {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
@@ -180,7 +182,8 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn store_i8(to: *mut i8, x: Ints) {
         unsafe {
-            // Packing works within halves of 128 bits: lanes 0-3, 8-11, 4-7, 12-15, put in order before the second packing.
+            // Packing works within halves of 128 bits: lanes 0-3, 8-11, 4-7, 12-15, put in order
+            // before the second packing.
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(to.cast(), bytes);

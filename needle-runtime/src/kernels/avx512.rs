@@ -1,5 +1,5 @@
-//! AVX-512 with VNNI: 16 lanes are one register, and one instruction multiplies 64 unsigned bytes with 64 signed ones and adds
-//! them in fours.
+//! AVX-512 with VNNI: 16 lanes are one register, and one instruction multiplies 64 unsigned bytes
+//! with 64 signed ones and adds them in fours.
 
 use std::arch::x86_64::*;
 
@@ -17,7 +17,8 @@ unsafe fn broadcast(activations: *const i8) -> __m512i {
     unsafe { _mm512_set1_epi32(activations.cast::<i32>().read_unaligned()) }
 }
 
-// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait asks of its callers.
+// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait
+// asks of its callers.
 impl Isa for Avx512 {
     const PRODUCT_ROWS: usize = 12;
     const ATTEND_ROWS: usize = 8;

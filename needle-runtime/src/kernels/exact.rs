@@ -1,5 +1,6 @@
-//! The exact mode: the same model with f32 activations, keys and values. It is what the fast kernels are measured against, and
-//! what a model computes in the trainer up to the order of its sums; it is not made to be fast.
+//! The exact mode: the same model with f32 activations, keys and values. It is what the fast
+//! kernels are measured against, and what a model computes in the trainer up to the order of its
+//! sums; it is not made to be fast.
 
 use super::isa::Isa;
 use super::math::exp;
@@ -10,7 +11,8 @@ use crate::pack::{INT4_GROUP_BYTES, Int4Matrix, LANES, Line};
 /// Inputs of one line of INT4 codes.
 const LINE_INPUTS: usize = 8;
 
-/// `x W^T` with the weights that the codes stand for: `x [rows, groups * 32]`, `out [rows, panels * 16]`.
+/// `x W^T` with the weights that the codes stand for: `x [rows, groups * 32]`,
+/// `out [rows, panels * 16]`.
 ///
 /// # Safety
 /// As all of [`Isa`].
@@ -76,7 +78,8 @@ unsafe fn dot_bf16<I: Isa>(x: &[f32], row: &[u16]) -> f32 {
     }
 }
 
-/// One query `[head_width]`, already divided by the root of the head's dimension, over the first `len` positions of `head`.
+/// One query `[head_width]`, already divided by the root of the head's dimension, over the first
+/// `len` positions of `head`.
 ///
 /// # Safety
 /// As all of [`Isa`].

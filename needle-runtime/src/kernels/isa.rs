@@ -1,8 +1,9 @@
-//! What an instruction set has to offer: operations on 16 lanes, from which every kernel is written once.
+//! What an instruction set has to offer: operations on 16 lanes, from which every kernel is written
+//! once.
 //!
-//! All of them are exact or rounded as IEEE 754 says, and no product is fused with a sum, so that a kernel gives the same bits
-//! with every instruction set: [`super::scalar`] is the definition. Sums over lanes have one order, the tree of
-//! [`Isa::reduce_add`].
+//! All of them are exact or rounded as IEEE 754 says, and no product is fused with a sum, so that a
+//! kernel gives the same bits with every instruction set: [`super::scalar`] is the definition. Sums
+//! over lanes have one order, the tree of [`Isa::reduce_add`].
 
 use crate::activations::{BLOCK_ROWS, FOUR};
 use crate::pack::LANES;
@@ -10,8 +11,8 @@ use crate::pack::LANES;
 /// An instruction set.
 ///
 /// # Safety
-/// All functions may only be called on a CPU that has the instructions, and pointers must be valid for what is read or written
-/// through them; none needs to be aligned.
+/// All functions may only be called on a CPU that has the instructions, and pointers must be valid
+/// for what is read or written through them; none needs to be aligned.
 pub(crate) trait Isa: Copy {
     /// Rows of activations that a product with INT4 weights takes at once, at most 12.
     const PRODUCT_ROWS: usize;
@@ -46,7 +47,8 @@ pub(crate) trait Isa: Copy {
     unsafe fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `|x|`.
     unsafe fn abs(x: Self::Floats) -> Self::Floats;
-    /// The greatest lane, by [`Isa::max`] of lanes `i` and `i + 8`, then `i` and `i + 4`, and so on.
+    /// The greatest lane, by [`Isa::max`] of lanes `i` and `i + 8`, then `i` and `i + 4`, and so
+    /// on.
     unsafe fn reduce_max(x: Self::Floats) -> f32;
     /// The sum of all lanes: lanes `i` and `i + 8`, then `i` and `i + 4`, and so on.
     unsafe fn reduce_add(x: Self::Floats) -> f32;
@@ -68,8 +70,8 @@ pub(crate) trait Isa: Copy {
     /// Values of 12 bits as two digits of 6: `(x >> 6, x & 63)`.
     unsafe fn digits(x: Self::Ints) -> (Self::Ints, Self::Ints);
 
-    /// For each of `R` rows, `start` and the products of 32 activations with a panel's group of INT4 codes (256 bytes, 0 to 15).
-    /// The activations are those at [`row_codes`].
+    /// For each of `R` rows, `start` and the products of 32 activations with a panel's group of
+    /// INT4 codes (256 bytes, 0 to 15). The activations are those at [`row_codes`].
     unsafe fn dot_int4<const R: usize>(
         codes: *const u8,
         rows: *const i8,
@@ -77,10 +79,11 @@ pub(crate) trait Isa: Copy {
         starts: [i32; R],
     ) -> [Self::Ints; R];
 
-    /// No products yet. `offset` is -128 times the sum of all activations to come: it takes the codes' offset out.
+    /// No products yet. `offset` is -128 times the sum of all activations to come: it takes the
+    /// codes' offset out.
     unsafe fn begin(offset: i32) -> Self::Sums;
-    /// Adds the products of four activations (-127 to 127) with one line of INT8 codes (64 bytes, 1 to 255, which stand for
-    /// -127 to 127).
+    /// Adds the products of four activations (-127 to 127) with one line of INT8 codes (64 bytes, 1
+    /// to 255, which stand for -127 to 127).
     unsafe fn dot_int8(sums: Self::Sums, line: *const u8, activations: *const i8) -> Self::Sums;
     /// As [`Isa::begin`], for [`Isa::dot_digits`].
     #[inline(always)]
@@ -98,8 +101,8 @@ pub(crate) trait Isa: Copy {
     unsafe fn finish(sums: Self::Sums) -> Self::Ints;
 }
 
-/// Where the codes `4 four..` of row `row` of a group stand, when `rows` is where those of the first row do: see
-/// [`crate::activations`].
+/// Where the codes `4 four..` of row `row` of a group stand, when `rows` is where those of the
+/// first row do: see [`crate::activations`].
 ///
 /// # Safety
 /// As of [`pointer::add`].

@@ -1,4 +1,5 @@
-//! Functions of 16 lanes that every instruction set computes alike: exponentials, norms, quantization.
+//! Functions of 16 lanes that every instruction set computes alike: exponentials, norms,
+//! quantization.
 
 use std::f32::consts::LOG2_E;
 
@@ -14,11 +15,12 @@ const TINY: f32 = 1e-30;
 
 /// `2^x` for `x <= 0`, to two units in the last place and exactly 1 at 0; 2^-125 below -125.
 ///
-/// `2^n 2^f` with `n = round(x)`, and for `2^f` the polynomial of degree 5 with the least relative error among those that are
-/// 1 at 0.
+/// `2^n 2^f` with `n = round(x)`, and for `2^f` the polynomial of degree 5 with the least relative
+/// error among those that are 1 at 0.
 ///
 /// # Safety
 /// As all of [`Isa`].
+#[expect(clippy::approx_constant, reason = "a fitted coefficient, which happens to be near ln 2")]
 #[inline(always)]
 pub(super) unsafe fn exp2<I: Isa>(x: I::Floats) -> I::Floats {
     // SAFETY: no pointers; the instructions are the caller's.
@@ -73,8 +75,8 @@ pub(super) unsafe fn rms_norm<I: Isa>(x: &[f32], gain: &[f32], epsilon: f32, out
     }
 }
 
-/// Codes of `x`, whose length is a multiple of 16: `scale = max(|x|) / 127`, `code = round(x / scale)`. Gives the scale and the
-/// sum of the codes.
+/// Codes of `x`, whose length is a multiple of 16: `scale = max(|x|) / 127`,
+/// `code = round(x / scale)`. Gives the scale and the sum of the codes.
 ///
 /// # Safety
 /// As all of [`Isa`].
@@ -100,8 +102,8 @@ pub(super) unsafe fn quantize<I: Isa>(x: &[f32], codes: &mut [i8]) -> (f32, i32)
     }
 }
 
-/// Rows of `width` values, a multiple of 32: codes, and a scale and an offset for each group of 32, in the layout of
-/// [`crate::activations::Activations`].
+/// Rows of `width` values, a multiple of 32: codes, and a scale and an offset for each group of 32,
+/// in the layout of [`crate::activations::Activations`].
 ///
 /// # Safety
 /// As all of [`Isa`].
@@ -148,7 +150,8 @@ pub(super) fn add_scaled(x: &mut [f32], branch: &[f32], gate: f32) {
     }
 }
 
-/// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`; what is beyond `from` must be 0.
+/// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`;
+/// what is beyond `from` must be 0.
 ///
 /// # Safety
 /// As all of [`Isa`].

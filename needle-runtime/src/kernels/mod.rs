@@ -1,5 +1,6 @@
-//! What the engine computes, for each instruction set. `isa` says what a set has to offer; `product`, `attend`, `math` and
-//! `exact` are written once, in those terms; a table of functions, one for each set, is chosen when a model is opened.
+//! What the engine computes, for each instruction set. `isa` says what a set has to offer;
+//! `product`, `attend`, `math` and `exact` are written once, in those terms; a table of functions,
+//! one for each set, is chosen when a model is opened.
 
 #![allow(clippy::needless_range_loop, reason = "a row's number indexes several arrays at once, as in the formulas")]
 #![allow(clippy::type_complexity, reason = "a table of kernels names the operands of each")]
@@ -188,8 +189,8 @@ mod tables {
     kernels!(WASM_SIMD, InstructionSet::WasmSimd, wasm::WasmSimd);
 }
 
-// SAFETY, for every call below: `Kernels::of` gives a table only on a CPU that has its instructions, and the functions check the
-// lengths of what they are given.
+// SAFETY, for every call below: `Kernels::of` gives a table only on a CPU that has its
+// instructions, and the functions check the lengths of what they are given.
 impl Kernels {
     /// The kernels for `set`; none if this CPU does not have it.
     pub fn of(set: InstructionSet) -> Option<&'static Self> {
@@ -249,7 +250,8 @@ impl Kernels {
         Int4Matrix { panels, groups, codes, scales }
     }
 
-    /// Quantizes the rows of `weights [outputs, inputs]`, bf16 bits: `scale = max(|w|) / 127`, `code = round(w / scale)`.
+    /// Quantizes the rows of `weights [outputs, inputs]`, bf16 bits: `scale = max(|w|) / 127`,
+    /// `code = round(w / scale)`.
     pub fn quantize_matrix(&self, pool: &Pool, weights: &[u16], inputs: usize) -> Int8Matrix {
         let outputs = weights.len() / inputs;
         let (panels, groups) = (outputs.div_ceil(LANES), inputs.div_ceil(GROUP_SIZE));
@@ -278,8 +280,8 @@ impl Kernels {
         unsafe { (self.quantize)(x, codes) }
     }
 
-    /// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`; what is beyond `from` must
-    /// be 0.
+    /// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`;
+    /// what is beyond `from` must be 0.
     pub fn quantize_head(
         &self,
         from: &[f32],

@@ -1,6 +1,8 @@
-//! NEON with dot products (`sdot`, Armv8.2 and later). The intrinsic for it is not stable, so it is written as assembly.
+//! NEON with dot products (`sdot`, Armv8.2 and later). The intrinsic for it is not stable, so it is
+//! written as assembly.
 //!
-//! `sdot` takes signed bytes: INT4 codes (0 to 15) are signed bytes already, INT8 codes lose their offset first.
+//! `sdot` takes signed bytes: INT4 codes (0 to 15) are signed bytes already, INT8 codes lose their
+//! offset first.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -32,7 +34,8 @@ macro_rules! quarters {
 /// `sums[i] + w[4i] a[4i] + .. + w[4i + 3] a[4i + 3]`.
 #[inline(always)]
 unsafe fn dot(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
-    // SAFETY: the instruction is there, as the trait asks of its callers; it only reads and writes these registers.
+    // SAFETY: the instruction is there, as the trait asks of its callers; it only reads and writes
+    // these registers.
     unsafe {
         asm!(
             "sdot {sums:v}.4s, {w:v}.16b, {a:v}.16b",
@@ -52,7 +55,8 @@ unsafe fn broadcast(activations: *const i8) -> int8x16_t {
     unsafe { vreinterpretq_s8_s32(vdupq_n_s32(activations.cast::<i32>().read_unaligned())) }
 }
 
-// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait asks of its callers.
+// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait
+// asks of its callers.
 impl Isa for NeonDot {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
@@ -74,8 +78,8 @@ impl Isa for NeonDot {
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Floats {
         unsafe {
-            // Exponent and fraction moved to their places in f32; the product with 2^112 moves the exponent's offset, and is
-            // exact, also for what is subnormal in f16.
+            // Exponent and fraction moved to their places in f32; the product with 2^112 moves the
+            // exponent's offset, and is exact, also for what is subnormal in f16.
             let offset = vdupq_n_f32(f32::from_bits((127 + 112) << 23));
             quarters!(i => {
                 let bits = vmovl_u16(vld1_u16(from.add(4 * i)));

@@ -1,7 +1,9 @@
-//! Products of activations with packed matrices: one function for the many rows of a prompt and the few of a decoding step.
+//! Products of activations with packed matrices: one function for the many rows of a prompt and the
+//! few of a decoding step.
 //!
-//! A row's sum over a group of 32 inputs is exact, in whole numbers; it is scaled by the group's two scales and added in f32,
-//! group after group. So an output does not depend on how many rows are computed with it.
+//! A row's sum over a group of 32 inputs is exact, in whole numbers; it is scaled by the group's
+//! two scales and added in f32, group after group. So an output does not depend on how many rows
+//! are computed with it.
 
 use super::isa::{Isa, row_codes};
 use crate::activations::{Activations, BLOCK_GROUP_BYTES, BLOCK_ROWS, FOUR};
@@ -20,7 +22,8 @@ pub(super) unsafe fn int4<I: Isa>(x: &Activations, matrix: &Int4Matrix, out: &mu
     assert!(matrix.scales.len() == matrix.panels * matrix.groups * LANES, "packed scales");
     for panel in 0..matrix.panels {
         let mut row = 0;
-        // SAFETY: `row` and the rows after it are rows of `x`, and the buffers have the lengths that were asserted.
+        // SAFETY: `row` and the rows after it are rows of `x`, and the buffers have the lengths
+        // that were asserted.
         unsafe {
             if I::PRODUCT_ROWS >= 12 {
                 while row + 12 <= rows {
@@ -53,7 +56,8 @@ unsafe fn int4_rows<I: Isa, const R: usize>(
     out: &mut [f32],
 ) {
     let groups = matrix.groups;
-    // SAFETY: all offsets are within the buffers whose lengths `int4` has asserted, and those of `Activations`.
+    // SAFETY: all offsets are within the buffers whose lengths `int4` has asserted, and those of
+    // `Activations`.
     unsafe {
         let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT4_GROUP_BYTES);
         let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
@@ -166,7 +170,8 @@ unsafe fn int8_rows<I: Isa, const R: usize>(
     out: &mut [f32],
 ) {
     let groups = matrix.groups;
-    // SAFETY: all offsets are within the buffers whose lengths `int8` has asserted, and those of `Activations`.
+    // SAFETY: all offsets are within the buffers whose lengths `int8` has asserted, and those of
+    // `Activations`.
     unsafe {
         let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT8_GROUP_BYTES);
         let scales = matrix.scales.as_ptr().add(panel * groups * LANES);

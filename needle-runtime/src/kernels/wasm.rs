@@ -1,7 +1,7 @@
 //! WebAssembly with fixed-width SIMD of 128 bits, which every browser of today has.
 //!
-//! There is no dot product of bytes that is the same on all CPUs, so bytes are widened and multiplied in pairs of 16 bits: two
-//! sums for each output, added at the end.
+//! There is no dot product of bytes that is the same on all CPUs, so bytes are widened and
+//! multiplied in pairs of 16 bits: two sums for each output, added at the end.
 
 use std::arch::wasm32::*;
 
@@ -67,8 +67,8 @@ impl Isa for WasmSimd {
 
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Quarters {
-        // Exponent and fraction moved to their places in f32; the product with 2^112 moves the exponent's offset, and is exact,
-        // also for what is subnormal in f16.
+        // Exponent and fraction moved to their places in f32; the product with 2^112 moves the
+        // exponent's offset, and is exact, also for what is subnormal in f16.
         let offset = f32x4_splat(f32::from_bits((127 + 112) << 23));
         unsafe {
             quarters!(i => {

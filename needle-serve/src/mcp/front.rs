@@ -179,7 +179,8 @@ async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) 
     }
 }
 
-/// The tools of a server, as a tools file has them; those that cannot be read are left out, and said.
+/// The tools of a server, as a tools file has them; those that cannot be read are left out, and
+/// said.
 ///
 /// # Errors
 /// If the server does not answer.

@@ -1,8 +1,9 @@
-//! The Model Context Protocol: tools of other people's servers, imported into a file or ranked and routed before a large model
-//! sees them.
+//! The Model Context Protocol: tools of other people's servers, imported into a file or ranked and
+//! routed before a large model sees them.
 //!
-//! Definitions of fifty tools cost a large model some 20,000 tokens of context in each turn. A server that stands in front of
-//! many offers three tools instead: `find_tools`, `route` and `call_tool`.
+//! Definitions of fifty tools cost a large model some 20,000 tokens of context in each turn. A
+//! server that stands in front of many offers three tools instead: `find_tools`, `route` and
+//! `call_tool`.
 //!
 //! | file | concept |
 //! | --- | --- |

@@ -176,8 +176,8 @@ impl Router {
     /// Passes a call on to the server of the tool.
     ///
     /// # Errors
-    /// If there is no such tool, the arguments are not as its schema says, it is marked as destructive and the call is not
-    /// `confirmed`, or its server does not answer.
+    /// If there is no such tool, the arguments are not as its schema says, it is marked as
+    /// destructive and the call is not `confirmed`, or its server does not answer.
     pub async fn call_tool(
         &self,
         name: &str,

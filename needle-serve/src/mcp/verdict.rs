@@ -1,4 +1,5 @@
-//! Whether a routed call can be made: by how sure the model is, and what the tool's server says of it.
+//! Whether a routed call can be made: by how sure the model is, and what the tool's server says of
+//! it.
 
 use serde::Serialize;
 

@@ -1,4 +1,5 @@
-//! What a client asks, whichever of the two APIs it asks by: a query, tools, and which calls it will have.
+//! What a client asks, whichever of the two APIs it asks by: a query, tools, and which calls it
+//! will have.
 
 use needle_data::Tool;
 use serde_json::Value;
@@ -42,7 +43,8 @@ pub enum ToolChoice {
 }
 
 impl ToolChoice {
-    /// Reads `tool_choice`; the named tool stands under `function` (chat completions) or beside `type` (responses).
+    /// Reads `tool_choice`; the named tool stands under `function` (chat completions) or beside
+    /// `type` (responses).
     ///
     /// # Errors
     /// If it is none of the four.

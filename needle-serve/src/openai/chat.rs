@@ -46,7 +46,8 @@ impl ChatRequest {
     }
 }
 
-/// What the user said last, or none where the result of a tool came after it. The model reads one query, no conversation.
+/// What the user said last, or none where the result of a tool came after it. The model reads one
+/// query, no conversation.
 fn last_query(object: &Object) -> Result<Option<String>, ApiError> {
     let messages = match fields::get(object, "messages") {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,

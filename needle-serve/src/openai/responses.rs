@@ -1,4 +1,5 @@
-//! `POST /v1/responses` (<https://platform.openai.com/docs/api-reference/responses>). Nothing is stored.
+//! `POST /v1/responses` (<https://platform.openai.com/docs/api-reference/responses>). Nothing is
+//! stored.
 
 use axum::Json;
 use axum::body::Bytes;

@@ -1,7 +1,9 @@
-//! An answer's JSON, as it comes, taken apart into calls: a name, then the text of its arguments in pieces.
+//! An answer's JSON, as it comes, taken apart into calls: a name, then the text of its arguments in
+//! pieces.
 //!
-//! `[{"name":"set_timer","arguments":{"minutes":5}}]` becomes the name, and `{"minutes":5}` byte by byte as the model writes it.
-//! Streamed and unstreamed answers go through the same code, so that their arguments are the same text.
+//! `[{"name":"set_timer","arguments":{"minutes":5}}]` becomes the name, and `{"minutes":5}` byte by
+//! byte as the model writes it. Streamed and unstreamed answers go through the same code, so that
+//! their arguments are the same text.
 
 use serde_json::Value;
 
@@ -34,7 +36,8 @@ pub struct CallSplitter {
     is_in_arguments: bool,
     /// Whether the call's name is known.
     has_begun: bool,
-    /// Bytes of arguments that cannot be passed on yet: the call has no name so far, or a character is not whole.
+    /// Bytes of arguments that cannot be passed on yet: the call has no name so far, or a character
+    /// is not whole.
     held_back: Vec<u8>,
 }
 
@@ -130,7 +133,8 @@ impl CallSplitter {
         let whole = match std::str::from_utf8(&self.held_back) {
             Ok(text) => text.len(),
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            // Not the beginning of a character: never JSON, but it must come out as it would unstreamed.
+            // Not the beginning of a character: never JSON, but it must come out as it would
+            // unstreamed.
             Err(_) => self.held_back.len(),
         };
         let bytes: Vec<u8> = self.held_back.drain(..whole).collect();
@@ -146,7 +150,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, json};
 
-    /// Name, arguments, and whether it is whole, of each call of `text` in pieces that end at `cuts`.
+    /// Name, arguments, and whether it is whole, of each call of `text` in pieces that end at
+    /// `cuts`.
     fn calls(text: &str, cuts: &[usize]) -> Vec<(String, String, bool)> {
         let mut splitter = CallSplitter::default();
         let mut calls: Vec<(String, String, bool)> = Vec::new();

@@ -1,4 +1,5 @@
-//! One turn: the steps of an answer as calls that begin, go on and end, and the stream that a client reads.
+//! One turn: the steps of an answer as calls that begin, go on and end, and the stream that a
+//! client reads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -158,7 +159,8 @@ impl Frame {
     }
 }
 
-/// Streams a turn. The head of the response waits for the first step, so that what fails at once has a status of its own.
+/// Streams a turn. The head of the response waits for the first step, so that what fails at once
+/// has a status of its own.
 ///
 /// # Errors
 /// If the answer failed before it began.

@@ -1,4 +1,5 @@
-//! The page's own way to ask: the answer's tokens as they come, with the model's probability of each.
+//! The page's own way to ask: the answer's tokens as they come, with the model's probability of
+//! each.
 
 use axum::body::Bytes;
 use axum::extract::State;

@@ -97,7 +97,8 @@ impl Data {
         write(&path, &text)
     }
 
-    /// Puts `line` into the place of the `number`-th (from 1), or removes it where `line` is none. `before` is what the editor saw.
+    /// Puts `line` into the place of the `number`-th (from 1), or removes it where `line` is none.
+    /// `before` is what the editor saw.
     ///
     /// # Errors
     /// If it is not a valid example, or another line stands there by now.

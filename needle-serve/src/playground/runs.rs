@@ -1,7 +1,7 @@
 //! Finetunes: `needle finetune` as a child process, whose files say how it goes.
 //!
-//! The process is the same that a user starts from a terminal, so that what the page shows can be repeated there; a server that
-//! is restarted finds its runs again by their files.
+//! The process is the same that a user starts from a terminal, so that what the page shows can be
+//! repeated there; a server that is restarted finds its runs again by their files.
 
 use std::collections::BTreeMap;
 use std::fs::File;

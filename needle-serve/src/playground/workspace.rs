@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::ServeError;
 
-/// A name of a file or directory of the workspace: letters, digits, `-`, `_` and `.` (not in front), so that no name leads out of it.
+/// A name of a file or directory of the workspace: letters, digits, `-`, `_` and `.` (not in
+/// front), so that no name leads out of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 

@@ -1,7 +1,9 @@
-//! One exchange with an OpenAI-compatible endpoint: a question out, an answer or the kind of failure back.
+//! One exchange with an OpenAI-compatible endpoint: a question out, an answer or the kind of
+//! failure back.
 //!
-//! Blocking HTTP by `ureq`; concurrency is threads that share a client. What an endpoint cannot do is found out once and
-//! remembered (see `Dialect`): not all know JSON schemas, and newer ones want the limit of an answer under another name.
+//! Blocking HTTP by `ureq`; concurrency is threads that share a client. What an endpoint cannot do
+//! is found out once and remembered (see `Dialect`): not all know JSON schemas, and newer ones want
+//! the limit of an answer under another name.
 
 pub(crate) mod retry;
 mod secret;

@@ -10,8 +10,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest wait that an endpoint may ask for; a longer one is cut to it, and asked again.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Exponential backoff with jitter: `first * 2^attempt`, at most a minute, times a random factor in `[0.5, 1)`; but never less
-/// than what the endpoint asked for.
+/// Exponential backoff with jitter: `first * 2^attempt`, at most a minute, times a random factor in
+/// `[0.5, 1)`; but never less than what the endpoint asked for.
 ///
 /// `attempt` counts from 0.
 pub fn delay(first: Duration, attempt: u32, retry_after: Option<Duration>, rng: &mut ChaCha8Rng) -> Duration {

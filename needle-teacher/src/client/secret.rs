@@ -34,7 +34,8 @@ impl ApiKey {
         self.0.as_ref().map(|key| format!("Bearer {key}"))
     }
 
-    /// `text` with the key hidden: endpoints repeat keys in their errors, and a model can be made to.
+    /// `text` with the key hidden: endpoints repeat keys in their errors, and a model can be made
+    /// to.
     pub(super) fn hide(&self, text: String) -> String {
         match &self.0 {
             Some(key) if text.contains(key.as_str()) => text.replace(key.as_str(), HIDDEN),

@@ -1,6 +1,8 @@
-//! New rows from old ones without a teacher: other values, typing errors, masked tool names, tools that nearly fit.
+//! New rows from old ones without a teacher: other values, typing errors, masked tool names, tools
+//! that nearly fit.
 //!
-//! What training draws anew each epoch (`needle_data::augment`) as rows that one can read, mix and keep.
+//! What training draws anew each epoch (`needle_data::augment`) as rows that one can read, mix and
+//! keep.
 
 mod typos;
 
@@ -33,7 +35,8 @@ pub struct Changes {
     pub typos: f64,
     /// Share of rows whose tools have names that say nothing, so that descriptions must be read.
     pub masked_names: f64,
-    /// Share of rows that offer only the tools that were not called, so that nothing is to be called.
+    /// Share of rows that offer only the tools that were not called, so that nothing is to be
+    /// called.
     pub withheld: f64,
 }
 
@@ -62,7 +65,8 @@ impl Changes {
     }
 }
 
-/// Changed copies of `examples`, none of them equal to an example or to each other. Equal seeds give equal rows.
+/// Changed copies of `examples`, none of them equal to an example or to each other. Equal seeds
+/// give equal rows.
 ///
 /// # Errors
 /// If a setting cannot work.
@@ -99,8 +103,8 @@ fn changed(example: &Example, pool: &ValuePool, changes: &Changes, rng: &mut Cha
     row
 }
 
-/// `example` with tools named `tool_`, and letters and digits that mean nothing; tools without a description keep their names,
-/// since nothing else tells them apart.
+/// `example` with tools named `tool_`, and letters and digits that mean nothing; tools without a
+/// description keep their names, since nothing else tells them apart.
 fn with_masked_names(mut example: Example, rng: &mut ChaCha8Rng) -> Example {
     let mut taken: HashSet<String> = example.tools.iter().map(|tool| tool.name.clone()).collect();
     let is_told = |tool: &&mut Tool| !tool.description.trim().is_empty();

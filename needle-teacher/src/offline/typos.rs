@@ -15,8 +15,9 @@ const KEYS: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
 /// A word of fewer letters is left alone: too little of it would stay.
 const SHORTEST: usize = 4;
 
-/// `example` with about `share` of the words of its query mistyped, each by one letter: swapped, missing, doubled, or another
-/// key. Words of values, and words with digits or letters beyond a-z, stay as they are.
+/// `example` with about `share` of the words of its query mistyped, each by one letter: swapped,
+/// missing, doubled, or another key. Words of values, and words with digits or letters beyond a-z,
+/// stay as they are.
 pub fn with_typos(example: &Example, share: f64, rng: &mut ChaCha8Rng) -> Example {
     let mut copied = HashSet::new();
     for value in example.answers.iter().flat_map(|call| call.arguments.values()) {

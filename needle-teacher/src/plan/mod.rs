@@ -1,7 +1,9 @@
-//! What is to be asked for: a matrix of tool x kind x persona x length, filled evenly and drawn from a seed.
+//! What is to be asked for: a matrix of tool x kind x persona x length, filled evenly and drawn
+//! from a seed.
 //!
-//! The plan of `n` rows is the beginning of the plan of more rows, so that a set can be made larger without asking again for
-//! what it has. Each task goes to the kind, and of it to the tool, that is furthest behind its share.
+//! The plan of `n` rows is the beginning of the plan of more rows, so that a set can be made larger
+//! without asking again for what it has. Each task goes to the kind, and of it to the tool, that is
+//! furthest behind its share.
 
 mod choices;
 
@@ -169,7 +171,8 @@ impl Plan {
 struct Quotas<'a> {
     tools: &'a [Tool],
     config: &'a PlanConfig,
-    /// Kinds in the order in which ties are broken, with the tools that can have them, in such an order too.
+    /// Kinds in the order in which ties are broken, with the tools that can have them, in such an
+    /// order too.
     kinds: Vec<(Kind, Vec<usize>)>,
     rows: BTreeMap<(Kind, usize), usize>,
     rows_of_kind: BTreeMap<Kind, usize>,
@@ -210,7 +213,8 @@ impl<'a> Quotas<'a> {
         let focus = *first_max(of_tools.iter(), |&&i| {
             let share = self.config.tool_weight(&self.tools[i]) / weights;
             let behind = share * of_kind as f64 - self.rows.get(&(*kind, i)).copied().unwrap_or(0) as f64;
-            // Among tools that are equally far behind, the one with the fewest rows of all kinds for its weight.
+            // Among tools that are equally far behind, the one with the fewest rows of all kinds
+            // for its weight.
             (behind, -(self.rows_of_tool[i] as f64) / self.config.tool_weight(&self.tools[i]))
         });
         let kind = *kind;

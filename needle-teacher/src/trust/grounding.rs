@@ -1,9 +1,11 @@
 //! Whether a query states the values that a call has.
 //!
-//! A model that is trained on values out of nowhere learns to make them up. Text must stand in the query, up to case,
-//! punctuation, inflection and typing errors; numbers as digits or English words, in the parameter's unit or one that it is
-//! commonly converted from; times as clock times or in words. Choices (`enum`) and booleans are conclusions and not copies,
-//! so they are let through, as are the false positives of a generous rule: this stage finds inventions, the judge finds mistakes.
+//! A model that is trained on values out of nowhere learns to make them up. Text must stand in the
+//! query, up to case, punctuation, inflection and typing errors; numbers as digits or English
+//! words, in the parameter's unit or one that it is commonly converted from; times as clock times
+//! or in words. Choices (`enum`) and booleans are conclusions and not copies, so they are let
+//! through, as are the false positives of a generous rule: this stage finds inventions, the judge
+//! finds mistakes.
 
 use needle_data::text::tool::Parameter;
 use needle_data::{Call, Tool};
@@ -18,7 +20,8 @@ const SMALL_WORDS: [&str; 38] = [
     "of", "on", "or", "our", "she", "that", "the", "their", "them", "they", "this", "to", "was", "we", "will", "with",
     "you", "your", "he", "her",
 ];
-/// Of a value of at least this many words, [`STATED_SHARE`] of them must stand in the query; of a shorter one, all.
+/// Of a value of at least this many words, [`STATED_SHARE`] of them must stand in the query; of a
+/// shorter one, all.
 const MANY_WORDS: usize = 4;
 const STATED_SHARE: f64 = 0.75;
 

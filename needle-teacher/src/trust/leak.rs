@@ -1,14 +1,15 @@
 //! Tool names that have slipped into a query.
 //!
-//! People do not say `get_weather`; a model that learns from such queries learns to look for the name. An indirect wish must
-//! not even say the words of the name, or it is not indirect.
+//! People do not say `get_weather`; a model that learns from such queries learns to look for the
+//! name. An indirect wish must not even say the words of the name, or it is not indirect.
 
 use needle_data::Tool;
 use needle_data::text::names::to_snake_case;
 
 use super::words::words;
 
-/// The tool whose identifier stands in `query`, written as code: with an underscore, a hyphen, a dot or a hump.
+/// The tool whose identifier stands in `query`, written as code: with an underscore, a hyphen, a
+/// dot or a hump.
 pub fn identifier<'a>(query: &str, tools: &'a [Tool]) -> Option<&'a str> {
     let lower = query.to_lowercase();
     let stands = |name: &str| {

@@ -1,8 +1,9 @@
 //! Near-duplicates: MinHash to find candidates, the true Jaccard similarity to decide.
 //!
-//! Broder, "On the resemblance and containment of documents" (1997). A text is the set of its 4-character shingles, after
-//! lower-casing and joining of spaces; 128 hashes in 32 bands of 4 find a pair of similarity 0.8 with probability
-//! `1 - (1 - 0.8^4)^32 > 0.9999999`. A found pair is then compared shingle by shingle, so that nothing is thrown away by chance.
+//! Broder, "On the resemblance and containment of documents" (1997). A text is the set of its
+//! 4-character shingles, after lower-casing and joining of spaces; 128 hashes in 32 bands of 4 find
+//! a pair of similarity 0.8 with probability `1 - (1 - 0.8^4)^32 > 0.9999999`. A found pair is then
+//! compared shingle by shingle, so that nothing is thrown away by chance.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;

@@ -1,8 +1,9 @@
 //! Which rows can be trusted: stages that every row passes in turn, each rejection with its reason.
 //!
-//! parse -> validation (the same as of `needle data check`) -> as planned -> values grounded in the query -> no leaked tool
-//! name -> no near-duplicate. An optional judge comes after (`run`). Rows come in the order of the plan, whatever the order of the
-//! answers, so that a resumed run keeps the same rows.
+//! parse -> validation (the same as of `needle data check`) -> as planned -> values grounded in the
+//! query -> no leaked tool name -> no near-duplicate. An optional judge comes after (`run`). Rows
+//! come in the order of the plan, whatever the order of the answers, so that a resumed run keeps
+//! the same rows.
 
 mod grounding;
 mod leak;
@@ -35,7 +36,8 @@ const MAX_QUERY_CHARS: usize = 2000;
 pub struct TrustConfig {
     /// Whether values must be stated by the query.
     pub grounded: bool,
-    /// Jaccard similarity of 4-character shingles from which two queries count as the same; 1 rejects equal ones only.
+    /// Jaccard similarity of 4-character shingles from which two queries count as the same; 1
+    /// rejects equal ones only.
     pub near_duplicate: f64,
 }
 
@@ -142,7 +144,8 @@ impl Trust {
         self.kept.insert(query);
     }
 
-    /// Takes `row`, an answer to `task`, through all stages, and keeps its query; with the number to forget it by.
+    /// Takes `row`, an answer to `task`, through all stages, and keeps its query; with the number
+    /// to forget it by.
     ///
     /// # Errors
     /// The first stage that it fails.
@@ -260,7 +263,8 @@ fn grounded(task: &Task, example: &Example) -> Result<(), Rejection> {
             None => Ok(()),
         };
     };
-    // What somebody wrote may state a value in a way of its own; a new wording must state what the old one did.
+    // What somebody wrote may state a value in a way of its own; a new wording must state what the
+    // old one did.
     let before = Stated::new(&source.query);
     for (i, call) in source.answers.iter().enumerate() {
         let tool = task.tools.iter().find(|tool| tool.name == call.name);

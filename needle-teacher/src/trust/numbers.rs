@@ -1,30 +1,9 @@
 //! The numbers and clock times that a query states, as digits or in English words.
 
+use needle_data::text::number_words;
+
 use super::words::words;
 
-const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 const ORDINALS: [&str; 12] = [
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
     "twelfth",
@@ -82,7 +61,8 @@ impl Numbers {
         Self { stated, has_before }
     }
 
-    /// Whether `number` is stated, in its own unit or a common other one, or as the sum of two ("an hour and ten minutes").
+    /// Whether `number` is stated, in its own unit or a common other one, or as the sum of two ("an
+    /// hour and ten minutes").
     pub fn state(&self, number: f64) -> bool {
         let number = number.abs();
         let is = |x: f64| (x - number).abs() <= 1e-6 * number.max(1.0);
@@ -96,7 +76,8 @@ impl Numbers {
             })
     }
 
-    /// Of a clock time or a date (`06:30`, `6:30 pm`, `2026-03-14`), whether it is stated; `None` for other text.
+    /// Of a clock time or a date (`06:30`, `6:30 pm`, `2026-03-14`), whether it is stated; `None`
+    /// for other text.
     pub fn state_time(&self, text: &str) -> Option<bool> {
         let text = text.trim().to_ascii_lowercase();
         if let Some((year, rest)) = text.split_once('-')
@@ -130,7 +111,8 @@ impl Numbers {
     }
 }
 
-/// Numbers written as digits, with `,` or a space between thousands and `.` or `,` before decimals: every reading counts.
+/// Numbers written as digits, with `,` or a space between thousands and `.` or `,` before decimals:
+/// every reading counts.
 fn digits(query: &str) -> Vec<f64> {
     let mut out = Vec::new();
     for run in query.split(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).filter(|run| !run.is_empty()) {
@@ -160,8 +142,7 @@ fn spelled(words: &[String], out: &mut Vec<f64>) {
     let mut total = 0.0;
     let mut is_open = false;
     for word in words.iter().map(String::as_str).chain(["."]) {
-        let small = SMALL.iter().position(|w| *w == word).map(|i| i as f64);
-        let ten = TENS.iter().position(|w| *w == word).map(|i| 20.0 + 10.0 * i as f64);
+        let (small, ten) = (number_words::one(word), number_words::ten(word));
         let ordinal = ORDINALS.iter().position(|w| *w == word).map(|i| (i + 1) as f64);
         match word {
             _ if small.is_some() || ten.is_some() || (ordinal.is_some() && is_open) => {

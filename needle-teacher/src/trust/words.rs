@@ -9,7 +9,8 @@ pub fn words(text: &str) -> Vec<String> {
         if c.is_alphanumeric() {
             word.extend(ascii_digit(c).map_or_else(|| c.to_lowercase().collect::<Vec<_>>(), |d| vec![d]));
         } else if is_mark(c) && !word.is_empty() {
-            // Marks that belong to the letter before them, as in Hindi; an apostrophe inside a word is dropped with them.
+            // Marks that belong to the letter before them, as in Hindi; an apostrophe inside a word
+            // is dropped with them.
         } else if matches!(c, '\'' | '\u{2019}')
             && !word.is_empty()
             && chars.peek().is_some_and(|c| c.is_alphanumeric())

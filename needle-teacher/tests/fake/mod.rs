@@ -1,4 +1,5 @@
-//! A teacher on 127.0.0.1: an OpenAI-compatible endpoint whose behaviour a test scripts, and which remembers what it was asked.
+//! A teacher on 127.0.0.1: an OpenAI-compatible endpoint whose behaviour a test scripts, and which
+//! remembers what it was asked.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 

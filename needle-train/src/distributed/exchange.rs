@@ -1,4 +1,5 @@
-//! Sends gradients to the ranks that update them (reduce-scatter), and new weights to all (all-gather).
+//! Sends gradients to the ranks that update them (reduce-scatter), and new weights to all
+//! (all-gather).
 //!
 //! ```text
 //! gradients of all ranks  --reduce_scatter-->      each rank: the sum, for its own pieces
@@ -6,8 +7,9 @@
 //! weights                 --all_gather_weights-->  each rank: all
 //! ```
 //!
-//! Each direction moves `(N - 1) / N` of the model once, as a ring would. The sum is made by the one who needs it, in the order
-//! of the ranks and in f32, whatever travels: the same bits whenever the run is repeated.
+//! Each direction moves `(N - 1) / N` of the model once, as a ring would. The sum is made by the
+//! one who needs it, in the order of the ranks and in f32, whatever travels: the same bits whenever
+//! the run is repeated.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -60,7 +62,8 @@ impl GradientDtype {
     }
 }
 
-/// The sum of all ranks' `gradients`, for this rank's own pieces. A parameter without a gradient on any rank has none.
+/// The sum of all ranks' `gradients`, for this rank's own pieces. A parameter without a gradient on
+/// any rank has none.
 ///
 /// # Errors
 /// If a rank is gone.

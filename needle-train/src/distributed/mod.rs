@@ -1,7 +1,8 @@
 //! Several processes as one run: the messages between them, and the part of each.
 //!
-//! Data parallel training: every rank has all weights, computes the gradient of its share of the batch, updates its share of the
-//! weights, and hears the rest from the others. A run of N ranks makes the steps of a run of one, to rounding.
+//! Data parallel training: every rank has all weights, computes the gradient of its share of the
+//! batch, updates its share of the weights, and hears the rest from the others. A run of N ranks
+//! makes the steps of a run of one, to rounding.
 //!
 //! | file | concept |
 //! | --- | --- |
@@ -9,8 +10,8 @@
 //! | `mpi` | ranks as processes that `mpirun` or `srun` has started (feature `mpi`) |
 //! | [`launch`] | whether there are several, and joining them |
 //! | [`exchange`] | gradients to those who update, new weights to all |
-//! | [`rank_batch`] | which part of a batch a rank computes |
-//! | [`identity`] | whether all ranks are about to run the same thing |
+//! | `rank_batch` | which part of a batch a rank computes |
+//! | `identity` | whether all ranks are about to run the same thing |
 //! | [`step_barrier`] | what ranks tell each other before and after each step |
 //! | [`monitor`] | who went missing |
 
@@ -37,7 +38,8 @@ use crate::error::TrainError;
 pub use mpi::Mpi;
 pub use threads::Threads;
 
-/// How bytes travel between ranks. All ranks call the same operations in the same order; each waits for all.
+/// How bytes travel between ranks. All ranks call the same operations in the same order; each waits
+/// for all.
 pub trait Communicator: Debug {
     /// Which process this is, from 0.
     fn rank(&self) -> usize;
@@ -57,7 +59,8 @@ pub trait Communicator: Debug {
     /// If a rank is gone.
     fn all_gather(&self, mine: &[u8]) -> Result<Received, TrainError>;
 
-    /// `counts[r]` bytes of `send`, one rank's after the other's, go to rank `r`; back comes what each rank had for this one.
+    /// `counts[r]` bytes of `send`, one rank's after the other's, go to rank `r`; back comes what
+    /// each rank had for this one.
     ///
     /// # Errors
     /// If a rank is gone.
@@ -238,7 +241,8 @@ impl World {
         self.all_gather(&[]).map(drop)
     }
 
-    /// `result` where every rank has one; else, on every rank, the error of the first that has none.
+    /// `result` where every rank has one; else, on every rank, the error of the first that has
+    /// none.
     ///
     /// # Errors
     /// That error, and if a rank is gone.

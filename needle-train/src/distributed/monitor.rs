@@ -1,8 +1,9 @@
 //! Detects ranks that went missing, by heartbeats over TCP.
 //!
-//! A collective operation waits for ever for a rank that is gone, and MPI does not say which. So every rank keeps a connection
-//! to rank 0 beside MPI, on a thread of its own, and says every [`BEAT`] that it is there. A connection that ends, or is silent
-//! for [`SILENCE`], is a rank that went missing: rank 0 tells all, and each ends with that sentence. One that ends for a reason
+//! A collective operation waits for ever for a rank that is gone, and MPI does not say which. So
+//! every rank keeps a connection to rank 0 beside MPI, on a thread of its own, and says every
+//! [`BEAT`] that it is there. A connection that ends, or is silent for [`SILENCE`], is a rank that
+//! went missing: rank 0 tells all, and each ends with that sentence. One that ends for a reason
 //! says it first.
 
 use std::io::{BufRead, BufReader, Write};
@@ -68,7 +69,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Connects all ranks; from now on `on_lost` is called, on another thread, when one goes missing. Alone, it does nothing.
+    /// Connects all ranks; from now on `on_lost` is called, on another thread, when one goes
+    /// missing. Alone, it does nothing.
     ///
     /// # Errors
     /// On every rank, if one cannot reach rank 0.

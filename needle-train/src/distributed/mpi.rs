@@ -1,4 +1,5 @@
-//! Ranks as processes that an MPI launcher has started: `mpirun`, `srun`, the MPI operator of Kubeflow.
+//! Ranks as processes that an MPI launcher has started: `mpirun`, `srun`, the MPI operator of
+//! Kubeflow.
 
 use std::cell::RefCell;
 
@@ -72,7 +73,8 @@ fn counts_of(lengths: &[usize]) -> Result<Vec<Count>, TrainError> {
     Ok(counts)
 }
 
-/// An empty slice whose place is one: that of an empty list is what OpenMPI means by `MPI_IN_PLACE`.
+/// An empty slice whose place is one: that of an empty list is what OpenMPI means by
+/// `MPI_IN_PLACE`.
 fn placed(bytes: &[u8]) -> &[u8] {
     static PLACE: [u8; 1] = [0];
     if bytes.is_empty() { &PLACE[..0] } else { bytes }

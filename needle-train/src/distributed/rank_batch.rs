@@ -1,8 +1,9 @@
 //! Which part of a batch a rank computes.
 //!
-//! A batch of the run is one batch from each of its data lanes. The number of lanes is the run's, whatever the number of ranks:
-//! with fewer ranks than lanes, a rank computes several lanes; with more, several ranks divide a lane's rows. So any number of
-//! ranks goes on where any other left off, with the same batches.
+//! A batch of the run is one batch from each of its data lanes. The number of lanes is the run's,
+//! whatever the number of ranks: with fewer ranks than lanes, a rank computes several lanes; with
+//! more, several ranks divide a lane's rows. So any number of ranks goes on where any other left
+//! off, with the same batches.
 
 use needle_data::batching::batch::different;
 use needle_data::encode::PairKey;
@@ -24,7 +25,8 @@ pub struct RankBatch {
     pub lanes: Vec<LaneBatch>,
     /// Targets of the whole batch, by which its losses are divided.
     pub num_targets: usize,
-    /// Its pairs, lane by lane, of those that the whole batch compares, each with its lane and part of the lane.
+    /// Its pairs, lane by lane, of those that the whole batch compares, each with its lane and part
+    /// of the lane.
     pub pairs: Vec<([u64; 2], RetrievalBatch)>,
     /// Pairs before its own.
     pub first_pair: usize,
@@ -40,8 +42,8 @@ impl RankBatch {
         Self::new(lanes, batch.num_targets(), &[keys], 0, usize::MAX)
     }
 
-    /// The share of rank `rank`, whose rows are `lanes`, of a batch with `num_targets` targets. `keys` are the retrieval pairs of
-    /// each rank; the first `max_pairs` that differ are compared.
+    /// The share of rank `rank`, whose rows are `lanes`, of a batch with `num_targets` targets.
+    /// `keys` are the retrieval pairs of each rank; the first `max_pairs` that differ are compared.
     pub fn new(
         lanes: Vec<LaneBatch>,
         num_targets: usize,

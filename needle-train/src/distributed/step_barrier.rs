@@ -8,7 +8,8 @@ use super::rank_batch::{LaneBatch, RankBatch, keys_of};
 use crate::error::TrainError;
 use crate::training::loss::StepLosses;
 
-/// Before a step: whether every rank has its rows and was not asked to stop, and the size of the batch.
+/// Before a step: whether every rank has its rows and was not asked to stop, and the size of the
+/// batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Present {
     step: usize,

@@ -14,7 +14,8 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Runs `work` on `count` threads, each with a world of its own, and gives what they came to, in rank order.
+    /// Runs `work` on `count` threads, each with a world of its own, and gives what they came to,
+    /// in rank order.
     ///
     /// # Panics
     /// If one of them panics.

@@ -1,21 +1,24 @@
-//! Scoring by the rules of the Berkeley Function Calling Leaderboard's AST checker (`ast_checker.py` of gorilla, in the Python
-//! package `bfcl-eval`).
+//! Scoring by the rules of the Berkeley Function Calling Leaderboard's AST checker
+//! (`ast_checker.py` of gorilla, in the Python package `bfcl-eval`).
 //!
-//! Each argument has several acceptable values; `""` among them means that it may be left out. Text is compared in lower case
-//! without spaces and `,./-_*^`, also as an element of a list or of an object, but not deeper. Calls may come in any order.
-//! A value that is not of the declared type, but of the type of the acceptable ones, stands for a variable and must be equal.
-//! Where nothing is to be called ("irrelevance"), any call is wrong; where anything may be ("relevance"), any call is right.
+//! Each argument has several acceptable values; `""` among them means that it may be left out. Text
+//! is compared in lower case without spaces and `,./-_*^`, also as an element of a list or of an
+//! object, but not deeper. Calls may come in any order. A value that is not of the declared type,
+//! but of the type of the acceptable ones, stands for a variable and must be equal. Where nothing
+//! is to be called ("irrelevance"), any call is wrong; where anything may be ("relevance"), any
+//! call is right.
 //!
-//! The leaderboard's verdict is followed where one would rather decide otherwise, for example where it does not look into
-//! objects within objects; `scripts/check_bfcl.py` compares the two. Differs in that a model here is asked in its own prompt
-//! form and answers JSON: for Java and JavaScript, the leaderboard reads source text instead and converts it to values.
+//! The leaderboard's verdict is followed where one would rather decide otherwise, for example where
+//! it does not look into objects within objects; `scripts/check_bfcl.py` compares the two. Differs
+//! in that a model here is asked in its own prompt form and answers JSON: for Java and JavaScript,
+//! the leaderboard reads source text instead and converts it to values.
 
 use needle_data::convert::BfclTruth;
 use needle_data::{Call, Tool};
 use serde_json::{Map, Value};
 
-/// Whether `calls` is one of the answers that `truth` accepts; none where the answer was not a list of calls, which the
-/// leaderboard takes for no call.
+/// Whether `calls` is one of the answers that `truth` accepts; none where the answer was not a list
+/// of calls, which the leaderboard takes for no call.
 pub fn is_acceptable(tools: &[Tool], truth: &BfclTruth, calls: Option<&[Call]>) -> bool {
     let calls = calls.unwrap_or_default();
     let truth = match truth {
@@ -120,7 +123,8 @@ enum Typed {
     AsVariable,
 }
 
-/// Whether `value` is of the `expected` type (its elements of type `element`), or else of the type of the `possible` values.
+/// Whether `value` is of the `expected` type (its elements of type `element`), or else of the type
+/// of the `possible` values.
 fn typed(value: &Value, possible: &[Value], expected: Kind, element: Option<Kind>) -> Option<Typed> {
     let kind_of_possible = possible.iter().find(|p| **p != "").map(Kind::of);
     let is_variable = kind_of_possible.is_some_and(|kind| kind != expected);

@@ -25,7 +25,8 @@ pub struct Breakdown {
     pub by_offered_tools: BTreeMap<usize, Group>,
     /// Answers with each kind of mistake.
     pub mistakes: BTreeMap<String, usize>,
-    /// Every wrong answer, worst first: those that the model was surest of, where it has a confidence.
+    /// Every wrong answer, worst first: those that the model was surest of, where it has a
+    /// confidence.
     pub failures: Vec<Failure>,
 }
 
@@ -148,7 +149,8 @@ impl Group {
     }
 }
 
-/// Acting where nothing should be done is worse than the wrong tool, that than a wrong value, that than doing nothing.
+/// Acting where nothing should be done is worse than the wrong tool, that than a wrong value, that
+/// than doing nothing.
 fn severity(mistake: &Mistake) -> usize {
     match mistake {
         Mistake::CalledSomething { .. } => 6,

@@ -116,7 +116,8 @@ fn answers(
     needle.predict(&questions, progress)
 }
 
-/// Evaluates `needle` on `examples`, at its precision and as its configuration says; also gives the predictions, in order.
+/// Evaluates `needle` on `examples`, at its precision and as its configuration says; also gives the
+/// predictions, in order.
 ///
 /// # Errors
 /// If an example's tools cannot be constrained, where the configuration asks for it.
@@ -199,8 +200,9 @@ fn fit(examples: &[Example], predictions: &[Prediction]) -> Option<Confidence> {
     Confidence::fit(&features(examples, predictions), examples.iter().map(|example| example.query.as_str()))
 }
 
-/// Fits a confidence on answers that were judged by any ([`evaluate`] with one), and measures what it is worth by
-/// cross-validation: each of `predictions` gets the confidence of a fit that has not seen it. None where they are too few.
+/// Fits a confidence on answers that were judged by any ([`evaluate`] with one), and measures what
+/// it is worth by cross-validation: each of `predictions` gets the confidence of a fit that has not
+/// seen it. None where they are too few.
 pub fn calibrate_on(examples: &[Example], predictions: &mut [Prediction]) -> Option<(Confidence, Calibration)> {
     let fitted = fit(examples, predictions)?;
     let folds = confidence::folds(examples.iter().map(|example| example.query.as_str()));
@@ -220,8 +222,8 @@ pub fn table(evaluations: &[Evaluation]) -> String {
     labelled_table(&columns, true, &[])
 }
 
-/// Evaluations side by side, each under its label, and rows of `more` below. Without a reference to compare answers with,
-/// only what was measured and how.
+/// Evaluations side by side, each under its label, and rows of `more` below. Without a reference to
+/// compare answers with, only what was measured and how.
 pub fn labelled_table(
     columns: &[(String, &Evaluation)],
     has_reference: bool,

@@ -1,7 +1,8 @@
 //! The one scorer of tool calls: training, `eval` and every report count with it.
 //!
-//! Calls are compared as a set with repetitions: their order does not matter, nor that of arguments. Two values are equal if
-//! they are the same JSON, where 3 and 3.0 are the same number and text is compared letter by letter.
+//! Calls are compared as a set with repetitions: their order does not matter, nor that of
+//! arguments. Two values are equal if they are the same JSON, where 3 and 3.0 are the same number
+//! and text is compared letter by letter.
 
 use needle_data::Call;
 use serde::Serialize;
@@ -98,7 +99,8 @@ impl Scorer {
         self.empty_right += usize::from(predicted.is_empty() && expected.is_empty());
         self.exact += usize::from(same_calls(expected, predicted));
 
-        // Calls that are wholly right are paired first, so that a second call of the same tool finds its own reference.
+        // Calls that are wholly right are paired first, so that a second call of the same tool
+        // finds its own reference.
         let whole = pair(expected, predicted, same_call);
         self.right_calls += whole.len();
         let rest = |calls: &[Call], taken: Vec<&Call>| -> Vec<Call> {

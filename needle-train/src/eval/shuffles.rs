@@ -1,6 +1,7 @@
 //! Measures how often the order of the offered tools changes the answer.
 //!
-//! Every example is asked again with its tools in other orders, and the answers are compared with the first one.
+//! Every example is asked again with its tools in other orders, and the answers are compared with
+//! the first one.
 
 use needle_data::Example;
 use needle_data::random::{Purpose, rng};
@@ -35,7 +36,8 @@ pub struct Shuffles {
     pub seed: u64,
 }
 
-/// Asks `examples` again, with their tools in other orders; `predictions` are the answers of `needle` in the given order.
+/// Asks `examples` again, with their tools in other orders; `predictions` are the answers of
+/// `needle` in the given order.
 ///
 /// # Errors
 /// As [`super::evaluate`].
@@ -70,7 +72,8 @@ pub fn order_agreement(
     })
 }
 
-/// `example` with its tools in another order, drawn by `seed` and its place; of two tools in the only other one.
+/// `example` with its tools in another order, drawn by `seed` and its place; of two tools in the
+/// only other one.
 fn reordered(example: &Example, seed: u64, place: [usize; 2]) -> Example {
     let mut rng = rng(seed, Purpose::AskedAgain, &place.map(|i| i as u64));
     let mut order: Vec<usize> = (0..example.tools.len()).collect();

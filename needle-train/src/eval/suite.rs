@@ -1,7 +1,8 @@
 //! Acceptance suites: cases of one's own tools that a model must pass before it ships.
 //!
-//! A suite is one JSON file: the tools, and cases that each belong to a category of the user's choosing. It passes where enough
-//! cases are answered exactly and no critical one is wrong: refusals, say, which must never become calls.
+//! A suite is one JSON file: the tools, and cases that each belong to a category of the user's
+//! choosing. It passes where enough cases are answered exactly and no critical one is wrong:
+//! refusals, say, which must never become calls.
 //!
 //! ```json
 //! {
@@ -129,7 +130,8 @@ impl Suite {
     /// Reads a suite.
     ///
     /// # Errors
-    /// If the file cannot be read, or a case is not what its tools allow; the message names the case, counted from 1.
+    /// If the file cannot be read, or a case is not what its tools allow; the message names the
+    /// case, counted from 1.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
         let text = file::read_text(path)?;
         Self::parse(&text).map_err(|reason| TrainError::Run { path: path.to_owned(), reason })
@@ -258,7 +260,7 @@ mod tests {
         for (change, with, expected) in [
             ("\"nights\": 3", "\"nights\": \"three\"", "case 2 (\"three nights\")"),
             ("\"name\": \"book\", \"arguments\": {\"nights\": 2}", "\"name\": \"cook\"", "case 1"),
-            ("[\"missing\"]", "[\"misssing\"]", "misssing"),
+            ("[\"missing\"]", "[\"refusals\"]", "refusals"),
             ("0.6", "60", "least_exact is 60"),
             ("\"cases\"", "\"case\"", "unknown field `case`"),
         ] {

@@ -1,8 +1,9 @@
-//! Finetunes a checkpoint on the user's own examples and compares it with the base model: split, measure the base,
-//! train, measure again.
+//! Finetunes a checkpoint on the user's own examples and compares it with the base model: split,
+//! measure the base, train, measure again.
 //!
-//! The test part is met twice, before and after, and by nothing in between: training is ended and the best checkpoint chosen
-//! on the validation part. Both measurements are of what ships: INT4, constrained to the offered tools.
+//! The test part is met twice, before and after, and by nothing in between: training is ended and
+//! the best checkpoint chosen on the validation part. Both measurements are of what ships: INT4,
+//! constrained to the offered tools.
 
 mod comparison;
 mod fit;
@@ -190,7 +191,8 @@ pub fn run<B: FusedOps>(
         return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });
     }
     if !run.best().exists() {
-        // With no validation examples there is nothing to choose by: what it ended with is the result, in the place for it.
+        // With no validation examples there is nothing to choose by: what it ended with is the
+        // result, in the place for it.
         directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
@@ -220,7 +222,8 @@ fn generated(seed: u64) -> Result<Vec<Example>, DataError> {
     Ok(Generator::new(config)?.take(GENERATED).collect())
 }
 
-/// Writes the parts, and the examples that were generated, into the run's directory; from there they are trained on.
+/// Writes the parts, and the examples that were generated, into the run's directory; from there
+/// they are trained on.
 fn write_sources(run: &RunDir, parts: &Parts, generated: &[Example]) -> Result<Sources, DataError> {
     let split = run.split();
     std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
@@ -264,7 +267,8 @@ fn as_shipped<B: FusedOps>(path: &Path, config: &EvalConfig, device: &B::Device)
     Ok(answering::load::<B>(path, Precision::SHIPPED, device)?.with_config(config)?)
 }
 
-/// Fits the confidence on the validation part, and puts it into the checkpoint; false where there are too few examples.
+/// Fits the confidence on the validation part, and puts it into the checkpoint; false where there
+/// are too few examples.
 fn keep_confidence<B: FusedOps>(
     path: &Path,
     examples: &[Example],

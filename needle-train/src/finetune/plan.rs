@@ -1,8 +1,10 @@
-//! How many steps a finetune makes, how long it will take, and how far its test figures can be trusted.
+//! How many steps a finetune makes, how long it will take, and how far its test figures can be
+//! trusted.
 //!
-//! Few examples need many epochs: a model learns to name five tools it has never met in some hundred steps, whether they come
-//! from 80 examples or from 800. So a small set gets as many steps as [`SMALL_SET_STEPS`], as far as the time budget goes; a large
-//! set always gets [`EPOCHS`] epochs, unless the user says that there is no time for them. A number of steps that was measured
+//! Few examples need many epochs: a model learns to name five tools it has never met in some
+//! hundred steps, whether they come from 80 examples or from 800. So a small set gets as many steps
+//! as [`SMALL_SET_STEPS`], as far as the time budget goes; a large set always gets [`EPOCHS`]
+//! epochs, unless the user says that there is no time for them. A number of steps that was measured
 //! in time is decided once, before the run begins, and is part of the run's recipe from then on.
 
 use std::time::Instant;
@@ -35,7 +37,8 @@ pub const LEAST_STEPS: usize = 40;
 const STEPS_FROM_SCRATCH: usize = 1500;
 /// Validations of a run.
 pub(super) const VALIDATIONS: usize = 8;
-/// Test results of fewer examples than this come with a word about how rough they are: two standard errors are ten points.
+/// Test results of fewer examples than this come with a word about how rough they are: two standard
+/// errors are ten points.
 const FEW_TEST_EXAMPLES: usize = 100;
 
 /// What one step and one answer cost.
@@ -155,7 +158,8 @@ impl Speed {
     }
 }
 
-/// Says what will happen and how long it will take; returns what the reader of the results should know, too.
+/// Says what will happen and how long it will take; returns what the reader of the results should
+/// know, too.
 pub(super) fn announce(recipe: &Recipe, forecast: &Forecast, parts: &Parts) -> Vec<String> {
     let steps = recipe.steps;
     tracing::info!(

@@ -1,4 +1,5 @@
-//! Whether the model reads the whole of the prompts that it is to learn: a tool that is cut off can be neither read nor called.
+//! Whether the model reads the whole of the prompts that it is to learn: a tool that is cut off can
+//! be neither read nor called.
 
 use burn::backend::Autodiff;
 use needle_data::{Encoder, Place};
@@ -9,8 +10,8 @@ use crate::error::TrainError;
 use crate::recipe::Recipe;
 use crate::training::trainer::{Start, encode_config};
 
-/// Makes sure that the rows of `recipe` hold the prompts of all parts; where the user has chosen to cut them, returns what is
-/// worth knowing of that.
+/// Makes sure that the rows of `recipe` hold the prompts of all parts; where the user has chosen to
+/// cut them, returns what is worth knowing of that.
 ///
 /// # Errors
 /// If a prompt is too long, and not to be cut: names the longest, and what to do.

@@ -5,11 +5,13 @@
 //! p <- p (1 - lr * decay) - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 //! ```
 //!
-//! `t` counts the gradients that the parameter itself has seen, as in PyTorch: the retrieval head has one in a few steps only,
-//! and its moments would be corrected too little by a count of all steps. Only matrices decay: a decaying gain, gate, bias or
-//! temperature would forget what it is there for.
+//! `t` counts the gradients that the parameter itself has seen, as in PyTorch: the retrieval head
+//! has one in a few steps only, and its moments would be corrected too little by a count of all
+//! steps. Only matrices decay: a decaying gain, gate, bias or temperature would forget what it is
+//! there for.
 //!
-//! Norm gains and gates are many and small: one vector takes as many operations as one of them would.
+//! Norm gains and gates are many and small: one vector takes as many operations as one of them
+//! would.
 
 use std::collections::BTreeMap;
 
@@ -63,8 +65,8 @@ impl<B: Backend> AdamW<B> {
         Self { weight_decay, ..self }
     }
 
-    /// New values of parameters, given their gradients. A parameter without a gradient this time is not among them, and keeps
-    /// its value, its moments and its count.
+    /// New values of parameters, given their gradients. A parameter without a gradient this time is
+    /// not among them, and keeps its value, its moments and its count.
     pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
         // Those with one count have one bias correction, and are one vector.
         let mut by_steps: BTreeMap<usize, Vec<Member<B>>> = BTreeMap::new();
@@ -109,8 +111,8 @@ impl<B: Backend> AdamW<B> {
         updated
     }
 
-    /// Moments and count by parameter name: `.m`, `.v` and `.steps`, which is one number (f32 is exact up to 2^24, where no
-    /// correction is left).
+    /// Moments and count by parameter name: `.m`, `.v` and `.steps`, which is one number (f32 is
+    /// exact up to 2^24, where no correction is left).
     pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
         let all = |(name, moments): (&String, &Moments<B>)| {
             let steps = Tensor::from_data([moments.steps as f32], &moments.first.device());
@@ -123,7 +125,8 @@ impl<B: Backend> AdamW<B> {
         self.moments.iter().flat_map(all).collect()
     }
 
-    /// Takes back what [`AdamW::state`] gave. A count may be there several times, once for each piece of its parameter.
+    /// Takes back what [`AdamW::state`] gave. A count may be there several times, once for each
+    /// piece of its parameter.
     ///
     /// # Errors
     /// If a parameter's moments or its count are missing: a sentence that names it.

@@ -1,12 +1,13 @@
-//! Low-rank adapters (Hu et al., arXiv:2106.09685): each Q, K, V and O matrix learns `W + (alpha / rank) A B` through A and B
-//! alone, and nothing else learns.
+//! Low-rank adapters (Hu et al., arXiv:2106.09685): each Q, K, V and O matrix learns
+//! `W + (alpha / rank) A B` through A and B alone, and nothing else learns.
 //!
 //! ```text
 //! dA = (alpha / rank) dW B^T      dB = (alpha / rank) A^T dW      A, B by AdamW
 //! ```
 //!
-//! The gradient of W is there anyway, so the model needs no second form: after each step W takes up what A B has changed by,
-//! and a checkpoint is always merged. A begins at N(0, 1/in), B at 0, so that the first forward pass is the base's.
+//! The gradient of W is there anyway, so the model needs no second form: after each step W takes up
+//! what A B has changed by, and a checkpoint is always merged. A begins at N(0, 1/in), B at 0, so
+//! that the first forward pass is the base's.
 
 use std::collections::BTreeMap;
 

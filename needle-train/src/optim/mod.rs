@@ -1,4 +1,5 @@
-//! Muon on the Q, K, V and O matrices, AdamW on everything else, under one clip of the global gradient norm.
+//! Muon on the Q, K, V and O matrices, AdamW on everything else, under one clip of the global
+//! gradient norm.
 
 mod adamw;
 mod lora;
@@ -79,7 +80,8 @@ pub fn squared_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
 ///
 /// (burn's clipping is per tensor; the recipe's is global: Pascanu et al., arXiv:1211.5063.)
 pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, most: f64) -> Gradients<B> {
-    // A norm that is not finite is for the caller to see; scaling by it would hide where it came from.
+    // A norm that is not finite is for the caller to see; scaling by it would hide where it came
+    // from.
     if norm <= most || !norm.is_finite() {
         return gradients;
     }
@@ -175,7 +177,8 @@ impl<B: FusedOps> Optimizer<B> {
         muon.chain(adamw).chain(lora).collect()
     }
 
-    /// Takes the state that [`Optimizer::state`] gave back, put together again where there are pieces.
+    /// Takes the state that [`Optimizer::state`] gave back, put together again where there are
+    /// pieces.
     ///
     /// # Errors
     /// If it is not whole: a sentence that names the parameter.

@@ -7,8 +7,9 @@
 //! p <- p * (1 - lr * weight_decay) - lr * sqrt(max(1, out / in)) * u
 //! ```
 //!
-//! `out` and `in` are the layer's, whatever the layout in memory (burn's own Muon takes burn's `[in, out]` for `[out, in]`).
-//! The original Needle orthogonalizes before the momentum and has no factor; we keep the method's order.
+//! `out` and `in` are the layer's, whatever the layout in memory (burn's own Muon takes burn's
+//! `[in, out]` for `[out, in]`). The original Needle orthogonalizes before the momentum and has no
+//! factor; we keep the method's order.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,8 @@ impl<B: FusedOps> Muon<B> {
         Self { config, momenta: BTreeMap::new() }
     }
 
-    /// New values of `[in, out]` matrices, given their gradients. Matrices of one shape are orthogonalized together.
+    /// New values of `[in, out]` matrices, given their gradients. Matrices of one shape are
+    /// orthogonalized together.
     ///
     /// # Panics
     /// If a parameter is not a matrix: the groups give none.

@@ -1,8 +1,8 @@
-//! Which rank updates what, and so keeps the optimizer's state for it (the first stage of ZeRO: Rajbhandari et al.,
-//! arXiv:1910.02054).
+//! Which rank updates what, and so keeps the optimizer's state for it (the first stage of ZeRO:
+//! Rajbhandari et al., arXiv:1910.02054).
 //!
-//! Muon needs its matrices whole: each goes to the rank that has least to do so far. Of large parameters that AdamW trains,
-//! each rank takes a piece of its own.
+//! Muon needs its matrices whole: each goes to the rank that has least to do so far. Of large
+//! parameters that AdamW trains, each rank takes a piece of its own.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,8 +23,9 @@ pub struct Piece {
 
 /// Parameters of fewer values are not worth cutting.
 const WORTH_CUTTING: usize = 1 << 16;
-/// An element of AdamW takes as long as this many floating-point operations of Newton-Schulz: it moves memory, they are products
-/// of matrices (measured on two cores: 6 ns an element, 380 GFLOP/s).
+/// An element of AdamW takes as long as this many floating-point operations of Newton-Schulz: it
+/// moves memory, they are products of matrices (measured on two cores: 6 ns an element, 380
+/// GFLOP/s).
 const ADAMW_FLOP: f64 = 2000.0;
 
 /// The pieces of all parameters, by the rank that updates them.
@@ -59,7 +60,8 @@ impl Shards {
                 }
             }
         }
-        // The longest first, each to the least busy. Names decide between equals, so that all ranks come to the same.
+        // The longest first, each to the least busy. Names decide between equals, so that all ranks
+        // come to the same.
         whole.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.name.cmp(&y.name)));
         for (flop, param) in whole {
             let least = (0..world_size).min_by(|&a, &b| load[a].total_cmp(&load[b])).unwrap_or(0);

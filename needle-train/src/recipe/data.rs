@@ -46,15 +46,19 @@ section! {
         pub on_bad_row: OnBadRow,
         /// Largest share of rows that may be left out before it ends the run after all.
         pub max_bad_fraction: f64 => Number(0.0, 1.0),
-        /// Rows of a batch of the longest length, of all processes together; with packing each holds several examples. Batches of shorter rows have as many
-        /// more as keep the number of positions.
+        /// Rows of a batch of the longest length, of all processes together; with packing each
+        /// holds several examples. Batches of shorter rows have as many more as keep the number of
+        /// positions.
         pub rows: usize => Whole(1, 1 << 16),
-        /// Parts that the rows are read in, side by side, each with an order and a place of its own; must divide `rows`. It
-        /// bounds nothing: any number of processes shares them out. As many as the run's processes at its start, if not given.
+        /// Parts that the rows are read in, side by side, each with an order and a place of its
+        /// own; must divide `rows`. It bounds nothing: any number of processes shares them out. As
+        /// many as the run's processes at its start, if not given.
         pub lanes: Option<usize> => Whole(1, 1024),
-        /// Parts that a lane's rows are computed in, one after the other: less memory, the same gradient to rounding.
+        /// Parts that a lane's rows are computed in, one after the other: less memory, the same
+        /// gradient to rounding.
         pub micro_batches: usize => Whole(1, 1 << 16),
-        /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the limit of one example.
+        /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the
+        /// limit of one example.
         pub row_enc_tokens: OneOrMore => Whole(4, 1 << 20),
         /// Decoder tokens of a row, one number for each of `row_enc_tokens`.
         pub row_dec_tokens: OneOrMore => Whole(4, 1 << 20),
@@ -72,35 +76,42 @@ section! {
         pub max_retrieval_pairs: usize => Whole(0, 1 << 16),
         /// Whether tools, parameters and keys are shuffled anew each epoch.
         pub shuffle_tools: bool,
-        /// Most tools that a training example offers: it keeps one to this many, drawn anew each epoch, the called ones always. All,
-        /// if not given.
+        /// Most tools that a training example offers: it keeps one to this many, drawn anew each
+        /// epoch, the called ones always. All, if not given.
         pub max_offered_tools: Option<usize> => Whole(1, 1 << 16),
-        /// Share of the training examples with a call whose called tools are withheld, so that nothing is to be called. Right
-        /// where the other tools on offer cannot do the same.
+        /// Share of the training examples with a call whose called tools are withheld, so that
+        /// nothing is to be called. Right where the other tools on offer cannot do the same.
         pub withheld_fraction: f64 => Number(0.0, 1.0),
-        /// Share of string arguments for which the query asks for another value than it did: one that another example gives the
-        /// same parameter, put in the place of the first in query and answer. Drawn anew each epoch.
+        /// Share of string arguments for which the query asks for another value than it did: one
+        /// that another example gives the same parameter, put in the place of the first in query
+        /// and answer. Drawn anew each epoch.
         pub other_values_fraction: f64 => Number(0.0, 1.0),
-        /// Share of those whose other value is made up of letters that mean nothing, where the parameter is open to any: copying is
-        /// learned for words that no example has.
+        /// Share of those whose other value is made up of letters that mean nothing, where the
+        /// parameter is open to any: copying is learned for words that no example has.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples whose tools and arguments have other names, so that they are read and not known by
-        /// heart. This and all that follows is drawn anew each epoch, each for itself.
+        /// Share of the training examples whose tools and arguments have other names, so that they
+        /// are read and not known by heart. This and all that follows is drawn anew each epoch,
+        /// each for itself.
         pub renamed_fraction: f64 => Number(0.0, 1.0),
         /// Share of those whose names mean nothing, where a description explains them.
         pub meaningless_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples whose descriptions are in other words, or left out where the name says the same.
+        /// Share of the training examples whose descriptions are in other words, or left out where
+        /// the name says the same.
         pub reworded_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples with a call that offer tools of other examples beside their own, such as cannot be meant.
+        /// Share of the training examples with a call that offer tools of other examples beside
+        /// their own, such as cannot be meant.
         pub distractors_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples with a call that another request follows, in one query with the calls of both.
+        /// Share of the training examples with a call that another request follows, in one query
+        /// with the calls of both.
         pub joined_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples whose plain command becomes its contrary (`don't ..`), so that nothing is to be called; in
-        /// one of three only seemingly (`don't forget to ..`).
+        /// Share of the training examples whose plain command becomes its contrary (`don't ..`), so
+        /// that nothing is to be called; in one of three only seemingly (`don't forget to ..`).
         pub negated_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples that lose the words for a value that the call must have, so that nothing is to be called.
+        /// Share of the training examples that lose the words for a value that the call must have,
+        /// so that nothing is to be called.
         pub stripped_fraction: f64 => Number(0.0, 1.0),
-        /// A mixture to train on, where the command line names no data: `[[data.sources]]` with `paths` and `weight`.
+        /// A mixture to train on, where the command line names no data: `[[data.sources]]` with
+        /// `paths` and `weight`.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub sources: Vec<SourceConfig> => Section(&[("weight", Number(1e-9, 1e9))]),
     }

@@ -1,5 +1,5 @@
-//! A run's settings: one typed TOML file. Unknown keys are errors; each default stands here and nowhere else, and so does what
-//! each number may be (see [`crate::range`]).
+//! A run's settings: one typed TOML file. Unknown keys are errors; each default stands here and
+//! nowhere else, and so does what each number may be (see [`crate::range`]).
 
 mod data;
 mod optim;
@@ -39,14 +39,18 @@ section! {
         pub steps: usize => Whole(1, MAX_STEPS),
         /// Probability of dropping an element of an attention's output.
         pub dropout: f64 => Below(0.0, 1.0),
-        /// Steps in a row that may be skipped because a loss or gradient is not finite, before the run ends.
+        /// Steps in a row that may be skipped because a loss or gradient is not finite, before the
+        /// run ends.
         pub max_skipped_steps: usize => Whole(0, MAX_STEPS),
-        /// How often a run that goes wrong (its loss is not finite, or rises far beyond where it began) may go back to its best
-        /// checkpoint and on with a tenth of its rates, before it ends.
+        /// How often a run that goes wrong (its loss is not finite, or rises far beyond where it
+        /// began) may go back to its best checkpoint and on with a tenth of its rates, before it
+        /// ends.
         pub max_backoffs: usize => Whole(0, 100),
-        /// What activations and products of matrices are computed in. Weights, optimizer, norms, softmax and losses are f32.
+        /// What activations and products of matrices are computed in. Weights, optimizer, norms,
+        /// softmax and losses are f32.
         pub compute_dtype: ComputeDtype,
-        /// Keeps only the input of each layer for the backward pass, which computes the layer once more: less memory, slower.
+        /// Keeps only the input of each layer for the backward pass, which computes the layer once
+        /// more: less memory, slower.
         pub activation_checkpointing: bool,
         /// The tokenizer to train, where no base checkpoint brings one.
         pub tokenizer: TokenizerConfig => Section(&[("vocab_size", Whole(264, 1 << 20))]),
@@ -168,7 +172,8 @@ section! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct QatConfig {
-        /// Steps between two that see quantized weights; without it, only those of `final_fraction`.
+        /// Steps between two that see quantized weights; without it, only those of
+        /// `final_fraction`.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
         /// Share of all steps, at the end, that all see quantized weights.
         pub final_fraction: f64 => Number(0.0, 1.0),
@@ -199,7 +204,8 @@ section! {
     pub struct EvalConfig {
         /// Steps between validations, beside the one at the end.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
-        /// Validates before the first step too, so that the best checkpoint is never worse than what the run began with.
+        /// Validates before the first step too, so that the best checkpoint is never worse than
+        /// what the run began with.
         pub at_start: bool,
         /// Most examples of a validation while training.
         pub max_examples: usize => Whole(1, 1 << 30),
@@ -211,7 +217,8 @@ section! {
         pub constrained: bool,
         /// Most calls of a constrained answer.
         pub max_calls: usize => Whole(1, 256),
-        /// Validations without a better result after which the run ends; never before its last step, if not given.
+        /// Validations without a better result after which the run ends; never before its last
+        /// step, if not given.
         pub patience: Option<usize> => Whole(1, MAX_STEPS),
     }
 }
@@ -247,7 +254,8 @@ section! {
     pub struct CheckpointConfig {
         /// Steps between saves, beside those at each validation, at the end and on a signal.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
-        /// Checkpoints kept: the newest is `last/`, those before it `step-N/`. The best is kept besides.
+        /// Checkpoints kept: the newest is `last/`, those before it `step-N/`. The best is kept
+        /// besides.
         pub keep_last: usize => Whole(1, 1_000_000),
     }
 }
@@ -259,11 +267,12 @@ impl Default for CheckpointConfig {
 }
 
 impl Recipe {
-    /// Reads a recipe and applies overrides of the form `section.key=value`, value in TOML (a bare word is a string).
+    /// Reads a recipe and applies overrides of the form `section.key=value`, value in TOML (a bare
+    /// word is a string).
     ///
     /// # Errors
-    /// If the file or an override cannot be read, a key is unknown or has the wrong type, or a number is out of its range; the
-    /// message names it.
+    /// If the file or an override cannot be read, a key is unknown or has the wrong type, or a
+    /// number is out of its range; the message names it.
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self, TrainError> {
         let error = |reason: String| TrainError::Recipe { path: path.map(Path::to_owned), reason };
         let text = match path {
@@ -323,7 +332,8 @@ impl Recipe {
     }
 
     /// # Errors
-    /// If rows or answers are longer than `model` has positions for, or the warmup is longer than the run.
+    /// If rows or answers are longer than `model` has positions for, or the warmup is longer than
+    /// the run.
     pub fn fits(&self, model: &SanConfig) -> Result<(), String> {
         for (key, tokens, most) in [
             ("data.row_enc_tokens", self.data.row_enc_tokens.longest(), model.max_enc_len),
@@ -468,7 +478,8 @@ mod tests {
         }
     }
 
-    /// Every key of a serialized recipe that holds a number or nothing; sections of lists are not followed.
+    /// Every key of a serialized recipe that holds a number or nothing; sections of lists are not
+    /// followed.
     fn number_keys(value: &serde_json::Value, prefix: &str, out: &mut Vec<String>) {
         for (name, value) in value.as_object().unwrap() {
             let key = format!("{prefix}{name}");

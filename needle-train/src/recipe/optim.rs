@@ -12,7 +12,8 @@ section! {
     pub struct OptimConfig {
         /// What trains the Q, K, V and O matrices.
         pub matrices: Group,
-        /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else; all parameters, if not given.
+        /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else;
+        /// all parameters, if not given.
         pub lora_rank: Option<usize> => Whole(1, 4096),
         /// Peak rate of Muon.
         pub muon_lr: f64 => Number(0.0, 1e30),
@@ -28,7 +29,8 @@ section! {
         pub adamw_beta1: f64 => Below(0.0, 1.0),
         /// AdamW's decay of the second moment.
         pub adamw_beta2: f64 => Below(0.0, 1.0),
-        /// AdamW's decoupled weight decay, of matrices: never of gains, gates, biases or the temperature.
+        /// AdamW's decoupled weight decay, of matrices: never of gains, gates, biases or the
+        /// temperature.
         pub adamw_weight_decay: f64 => Number(0.0, 100.0),
         /// Added to AdamW's denominator, outside the root.
         pub adamw_epsilon: f64 => Number(1e-16, 1.0),

@@ -6,8 +6,8 @@ use crate::range::Allowed::{Number, Whole};
 use crate::range::{MAX_STEPS, section};
 
 section! {
-    /// Linear warmup from 0, constant, cosine decay (WSD, Hu et al., arXiv:2404.06395, with a cosine as in
-    /// needle/training/optim.py).
+    /// Linear warmup from 0, constant, cosine decay (WSD, Hu et al., arXiv:2404.06395, with a
+    /// cosine as in needle/training/optim.py).
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct ScheduleConfig {

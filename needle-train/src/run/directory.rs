@@ -14,7 +14,8 @@
 //! | `report.html` | all of it to look at |
 //! | `run.lock` | locked for as long as a run writes here |
 //!
-//! A run claims its directory before it writes: one run at a time, and never over the results of another unless it is told so.
+//! A run claims its directory before it writes: one run at a time, and never over the results of
+//! another unless it is told so.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,8 +58,8 @@ struct Claimed {
     created: Vec<PathBuf>,
 }
 
-/// A run's claim on its directory. If the run fails before its first step, dropping the claim removes
-/// what it has written.
+/// A run's claim on its directory. If the run fails before its first step, dropping the claim
+/// removes what it has written.
 #[derive(Debug)]
 pub struct Claim(Option<RunDir>);
 
@@ -83,13 +84,13 @@ impl RunDir {
         &self.path
     }
 
-    /// Claims the directory for one run; a claim made while another of the same [`RunDir`] (or a clone of it) lives is a part of
-    /// that. What a killed run left half written is cleaned up; all else stays as it is until
-    /// [`RunDir::begin`].
+    /// Claims the directory for one run; a claim made while another of the same [`RunDir`] (or a
+    /// clone of it) lives is a part of that. What a killed run left half written is cleaned up; all
+    /// else stays as it is until [`RunDir::begin`].
     ///
     /// # Errors
-    /// If another run holds it, if there is none to resume, if there is one that is not to be overwritten, or if other files
-    /// stand where the run's would.
+    /// If another run holds it, if there is none to resume, if there is one that is not to be
+    /// overwritten, or if other files stand where the run's would.
     pub fn claim(&self, existing: Existing) -> Result<Claim, TrainError> {
         if self.claimed().is_some() {
             return Ok(Claim(None));
@@ -115,8 +116,8 @@ impl RunDir {
         Ok(Claim(Some(self.clone())))
     }
 
-    /// Makes room for a new run, whose first file is about to be written: what is left of another one goes. A run that is
-    /// resumed, or has begun, keeps what it has.
+    /// Makes room for a new run, whose first file is about to be written: what is left of another
+    /// one goes. A run that is resumed, or has begun, keeps what it has.
     ///
     /// # Errors
     /// If something cannot be removed.
@@ -133,7 +134,8 @@ impl RunDir {
         Ok(())
     }
 
-    /// Keeps what is there when the claim goes, even if the run has made no step yet: it has ended in good order.
+    /// Keeps what is there when the claim goes, even if the run has made no step yet: it has ended
+    /// in good order.
     pub fn keep(&self) {
         if let Some(claimed) = self.claimed().as_mut() {
             claimed.is_kept = true;
@@ -168,7 +170,8 @@ impl RunDir {
         claimed.created.iter().for_each(|dir| _ = std::fs::remove_dir(dir));
     }
 
-    /// Whether there is a checkpoint of any step but the one before the first, or a batch that broke the run, to look at.
+    /// Whether there is a checkpoint of any step but the one before the first, or a batch that
+    /// broke the run, to look at.
     fn has_learned(&self) -> bool {
         let is_trained = |path: &PathBuf| state::progress(path).map_or(path.exists(), |progress| progress.step > 0);
         let is_batch = |path: &PathBuf| is_named(path, "not_finite");
@@ -265,7 +268,8 @@ impl RunDir {
         if self.best().exists() { self.best() } else { self.last() }
     }
 
-    /// Puts a checkpoint into `last/`. The one before it, of `previous_step`, stays as `step-N/` if more than one are kept.
+    /// Puts a checkpoint into `last/`. The one before it, of `previous_step`, stays as `step-N/` if
+    /// more than one are kept.
     ///
     /// # Errors
     /// If it cannot be written; then the one before is still in `last/`.

@@ -1,7 +1,8 @@
-//! What a run was started with, by content: it resumes with the same data, validation examples and base, or not at all.
+//! What a run was started with, by content: it resumes with the same data, validation examples and
+//! base, or not at all.
 //!
-//! A place in the data ([`needle_data::order::stream::Cursor`]) holds names and lengths only. That is not enough where a user edits
-//! a file between two sessions of a run.
+//! A place in the data ([`needle_data::order::stream::Cursor`]) holds names and lengths only. That
+//! is not enough where a user edits a file between two sessions of a run.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,7 +18,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
 
-/// Data of more bytes than this are compared by samples of each file, since reading them all would keep a cluster waiting.
+/// Data of more bytes than this are compared by samples of each file, since reading them all would
+/// keep a cluster waiting.
 const READ_WHOLE_BYTES: u64 = 1 << 30;
 /// Length of a sample: one is taken at the beginning, one in the middle and one at the end.
 const SAMPLE_BYTES: u64 = 1 << 16;
@@ -58,7 +60,8 @@ impl Inputs {
         Ok(Self { data: data_hashes(data)?, validation: rows_hash(validation), base })
     }
 
-    /// How these inputs of a run that is resumed differ from those that it began with, and what to do.
+    /// How these inputs of a run that is resumed differ from those that it began with, and what to
+    /// do.
     pub fn difference(&self, begun: &Self, base: &Base) -> Option<String> {
         if *base != Base::NotNamed && self.base != begun.base {
             let it_was = if begun.base.is_some() { "another checkpoint" } else { "new weights" };

@@ -1,4 +1,5 @@
-//! One run at a time in a directory: a lock that the system holds for the process, and drops however the process ends.
+//! One run at a time in a directory: a lock that the system holds for the process, and drops
+//! however the process ends.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -8,7 +9,8 @@ use needle_model::ModelError;
 
 use crate::error::TrainError;
 
-/// Name of the file that is locked. It stays when the lock goes, and says that the directory is a run's.
+/// Name of the file that is locked. It stays when the lock goes, and says that the directory is a
+/// run's.
 pub const FILE: &str = "run.lock";
 
 /// The lock of a run's directory, held for as long as this lives.
@@ -22,7 +24,8 @@ impl RunLock {
     /// Locks the directory `dir`, which exists.
     ///
     /// # Errors
-    /// If another process (or another run of this one) holds the lock, or the file cannot be written.
+    /// If another process (or another run of this one) holds the lock, or the file cannot be
+    /// written.
     pub fn take(dir: &Path) -> Result<Self, TrainError> {
         let path = dir.join(FILE);
         let error = |e| ModelError::io(&path, e);
@@ -45,7 +48,8 @@ impl RunLock {
                     dir.display()
                 ),
             }
-            // Between opening and locking it, a run that left nothing behind may have removed the file.
+            // Between opening and locking it, a run that left nothing behind may have removed the
+            // file.
             if !is_same(&file, &path) {
                 continue;
             }

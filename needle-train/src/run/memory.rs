@@ -34,11 +34,12 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn the_peak_holds_what_was_in_use() {
-        let before = rss_mb().unwrap();
-        let block = vec![1u8; 64 << 20];
+        // Other tests of the process come and go meanwhile, so only what is held here is sure.
+        let block = std::hint::black_box(vec![1u8; 256 << 20]);
         let during = rss_mb().unwrap();
-        assert!(during > before + 32.0, "{before} {during}");
+        assert!((256.0..100_000.0).contains(&during), "{during}");
         drop(std::hint::black_box(block));
-        assert!(peak_rss_mb().unwrap() >= 0.9 * during, "{during}");
+        let peak = peak_rss_mb().unwrap();
+        assert!((256.0..100_000.0).contains(&peak), "{peak}");
     }
 }

@@ -1,7 +1,9 @@
-//! What must survive a restart, beside the weights: optimizer moments, step, place in the data, best result, recipe.
+//! What must survive a restart, beside the weights: optimizer moments, step, place in the data,
+//! best result, recipe.
 //!
-//! It travels in the checkpoint's own directory (`trainer/`), so that weights and state are one unit: both are renamed into
-//! place together. Dropout, order and shuffling are functions of the seed and the step, so there is no generator to save.
+//! It travels in the checkpoint's own directory (`trainer/`), so that weights and state are one
+//! unit: both are renamed into place together. Dropout, order and shuffling are functions of the
+//! seed and the step, so there is no generator to save.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -102,7 +104,8 @@ pub fn progress(dir: &Path) -> Result<Progress, TrainError> {
 /// Reads the state in the checkpoint `dir` into `optimizer`.
 ///
 /// # Errors
-/// If there is none, it is malformed, its recipe has a number out of its range, or a moment is not finite.
+/// If there is none, it is malformed, its recipe has a number out of its range, or a moment is not
+/// finite.
 pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::Device) -> Result<Progress, TrainError> {
     let progress = progress(dir)?;
     let path = dir.join(OPTIMIZER);

@@ -39,7 +39,8 @@ pub struct LoadedStep {
 }
 
 impl BatchLoader {
-    /// Begins to read `data` in `lanes` lanes, those of this rank, from `cursors` on: one for each lane, or none at the beginning.
+    /// Begins to read `data` in `lanes` lanes, those of this rank, from `cursors` on: one for each
+    /// lane, or none at the beginning.
     ///
     /// # Errors
     /// If a lane cannot be read, or the cursors are of other data.
@@ -59,7 +60,8 @@ impl BatchLoader {
             let lane = Lane { index: part.lane, count: lanes };
             let cursor = cursors.iter().find(|cursor| cursor.lane == lane).cloned();
             let windows = Windows::new(data, encoder.tokenizer(), recipe.data.stream(recipe.seed, lane), cursor)?;
-            // One thread reads and unpacks the next window, another encodes this one, while the trainer computes.
+            // One thread reads and unpacks the next window, another encodes this one, while the
+            // trainer computes.
             let windows = prefetch(scope, 0, windows);
             let loader = Loader::new(encoder, windows.into_iter(), config.clone(), recipe.seed)?;
             Ok((part, prefetch(scope, PREFETCHED_BATCHES, loader)))

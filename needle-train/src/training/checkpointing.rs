@@ -1,9 +1,11 @@
-//! Activation checkpointing (Chen et al., arXiv:1604.06174): only the input of each layer is kept; the backward pass computes a
-//! layer once more, then its gradients, and forgets it. A third more arithmetic for a fraction of the memory.
+//! Activation checkpointing (Chen et al., arXiv:1604.06174): only the input of each layer is kept;
+//! the backward pass computes a layer once more, then its gradients, and forgets it. A third more
+//! arithmetic for a fraction of the memory.
 //!
-//! burn's own checkpointing leaves out cheap operations only, and a backward pass may not begin another, so the chain rule
-//! between layers is written here: for a layer `y = f(x)` and the gradient `g` of the loss with respect to `y`, the gradients
-//! of `sum(f(x) * g)` are those of the loss.
+//! burn's own checkpointing leaves out cheap operations only, and a backward pass may not begin
+//! another, so the chain rule between layers is written here: for a layer `y = f(x)` and the
+//! gradient `g` of the loss with respect to `y`, the gradients of `sum(f(x) * g)` are those of the
+//! loss.
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
@@ -17,8 +19,8 @@ use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::LossConfig;
 use crate::training::loss::{DeviceBatch, TextLoss, output_loss};
 
-/// Cross-entropy, z-loss and gradients of a batch (or a part of one with `num_targets` targets in all), as the whole graph
-/// gives them. Masks of `dropout` are the same, too.
+/// Cross-entropy, z-loss and gradients of a batch (or a part of one with `num_targets` targets in
+/// all), as the whole graph gives them. Masks of `dropout` are the same, too.
 pub fn text_loss_and_gradients<AB>(
     model: &San<AB>,
     batch: &Batch,

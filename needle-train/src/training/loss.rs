@@ -1,9 +1,11 @@
 //! The loss that is minimized: `CE + z-loss + weight * contrastive`.
 //!
-//! - Cross-entropy: each target weighs by its class, the sum is divided by the number of targets (not of weights).
-//! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and Vincent, arXiv:1604.08859);
-//!   over real positions, where the original averages over padding too.
-//! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP, arXiv:2103.00020).
+//! - Cross-entropy: each target weighs by its class, the sum is divided by the number of targets
+//!   (not of weights).
+//! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and
+//!   Vincent, arXiv:1604.08859); over real positions, where the original averages over padding too.
+//! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP,
+//!   arXiv:2103.00020).
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, activation};
@@ -32,7 +34,8 @@ pub struct DeviceBatch<B: Backend> {
     pub target_weights: Tensor<B, 2>,
     /// 1 where the z-loss counts, `[rows, dec_len]`.
     pub z_mask: Tensor<B, 2>,
-    /// What the cross-entropy is divided by: the real targets of the whole batch, of which this may be a part.
+    /// What the cross-entropy is divided by: the real targets of the whole batch, of which this may
+    /// be a part.
     pub num_targets: usize,
     /// What the z-loss is divided by.
     pub num_z: usize,
@@ -130,7 +133,8 @@ pub fn output_loss<B: FusedOps>(
     weighted(nll, log_sum_exp, batch.target_weights, batch.z_mask, counts, z_coefficient)
 }
 
-/// The sums behind [`text_loss`], for given positions and weights, all `[rows, dec_len]`, and what each sum is divided by.
+/// The sums behind [`text_loss`], for given positions and weights, all `[rows, dec_len]`, and what
+/// each sum is divided by.
 pub fn weighted<B: Backend>(
     nll: Tensor<B, 2>,
     log_sum_exp: Tensor<B, 2>,
@@ -147,7 +151,8 @@ pub fn weighted<B: Backend>(
 /// Bounds of the logarithm of the temperature: temperatures from 0.01 to 100.
 const MAX_LOG_TEMP: f64 = 4.605_170_185_988_092;
 
-/// Embeddings of the queries and tools of `pairs`, each `[pairs, dim]`; `None` without a retrieval head.
+/// Embeddings of the queries and tools of `pairs`, each `[pairs, dim]`; `None` without a retrieval
+/// head.
 pub fn pair_embeddings<B: FusedOps>(
     model: &San<B>,
     pairs: &RetrievalBatch,

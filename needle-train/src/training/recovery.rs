@@ -1,4 +1,5 @@
-//! What a run does after a step whose loss or gradient is not finite, as [`crate::training::policies::back_off`] decides.
+//! What a run does after a step whose loss or gradient is not finite, as
+//! [`crate::training::policies::back_off`] decides.
 
 use burn::tensor::backend::AutodiffBackend;
 use needle_model::FusedOps;

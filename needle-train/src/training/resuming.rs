@@ -1,4 +1,5 @@
-//! A killed run resumes where it last saved: with the same recipe and the same inputs, or not at all.
+//! A killed run resumes where it last saved: with the same recipe and the same inputs, or not at
+//! all.
 
 use needle_data::order::stream::Sources;
 use needle_data::text::record::Record;

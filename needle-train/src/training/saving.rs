@@ -1,4 +1,5 @@
-//! A run's checkpoints: `last/`, and `best/` where a validation has chosen one. Rank 0 writes, for all.
+//! A run's checkpoints: `last/`, and `best/` where a validation has chosen one. Rank 0 writes, for
+//! all.
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
@@ -67,7 +68,8 @@ impl<'a> Saver<'a> {
             let checkpoint =
                 Checkpoint { config: self.config.clone(), model: model.valid(), tokenizer: self.tokenizer.clone() };
             let files = checkpoint.to_files(&state)?;
-            // `last/` first: a run that is killed between the two knows by it that `best/` is to be written.
+            // `last/` first: a run that is killed between the two knows by it that `best/` is to be
+            // written.
             self.run.save_last(&files, self.saved_step, self.keep_last)?;
             if is_best {
                 directory::write(&self.run.best(), &files, None)?;
@@ -78,7 +80,8 @@ impl<'a> Saver<'a> {
         self.world.barrier()
     }
 
-    /// Writes the `best/` that a killed run was about to write: the checkpoint in `last/`, by its own account.
+    /// Writes the `best/` that a killed run was about to write: the checkpoint in `last/`, by its
+    /// own account.
     ///
     /// # Errors
     /// If it cannot be written.

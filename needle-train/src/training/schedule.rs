@@ -3,9 +3,11 @@
 use crate::recipe::ScheduleConfig;
 
 impl ScheduleConfig {
-    /// The factor after `count` of `steps` updates: 0 at 0, 1 after the warmup, `final_fraction` from `steps` on.
+    /// The factor after `count` of `steps` updates: 0 at 0, 1 after the warmup, `final_fraction`
+    /// from `steps` on.
     ///
-    /// Our n-th update takes `factor(n)`. The original takes `factor(n - 1)`, so that its first update does nothing.
+    /// Our n-th update takes `factor(n)`. The original takes `factor(n - 1)`, so that its first
+    /// update does nothing.
     pub fn factor(&self, count: usize, steps: usize) -> f64 {
         let decay_steps = ((steps as f64 * self.decay_ratio) as usize).max(1);
         let decay_start = steps.saturating_sub(decay_steps);

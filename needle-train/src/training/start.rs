@@ -38,7 +38,8 @@ impl<AB: AutodiffBackend> Start<AB> {
         Ok(Self { config, model, tokenizer, base: Base::None, is_resumed: false })
     }
 
-    /// A run that goes on from its own checkpoint in `last`; `base` is what it began from, as far as the user has named it.
+    /// A run that goes on from its own checkpoint in `last`; `base` is what it began from, as far
+    /// as the user has named it.
     ///
     /// # Errors
     /// If one of the two cannot be read.
@@ -48,7 +49,8 @@ impl<AB: AutodiffBackend> Start<AB> {
         Ok(Self { base, is_resumed: true, ..Self::from_checkpoint(last, recipe, device)? })
     }
 
-    /// The checkpoint in `path`, with a new retrieval head if it has none and the recipe trains one.
+    /// The checkpoint in `path`, with a new retrieval head if it has none and the recipe trains
+    /// one.
     ///
     /// # Errors
     /// If it cannot be read.

@@ -1,10 +1,12 @@
 //! One training step up to the gradients: a share of a batch -> losses -> backward.
 //!
-//! A share is computed in micro-batches, one after the other, which takes less memory. Their losses have the whole batch's
-//! denominators, so the sum of their gradients, over micro-batches and ranks, is the whole batch's gradient, to rounding. The
-//! contrastive loss is not divided: every pair is every other pair's negative, on whatever rank.
+//! A share is computed in micro-batches, one after the other, which takes less memory. Their losses
+//! have the whole batch's denominators, so the sum of their gradients, over micro-batches and
+//! ranks, is the whole batch's gradient, to rounding. The contrastive loss is not divided: every
+//! pair is every other pair's negative, on whatever rank.
 //!
-//! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a backward pass.)
+//! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a
+//! backward pass.)
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
@@ -58,14 +60,16 @@ where
 {
     let quantized = recipe.qat.applies(step, recipe.steps);
     let quantizes = |p: &ParamInfo| p.is_attention_matrix() || recipe.qat.embedding && p.name == EMBEDDING;
-    // Leaves of its own for each graph: burn forgets a leaf that an earlier backward pass has left behind.
+    // Leaves of its own for each graph: burn forgets a leaf that an earlier backward pass has left
+    // behind.
     let graph = || {
         let model = with_gradients(model.clone());
         let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
         let seen = if recipe.compute_dtype == ComputeDtype::Bf16 { in_bf16(seen) } else { seen };
         (model, seen)
     };
-    // The streams depend on the step and the place in the batch alone, so a resumed step drops what it dropped the first time.
+    // The streams depend on the step and the place in the batch alone, so a resumed step drops what
+    // it dropped the first time.
     let dropout = |purpose, [lane, part]: [u64; 2], micro_batch: usize| {
         let place = [step as u64, lane, part, micro_batch as u64];
         Dropout::new(recipe.dropout, rng(recipe.seed, purpose, &place).random())
@@ -78,7 +82,8 @@ where
             let dropout = &mut dropout(Purpose::Dropout, lane.place, i);
             let (model, seen) = graph();
             let (loss, more) = if recipe.activation_checkpointing {
-                // The straight-through estimator passes gradients on as they are: those of the quantized weights are the weights'.
+                // The straight-through estimator passes gradients on as they are: those of the
+                // quantized weights are the weights'.
                 text_loss_and_gradients(&seen, part, share.num_targets, &recipe.loss, dropout)
             } else {
                 let weights = recipe.loss.class_weights();
@@ -115,8 +120,9 @@ where
     Ok((StepLosses { cross_entropy, z, contrastive, total, quantized }, gradients))
 }
 
-/// Contrastive loss over the pairs of all ranks, of which `own` are those of this rank: embeddings of queries and tools, lane by
-/// lane. Only they have gradients; the other ranks see to theirs. None where this rank has no pair.
+/// Contrastive loss over the pairs of all ranks, of which `own` are those of this rank: embeddings
+/// of queries and tools, lane by lane. Only they have gradients; the other ranks see to theirs.
+/// None where this rank has no pair.
 fn contrastive_loss<AB: AutodiffBackend>(
     model: &San<AB>,
     own: Vec<[Tensor<AB, 2>; 2]>,
@@ -157,7 +163,8 @@ fn contrastive_loss<AB: AutodiffBackend>(
         let all = Tensor::cat(rows, 0); // [all pairs, 2 * dim]
         queries = all.clone().narrow(1, 0, width / 2);
         tools = all.narrow(1, width / 2, width / 2);
-        // Every rank finds its whole gradient; each counts for a part, so that the sum over ranks is one.
+        // Every rank finds its whole gradient; each counts for a part, so that the sum over ranks
+        // is one.
         let part = own_part(share);
         log_temp = log_temp.clone().detach() * (1.0 - part) + log_temp * part;
     }

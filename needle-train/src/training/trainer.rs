@@ -1,8 +1,8 @@
 //! The loop: batch -> losses and gradients -> clip -> update -> hooks.
 //!
-//! All ranks of a run go through it side by side and come to the same decisions; rank 0 also validates, writes and reports.
-//! When to stop, what to do about a loss that is not finite, and which checkpoint is the best is decided in
-//! [`crate::training::policies`].
+//! All ranks of a run go through it side by side and come to the same decisions; rank 0 also
+//! validates, writes and reports. When to stop, what to do about a loss that is not finite, and
+//! which checkpoint is the best is decided in `training::policies`.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -44,12 +44,13 @@ pub fn claim(run: &RunDir, existing: Existing, world: &World) -> Result<Option<C
     world.all_or_none(world.is_main().then(|| run.claim(existing)).transpose())
 }
 
-/// Trains from `start` by `recipe` and writes the run to `run`, together with all other ranks of `world`. It claims the
-/// directory, unless the caller has.
+/// Trains from `start` by `recipe` and writes the run to `run`, together with all other ranks of
+/// `world`. It claims the directory, unless the caller has.
 ///
 /// # Errors
-/// If the directory cannot be claimed, no example can be used, losses or gradients stay not finite, or something cannot be
-/// written; if a rank has a problem, is about to run something else, or is gone.
+/// If the directory cannot be claimed, no example can be used, losses or gradients stay not finite,
+/// or something cannot be written; if a rank has a problem, is about to run something else, or is
+/// gone.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
@@ -119,7 +120,8 @@ impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
 where
     AB::InnerBackend: FusedOps,
 {
-    /// What a run has before its first step: a result to beat, and a checkpoint to go back to. A resumed run still has it.
+    /// What a run has before its first step: a result to beat, and a checkpoint to go back to. A
+    /// resumed run still has it.
     fn before_first_step(&mut self) -> Result<(), TrainError> {
         match (self.saver.has_saved(), self.recipe.eval.at_start, self.recipe.max_backoffs) {
             (false, true, _) => self.validate(),

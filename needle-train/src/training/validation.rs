@@ -1,4 +1,5 @@
-//! What a run is measured by while it trains: the loss at f32 and at INT4, and answers to tool-call examples.
+//! What a run is measured by while it trains: the loss at f32 and at INT4, and answers to tool-call
+//! examples.
 
 use std::path::Path;
 
@@ -69,8 +70,8 @@ impl Answered {
 }
 
 impl<'a> Validator<'a> {
-    /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them answers. `config` are the sizes
-    /// of the models that are measured.
+    /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them
+    /// answers. `config` are the sizes of the models that are measured.
     pub fn new(
         records: &[Record],
         encoder: &'a Encoder<'a>,
@@ -99,8 +100,9 @@ impl<'a> Validator<'a> {
         Self { encoder, recipe, config, examples: examples.collect(), batches, report }
     }
 
-    /// Measures `model` after `step` at INT4: the loss, and answers to the first `eval.max_examples` examples; see
-    /// [`Measured::new`] for which of the two chooses checkpoints. Answers go to `run`, figures to `tracker`.
+    /// Measures `model` after `step` at INT4: the loss, and answers to the first
+    /// `eval.max_examples` examples; see [`Measured::new`] for which of the two chooses
+    /// checkpoints. Answers go to `run`, figures to `tracker`.
     ///
     /// # Errors
     /// If the model cannot answer, or something cannot be written.
@@ -126,8 +128,9 @@ impl<'a> Validator<'a> {
         Ok(Measured::new(call_f1, sample.len(), int4_loss))
     }
 
-    /// Measures what the run results in, at f32 and INT4, on all examples: `last` (the model at the run's end, and its step),
-    /// or the checkpoint in `best/` where another step was the best. Nothing, where there are no examples.
+    /// Measures what the run results in, at f32 and INT4, on all examples: `last` (the model at the
+    /// run's end, and its step), or the checkpoint in `best/` where another step was the best.
+    /// Nothing, where there are no examples.
     ///
     /// # Errors
     /// As [`Validator::measure`].
@@ -174,7 +177,8 @@ impl<'a> Validator<'a> {
         Ok(evaluate(&needle, examples, &mut |_| {})?)
     }
 
-    /// Weighted cross-entropy of `model` at `precision` over the validation rows; none where there are none.
+    /// Weighted cross-entropy of `model` at `precision` over the validation rows; none where there
+    /// are none.
     fn loss<B: FusedOps>(&self, model: &San<B>, precision: Precision) -> Option<f64> {
         let num_targets: usize = self.batches.iter().map(Batch::num_targets).sum();
         if num_targets == 0 {

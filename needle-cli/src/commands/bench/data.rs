@@ -191,7 +191,8 @@ impl DataArgs {
             .collect()
     }
 
-    /// Everything from files to batches; with one thread in the caller's own thread, so that it is the speed of one core.
+    /// Everything from files to batches; with one thread in the caller's own thread, so that it is
+    /// the speed of one core.
     fn batches(
         &self,
         sources: &Sources,

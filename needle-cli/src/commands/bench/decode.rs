@@ -16,7 +16,8 @@ use serde::Serialize;
 use crate::args::QuietArgs;
 use crate::commands::{PrecisionArg, checkpoint_at, print, print_json};
 
-/// Measure answering, one question at a time: reading the prompt, writing, and what constraints cost
+/// Measure answering, one question at a time: reading the prompt, writing, and what constraints
+/// cost
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  needle bench decode runs/mine/best test.jsonl --limit 100")]
 pub struct DecodeArgs {
@@ -105,7 +106,7 @@ impl DecodeArgs {
             let tokens = free.certainties.len();
             let start = Instant::now();
             let Example { query, tools, .. } = example;
-            let asked = Asked { query, tools, values: &Values::Free, max_calls: 8, max_tokens: most };
+            let asked = Asked { query, tools, values: &Values::Free, min_calls: 0, max_calls: 8, max_tokens: most };
             let rows: Vec<Constraint> = vec![constrainer.compile(&asked)?];
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);

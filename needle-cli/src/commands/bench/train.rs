@@ -295,8 +295,9 @@ impl TrainArgs {
     }
 }
 
-/// Ids by a rule that other programs can follow: the `i`-th number of the batch is `6 + (i * 7919 + 13) % (vocab - 6)`, for encoder ids,
-/// decoder inputs and decoder targets one after the other. (Random ids would do as well, but not in two programs.)
+/// Ids by a rule that other programs can follow: the `i`-th number of the batch is
+/// `6 + (i * 7919 + 13) % (vocab - 6)`, for encoder ids, decoder inputs and decoder targets one
+/// after the other. (Random ids would do as well, but not in two programs.)
 fn random_batch(config: &SanConfig, Sizes { rows, enc, dec }: Sizes, examples: usize, filled: f64) -> Batch {
     let mut next = 0usize;
     let segments = |len: usize| -> Vec<i32> {
@@ -331,8 +332,8 @@ fn random_batch(config: &SanConfig, Sizes { rows, enc, dec }: Sizes, examples: u
     }
 }
 
-/// Floating-point operations of forward and backward in matrix products (two a multiply-add; backward is twice forward).
-/// Attention counts the pairs that see each other.
+/// Floating-point operations of forward and backward in matrix products (two a multiply-add;
+/// backward is twice forward). Attention counts the pairs that see each other.
 fn flop_per_step(config: &SanConfig, batch: &Batch) -> f64 {
     let (d, kv) = (config.d_model as f64, (config.num_kv_heads * config.head_dim()) as f64);
     let (enc_layers, dec_layers) = (config.num_encoder_layers as f64, config.num_decoder_layers as f64);

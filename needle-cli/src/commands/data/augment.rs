@@ -8,7 +8,8 @@ use needle_teacher::session::write_rows;
 
 use crate::commands::print;
 
-/// Make new rows from existing ones without a teacher: other values, typing errors, masked tool names, withheld tools
+/// Make new rows from existing ones without a teacher: other values, typing errors, masked tool
+/// names, withheld tools
 ///
 /// Shares are between 0 and 1, and independent of each other.
 #[derive(clap::Args)]

@@ -9,8 +9,9 @@ use crate::commands::read_tools;
 
 /// Let a large model write examples about your tools, check every row, and never pay twice
 ///
-/// Beside OUT.jsonl stand OUT.plan.json, OUT.journal, OUT.rejected.jsonl and OUT.report.html. A run that was stopped or killed goes on
-/// when the same command is given again; a larger --count adds rows.
+/// Beside OUT.jsonl stand OUT.plan.json, OUT.journal, OUT.rejected.jsonl and OUT.report.html. A run
+/// that was stopped or killed goes on when the same command is given again; a larger --count adds
+/// rows.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data generate --tools tools.json --endpoint http://localhost:8000/v1 --model qwen3-32b --count 600 \

@@ -18,8 +18,8 @@ use needle_train::training::trainer::encode_config;
 
 /// Tokenize and pack data once, into shards that train reads at memory speed
 ///
-/// Row lengths, packing and shuffling of tools are the recipe's data section. Examples keep the order of tools that they
-/// are packed with; pack with another --seed for another one.
+/// Row lengths, packing and shuffling of tools are the recipe's data section. Examples keep the
+/// order of tools that they are packed with; pack with another --seed for another one.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data pack 'shards/*.parquet' --tokenizer tokenizer.json --config configs/finetune.toml --out \

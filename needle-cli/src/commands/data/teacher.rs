@@ -1,4 +1,5 @@
-//! What `needle data generate`, `paraphrase` and `negatives` share: the flags of an endpoint, and a run with its progress.
+//! What `needle data generate`, `paraphrase` and `negatives` share: the flags of an endpoint, and a
+//! run with its progress.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -37,7 +37,8 @@ pub(super) fn name(rng: &mut ChaCha8Rng) -> String {
     capitalized(&word(rng))
 }
 
-/// A code of one of the kinds that things carry: `V3`, `AB-77-Z`, `440-HEN`, `#4512`, `INV-2024-003`.
+/// A code of one of the kinds that things carry: `V3`, `AB-77-Z`, `440-HEN`, `#4512`,
+/// `INV-2024-003`.
 pub(super) fn code(rng: &mut ChaCha8Rng) -> String {
     let letters = |rng: &mut ChaCha8Rng, n: usize| -> String {
         (0..n).map(|_| char::from(b'A' + rng.random_range(0..26u8))).collect()

@@ -1,4 +1,5 @@
-//! From the body of a request to what a person says: courtesies, openings, small talk around it, several requests in a row.
+//! From the body of a request to what a person says: courtesies, openings, small talk around it,
+//! several requests in a row.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;

@@ -1,4 +1,5 @@
-//! The form in which one parameter of one tool wants its value, and how a value in that form is said.
+//! The form in which one parameter of one tool wants its value, and how a value in that form is
+//! said.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -29,7 +30,8 @@ impl Source<'_> {
 /// Where an open string comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Words {
-    /// These, with `~` before those that speech puts an article before, or made-up ones where `is_open`.
+    /// These, with `~` before those that speech puts an article before, or made-up ones where
+    /// `is_open`.
     Pool {
         values: Vec<String>,
         is_open: bool,

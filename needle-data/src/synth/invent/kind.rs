@@ -39,7 +39,8 @@ pub(super) enum Kind {
     Identifier(i64, i64),
     /// How many.
     Count(i64, i64),
-    /// `lowest..highest` in hundredths, step in hundredths, and the unit's forms, the full plural first.
+    /// `lowest..highest` in hundredths, step in hundredths, and the unit's forms, the full plural
+    /// first.
     Measure {
         lowest: i64,
         highest: i64,
@@ -57,7 +58,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Reads `count 2..40`, `measure 5..35/0.5 degrees,°C`, `choice priority`, `list pool place`, ...
+    /// Reads `count 2..40`, `measure 5..35/0.5 degrees,°C`, `choice priority`, `list pool place`,
+    /// ...
     ///
     /// # Panics
     /// At an unknown kind: the word lists are embedded, and a test reads them all.
@@ -111,7 +113,8 @@ impl Kind {
         }
     }
 
-    /// Kinds of which a tool has at most one, unless its action says otherwise: two dates in a sentence need an author.
+    /// Kinds of which a tool has at most one, unless its action says otherwise: two dates in a
+    /// sentence need an author.
     pub fn family(&self) -> Option<&'static str> {
         Some(match self {
             Self::Person | Self::Email | Self::Phone => "person",

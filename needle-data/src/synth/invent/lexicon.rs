@@ -1,5 +1,6 @@
-//! The words of the generator, read from the TOML files beside it: what there is in the world (domains and their things), what
-//! can be done with it (actions), what such a request says (roles and their kinds of value), and the phrases around it.
+//! The words of the generator, read from the TOML files beside it: what there is in the world
+//! (domains and their things), what can be done with it (actions), what such a request says (roles
+//! and their kinds of value), and the phrases around it.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,8 @@ pub(super) struct Thing {
     pub noun: String,
     pub plural: String,
     pub traits: Vec<String>,
-    /// How one of them is told from another: `code`, `number`, `label`, `place`, or a pool of names.
+    /// How one of them is told from another: `code`, `number`, `label`, `place`, or a pool of
+    /// names.
     pub known_by: String,
     /// Roles that only this thing has, such as the pressure of a valve.
     pub attributes: Vec<String>,
@@ -54,7 +56,8 @@ pub(super) struct Action {
     #[serde(default)]
     pub names: Vec<String>,
     pub does: Vec<String>,
-    /// Roles in order of declaration: `ref!` must be said, `note` may be, `attr+` at least one of its kind.
+    /// Roles in order of declaration: `ref!` must be said, `note` may be, `attr+` at least one of
+    /// its kind.
     pub roles: String,
     /// Verb phrases: `cancel {ref}`.
     #[serde(default, rename = "do")]
@@ -84,7 +87,8 @@ struct RawFrame {
     #[serde(default)]
     names: Vec<String>,
     does: Vec<String>,
-    /// `key! = kind | label | names | descriptions | ways to say it | ways without a value`, or the key of a role for all.
+    /// `key! = kind | label | names | descriptions | ways to say it | ways without a value`, or the
+    /// key of a role for all.
     roles: Vec<String>,
     #[serde(default, rename = "do")]
     verb_phrases: Vec<String>,
@@ -333,7 +337,8 @@ fn add_frame(frame: RawFrame, domains: &mut Vec<Domain>, actions: &mut Vec<Actio
 }
 
 impl RawRole {
-    /// `kind | label | names | descriptions | ways to say it | ways without a value`; of a flag the last two are yes and no.
+    /// `kind | label | names | descriptions | ways to say it | ways without a value`; of a flag the
+    /// last two are yes and no.
     fn parse(key: &str, text: &str) -> Self {
         let parts: Vec<&str> = text.split('|').map(str::trim).collect();
         let part = |i: usize| parts.get(i).copied().unwrap_or_default();

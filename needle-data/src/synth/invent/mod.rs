@@ -1,12 +1,14 @@
 //! Invented tools: thousands of tools by composition, and requests for them by grammar.
 //!
-//! The catalogue of the plain generator is soon known by heart. Here a tool is put together anew for each example, as an action on
-//! a kind of thing with the roles that go with it, under names and descriptions of some style, so that it has to be read. Every
-//! argument is said in the request, word for word or in a form that the tool's description says how to map; what is not said is
-//! not in the call. One example in seven asks for nothing that can be called, for a reason that is kept as its [`Kind`](ExampleKind).
+//! The catalogue of the plain generator is soon known by heart. Here a tool is put together anew
+//! for each example, as an action on a kind of thing with the roles that go with it, under names
+//! and descriptions of some style, so that it has to be read. Every argument is said in the
+//! request, word for word or in a form that the tool's description says how to map; what is not
+//! said is not in the call. One example in seven asks for nothing that can be called, for a reason
+//! that is kept as its [`Kind`](ExampleKind).
 //!
-//! Row `i` depends on the seed and `i` alone. Tools of an eighth of the things and of some whole domains never occur in training
-//! ([`Part::Train`]); [`Part::HeldOut`] has nothing else.
+//! Row `i` depends on the seed and `i` alone. Tools of an eighth of the things and of some whole
+//! domains never occur in training ([`Part::Train`]); [`Part::HeldOut`] has nothing else.
 
 mod coin;
 mod compose;
@@ -49,7 +51,8 @@ pub enum ExampleKind {
     SeveralTools,
     /// Nothing to call: the tools on offer are about something else.
     OffTopic,
-    /// Nothing to call: the tools on offer do something else with the thing, or the same with other things.
+    /// Nothing to call: the tools on offer do something else with the thing, or the same with other
+    /// things.
     NearMiss,
     /// Nothing to call: a required value was not said.
     Missing,

@@ -1,4 +1,5 @@
-//! How developers write names and descriptions: one style for a set of tools, as one hand would have it.
+//! How developers write names and descriptions: one style for a set of tools, as one hand would
+//! have it.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;

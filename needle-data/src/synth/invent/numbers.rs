@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use crate::synth::values::{ordinal, pick};
+use crate::text::number_words::{ONES, TENS};
 
 /// A number and how it is said; `is_one` decides between singular and plural of what is counted.
 pub(super) struct Number {
@@ -11,31 +12,8 @@ pub(super) struct Number {
     pub value: f64,
 }
 
-const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 10] = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
-
-/// How numbers are spelled: `twenty-five` or `twenty five`, `a hundred and ten` or `one hundred ten`.
+/// How numbers are spelled: `twenty-five` or `twenty five`, `a hundred and ten` or
+/// `one hundred ten`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spelling {
     pub hyphen: bool,
@@ -53,11 +31,13 @@ impl Spelling {
 pub(super) fn spell(n: u64, how: Spelling) -> String {
     let one = if how.a_hundred { "a" } else { "one" };
     match n {
-        0..20 => SMALL[n as usize].into(),
-        20..100 if n.is_multiple_of(10) => TENS[n as usize / 10].into(),
-        20..100 => format!("{}{}{}", TENS[n as usize / 10], if how.hyphen { "-" } else { " " }, SMALL[n as usize % 10]),
+        0..20 => ONES[n as usize].into(),
+        20..100 if n.is_multiple_of(10) => TENS[n as usize / 10 - 2].into(),
+        20..100 => {
+            format!("{}{}{}", TENS[n as usize / 10 - 2], if how.hyphen { "-" } else { " " }, ONES[n as usize % 10])
+        }
         100..1000 => {
-            let hundreds = if n < 200 { one.to_owned() } else { SMALL[n as usize / 100].to_owned() };
+            let hundreds = if n < 200 { one.to_owned() } else { ONES[n as usize / 100].to_owned() };
             match n % 100 {
                 0 => format!("{hundreds} hundred"),
                 rest => format!("{hundreds} hundred {}{}", if how.and { "and " } else { "" }, spell(rest, how)),
@@ -87,7 +67,8 @@ fn in_words(rng: &mut ChaCha8Rng, n: u64) -> bool {
     })
 }
 
-/// A count of things. `before_noun`: what is counted follows, so that `a dozen` and `a couple of` fit.
+/// A count of things. `before_noun`: what is counted follows, so that `a dozen` and `a couple of`
+/// fit.
 pub(super) fn count(rng: &mut ChaCha8Rng, n: u64, before_noun: bool) -> String {
     if before_noun && rng.random_bool(0.4) {
         let special: &[&str] = match n {
@@ -133,8 +114,9 @@ fn decimal(hundredths: i64) -> String {
     }
 }
 
-/// A measured amount with its unit: `12.5 litres`, `twelve and a half litres`, `40 l`. `units` are forms such as `litres`, `l`,
-/// `°C`; the first is the full plural word. Without a unit where `bare`.
+/// A measured amount with its unit: `12.5 litres`, `twelve and a half litres`, `40 l`. `units` are
+/// forms such as `litres`, `l`, `°C`; the first is the full plural word. Without a unit where
+/// `bare`.
 pub(super) fn measure(rng: &mut ChaCha8Rng, hundredths: i64, units: &[String], bare: bool) -> Number {
     let value = hundredths as f64 / 100.0;
     let whole = (hundredths / 100) as u64;
@@ -199,7 +181,8 @@ pub(super) fn percent(rng: &mut ChaCha8Rng, n: u64) -> String {
     }
 }
 
-/// An amount of money, in hundredths of `currency` (`euros`, `dollars` or `pounds`; nothing: not said).
+/// An amount of money, in hundredths of `currency` (`euros`, `dollars` or `pounds`; nothing: not
+/// said).
 pub(super) fn money(rng: &mut ChaCha8Rng, cents: u64, currency: &str) -> Number {
     let value = cents as f64 / 100.0;
     let (whole, rest) = (cents / 100, cents % 100);
@@ -351,8 +334,8 @@ pub(super) fn duration(rng: &mut ChaCha8Rng, unit: Span) -> Number {
     Number { said, value: n as f64 }
 }
 
-/// A time of day as `HH:MM`. `hours` is the window that the tool states, by which `half past five` is the morning's or the
-/// evening's; without one, what is said leaves no doubt.
+/// A time of day as `HH:MM`. `hours` is the window that the tool states, by which `half past five`
+/// is the morning's or the evening's; without one, what is said leaves no doubt.
 pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, String) {
     let (from, to) = hours.unwrap_or((0, 23));
     // A window of no more than twelve hours settles the half of the day.
@@ -373,7 +356,7 @@ pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, 
         _ => "in the evening",
     };
     let twelve = |hour: u32| if hour.is_multiple_of(12) { 12 } else { hour % 12 };
-    let name = |hour: u32| SMALL[twelve(hour) as usize];
+    let name = |hour: u32| ONES[twelve(hour) as usize];
     // Where the half of the day is not settled, it is said.
     let after = |rng: &mut ChaCha8Rng| match (is_settled, rng.random_bool(0.5)) {
         (true, _) => String::new(),
@@ -459,7 +442,8 @@ pub(super) fn iso_date(rng: &mut ChaCha8Rng) -> (String, String) {
     (said, value)
 }
 
-/// A day as people say it, with the preposition that it takes: (`on `, `Tuesday`), (``, `tomorrow`).
+/// A day as people say it, with the preposition that it takes: (`on `, `Tuesday`), (``,
+/// `tomorrow`).
 pub(super) fn day(rng: &mut ChaCha8Rng) -> (&'static str, String) {
     let weekday = pick(rng, &WEEKDAYS);
     let month = pick(rng, &MONTHS);

@@ -82,7 +82,8 @@ impl Frames {
     }
 }
 
-/// The things that are kept from training, in all domains alike: an eighth of all, and those of some whole domains.
+/// The things that are kept from training, in all domains alike: an eighth of all, and those of
+/// some whole domains.
 fn held_out(lexicon: &Lexicon) -> BTreeSet<&str> {
     let mut nouns = BTreeSet::new();
     for domain in &lexicon.domains {
@@ -160,8 +161,9 @@ impl Draft<'_> {
         Some(offered)
     }
 
-    /// A tool that differs from the called one in one parameter: with it, where the request does not say it, or without it,
-    /// where the request does. Which of the two is meant can be told from what is said.
+    /// A tool that differs from the called one in one parameter: with it, where the request does
+    /// not say it, or without it, where the request does. Which of the two is meant can be told
+    /// from what is said.
     fn twin(&self, spoken: &mut Spoken, rng: &mut ChaCha8Rng) -> Option<InventedTool> {
         let [(0, arguments)] = &spoken.calls[..] else { return None };
         let called = spoken.tools.first_mut().filter(|_| !spoken.withheld)?;
@@ -179,7 +181,8 @@ impl Draft<'_> {
             let hand = self.hand;
             called.tell_apart(position, hand, rng);
         } else {
-            // Not said, so the tool that must have it cannot be meant; nor need the called one know it.
+            // Not said, so the tool that must have it cannot be meant; nor need the called one know
+            // it.
             twin.tell_apart(position, self.hand, rng);
             let is_before = |said: &usize| *said > position;
             for (said, _) in spoken.calls[0].1.iter_mut().filter(|(said, _)| is_before(said)) {

@@ -38,7 +38,8 @@ pub(super) struct Plan {
     pub body_only: bool,
     /// Take this template, by its place among the action's.
     pub template: Option<(Mood, usize)>,
-    /// A parameter that takes one value and is given several, so that several calls are asked for at once.
+    /// A parameter that takes one value and is given several, so that several calls are asked for
+    /// at once.
     pub spread: Option<usize>,
     /// The thing was named in the request before, as this argument: now it is `it`.
     pub pronoun: Option<Argument>,
@@ -58,11 +59,13 @@ pub(super) struct Request {
     pub extras: Vec<Said>,
     /// By parameter.
     pub arguments: Vec<(usize, Argument)>,
-    /// True where the thing is called by its name, so that the same action on another thing is not meant.
+    /// True where the thing is called by its name, so that the same action on another thing is not
+    /// meant.
     pub names_thing: bool,
     /// The words of the body before its first value.
     pub opening: String,
-    /// True where the body ends in a free text without quotes: whatever came after it would be taken for part of it.
+    /// True where the body ends in a free text without quotes: whatever came after it would be
+    /// taken for part of it.
     pub ends_open: bool,
 }
 
@@ -186,7 +189,8 @@ fn is_word(placeholder: &str) -> bool {
     matches!(placeholder, "thing" | "things" | "a_thing" | "domain")
 }
 
-/// A template of the action whose roles are all said or, where one is missing, can be spoken of vaguely.
+/// A template of the action whose roles are all said or, where one is missing, can be spoken of
+/// vaguely.
 fn template(
     scene: &Scene,
     tool: &InventedTool,
@@ -239,7 +243,8 @@ fn placeholders(template: &str) -> impl Iterator<Item = &str> {
     template.split('{').skip(1).filter_map(|rest| rest.split('}').next())
 }
 
-/// Those of `chosen` that the template itself says; none if it leaves a required one to be said after it.
+/// Those of `chosen` that the template itself says; none if it leaves a required one to be said
+/// after it.
 fn in_body(scene: &Scene, tool: &InventedTool, template: &str, chosen: &[usize]) -> Option<Vec<usize>> {
     let said: Vec<usize> = placeholders(template).filter_map(|name| parameter_of(scene, tool, chosen, name)).collect();
     let is_complete = tool.parameters.iter().enumerate().all(|(i, p)| !p.is_required || said.contains(&i));
@@ -438,7 +443,8 @@ impl Speaker<'_, '_, '_> {
         (!is_first).then_some(())
     }
 
-    /// A value for the parameter: what the tool takes, or what it does not; corrected while speaking now and then.
+    /// A value for the parameter: what the tool takes, or what it does not; corrected while
+    /// speaking now and then.
     fn value(&mut self, position: usize, before_noun: bool, rng: &mut ChaCha8Rng) -> Option<Filled> {
         let form = &self.tool.parameters[position].form;
         if self.plan.unknown == Some(position) {
@@ -477,7 +483,8 @@ impl Speaker<'_, '_, '_> {
     }
 }
 
-/// The value that other words imply: of a choice by one of the ways to say it, `yes` or `no` of a flag, or a number.
+/// The value that other words imply: of a choice by one of the ways to say it, `yes` or `no` of a
+/// flag, or a number.
 fn implied_value(form: &Form, implied: &str) -> Option<Value> {
     match form {
         Form::Choice { options, .. } => {
@@ -551,7 +558,8 @@ fn unknown_value(form: &Form, rng: &mut ChaCha8Rng) -> Option<Filled> {
     Some(Filled { said, argument: Argument::Fixed(Value::Null), before: "", is_plural: true })
 }
 
-/// True if the rest of a template begins with what is counted, so that `a couple of` fits before it.
+/// True if the rest of a template begins with what is counted, so that `a couple of` fits before
+/// it.
 fn is_before_noun(rest: &str) -> bool {
     const NO_NOUN: [&str; 24] = [
         "of", "for", "and", "in", "to", "at", "on", "with", "from", "is", "are", "off", "please", "as", "by", "over",

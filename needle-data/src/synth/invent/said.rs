@@ -1,5 +1,6 @@
-//! What is being said, piece by piece: a request grows by putting pieces together, and each value that a call repeats word for
-//! word remembers where it stands, so that what happens to the sentence (capitals, lower case) happens to the value too.
+//! What is being said, piece by piece: a request grows by putting pieces together, and each value
+//! that a call repeats word for word remembers where it stands, so that what happens to the
+//! sentence (capitals, lower case) happens to the value too.
 
 use std::collections::BTreeMap;
 

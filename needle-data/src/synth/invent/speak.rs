@@ -199,7 +199,8 @@ impl Draft<'_> {
         Some(Spoken::new(utterance, vec![tool], requests))
     }
 
-    /// `order five chains, two bells and a lamp, all by Friday`: the opening is said once, and what all have in common.
+    /// `order five chains, two bells and a lamp, all by Friday`: the opening is said once, and what
+    /// all have in common.
     fn gapped(&mut self, tool: &InventedTool, requests: &mut [Request], rng: &mut ChaCha8Rng) -> Option<Utterance> {
         let opening = requests[0].opening.clone();
         if opening.is_empty() || requests.iter().any(|r| r.body.0.len() < 2) {
@@ -317,7 +318,8 @@ impl Draft<'_> {
     }
 }
 
-/// The argument for the thing that `first` named, where `tool` takes the same thing in the same form: it can be called `it`.
+/// The argument for the thing that `first` named, where `tool` takes the same thing in the same
+/// form: it can be called `it`.
 fn same_thing(named: &InventedTool, tool: &InventedTool, first: &Request) -> Option<Argument> {
     let (a, b) = (named.position("ref")?, tool.position("ref")?);
     let is_same = (named.frame.domain, named.frame.thing) == (tool.frame.domain, tool.frame.thing);

@@ -29,7 +29,8 @@ fn texts(example: &Example) -> Vec<(String, serde_json::Map<String, Value>)> {
     texts
 }
 
-/// True for values that are said in another form: those of a choice, times as HH:MM and dates as YYYY-MM-DD.
+/// True for values that are said in another form: those of a choice, times as HH:MM and dates as
+/// YYYY-MM-DD.
 fn is_mapped(text: &str, spec: &serde_json::Map<String, Value>) -> bool {
     let has = |spec: &serde_json::Map<String, Value>| spec.contains_key("enum");
     let is_choice = has(spec) || spec.get("items").and_then(Value::as_object).is_some_and(has);
@@ -94,7 +95,8 @@ fn tools_that_are_held_out_are_never_trained_on() {
         things
     };
     let (train, held_out) = (things(Part::Train), things(Part::HeldOut));
-    // A thing of a held-out domain can have a name that another domain has too; by far the most have not.
+    // A thing of a held-out domain can have a name that another domain has too; by far the most
+    // have not.
     let shared = train.intersection(&held_out).count();
     assert!(train.len() > 400 && held_out.len() > 60, "{} {}", train.len(), held_out.len());
     assert_eq!(shared, 0, "{:?}", train.intersection(&held_out).collect::<Vec<_>>());
@@ -123,7 +125,8 @@ fn settings_that_leave_nothing_to_invent_are_refused() {
     }
 }
 
-/// All that an action's phrases can speak of: its own roles and those of the things that it is done to.
+/// All that an action's phrases can speak of: its own roles and those of the things that it is done
+/// to.
 fn roles_of<'a>(lexicon: &'a Lexicon, action: &'a Action) -> BTreeMap<String, &'a Role> {
     let mut roles = BTreeMap::new();
     for token in action.roles.split_whitespace() {

@@ -1,4 +1,5 @@
-//! One invented tool: an action on a thing, with the roles that this tool knows, under the names and descriptions of one author.
+//! One invented tool: an action on a thing, with the roles that this tool knows, under the names
+//! and descriptions of one author.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -350,7 +351,8 @@ impl Scene<'_> {
         (name, spec(form, description.map(|text| hand.description(&text)), is_required, hand, rng))
     }
 
-    /// Whether `other` could be meant where this is: the same or a close action on what may be the same thing.
+    /// Whether `other` could be meant where this is: the same or a close action on what may be the
+    /// same thing.
     pub fn could_be(&self, other: &Scene, names_thing: bool) -> bool {
         let same_group = self.action.group == other.action.group
             || self.action.clash.split_whitespace().any(|group| group == other.action.group)
@@ -509,7 +511,8 @@ impl InventedTool {
         Tool::new(self.name.clone(), self.description.clone().unwrap_or_default(), parameters.collect())
     }
 
-    /// Makes it the tool that must have the parameter at `position`, and says so in name and description.
+    /// Makes it the tool that must have the parameter at `position`, and says so in name and
+    /// description.
     pub fn tell_apart(&mut self, position: usize, hand: Hand, rng: &mut ChaCha8Rng) {
         let label = self.parameters[position].role.label.clone();
         self.parameters[position].is_required = true;

@@ -7,9 +7,10 @@
 //! | `retrieval.onnx` | `encoder_hidden_states`, `encoder_input_ids` | `embedding [batch, contrastive_dim]` |
 //! | `weights.bin` | | codes and scales |
 //!
-//! Q, K, V and O are `MatMulNBits` (block 32, symmetric: a code is stored as `code + 8`), the embedding is read by
-//! `GatherBlockQuantized` and multiplied by `MatMulNBits` over the same bytes; both are onnxruntime's own operations. Scales are f16. The rest
-//! is opset 17. Keys and values are `[batch, positions, kv_heads, head_dim]`; before the first token, `positions` is 0.
+//! Q, K, V and O are `MatMulNBits` (block 32, symmetric: a code is stored as `code + 8`), the
+//! embedding is read by `GatherBlockQuantized` and multiplied by `MatMulNBits` over the same bytes;
+//! both are onnxruntime's own operations. Scales are f16. The rest is opset 17. Keys and values are
+//! `[batch, positions, kv_heads, head_dim]`; before the first token, `positions` is 0.
 
 mod graph;
 mod proto;
@@ -280,7 +281,8 @@ impl Builder<'_> {
         let name = format!("{stored}.rows");
         let scales =
             g.weight(&mut self.weights, WEIGHTS, (&name, &stored), data_type::FLOAT16, &[vocab, blocks], scales);
-        // Widened once, when the graph is loaded: the operations want the type of what they are multiplied with.
+        // Widened once, when the graph is loaded: the operations want the type of what they are
+        // multiplied with.
         let scales = g.cast(&scales, data_type::FLOAT);
         let attributes =
             vec![int("gather_axis", 0), int("quantize_axis", 1), int("block_size", GROUP_SIZE), int("bits", 4)];
@@ -324,7 +326,8 @@ impl Builder<'_> {
         g.mul(&normed, &gain)
     }
 
-    /// `[batch, seq, d_model] -> [batch, seq, heads, head_dim]`, normalized and, with `rotation`, rotated.
+    /// `[batch, seq, d_model] -> [batch, seq, heads, head_dim]`, normalized and, with `rotation`,
+    /// rotated.
     fn queries(&mut self, g: &mut Graph, x: &str, at: &str, rotation: Option<&[Value; 2]>) -> Value {
         let projected = self.linear(g, x, &format!("{at}.q_proj.weight"));
         let heads = g.reshape(&projected, &[0, 0, self.config.num_heads as i64, self.config.head_dim() as i64]);
@@ -370,14 +373,16 @@ impl Builder<'_> {
         g.concat(&[&new_first, &new_second], 3)
     }
 
-    /// Grouped-query attention and the output projection; `mask` is added to the scores `[batch, heads, q_len, k_len]`.
+    /// Grouped-query attention and the output projection; `mask` is added to the scores
+    /// `[batch, heads, q_len, k_len]`.
     fn attend(&mut self, g: &mut Graph, queries: &str, keys: &str, values: &str, mask: &str, at: &str) -> Value {
         let (heads, kv_heads, width) = (self.config.num_heads, self.config.num_kv_heads, self.config.head_dim());
         let repeat = (heads / kv_heads) as i64;
         let (kv, width_i) = (kv_heads as i64, width as i64);
         let scale = g.float(1.0 / (width as f32).sqrt());
         let queries = g.mul(queries, &scale);
-        // Query head h reads key head h / repeat: [batch, q_len, kv, repeat, width] -> [batch, kv, repeat, q_len, width].
+        // Query head h reads key head h / repeat: [batch, q_len, kv, repeat, width] -> [batch, kv,
+        // repeat, q_len, width].
         let queries = g.reshape(&queries, &[0, 0, kv, repeat, width_i]);
         let queries = g.transpose(&queries, &[0, 2, 3, 1, 4]);
         let keys = g.transpose(keys, &[0, 2, 3, 1]); // [batch, kv, width, k_len]

@@ -1,4 +1,5 @@
-//! The part of ONNX's file format that we write and read back (`onnx.proto` of onnx 1.16, IR version 8).
+//! The part of ONNX's file format that we write and read back (`onnx.proto` of onnx 1.16, IR
+//! version 8).
 
 use prost::Message;
 

@@ -1,8 +1,9 @@
 //! Grouped-query attention, forward and backward, one `(batch row, key/value head)` at a time.
 //!
-//! Queries of one segment form a run, and a run sees one stretch of keys, so blocks that no segment shares are never
-//! touched. The backward pass computes the weights anew instead of keeping them (as FlashAttention, arXiv:2205.14135):
-//! memory grows with the longest run, not with its square times the heads.
+//! Queries of one segment form a run, and a run sees one stretch of keys, so blocks that no segment
+//! shares are never touched. The backward pass computes the weights anew instead of keeping them
+//! (as FlashAttention, arXiv:2205.14135): memory grows with the longest run, not with its square
+//! times the heads.
 
 use burn_flex::Flex;
 use multiversion::multiversion;
@@ -38,7 +39,8 @@ pub(super) struct Mask {
     causal: bool,
 }
 
-/// Queries `start..end` of one segment, and the keys `keys.0..keys.1` outside which they see nothing.
+/// Queries `start..end` of one segment, and the keys `keys.0..keys.1` outside which they see
+/// nothing.
 struct Run {
     start: usize,
     end: usize,
@@ -146,7 +148,8 @@ fn softmax(scores: &mut [f32]) {
     }
 }
 
-/// Turns the slopes of one query's weights into those of its scores: `weight * (slope - sum(grad * out))`.
+/// Turns the slopes of one query's weights into those of its scores:
+/// `weight * (slope - sum(grad * out))`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn score_slopes(slopes: &mut [f32], weights: &[f32], grad: &[f32], out: &[f32]) {
     let delta = math::dot(grad, out);
@@ -194,7 +197,8 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3
                 if n > 0 {
                     let keys = View::new(&k[k_start..], k_stride).transposed();
                     let queries = View::new(&q[q_start..], q_stride);
-                    // SAFETY: `scores` is this task's own; the output's elements belong to this row and head.
+                    // SAFETY: `scores` is this task's own; the output's elements belong to this row
+                    // and head.
                     unsafe {
                         product(
                             [m, n, head_dim],
@@ -227,7 +231,8 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3
     out
 }
 
-/// Gradients with respect to `q`, `k` and `v`; the formula is [`super::reference::attention_backward`]'s.
+/// Gradients with respect to `q`, `k` and `v`; the formula is
+/// [`super::reference::attention_backward`]'s.
 pub(super) fn backward(
     shape: &AttentionShape,
     mask: &Mask,
@@ -257,8 +262,9 @@ pub(super) fn backward(
                     let values = View::new(&v[k_start..], k_stride);
                     let grads = View::new(&grad[q_start..], q_stride);
                     let one = Parallelism::None;
-                    // SAFETY: `weights` and `slopes` are this task's own; it alone writes this row's queries of its heads
-                    // and keys of its key/value head, one head after the other.
+                    // SAFETY: `weights` and `slopes` are this task's own; it alone writes this
+                    // row's queries of its heads and keys of its key/value head, one head after the
+                    // other.
                     unsafe {
                         product(
                             [m, n, head_dim],

@@ -1,4 +1,5 @@
-//! Cross-entropy of the tied output, a block of rows at a time: the logits of all rows are never held.
+//! Cross-entropy of the tied output, a block of rows at a time: the logits of all rows are never
+//! held.
 
 use multiversion::multiversion;
 use rayon::prelude::*;

@@ -2,7 +2,8 @@
 
 pub(super) use gemm::Parallelism;
 
-/// A view of a matrix inside a slice: element `(i, j)` is `values[i * row_stride + j * column_stride]`.
+/// A view of a matrix inside a slice: element `(i, j)` is
+/// `values[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     values: &'a [f32],
@@ -31,10 +32,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// `c = keep * c + scale * a b` with `a [m, k]`, `b [k, n]`, and rows of `c` at a distance of `row_stride`.
+/// `c = keep * c + scale * a b` with `a [m, k]`, `b [k, n]`, and rows of `c` at a distance of
+/// `row_stride`.
 ///
 /// # Safety
-/// `c` is valid for writes of `m` rows of `n` elements at that distance, and nothing else touches them meanwhile.
+/// `c` is valid for writes of `m` rows of `n` elements at that distance, and nothing else touches
+/// them meanwhile.
 ///
 /// # Panics
 /// If a view is smaller than its matrix.

@@ -1,16 +1,16 @@
 //! Vectorizable arithmetic on slices.
 //!
-//! Functions marked `inline(always)` are plain loops without branches, inlined into functions that `multiversion` compiles
-//! once for each instruction set and chooses at run time. Sums go over [`LANES`] partial sums: the compiler may not reorder
-//! a float sum by itself.
+//! Functions marked `inline(always)` are plain loops without branches, inlined into functions that
+//! `multiversion` compiles once for each instruction set and chooses at run time. Sums go over
+//! [`LANES`] partial sums: the compiler may not reorder a float sum by itself.
 
 use multiversion::multiversion;
 
 /// Partial sums of a reduction: two AVX-512 registers, or four of AVX.
 pub(super) const LANES: usize = 32;
 
-/// `e^x` to 2 units in the last place for `x <= 0`, by Cephes' expf: range reduction by ln 2 in two parts and a polynomial
-/// of degree 5 (Moshier 1989). Below -87 it gives 0.
+/// `e^x` to 2 units in the last place for `x <= 0`, by Cephes' expf: range reduction by ln 2 in two
+/// parts and a polynomial of degree 5 (Moshier 1989). Below -87 it gives 0.
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "the coefficients as published; ln 2 in two parts, the first exact")]
 pub(super) fn exp(x: f32) -> f32 {

@@ -1,9 +1,10 @@
 //! Kernels for burn-flex: rows stay in cache, exponentials and sums are vectorized, nothing of size
 //! `[batch, heads, seq, seq]` or `[rows, vocab]` is ever held.
 //!
-//! Vector instructions are chosen at run time by `multiversion`; matrix products are `gemm`'s, on strided views without copies.
-//! Work is cut into pieces of fixed size and partial sums are added in their order, so that a result does not depend on
-//! the number of threads. Tensors of another type than f32 take the plain graph.
+//! Vector instructions are chosen at run time by `multiversion`; matrix products are `gemm`'s, on
+//! strided views without copies. Work is cut into pieces of fixed size and partial sums are added
+//! in their order, so that a result does not depend on the number of threads. Tensors of another
+//! type than f32 take the plain graph.
 
 mod attention;
 mod cross_entropy;

@@ -1,13 +1,15 @@
 //! Newton-Schulz iterations on many matrices, a thread for each.
 //!
-//! `X X^T` and its square are symmetric, so only the blocks on and above the diagonal are computed: 10 of 16 for a side of 512.
-//! A matrix and what is computed of it stay in one core's cache (1 MB each at 512 x 512).
+//! `X X^T` and its square are symmetric, so only the blocks on and above the diagonal are computed:
+//! 10 of 16 for a side of 512. A matrix and what is computed of it stay in one core's cache (1 MB
+//! each at 512 x 512).
 
 use rayon::prelude::*;
 
 use super::gemm::{Parallelism, View, product};
 
-/// Side of a block: small enough to leave out nearly half of the square, large enough for the product to run at full speed.
+/// Side of a block: small enough to leave out nearly half of the square, large enough for the
+/// product to run at full speed.
 const BLOCK: usize = 256;
 
 /// Side of what is mirrored at once; divides [`BLOCK`].
@@ -51,7 +53,8 @@ pub(super) fn newton_schulz(
     out
 }
 
-/// `out = m m^T`, where `m [side, inner]`, by the blocks on and above the diagonal. (For a symmetric `m` that is its square.)
+/// `out = m m^T`, where `m [side, inner]`, by the blocks on and above the diagonal. (For a
+/// symmetric `m` that is its square.)
 fn symmetric_product(out: &mut [f32], m: View<'_>, side: usize, inner: usize) {
     for top in (0..side).step_by(BLOCK) {
         let height = BLOCK.min(side - top);
@@ -64,7 +67,8 @@ fn symmetric_product(out: &mut [f32], m: View<'_>, side: usize, inner: usize) {
             product([height, width, inner], block, side, 0.0, 1.0, first, second, Parallelism::None);
         }
     }
-    // Below the diagonal's blocks stands what was computed above them; by tiles, so that both sides stay in cache.
+    // Below the diagonal's blocks stands what was computed above them; by tiles, so that both sides
+    // stay in cache.
     for top in (0..side).step_by(TILE) {
         for left in (0..top / BLOCK * BLOCK).step_by(TILE) {
             for row in top..side.min(top + TILE) {

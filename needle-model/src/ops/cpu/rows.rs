@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::math;
 
-/// Values of one piece of work; fixed, so that sums are added in the same order whatever the number of threads.
+/// Values of one piece of work; fixed, so that sums are added in the same order whatever the number
+/// of threads.
 const PIECE: usize = 1 << 15;
 
 fn rows_per_piece(width: usize) -> usize {
@@ -36,7 +37,8 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (math::dot(x, x) / x.len() as f32 + epsilon).sqrt()
 }
 
-/// Gradients with respect to `x` and `gain`; the formula is [`super::reference::zc_rms_norm_backward`]'s.
+/// Gradients with respect to `x` and `gain`; the formula is
+/// [`super::reference::zc_rms_norm_backward`]'s.
 pub(super) fn norm_backward(x: &[f32], gain: &[f32], grad: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
     let width = gain.len();
     let mut dx = vec![0.0; x.len()];
@@ -77,7 +79,8 @@ fn sum(partial: &[Vec<f32>], width: usize) -> Vec<f32> {
     total
 }
 
-/// Half-split rotation of `x [batch, seq, heads, head_dim]` by `cos` and `sin` `[seq, head_dim / 2]`.
+/// Half-split rotation of `x [batch, seq, heads, head_dim]` by `cos` and `sin`
+/// `[seq, head_dim / 2]`.
 pub(super) fn rope(x: &[f32], cos: &[f32], sin: &[f32], [seq, heads, head_dim]: [usize; 3]) -> Vec<f32> {
     let width = heads * head_dim;
     let mut out = vec![0.0; x.len()];

@@ -1,9 +1,12 @@
-//! Grouped-query attention that never holds `[batch, num_heads, q_len, k_len]`, forward and backward.
+//! Grouped-query attention that never holds `[batch, num_heads, q_len, k_len]`, forward and
+//! backward.
 //!
-//! FlashAttention's recurrences (Dao et al., arXiv:2205.14135; Rabe and Staats, arXiv:2112.05682) in plain multiply-adds, so
-//! that they run on every device that CubeCL compiles for: a unit keeps one query (or, for the gradients of keys and values, one
-//! key) in registers, a cube of [`UNITS`] of them reads the other side in tiles through shared memory, where all units read one
-//! address at a time, four values in one access. Tiles that share no segment with the cube's positions are not read at all.
+//! FlashAttention's recurrences (Dao et al., arXiv:2205.14135; Rabe and Staats, arXiv:2112.05682)
+//! in plain multiply-adds, so that they run on every device that CubeCL compiles for: a unit keeps
+//! one query (or, for the gradients of keys and values, one key) in registers, a cube of [`UNITS`]
+//! of them reads the other side in tiles through shared memory, where all units read one address at
+//! a time, four values in one access. Tiles that share no segment with the cube's positions are not
+//! read at all.
 //!
 //! ```text
 //! forward      o = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m),   s_j = q k_j / sqrt(head_dim),   m = max_j s_j so far
@@ -11,8 +14,8 @@
 //!              dq_i = sum_j ds_ij k_j,   dk_j = sum_i ds_ij q_i,   dv_j = sum_i p_ij do_i
 //! ```
 //!
-//! The forward pass keeps nothing but its result; the backward pass finds the log-sum-exp `lse` of each query again. Inputs may be f32 or
-//! bf16; sums are f32.
+//! The forward pass keeps nothing but its result; the backward pass finds the log-sum-exp `lse` of
+//! each query again. Inputs may be f32 or bf16; sums are f32.
 
 use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
@@ -41,8 +44,8 @@ pub struct Rules {
     pub causal: bool,
 }
 
-/// Whether the query at `query` of segment `query_segment` may see the key at `key`. The last query stands beside the last
-/// key: `offset` keys come before the first query.
+/// Whether the query at `query` of segment `query_segment` may see the key at `key`. The last query
+/// stands beside the last key: `offset` keys come before the first query.
 #[cube]
 fn is_visible(
     query: usize,
@@ -62,8 +65,8 @@ fn is_visible(
     visible
 }
 
-/// Result, where `of_values`, and log-sum-exp of each query. `out [batch, q_len, num_heads, head_dim]`, `lse [batch, num_heads,
-/// q_len]`.
+/// Result, where `of_values`, and log-sum-exp of each query.
+/// `out [batch, q_len, num_heads, head_dim]`, `lse [batch, num_heads, q_len]`.
 #[cube(launch)]
 fn forward_kernel<E: Float, I: Int>(
     q: &Tensor<E>,
@@ -170,7 +173,8 @@ fn forward_kernel<E: Float, I: Int>(
     }
 }
 
-/// `dq [batch, q_len, num_heads, head_dim]`, and `delta_i = do_i o_i [batch, num_heads, q_len]` for the other two.
+/// `dq [batch, q_len, num_heads, head_dim]`, and `delta_i = do_i o_i [batch, num_heads, q_len]` for
+/// the other two.
 #[cube(launch)]
 fn queries_kernel<E: Float, I: Int>(
     q: &Tensor<E>,
@@ -263,8 +267,8 @@ fn queries_kernel<E: Float, I: Int>(
     }
 }
 
-/// `dk`, or `dv` where `of_values`, `[batch, k_len, num_kv_heads, head_dim]`; one of them at a time keeps within a unit's
-/// registers.
+/// `dk`, or `dv` where `of_values`, `[batch, k_len, num_kv_heads, head_dim]`; one of them at a time
+/// keeps within a unit's registers.
 #[cube(launch)]
 fn keys_kernel<E: Float, I: Int>(
     q: &Tensor<E>,
@@ -423,7 +427,8 @@ impl<R: CubeRuntime> Inputs<R> {
         CubeCount::Static(shape[1].div_ceil(UNITS) as u32, shape[2] as u32, shape[0] as u32)
     }
 
-    /// The result, written to `out`, and the log-sum-exp of each query; without `out`, the latter alone.
+    /// The result, written to `out`, and the log-sum-exp of each query; without `out`, the latter
+    /// alone.
     fn forward(&self, out: Option<&CubeTensor<R>>) -> CubeTensor<R> {
         let lse = self.per_query();
         forward_kernel::launch::<R>(

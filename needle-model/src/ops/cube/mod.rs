@@ -127,7 +127,8 @@ where
 
     fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
         let x = float::<Self, 3>(x);
-        // The method is made for bf16 (see `reference::newton_schulz`); a device without it goes on in f32.
+        // The method is made for bf16 (see `reference::newton_schulz`); a device without it goes on
+        // in f32.
         if !Self::supports_dtype(&x.device(), DType::BF16) {
             return primitive(reference::newton_schulz(x, steps));
         }

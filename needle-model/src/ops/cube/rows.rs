@@ -1,5 +1,5 @@
-//! What works row by row, or element by element: norm, rotary embedding, gated residual. One pass over memory where the plain
-//! graph takes several. Inputs may be f32 or bf16; statistics are f32.
+//! What works row by row, or element by element: norm, rotary embedding, gated residual. One pass
+//! over memory where the plain graph takes several. Inputs may be f32 or bf16; statistics are f32.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -66,7 +66,8 @@ fn norm_kernel<E: Float>(
     }
 }
 
-/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`; keeps `r [rows]`.
+/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`; keeps
+/// `r [rows]`.
 #[cube(launch)]
 fn norm_backward_kernel<E: Float>(
     x: &Tensor<E>,
@@ -181,7 +182,8 @@ fn mix(x: u32) -> u32 {
     x ^ (x >> 16u32)
 }
 
-/// `x * scale` where the hash of seed and place is below `threshold`, else 0: [`crate::ops::reference::is_kept`].
+/// `x * scale` where the hash of seed and place is below `threshold`, else 0:
+/// [`crate::ops::reference::is_kept`].
 #[cube(launch)]
 fn dropout_kernel<E: Float>(
     x: &Tensor<E>,

@@ -7,7 +7,8 @@ use cubecl::prelude::*;
 pub const UNITS: usize = 64;
 /// Positions of a tile in shared memory: two of `head_dim` 64 take 8 KB, which every device has.
 pub const TILE: usize = 16;
-/// Segments of `count` positions from `begin` on, into `tile`: 0 beyond the end, and 1 where all are alike.
+/// Segments of `count` positions from `begin` on, into `tile`: 0 beyond the end, and 1 where all
+/// are alike.
 #[cube]
 pub fn load_segments<I: Int>(
     segments: &Tensor<I>,
@@ -47,7 +48,8 @@ pub fn four<E: Float>(x: &Tensor<E>, at: usize) -> Four {
     values
 }
 
-/// Rows `[TILE, head_dim]` of `x [batch, length, heads, head_dim]` from position `begin` on, zeros beyond the end; in fours.
+/// Rows `[TILE, head_dim]` of `x [batch, length, heads, head_dim]` from position `begin` on, zeros
+/// beyond the end; in fours.
 #[cube]
 pub fn load_rows<E: Float>(
     x: &Tensor<E>,
@@ -156,7 +158,8 @@ pub fn dot(values: &Array<Four>, tile: &SharedMemory<Four>, i: usize, #[comptime
     sum_of_four(sum)
 }
 
-/// Smallest and largest segment of a tile, zeros left out; nothing visible where the first is above the second.
+/// Smallest and largest segment of a tile, zeros left out; nothing visible where the first is above
+/// the second.
 #[cube]
 pub fn segment_range(tile: &SharedMemory<i32>, #[comptime] count: usize) -> (i32, i32) {
     let mut least = 2147483647i32;
@@ -186,9 +189,10 @@ fn has_any(tile: &SharedMemory<i32>, least: i32, most: i32, #[comptime] count: u
     any
 }
 
-/// The segments of the tile that begins at `begin` of a row of `length`, and whether any of them is visible: between
-/// `least` and `most` where `compares`, always elsewhere. When it begins, all units are done with the tile before; what is loaded after it
-/// is there after one more `sync_cube`.
+/// The segments of the tile that begins at `begin` of a row of `length`, and whether any of them is
+/// visible: between `least` and `most` where `compares`, always elsewhere. When it begins, all
+/// units are done with the tile before; what is loaded after it is there after one more
+/// `sync_cube`.
 #[cube]
 pub fn load_tile_segments<I: Int>(
     segments: &Tensor<I>,

@@ -34,7 +34,8 @@ impl Chart {
 
     pub(super) fn add(&mut self, mut curve: Curve) {
         curve.points.retain(|(x, y)| x.is_finite() && y.is_finite());
-        // The final evaluation is over more examples than those on the way: at one step, the first counts.
+        // The final evaluation is over more examples than those on the way: at one step, the first
+        // counts.
         curve.points.dedup_by_key(|(x, _)| *x);
         if !curve.points.is_empty() {
             self.curves.push(curve);

@@ -1,5 +1,5 @@
-//! One run, or several side by side, as one self-contained HTML page: curves, sample answers, recipe
-//! and machine.
+//! One run, or several side by side, as one self-contained HTML page: curves, sample answers,
+//! recipe and machine.
 //!
 //! Everything comes from the run's directory (`metrics.jsonl`, `predictions.jsonl`, `recipe.toml`),
 //! so a page can be made of a run that has ended, or that is still going on elsewhere. Curves are
@@ -167,7 +167,8 @@ const SHOWN: usize = 200;
 /// Right answers that stand beside the wrong ones, as samples.
 const RIGHT_SHOWN: usize = 10;
 
-/// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what changed.
+/// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what
+/// changed.
 fn comparison(run: &Record) -> Markup {
     let Some(compared) = run.comparison() else { return html! {} };
     let after = &compared["after"];

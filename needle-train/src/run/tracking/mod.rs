@@ -1,4 +1,5 @@
-//! What a run reports, as events: a progress bar, lines in `metrics.jsonl`, and files for TensorBoard.
+//! What a run reports, as events: a progress bar, lines in `metrics.jsonl`, and files for
+//! TensorBoard.
 
 mod tensorboard;
 
@@ -144,8 +145,8 @@ impl Smoothed {
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 impl Tracker {
-    /// Writes metrics to `path` and event files to `tensorboard`; metrics up to `done` steps stay, so that a resumed run has
-    /// one line a step.
+    /// Writes metrics to `path` and event files to `tensorboard`; metrics up to `done` steps stay,
+    /// so that a resumed run has one line a step.
     ///
     /// # Errors
     /// If the files cannot be written.

@@ -1,7 +1,8 @@
 //! TensorBoard's event files: scalars by step.
 //!
-//! A file is a sequence of records (`tensorflow/core/lib/io/record_writer.h`): length u64, masked CRC-32C of the length, data,
-//! masked CRC-32C of the data; the data are `Event` messages (`tensorflow/core/util/event.proto`).
+//! A file is a sequence of records (`tensorflow/core/lib/io/record_writer.h`): length u64, masked
+//! CRC-32C of the length, data, masked CRC-32C of the data; the data are `Event` messages
+//! (`tensorflow/core/util/event.proto`).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -40,8 +41,9 @@ struct Value {
 pub struct EventFile(io::BufWriter<File>);
 
 impl EventFile {
-    /// Begins a file in `dir` under the name that TensorBoard looks for. A resumed run begins another; TensorBoard reads the
-    /// files of a directory as one run, the later one from its first step on.
+    /// Begins a file in `dir` under the name that TensorBoard looks for. A resumed run begins
+    /// another; TensorBoard reads the files of a directory as one run, the later one from its first
+    /// step on.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -1,8 +1,8 @@
 //! What a run does when its loss is not finite, or rises far above where it began.
 //!
-//! A step that is not finite is skipped: weights and moments stay as they are. Several in a row, or a loss that has diverged,
-//! send the run back to its best checkpoint and on with a tenth of its learning rates, as often as the recipe allows; after
-//! that it ends with an error.
+//! A step that is not finite is skipped: weights and moments stay as they are. Several in a row, or
+//! a loss that has diverged, send the run back to its best checkpoint and on with a tenth of its
+//! learning rates, as often as the recipe allows; after that it ends with an error.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 const RATE_FACTOR: f64 = 0.1;
 /// Weight of a new step in the smoothed loss.
 const SMOOTHING: f64 = 0.2;
-/// The run has diverged when the smoothed loss exceeds `DIVERGED_FACTOR` times the initial loss plus `DIVERGED_MARGIN`.
+/// The run has diverged when the smoothed loss exceeds `DIVERGED_FACTOR` times the initial loss
+/// plus `DIVERGED_MARGIN`.
 const DIVERGED_FACTOR: f64 = 2.0;
 /// See [`DIVERGED_FACTOR`].
 const DIVERGED_MARGIN: f64 = 1.0;
@@ -81,7 +82,8 @@ impl Stability {
         }
     }
 
-    /// Takes note of a back-off: what was smoothed and counted belongs to the weights that were given up.
+    /// Takes note of a back-off: what was smoothed and counted belongs to the weights that were
+    /// given up.
     pub fn backed_off(&mut self) {
         self.backoffs += 1;
         self.skipped_in_a_row = 0;

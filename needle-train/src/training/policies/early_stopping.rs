@@ -4,16 +4,17 @@ use serde::{Deserialize, Serialize};
 
 /// Fewest answers that checkpoints are chosen by; with fewer, the loss chooses.
 ///
-/// One of `n` answers moves a score by `1 / n`, and the standard error of a fraction near one half is `0.5 / sqrt(n)`: with 30
-/// answers 0.09, with six 0.20, which is more than neighbouring checkpoints ever differ by. The loss sees every token of every
-/// answer, and changes long before the first answer is right.
+/// One of `n` answers moves a score by `1 / n`, and the standard error of a fraction near one half
+/// is `0.5 / sqrt(n)`: with 30 answers 0.09, with six 0.20, which is more than neighbouring
+/// checkpoints ever differ by. The loss sees every token of every answer, and changes long before
+/// the first answer is right.
 pub const LEAST_ANSWERS: usize = 30;
 
 /// One validation.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// What checkpoints are chosen by, higher is better: call F1 or the negative loss, see [`Measured::new`]; none where there
-    /// was nothing to measure.
+    /// What checkpoints are chosen by, higher is better: call F1 or the negative loss, see
+    /// [`Measured::new`]; none where there was nothing to measure.
     pub score: Option<f64>,
     /// Loss at INT4 on the validation rows, where there are any.
     pub int4_loss: Option<f64>,
@@ -22,7 +23,8 @@ pub struct Measured {
 impl Measured {
     /// A validation with the call F1 of `num_answers` answers, and the loss at INT4.
     ///
-    /// Call F1 chooses checkpoints, unless it is of fewer than [`LEAST_ANSWERS`] answers and there is a loss to choose by.
+    /// Call F1 chooses checkpoints, unless it is of fewer than [`LEAST_ANSWERS`] answers and there
+    /// is a loss to choose by.
     pub fn new(call_f1: Option<f64>, num_answers: usize, int4_loss: Option<f64>) -> Self {
         let score = match (call_f1, int4_loss) {
             (Some(call_f1), _) if num_answers >= LEAST_ANSWERS => Some(call_f1),
@@ -46,7 +48,8 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Takes note of a validation after `step`; returns whether its checkpoint is the best one so far.
+    /// Takes note of a validation after `step`; returns whether its checkpoint is the best one so
+    /// far.
     ///
     /// An equal score with no higher loss is worth keeping, but it is not worth going on for.
     pub fn observe(&mut self, step: usize, measured: Measured) -> bool {

@@ -7,6 +7,8 @@
 //! cargo +nightly miri run -p engine-scripts --no-default-features --bin portability -- --smallest
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a program for scripts, not a library")]
+
 #[path = "../../../../needle-runtime/tests/models/mod.rs"]
 mod models;
 

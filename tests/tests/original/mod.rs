@@ -1,5 +1,6 @@
-//! The forward pass as the original has it where it differs from ours: its queries of padding, which
-//! see no key, attend to all keys alike, and its z-loss counts them. Ours give 0 and are not counted.
+//! The forward pass as the original has it where it differs from ours: its queries of padding,
+//! which see no key, attend to all keys alike, and its z-loss counts them. Ours give 0 and are not
+//! counted.
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Int, Tensor};
@@ -8,7 +9,7 @@ use needle_model::rope::Rope;
 use needle_model::{AttentionMask, FusedOps, San};
 use needle_train::training::loss::{DeviceBatch, TextLoss, output_loss};
 
-use crate::golden_config;
+use needle_tests::golden_config;
 
 /// Cross-entropy and z-loss of the golden model, as the original computes them for packed rows.
 pub fn text_loss<B: FusedOps>(model: &San<B>, batch: DeviceBatch<B>, z_coefficient: f64) -> TextLoss<B> {
@@ -44,8 +45,8 @@ fn open<B: FusedOps>(gate: Tensor<B, 1>) -> Tensor<B, 3> {
     sigmoid(gate).reshape([1, 1, 1])
 }
 
-/// Our attention from `queries` to `keys`, each `[rows, seq, d_model]`, and for queries of segment 0
-/// the mean of all values in its place.
+/// Our attention from `queries` to `keys`, each `[rows, seq, d_model]`, and for queries of segment
+/// 0 the mean of all values in its place.
 fn attend<B: FusedOps>(
     attention: &Attention<B>,
     [queries, keys]: [Tensor<B, 3>; 2],
