@@ -21,8 +21,8 @@ use crate::text::schema::ValueType;
 /// itself gets there.
 const MAX_DEPTH: usize = 200;
 
-/// How many schemas may be entered for one value: only references that double at each level, and that
-/// the value does not satisfy, get there.
+/// How many schemas may be entered for one value: only references that double at each level, and
+/// that the value does not satisfy, get there.
 const MAX_ENTERED: usize = 500_000;
 
 /// Where a value breaks its schema.
@@ -610,9 +610,11 @@ fn ascii_classes(pattern: &str) -> String {
 /// Equal as JSON Schema has it: numbers by value.
 pub fn is_equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Array(_), Value::Array(_))
-        | (Value::Object(_), Value::Object(_))
-        | (Value::Number(_), Value::Number(_)) => a == b || canonical(a) == canonical(b),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| is_equal(a, b)))
+        }
+        (Value::Number(_), Value::Number(_)) => a == b || canonical(a) == canonical(b),
         _ => a == b,
     }
 }
