@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use needle_data::synth::invent::{InventConfig, Inventor};
 use needle_data::text::json_schema::check;
@@ -88,8 +89,12 @@ fn without_nullable(schema: Value) -> Value {
             let is_nullable = object.get("nullable") == Some(&Value::Bool(true));
             let inner = object.into_iter().filter(|(key, _)| key != "nullable").map(|(key, value)| {
                 let value = without_nullable(value);
-                let value = if is_nullable && key == "type" { json!([value, "null"]) } else { value };
-                (key, value)
+                match (key.as_str(), value) {
+                    ("type", name) if is_nullable => (key, json!([name, "null"])),
+                    // People leave out what the specification wants to stand there.
+                    ("enum", Value::Array(values)) if is_nullable => (key, [values, vec![Value::Null]].concat().into()),
+                    (_, value) => (key, value),
+                }
             });
             Value::Object(inner.collect())
         }
@@ -446,6 +451,10 @@ fn definitions() -> Vec<(String, Value, Result<Tool, String>)> {
     all
 }
 
+/// Enough for the shortest call of each tool but one, which has to write 1536 numbers.
+const MAX_TOKENS: usize = 400;
+const MAX_TOKENS_OF_MATRIX: usize = 3200;
+
 /// Keywords that pass a value on to a subschema, whose keyword is then the one that is broken.
 const PASSES_ON: [&str; 6] = ["then", "else", "propertyNames", "patternProperties", "dependentSchemas", "dependencies"];
 
@@ -453,7 +462,7 @@ const PASSES_ON: [&str; 6] = ["then", "else", "propertyNames", "patternPropertie
 fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keyword() {
     let tokenizer = tokenizer();
     let constrainer = Constrainer::new(&tokenizer).unwrap();
-    let (mut called, mut refused, mut unread, mut chars) = (0, 0, 0, 0);
+    let (mut called, mut judged, mut refused, mut unread, mut chars) = (0, 0, 0, 0, 0);
     let mut wrong = Vec::new();
     for (place, definition, read) in definitions() {
         let mut expect = |is_so: bool, what: String| {
@@ -472,20 +481,18 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
         };
         let report = reports(std::slice::from_ref(&tool)).remove(0);
         let (tools, values) = (std::slice::from_ref(&tool), &Values::Free);
-        let asked = Asked { query: "", tools, values, min_calls: 0, max_calls: 1, max_tokens: 150 };
-        let constraint = constrainer.compile(&asked);
+        let max_tokens = if tool.name == "matrix_1536" { MAX_TOKENS_OF_MATRIX } else { MAX_TOKENS };
+        let asked = |min_calls| Asked { query: "", tools, values, min_calls, max_calls: 1, max_tokens };
         if let Some(reason) = report.refused {
-            expect(reason.starts_with(&format!("tool {:?}, ", tool.name)), reason.clone());
-            expect(constraint.is_ok_and(|constraint| !constraint.can_call()), reason);
+            let place = [format!("tool {:?}, argument ", tool.name), format!("tool {:?}, the arguments", tool.name)];
+            expect(place.iter().any(|place| reason.starts_with(place)), reason.clone());
+            expect(constrainer.compile(&asked(0)).is_ok_and(|constraint| !constraint.can_call()), reason.clone());
+            expect(constrainer.compile(&asked(1)).is_err(), reason);
             refused += 1;
             continue;
         }
-        let constraint = match constraint {
-            Ok(constraint) if constraint.can_call() => constraint,
-            Ok(_) => {
-                expect(false, "it cannot be called, and is not refused".to_owned());
-                continue;
-            }
+        let constraint = match constrainer.compile(&asked(1)) {
+            Ok(constraint) => constraint,
             Err(error) => {
                 expect(false, error.to_string());
                 continue;
@@ -494,12 +501,14 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
         let is_checked = |keyword: &str| {
             report.keywords.iter().any(|line| line.keyword == keyword && line.treatment == Treatment::Checked)
         };
-        // The other judge reads the definition as it was written, if it can read it.
+        // The other judge reads the definition as it was written, if it can read it, and knows some
+        // keywords that are reported as ignored here.
         let schema = without_nullable(definition["inputSchema"].clone());
         let oracle = jsonschema::options().should_validate_formats(true).build(&schema).ok();
+        let oracle = oracle.filter(|_| report.keywords.iter().all(|line| line.treatment != Treatment::Ignored));
         for seed in 0..3 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let text = write(&mut constraint.clone(), &tokenizer, 150, &mut rng);
+            let text = write(&mut constraint.clone(), &tokenizer, max_tokens, &mut rng);
             let calls = text.and_then(|text| serde_json::from_str(&text).map_err(|error| format!("{error}: {text}")));
             let calls: Value = match calls {
                 Ok(calls) => calls,
@@ -518,7 +527,10 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
                             is_checked(&violation.keyword) || PASSES_ON.iter().any(|keyword| is_checked(keyword));
                         expect(may_break, format!("{violation}: {call}"));
                     }
-                    None if !has_large_number(arguments) => {
+                    // Here `\s` is Unicode's white space, in ECMAScript all of it but the next
+                    // line.
+                    None if !has_large_number(arguments) && !call.to_string().contains('\u{85}') => {
+                        judged += usize::from(oracle.is_some());
                         let error = oracle.as_ref().and_then(|oracle| oracle.validate(arguments).err());
                         expect(error.is_none(), format!("{error:?}: {call}"));
                     }
@@ -530,8 +542,8 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
     assert_eq!(wrong, Vec::<String>::new());
     // Else there would be little to it.
     assert!(
-        called > 500 && refused < 20 && unread < 20 && chars > 40 * called,
-        "{called} calls, {refused} refused, {unread} unread, {chars} characters"
+        called > 1400 && judged > 1000 && refused < 20 && unread < 20 && chars > 40 * called,
+        "{called} calls, {judged} judged, {refused} refused, {unread} unread, {chars} characters"
     );
 }
 
@@ -552,7 +564,9 @@ fn one_bad_argument_does_not_make_other_tools_unusable() {
         "x": {"$ref": "#/nowhere"}}}});
     let optional = json!({"name": "optional", "inputSchema": {"type": "object", "properties": {
         "x": {"$ref": "#/nowhere"}, "y": {"type": "boolean"}}}});
-    let tools = Tool::list_from_json(&json!([bad, optional])).unwrap();
+    let costly = json!({"name": "costly", "inputSchema": {"type": "object", "required": ["x"], "properties": {
+        "x": {"allOf": [alternatives("a", 500), alternatives("b", 500)]}}}});
+    let tools = Tool::list_from_json(&json!([bad, optional, costly])).unwrap();
     let tokenizer = tokenizer();
     let asked = Asked { query: "", tools: &tools, values: &Values::Free, min_calls: 0, max_calls: 1, max_tokens: 200 };
     let constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
@@ -563,6 +577,8 @@ fn one_bad_argument_does_not_make_other_tools_unusable() {
     let refused = reports[0].refused.as_deref().unwrap();
     assert!(refused.starts_with("tool \"bad\", argument \"x\", $ref: nothing satisfies it"), "{refused}");
     assert_eq!(reports[1].refused, None);
+    assert!(!allows(&mut constraint.clone(), &tokenizer, r#"[{"name":"costly"#));
+    assert!(reports[2].refused.is_some());
     let left_out = reports[1].keywords.iter().find(|line| line.treatment == Treatment::LeftOut).unwrap();
     assert_eq!(left_out.path, "/properties/x");
 }
@@ -580,6 +596,10 @@ fn what_is_too_hard_for_a_grammar_is_checked_after_the_answer() {
         (json!({"type": "number", "minimum": 1e308}), vec!["xminimum Checked"]),
         (json!({"type": "array", "items": {"type": "null"}, "minItems": 4608}), vec!["xminItems Checked"]),
         (json!({"type": "string", "pattern": "^.*a.{14}$"}), vec!["xpattern Checked"]),
+        (
+            json!({"prefixItems": (0..2000).map(|i| json!({"const": i})).collect::<Vec<_>>(), "items": false}),
+            vec!["xprefixItems Checked", "xitems Checked"],
+        ),
         (
             json!({"type": "string", "enum": (0..20_000).map(|i| i.to_string()).collect::<Vec<_>>()}),
             vec!["xenum Checked"],
@@ -641,4 +661,45 @@ fn annotations_and_unused_definitions_are_no_losses() {
         &[],
     );
     assert_eq!(lines, ["nmultipleOf Ignored", "luniqueItems Ignored", "r$ref Ignored"]);
+}
+
+/// Alternatives that differ in a member called `name`.
+fn alternatives(name: &str, count: usize) -> Value {
+    let one = |i| json!({"type": "object", "properties": {name: {"const": i}}, "required": [name]});
+    json!({"anyOf": (0..count).map(one).collect::<Vec<_>>()})
+}
+
+#[test]
+fn what_multiplies_is_weakened_or_refused_before_it_takes_long() {
+    let texts: Vec<String> = (0..1900).map(|i| format!("value {i}")).collect();
+    let constants: Vec<Value> = (0..20_000).map(|i| json!({"const": i})).collect();
+    let mut definitions = Map::new();
+    for i in 0..60 {
+        let next = json!({"$ref": format!("#/properties/x/$defs/d{}", i + 1)});
+        let schema = json!({"type": "object", "properties": {"a": next, "b": next}, "anyOf": [next, next]});
+        definitions.insert(format!("d{i}"), schema);
+    }
+    definitions.insert("d60".into(), json!({"type": "object"}));
+    let started = Instant::now();
+    for (spec, expected) in [
+        (
+            json!({"allOf": (0..12).map(|i| alternatives(&i.to_string(), 4)).collect::<Vec<_>>()}),
+            vec!["xallOf Checked"],
+        ),
+        (json!({"allOf": [alternatives("a", 400), alternatives("b", 400)]}), vec!["xallOf Checked"]),
+        (alternatives("a", 2000), vec!["xanyOf Checked"]),
+        (json!({"oneOf": alternatives("a", 3000)["anyOf"]}), vec!["xoneOf Checked"]),
+        (json!({"anyOf": constants}), vec!["xanyOf Checked"]),
+        (json!({"allOf": [{"enum": texts}, {"enum": texts}, {"enum": texts}]}), vec![]),
+        (json!({"type": "number", "multipleOf": 1e-6, "minimum": -1e12, "maximum": 1e12}), vec![]),
+        (json!({"$ref": "#/properties/x/$defs/d0", "$defs": definitions}), vec![]),
+    ] {
+        let (lines, refused) = treated(json!({"x": spec}), &["x"]);
+        assert_eq!((lines, refused), (expected.into_iter().map(str::to_owned).collect(), None), "{spec:.200}");
+    }
+    let (_, refused) = treated(json!({"x": {"allOf": [alternatives("a", 500), alternatives("b", 500)]}}), &["x"]);
+    let refused = refused.unwrap();
+    assert!(refused.starts_with("tool \"a_tool\", argument \"x\", allOf: its schema costs too much work"), "{refused}");
+    // Without bounds some of these take minutes, others for ever.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }

@@ -9,9 +9,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::closing::Answers;
+use super::disjoint::are_disjoint;
+use super::keywords::step;
 use super::pattern::obstacle;
 use super::refusal::refusal;
-use super::schema::{Builder, are_disjoint, step};
+use super::schema::Builder;
 use super::shape::{RuleId, Rules, Shape};
 use super::string::{Strings, is_grammatical};
 
@@ -126,8 +128,10 @@ const CHECKED: [&str; 8] =
     ["not", "if", "then", "else", "contains", "propertyNames", "patternProperties", "dependentSchemas"];
 
 /// What the grammar of a schema holds of it.
+#[derive(Default)]
 struct Held {
-    losses: HashMap<(*const Value, &'static str), String>,
+    /// The keywords of each subschema that it does not hold, and why.
+    losses: HashMap<*const Value, Vec<(&'static str, String)>>,
     left_out: HashSet<*const Value>,
 }
 
@@ -136,9 +140,12 @@ impl Held {
         let mut builder = Builder::new();
         let start = builder.schema(schema, schema);
         // Of a schema that is too much work nothing is held; that is what refuses its tool.
-        let Ok(built) = builder.finish() else { return Self { losses: HashMap::new(), left_out: HashSet::new() } };
+        let Ok(built) = builder.finish() else { return Self::default() };
         let reachable = reachable(&built.rules, start);
-        let losses = built.losses.into_iter().map(|loss| ((loss.schema, loss.keyword), loss.reason)).collect();
+        let mut losses: HashMap<_, Vec<_>> = HashMap::new();
+        for loss in built.losses {
+            losses.entry(loss.schema).or_default().push((loss.keyword, loss.reason));
+        }
         let answers = Answers::new(built.rules, Strings::new(""), start);
         let left_out = answers.left_out().iter().filter(|rule| reachable.contains(rule));
         let left_out = left_out.flat_map(|&rule| &built.schemas[rule]).copied().collect();
@@ -184,17 +191,16 @@ impl<'a> Walk<'a> {
             self.line(value, path, "properties", Treatment::LeftOut, reason);
         }
         let Value::Object(schema) = value else { return };
+        let losses = self.held.losses.remove(&std::ptr::from_ref(value)).unwrap_or_default();
         for (keyword, argument) in schema.iter().filter(|(keyword, _)| !is_annotation(keyword)) {
-            let lost =
-                self.held.losses.iter().find(|((place, lost), _)| std::ptr::eq(*place, value) && lost == keyword);
-            if let Some((_, reason)) = lost {
-                let reason = reason.clone();
-                self.line(value, path, keyword, Treatment::Checked, &reason);
+            if let Some((_, reason)) = losses.iter().find(|(lost, _)| lost == keyword) {
+                self.line(value, path, keyword, Treatment::Checked, reason);
             } else if let Some((treatment, reason)) = treatment(keyword, argument, schema, self.root) {
                 self.line(value, path, keyword, treatment, reason);
             }
         }
-        for (path, inner) in inner(value, path, self.root) {
+        let lost: Vec<&str> = losses.iter().map(|(keyword, _)| *keyword).collect();
+        for (path, inner) in inner(value, path, self.root, &lost) {
             self.schema(inner, &path);
         }
     }
@@ -205,18 +211,19 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The subschemas that a grammar of `value` holds, those that it refers to included, and their
-/// paths.
-fn inner<'a>(value: &'a Value, path: &str, root: &'a Value) -> Vec<(String, &'a Value)> {
+/// The subschemas that a grammar of `value` holds, without those of the keywords `lost`, and their
+/// paths. What it refers to is one of them.
+fn inner<'a>(value: &'a Value, path: &str, root: &'a Value, lost: &[&str]) -> Vec<(String, &'a Value)> {
     let Value::Object(schema) = value else { return Vec::new() };
     // What a keyword that is only checked holds is not enforced either; its own line says so.
     let is_held = |place: &str| {
         let keyword = place[1..].split('/').next().unwrap_or_default();
-        !CHECKED.contains(&keyword) && !is_annotation(keyword)
+        !CHECKED.contains(&keyword) && !lost.contains(&keyword) && !is_annotation(keyword)
     };
     let parts = subschemas(schema).into_iter().filter(|(place, _)| is_held(place));
     let mut all: Vec<(String, &Value)> = parts.map(|(place, part)| (format!("{path}{place}"), part)).collect();
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str)
+    if !lost.contains(&"$ref")
+        && let Some(reference) = schema.get("$ref").and_then(Value::as_str)
         && let Some(target) = json_schema::resolve(root, reference)
     {
         all.push((reference.trim_start_matches('#').to_owned(), target));
@@ -233,7 +240,7 @@ fn reaches(value: &Value, root: &Value, broken: &HashSet<*const Value>) -> bool 
             if broken.contains(&std::ptr::from_ref(value)) {
                 return true;
             }
-            queue.extend(inner(value, "", root).into_iter().map(|(_, part)| part));
+            queue.extend(inner(value, "", root, &[]).into_iter().map(|(_, part)| part));
         }
     }
     false

@@ -11,28 +11,19 @@ use std::collections::{HashMap, HashSet};
 use needle_data::text::json_schema::{self, check, item_schemas, size, type_names};
 use serde_json::{Map, Value};
 
-use super::number::{LARGEST_STEP, NumberShape};
-use super::shape::{
-    ANYTHING, ArrayShape, Member, NOTHING, ObjectShape, Others, RuleId, Rules, Shape, StringShape, intersect,
-};
-use super::string::is_grammatical;
+use super::keywords::{LONGEST, anything, format_regex, number, string, with_few_steps};
+use super::shape::{ANYTHING, ArrayShape, Member, NOTHING, ObjectShape, Others, RuleId, Rules, Shape, intersect};
 use super::weaken::{Dropped, Holding, holding, weakened};
 
-/// More alternatives than this for one value are no longer a schema that a person wrote.
+/// A value of more alternatives than this is checked after the answer.
 const MAX_ALTERNATIVES: usize = 512;
-/// An `enum` of more values than this is checked after the answer.
+const TOO_MANY_ALTERNATIVES: &str = "a grammar holds at most 512 alternatives for one value";
+/// A choice of more values than this is checked after the answer.
 const MAX_LITERALS: usize = 2000;
+const TOO_MANY_LITERALS: &str = "a grammar holds at most 2000 values to choose from";
 /// Intersections, checks of literals and visits of subschemas that the schemas of one tool may
 /// cost.
 const MAX_WORK: usize = 200_000;
-/// Larger steps or finer ones than these are checked after the answer.
-const MULTIPLES: std::ops::RangeInclusive<f64> = 1e-6..=LARGEST_STEP;
-
-/// Of more alternatives of a `oneOf` it is not found out whether a value can fit two of them.
-const MAX_COMPARED: usize = 64;
-
-/// A string of this many characters needs no limit: the answer's own is lower.
-const LONGEST: usize = 1 << 15;
 
 type NodeId = usize;
 
@@ -130,10 +121,7 @@ impl<'a> Builder<'a> {
             return Ok(shapes.clone());
         }
         let nodes = self.asked[rule].clone().unwrap_or_default();
-        let shapes = match self.intersection(&nodes)? {
-            Some(shapes) => shapes,
-            None => self.types_of(&nodes)?,
-        };
+        let shapes = self.intersection(&nodes)?;
         let mut fitting = Vec::new();
         for shape in shapes {
             fitting.extend(self.checked(shape, &nodes)?);
@@ -185,36 +173,42 @@ impl<'a> Builder<'a> {
         Ok(Built { rules: Rules { shapes, shortest: Vec::new() }, losses: self.losses, schemas })
     }
 
-    /// The shapes that satisfy all of `nodes`; none if they are too many.
-    fn intersection(&mut self, nodes: &[NodeId]) -> Result<Option<Vec<Shape>>, String> {
+    /// The shapes that satisfy all of `nodes`. Of a node with which they are too many, what it is
+    /// composed of is not held.
+    fn intersection(&mut self, nodes: &[NodeId]) -> Result<Vec<Shape>, String> {
         let mut shapes = anything();
         for &node in nodes {
             let more = self.node_shapes(node)?;
-            shapes = self.cross(&shapes, &more)?;
-        }
-        if shapes.len() <= MAX_ALTERNATIVES {
-            return Ok(Some(shapes));
-        }
-        let reason = format!("{} alternatives for one value; a grammar holds {MAX_ALTERNATIVES}", shapes.len());
-        for node in self.in_place(nodes) {
-            for keyword in ["anyOf", "oneOf"] {
-                self.lose(node, keyword, &reason);
+            if self.narrow(&mut shapes, &more)? {
+                continue;
             }
-        }
-        Ok(None)
-    }
-
-    /// The shapes that the types of `nodes` allow, and the keywords beside them.
-    fn types_of(&mut self, nodes: &[NodeId]) -> Result<Vec<Shape>, String> {
-        let mut shapes = anything();
-        for &node in nodes {
-            let (value, root) = self.nodes[node];
-            if let Value::Object(schema) = value {
+            for keyword in ["$ref", "allOf", "anyOf", "oneOf"] {
+                self.lose(node, keyword, TOO_MANY_ALTERNATIVES);
+            }
+            if let (Value::Object(schema), root) = self.nodes[node] {
                 let more = self.typed(node, schema, root);
-                shapes = self.cross(&shapes, &more)?;
+                self.narrow(&mut shapes, &more)?;
             }
         }
         Ok(shapes)
+    }
+
+    /// Narrows `shapes` to what is also among `more`, unless these are too many alternatives for a
+    /// grammar; tells whether it did.
+    fn narrow(&mut self, shapes: &mut Vec<Shape>, more: &[Shape]) -> Result<bool, String> {
+        self.spend(shapes.len() * more.len() + 1)?;
+        let mut both = Vec::new();
+        for a in shapes.iter() {
+            for b in more {
+                let shape = intersect(a, b, &mut |a, b| self.both(a, b));
+                both.extend(shape.filter(|shape| !both.contains(shape)));
+                if both.len() > MAX_ALTERNATIVES {
+                    return Ok(false);
+                }
+            }
+        }
+        *shapes = both;
+        Ok(true)
     }
 
     /// `shape` of `rule` as far as a grammar holds it; what it does not hold is noted.
@@ -313,18 +307,6 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn cross(&mut self, a: &[Shape], b: &[Shape]) -> Result<Vec<Shape>, String> {
-        self.spend(a.len() * b.len() + 1)?;
-        let mut shapes = Vec::new();
-        for a in a {
-            for b in b {
-                let shape = intersect(a, b, &mut |a, b| self.both(a, b));
-                shapes.extend(shape.filter(|shape| !shapes.contains(shape)));
-            }
-        }
-        Ok(shapes)
-    }
-
     /// `shape` with only those literals that satisfy all of `nodes`.
     fn checked(&mut self, shape: Shape, nodes: &[NodeId]) -> Result<Option<Shape>, String> {
         let Shape::Literals(texts) = shape else { return Ok(Some(shape)) };
@@ -385,7 +367,7 @@ impl<'a> Builder<'a> {
                 return Ok(shape.into_iter().collect());
             }
             Some(literals) => {
-                self.lose(node, "enum", &format!("a grammar holds at most {MAX_LITERALS} values"));
+                self.lose(node, "enum", TOO_MANY_LITERALS);
                 let has_type_of = |shape: &Shape| literals.iter().any(|literal| shape.has_type_of(literal));
                 self.typed(node, schema, root).into_iter().filter(has_type_of).collect()
             }
@@ -398,12 +380,16 @@ impl<'a> Builder<'a> {
             };
             let target = self.node(target, root);
             let more = self.node_shapes(target)?;
-            shapes = self.cross(&shapes, &more)?;
+            if !self.narrow(&mut shapes, &more)? {
+                self.lose(node, "$ref", TOO_MANY_ALTERNATIVES);
+            }
         }
         for one in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
             let one = self.node(one, root);
             let more = self.node_shapes(one)?;
-            shapes = self.cross(&shapes, &more)?;
+            if !self.narrow(&mut shapes, &more)? {
+                self.lose(node, "allOf", TOO_MANY_ALTERNATIVES);
+            }
         }
         for keyword in ["anyOf", "oneOf"] {
             let Some(Value::Array(any)) = schema.get(keyword) else { continue };
@@ -412,7 +398,13 @@ impl<'a> Builder<'a> {
                 let one = self.node(one, root);
                 alternatives.extend(self.node_shapes(one)?);
             }
-            shapes = self.cross(&shapes, &side_by_side(alternatives))?;
+            let alternatives = side_by_side(alternatives);
+            let has_too_many = |shape: &Shape| matches!(shape, Shape::Literals(texts) if texts.len() > MAX_LITERALS);
+            if alternatives.iter().any(has_too_many) {
+                self.lose(node, keyword, TOO_MANY_LITERALS);
+            } else if !self.narrow(&mut shapes, &alternatives)? {
+                self.lose(node, keyword, TOO_MANY_ALTERNATIVES);
+            }
         }
         Ok(shapes)
     }
@@ -481,14 +473,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Alternatives, each once: all literals as one.
+/// Alternatives, each once as long as they are not too many: all literals as one.
 fn side_by_side(alternatives: Vec<Shape>) -> Vec<Shape> {
     let mut texts = Vec::new();
     let mut shapes: Vec<Shape> = Vec::new();
     for shape in alternatives {
         match shape {
             Shape::Literals(more) => texts.extend(more),
-            shape if !shapes.contains(&shape) => shapes.push(shape),
+            shape if shapes.len() > MAX_ALTERNATIVES || !shapes.contains(&shape) => shapes.push(shape),
             _ => {}
         }
     }
@@ -498,149 +490,4 @@ fn side_by_side(alternatives: Vec<Shape>) -> Vec<Shape> {
         shapes.push(Shape::Literals(texts));
     }
     shapes
-}
-
-/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction
-/// in their bounds.
-fn with_few_steps(shape: Shape) -> Option<Shape> {
-    let Shape::Number(mut number) = shape else { return Some(shape) };
-    if let Some(texts) = number.listed() {
-        return (!texts.is_empty()).then_some(Shape::Literals(texts));
-    }
-    if number.multiple_of.is_some() {
-        (number.min, number.max) = (number.min.map(f64::ceil), number.max.map(f64::floor));
-    }
-    Some(Shape::Number(number))
-}
-
-/// Every value.
-fn anything() -> Vec<Shape> {
-    vec![
-        Shape::Literals(vec!["null".into()]),
-        Shape::Literals(vec!["true".into(), "false".into()]),
-        Shape::Number(NumberShape::default()),
-        Shape::String(StringShape::default()),
-        Shape::Array(ArrayShape { prefix: Vec::new(), items: Some(ANYTHING), min: 0, max: None }),
-        Shape::Object(ObjectShape { members: Vec::new(), others: Others::Unsaid(ANYTHING), is_ordered: false }),
-    ]
-}
-
-/// The step of `multipleOf`, where a grammar can hold it.
-pub fn step(schema: &Map<String, Value>) -> Option<f64> {
-    let step = schema.get("multipleOf").and_then(Value::as_f64)?;
-    let millionths = step * 1e6;
-    (MULTIPLES.contains(&step) && (millionths - millionths.round()).abs() < 1e-9 * millionths).then_some(step)
-}
-
-fn number(schema: &Map<String, Value>, is_integer: bool) -> Option<NumberShape> {
-    let mut shape = NumberShape { is_integer, multiple_of: step(schema), ..NumberShape::default() };
-    for bound in json_schema::bounds(schema) {
-        // The next integer, or the next number that no rounding takes for the limit itself.
-        let gap = if is_integer { 0.0 } else { bound.limit.abs().max(1.0) * 1e-9 };
-        let limit = match (bound.is_upper, bound.is_exclusive, is_integer) {
-            (true, false, true) => bound.limit.floor(),
-            (true, true, true) => bound.limit.ceil() - 1.0,
-            (false, false, true) => bound.limit.ceil(),
-            (false, true, true) => bound.limit.floor() + 1.0,
-            (true, true, false) => bound.limit - gap,
-            (false, true, false) => bound.limit + gap,
-            (_, false, false) => bound.limit,
-        };
-        if bound.is_upper {
-            shape.max = Some(shape.max.map_or(limit, |max| max.min(limit)));
-        } else {
-            shape.min = Some(shape.min.map_or(limit, |min| min.max(limit)));
-        }
-    }
-    let shape = shape.with_whole_steps();
-    (!shape.is_empty()).then_some(shape)
-}
-
-/// The regular expression of strings of the named format, if the format is known.
-fn format_regex(format: &str) -> Option<String> {
-    json_schema::format_pattern(format).map(|pattern| format!("^(?:{pattern})$"))
-}
-
-fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
-    let mut patterns = Vec::new();
-    if let Some(Value::String(pattern)) = schema.get("pattern")
-        && is_grammatical(pattern)
-    {
-        patterns.push(pattern.clone());
-    }
-    if let Some(Value::String(format)) = schema.get("format")
-        && let Some(pattern) = format_regex(format)
-    {
-        patterns.push(pattern);
-    }
-    let is_copied = is_copied || schema.get("x-from-query") == Some(&Value::Bool(true));
-    let min_chars = size(schema, "minLength").unwrap_or(0);
-    // No answer is longer than this.
-    let max_chars = size(schema, "maxLength").filter(|&max| max < LONGEST);
-    max_chars.is_none_or(|max| min_chars <= max).then_some(StringShape { min_chars, max_chars, patterns, is_copied })
-}
-
-/// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types,
-/// constants and required constant members tell: the grammar then holds the `oneOf` whole.
-pub fn are_disjoint(alternatives: &[Value], root: &Value) -> bool {
-    if let Some(literals) = all_literals(alternatives) {
-        let different: HashSet<&String> = literals.iter().collect();
-        return different.len() == literals.len();
-    }
-    if alternatives.len() > MAX_COMPARED {
-        return false;
-    }
-    let pairs = alternatives.iter().enumerate();
-    pairs.clone().all(|(i, a)| alternatives[i + 1..].iter().all(|b| two_are_disjoint(a, b, root, 0)))
-}
-
-/// The values of alternatives that are constants, as texts that only equal values share.
-fn all_literals(alternatives: &[Value]) -> Option<Vec<String>> {
-    alternatives.iter().map(|one| one.get("const").map(json_schema::canonical)).collect()
-}
-
-fn two_are_disjoint(a: &Value, b: &Value, root: &Value, depth: usize) -> bool {
-    let follow = |value: &'_ Value| -> Value {
-        match value.get("$ref").and_then(Value::as_str).and_then(|r| json_schema::resolve(root, r)) {
-            Some(target) => target.clone(),
-            None => value.clone(),
-        }
-    };
-    let (a, b) = (follow(a), follow(b));
-    let (Value::Object(a), Value::Object(b)) = (&a, &b) else {
-        return a == Value::Bool(false) || b == Value::Bool(false);
-    };
-    let literals = |schema: &Map<String, Value>| match (schema.get("const"), schema.get("enum")) {
-        (Some(one), _) => Some(vec![one.clone()]),
-        (_, Some(Value::Array(many))) => Some(many.clone()),
-        _ => None,
-    };
-    match (literals(a), literals(b)) {
-        (Some(a), Some(b)) => return a.iter().all(|a| b.iter().all(|b| !json_schema::is_equal(a, b))),
-        (Some(texts), None) => return texts.iter().all(|text| check(&b.clone().into(), root, text).is_err()),
-        (None, Some(texts)) => return texts.iter().all(|text| check(&a.clone().into(), root, text).is_err()),
-        (None, None) => {}
-    }
-    let (types_a, types_b) = (type_names(a), type_names(b));
-    let overlap = |a: &&str| {
-        let is_number = |name: &str| matches!(name, "integer" | "number");
-        types_b.iter().any(|b: &&str| **a == **b || is_number(a) && is_number(b))
-    };
-    if !types_a.is_empty() && !types_b.is_empty() && !types_a.iter().any(overlap) {
-        return true;
-    }
-    let only_objects = |types: &[&str]| types == ["object"];
-    let required = |schema: &Map<String, Value>, name: &str| {
-        schema.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one == name))
-    };
-    let properties = |schema: &Map<String, Value>| schema.get("properties").and_then(Value::as_object).cloned();
-    let (Some(in_a), Some(in_b)) = (properties(a), properties(b)) else { return false };
-    depth < 8
-        && only_objects(&types_a)
-        && only_objects(&types_b)
-        && in_a.iter().any(|(name, a_value)| {
-            in_b.get(name).is_some_and(|b_value| {
-                required(a, name) && required(b, name) && two_are_disjoint(a_value, b_value, root, depth + 1)
-            })
-        })
 }

@@ -5,11 +5,14 @@
 //! taken out here is checked instead of enforced; the report says so.
 
 use super::number::{LARGEST, LARGEST_FACTOR, NumberShape};
-use super::shape::{ArrayShape, Shape, StringShape};
+use super::shape::{ANYTHING, ArrayShape, Shape, StringShape};
 use super::string;
 
 /// More items than this are no longer asked of an answer.
 const MOST_ITEMS: usize = 4096;
+
+/// More items than this are no longer of a schema each.
+const LONGEST_TUPLE: usize = 200;
 
 /// Whether a grammar holds a shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,9 @@ pub fn holding(shape: &Shape) -> Holding {
     match shape {
         Shape::String(shape) => string::holding(shape),
         Shape::Number(shape) => number_holding(shape),
+        Shape::Array(shape) if shape.prefix.len() > LONGEST_TUPLE => {
+            Holding::TooHard(format!("a grammar holds the schemas of at most {LONGEST_TUPLE} items one by one"))
+        }
         Shape::Array(shape) if shape.min > MOST_ITEMS => {
             Holding::TooHard(format!("no answer has more than {MOST_ITEMS} items"))
         }
@@ -58,6 +64,10 @@ pub fn weakened(mut shape: Shape, formats: &[String]) -> (Option<Shape>, Vec<Dro
         let (keywords, patterns) = match &mut shape {
             Shape::String(shape) => drop_from_string(shape, formats),
             Shape::Number(shape) => (drop_from_number(shape), Vec::new()),
+            Shape::Array(shape) if shape.prefix.len() > LONGEST_TUPLE => {
+                (shape.prefix, shape.items) = (Vec::new(), Some(ANYTHING));
+                (["prefixItems", "items", "additionalItems"].as_slice(), Vec::new())
+            }
             Shape::Array(ArrayShape { min, .. }) => {
                 *min = 0;
                 (["minItems"].as_slice(), Vec::new())
