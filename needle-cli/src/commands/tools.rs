@@ -23,7 +23,8 @@ impl ToolsCommand {
 }
 
 /// Print for each tool which keywords of its schema every answer keeps, which are checked after the
-/// answer, and which are ignored; fails where a tool can never be called
+/// answer, which arguments are left out, and which keywords are ignored; fails where a tool can
+/// never be called
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  needle tools check tools.json\n  needle tools check mcp_tools_list.json --json")]
 pub struct CheckArgs {
