@@ -360,7 +360,7 @@ mod tests {
         let tool = json!({"name": "a", "parameters": {"type": "object",
             "properties": {"id": {"type": "string"}},
             "allOf": [{"$ref": "#/$defs/base"}, {"required": ["id"]}],
-            "anyOf": [{"properties": {"by": {"type": "string"}}, "required": ["by"]}],
+            "anyOf": [{"properties": {"by": {"type": "string"}}, "required": ["by"]}, {"required": ["id"]}],
             "$defs": {"base": {"properties": {"name": {"type": "string"}}, "required": ["name"], "allOf": [{"$ref": "#/$defs/base"}]}}}});
         let tool = Tool::from_json(&tool, "t").unwrap();
         let read: Vec<(&str, bool)> = tool.parameters.iter().map(|p| (p.name.as_str(), p.is_required())).collect();

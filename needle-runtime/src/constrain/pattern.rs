@@ -23,10 +23,8 @@ pub fn obstacle(pattern: &str) -> &'static str {
             }
             '[' => in_class = true,
             ']' => in_class = false,
-            '(' if !in_class => {
-                if ["?=", "?!", "?<=", "?<!"].iter().any(|look| after.starts_with(look)) {
-                    return "no grammar holds look-around";
-                }
+            '(' if !in_class && ["?=", "?!", "?<=", "?<!"].iter().any(|look| after.starts_with(look)) => {
+                return "no grammar holds look-around";
             }
             '^' if !in_class && previous.is_some_and(|before| !"(|".contains(before)) => {
                 return "no grammar holds a ^ behind the beginning";
