@@ -40,6 +40,7 @@
 //! | [`text::json`] | JSON read strictly |
 //! | `text::schema` | what a declaration of an argument asks of its value |
 //! | [`text::json_schema`] | JSON Schema: whether a value satisfies a schema, and what a `$ref` refers to |
+//! | `text::composed` | the arguments of a schema that is composed of others |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::number_words`] | the English words that numbers are put together of |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |

@@ -163,7 +163,7 @@ fn to_json(answer: &Answer, tools: &[Tool]) -> Value {
     for tool in &mut not_enforced {
         tool.keywords.retain(|line| line.treatment != Treatment::Enforced);
     }
-    not_enforced.retain(|tool| !tool.keywords.is_empty());
+    not_enforced.retain(|tool| tool.refused.is_some() || !tool.keywords.is_empty());
     serde_json::json!({
         "calls": answer.calls,
         "complete": answer.is_complete,

@@ -23,7 +23,8 @@ impl ToolsCommand {
 }
 
 /// Print for each tool which keywords of its schema every answer keeps, which are checked after the
-/// answer, and which are ignored; fails where a tool can never be called
+/// answer, which arguments are left out, and which keywords are ignored; fails where a tool can
+/// never be called
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  needle tools check tools.json\n  needle tools check mcp_tools_list.json --json")]
 pub struct CheckArgs {
@@ -45,11 +46,11 @@ impl CheckArgs {
             let tools = std::slice::from_ref(tool);
             let asked =
                 Asked { query: "", tools, values: &Values::Free, min_calls: 0, max_calls: 1, max_tokens: 1 << 20 };
-            let refused = match constrainer.compile(&asked) {
+            let refused = report.refused.clone().or_else(|| match constrainer.compile(&asked) {
                 Ok(constraint) if constraint.can_call() => None,
                 Ok(_) => Some("nothing satisfies its schema: it can never be called".to_owned()),
                 Err(error) => Some(error.to_string()),
-            };
+            });
             all_compile &= refused.is_none();
             if self.json {
                 print_json(&serde_json::json!({"name": report.name, "keywords": report.keywords, "refused": refused}))?;
@@ -66,7 +67,11 @@ fn to_text(report: &ToolReport, refused: Option<&str>) -> String {
     lines.extend(refused.map(|reason| format!("  refused: {reason}")));
     let enforced = report.keywords.iter().filter(|line| line.treatment == Treatment::Enforced).count();
     lines.push(format!("  {enforced} of {} keywords are enforced", report.keywords.len()));
-    for (treatment, heading) in [(Treatment::Checked, "checked after the answer"), (Treatment::Ignored, "ignored")] {
+    for (treatment, heading) in [
+        (Treatment::Checked, "checked after the answer"),
+        (Treatment::LeftOut, "left out"),
+        (Treatment::Ignored, "ignored"),
+    ] {
         for line in report.keywords.iter().filter(|line| line.treatment == treatment) {
             let place = if line.path.is_empty() { "the arguments" } else { &line.path };
             let reason = line.reason.as_deref().unwrap_or_default();

@@ -9,6 +9,7 @@
 //! ...) is ignored here.
 //! <https://json-schema.org/draft/2020-12/json-schema-validation>
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use fancy_regex::Regex;
@@ -19,6 +20,10 @@ use crate::text::schema::ValueType;
 /// How many schemas may be entered inside each other for one value: only a `$ref` that leads to
 /// itself gets there.
 const MAX_DEPTH: usize = 200;
+
+/// How many schemas may be entered for one value: only references that double at each level, and
+/// that the value does not satisfy, get there.
+const MAX_ENTERED: usize = 500_000;
 
 /// Where a value breaks its schema.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -223,13 +228,17 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
 /// # Errors
 /// The first violation found.
 pub fn check(schema: &Value, root: &Value, value: &Value) -> Result<(), Violation> {
-    Checker { root }.value(schema, value, "", 0)
+    Checker { root, entered: Cell::new(0), satisfied: RefCell::default() }.value(schema, value, "", 0)
 }
 
 type Checked = Result<(), Violation>;
 
 struct Checker<'a> {
     root: &'a Value,
+    /// Schemas entered so far.
+    entered: Cell<usize>,
+    /// Targets of references and values that satisfy them, by their places in memory.
+    satisfied: RefCell<HashSet<(*const Value, *const Value)>>,
 }
 
 fn violation(path: &str, keyword: &str, reason: impl Into<String>) -> Checked {
@@ -243,6 +252,10 @@ impl Checker<'_> {
             Value::Object(schema) => schema,
             _ => return Ok(()),
         };
+        self.entered.set(self.entered.get() + 1);
+        if self.entered.get() > MAX_ENTERED {
+            return violation(path, "$ref", "the schema refers to itself too many times to be checked");
+        }
         if depth > MAX_DEPTH {
             return violation(path, "$ref", "the schema refers to itself without end");
         }
@@ -264,10 +277,30 @@ impl Checker<'_> {
         self.value(schema, value, "", depth + 1).is_ok()
     }
 
+    /// As [`Self::value`], of the target of a reference: whatever refers to it, a value is checked
+    /// against it once.
+    fn target(&self, target: &Value, value: &Value, path: &str, depth: usize) -> Checked {
+        let both = (std::ptr::from_ref(target), std::ptr::from_ref(value));
+        if !self.satisfied.borrow().contains(&both) {
+            self.value(target, value, path, depth + 1)?;
+            self.satisfied.borrow_mut().insert(both);
+        }
+        Ok(())
+    }
+
+    /// As [`Self::value`], of a value that is dropped afterwards, so that another one can take its
+    /// place in memory.
+    fn passing(&self, schema: &Value, value: &Value, path: &str, depth: usize) -> Checked {
+        let apart = Self { root: self.root, entered: self.entered.clone(), satisfied: RefCell::default() };
+        let checked = apart.value(schema, value, path, depth);
+        self.entered.set(apart.entered.get());
+        checked
+    }
+
     fn combinations(&self, schema: &Map<String, Value>, value: &Value, path: &str, depth: usize) -> Checked {
         if let Some(Value::String(reference)) = schema.get("$ref") {
             match resolve(self.root, reference) {
-                Some(target) => self.value(target, value, path, depth + 1)?,
+                Some(target) => self.target(target, value, path, depth)?,
                 None => return violation(path, "$ref", format!("{reference:?} is not in the schema")),
             }
         }
@@ -359,7 +392,7 @@ impl Checker<'_> {
                 _ => {}
             }
             if let Some(names) = schema.get("propertyNames") {
-                self.value(names, &Value::String(name.clone()), &at(name), depth + 1)?;
+                self.passing(names, &Value::String(name.clone()), &at(name), depth + 1)?;
             }
         }
         if size(schema, "minProperties").is_some_and(|least| members.len() < least) {
@@ -388,7 +421,7 @@ impl Checker<'_> {
                             return violation(path, keyword, format!("{missing:?} is missing"));
                         }
                     }
-                    other => self.value(other, &Value::Object(members.clone()), path, depth + 1)?,
+                    other => self.passing(other, &Value::Object(members.clone()), path, depth + 1)?,
                 }
             }
         }
@@ -459,7 +492,10 @@ fn check_number(schema: &Map<String, Value>, number: &serde_json::Number, path: 
         }
     }
     match schema.get("multipleOf") {
-        Some(Value::Number(step)) if !is_multiple(&number.to_string(), &step.to_string()) => {
+        // A step of zero means nothing.
+        Some(Value::Number(step))
+            if step.as_f64().is_some_and(|step| step > 0.0) && !is_multiple(&number.to_string(), &step.to_string()) =>
+        {
             violation(path, "multipleOf", format!("{number} is not a multiple of {step}"))
         }
         _ => Ok(()),
@@ -573,11 +609,18 @@ fn ascii_classes(pattern: &str) -> String {
 
 /// Equal as JSON Schema has it: numbers by value.
 pub fn is_equal(a: &Value, b: &Value) -> bool {
-    a == b || canonical(a) == canonical(b)
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| is_equal(a, b)))
+        }
+        (Value::Number(_), Value::Number(_)) => a == b || canonical(a) == canonical(b),
+        _ => a == b,
+    }
 }
 
 /// A text that equal values share.
-fn canonical(value: &Value) -> String {
+pub fn canonical(value: &Value) -> String {
     match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e30 => (float as i128).to_string(),

@@ -1,5 +1,6 @@
 //! What a row says: tools, calls, examples, and the JSON that they are written in.
 
+pub(crate) mod composed;
 pub mod example;
 pub mod json;
 pub mod json_schema;

@@ -154,13 +154,18 @@ pub fn check(spec: &Spec) -> Result<(), Mismatch> {
             "exclusiveMinimum" | "exclusiveMaximum" if !value.is_number() && !value.is_boolean() => {
                 expected("a number")
             }
-            "minLength" | "maxLength" | "minItems" | "maxItems" if value.as_u64().is_none() => {
+            "minLength" | "maxLength" | "minItems" | "maxItems" if !is_count(value) => {
                 expected("a whole number, at least 0")
             }
             _ => Ok(()),
         };
         checked.map_err(|mismatch| mismatch.inside(format_args!(".{keyword}")))
     })
+}
+
+/// A whole number, also where it is written as 10.0.
+fn is_count(value: &Value) -> bool {
+    value.as_f64().is_some_and(|count| count >= 0.0 && count.fract() == 0.0)
 }
 
 fn check_type(value: &Value) -> Result<(), Mismatch> {

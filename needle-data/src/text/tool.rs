@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Problem, ProblemCode};
+use crate::text::composed::Composed;
 use crate::text::json_schema::{self, Violation};
 use crate::text::schema::{Mismatch, ValueType, kind};
 use crate::text::{json, schema};
@@ -148,7 +149,7 @@ impl Tool {
         let mut schema = None;
         let parameters = match object.get(schema_key) {
             None | Some(Value::Null) => Vec::new(),
-            Some(Value::Object(written)) if is_json_schema(written) => {
+            Some(Value::Object(written)) if schema_key == "inputSchema" || is_json_schema(written) => {
                 let parameters =
                     from_json_schema(written).map_err(|(path, reason)| bad(&format!("{at}{path}"), reason))?;
                 let written = Value::Object(written.clone());
@@ -198,15 +199,19 @@ impl Tool {
     }
 }
 
-/// A schema says `"type": "object"`, or has `properties` whose members are objects; a native form
-/// has neither, since its values are objects (a native parameter called `properties` would have a
-/// string under its `type`).
+/// A schema has keywords with values that are no objects (`"type": "object"`, `"anyOf": [..]`), or
+/// `properties` whose members are schemas; a native form has neither, since its values are objects
+/// (a native parameter called `properties` would have a string under its `type`).
 fn is_json_schema(object: &Map<String, Value>) -> bool {
-    let says_object = object.get("type").and_then(Value::as_str).and_then(ValueType::named) == Some(ValueType::Object);
+    let says = |keyword: &str, is_so: fn(&Value) -> bool| object.get(keyword).is_some_and(is_so);
     let has_properties = object.get("properties").and_then(Value::as_object).is_some_and(|properties| {
-        properties.values().all(Value::is_object) && !properties.get("type").is_some_and(Value::is_string)
+        let is_schema = |spec: &Value| spec.is_object() || spec.is_boolean();
+        properties.values().all(is_schema) && !properties.get("type").is_some_and(Value::is_string)
     });
-    says_object || has_properties
+    has_properties
+        || ["type", "$ref", "$schema"].iter().any(|keyword| says(keyword, Value::is_string))
+        || ["type", "required", "allOf", "anyOf", "oneOf"].iter().any(|keyword| says(keyword, Value::is_array))
+        || says("additionalProperties", Value::is_boolean)
 }
 
 /// The schema that a native form stands for.
@@ -234,27 +239,33 @@ type AtReason = (String, String);
 
 fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
     let expected = |at: &str, what: &str, got: &Value| Err((at.to_owned(), format!("expected {what}, got {got}")));
+    let is_object = |name: &Value| name.as_str().and_then(ValueType::named) == Some(ValueType::Object);
     match schema.get("type") {
         None | Some(Value::Null) => {}
-        Some(Value::String(name)) if ValueType::named(name) == Some(ValueType::Object) => {}
+        Some(Value::Array(names)) if names.iter().any(is_object) => {}
+        Some(name) if is_object(name) => {}
         Some(other) => return expected(".type", "\"object\"", other),
     }
-    let names = |list: &[Value]| list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-    let mut required = match schema.get("required") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(value) => match value.as_array().and_then(|list| names(list)) {
-            Some(names) => names,
-            None => return expected(".required", "a list of names", value),
-        },
-    };
-    let mut properties = match schema.get("properties") {
-        Some(Value::Object(properties)) => properties.clone(),
-        None | Some(Value::Null) => Map::new(),
+    match schema.get("required") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(names)) if names.iter().all(Value::is_string) => {}
+        Some(other) => return expected(".required", "a list of names", other),
+    }
+    match schema.get("properties") {
+        None | Some(Value::Object(_) | Value::Null) => {}
         Some(other) => return expected(".properties", "an object", other),
-    };
-    inherit(schema, &Value::Object(schema.clone()), 0, &mut properties, &mut required);
-    if let Some(missing) = required.iter().find(|name| !properties.contains_key(*name)) {
-        return Err((".required".into(), format!("{missing:?} is not among the properties")));
+    }
+    let root = Value::Object(schema.clone());
+    let Composed { mut properties, required } = Composed::of(&root);
+    // What nothing satisfies is no argument, and of what is only asked for nothing more is known.
+    properties.retain(|_, spec| *spec != Value::Bool(false));
+    for name in &required {
+        if !has_false(schema, name) {
+            properties.entry(name.as_str()).or_insert_with(|| Map::new().into());
+        }
+    }
+    for spec in properties.values_mut().filter(|spec| **spec == Value::Bool(true)) {
+        *spec = Map::new().into();
     }
     let mut parameters = from_native(&properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
     for parameter in &mut parameters {
@@ -267,35 +278,9 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
     Ok(parameters)
 }
 
-/// Adds what schemas say that `schema` is composed of, so that the model reads all arguments: those
-/// of `$ref` and `allOf`, and of `anyOf` and `oneOf` as arguments that may be left out.
-fn inherit(
-    schema: &Map<String, Value>,
-    root: &Value,
-    depth: usize,
-    properties: &mut Map<String, Value>,
-    required: &mut Vec<String>,
-) {
-    let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| json_schema::resolve(root, reference));
-    let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
-    let all = target.into_iter().chain(list("allOf")).map(|one| (one, true));
-    let any = list("anyOf").chain(list("oneOf")).map(|one| (one, false));
-    for (part, is_kept) in all.chain(any).collect::<Vec<_>>() {
-        // A schema that is part of itself adds nothing more.
-        let Value::Object(part) = part else { continue };
-        if depth >= 8 {
-            continue;
-        }
-        for (name, spec) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            if !properties.contains_key(name) {
-                properties.insert(name.clone(), spec.clone());
-            }
-        }
-        let names = part.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        required.extend(names.filter(|_| is_kept).map(str::to_owned));
-        let mut left_out = Vec::new();
-        inherit(part, root, depth + 1, properties, if is_kept { required } else { &mut left_out });
-    }
+/// True if `schema` says itself that nothing satisfies the argument called `name`.
+fn has_false(schema: &Map<String, Value>, name: &str) -> bool {
+    schema.get("properties").and_then(|properties| properties.get(name)) == Some(&Value::Bool(false))
 }
 
 fn from_native(object: &Map<String, Value>) -> Result<Vec<Parameter>, AtReason> {
@@ -375,11 +360,54 @@ mod tests {
         let tool = json!({"name": "a", "parameters": {"type": "object",
             "properties": {"id": {"type": "string"}},
             "allOf": [{"$ref": "#/$defs/base"}, {"required": ["id"]}],
-            "anyOf": [{"properties": {"by": {"type": "string"}}, "required": ["by"]}],
+            "anyOf": [{"properties": {"by": {"type": "string"}}, "required": ["by"]}, {"required": ["id"]}],
             "$defs": {"base": {"properties": {"name": {"type": "string"}}, "required": ["name"], "allOf": [{"$ref": "#/$defs/base"}]}}}});
         let tool = Tool::from_json(&tool, "t").unwrap();
         let read: Vec<(&str, bool)> = tool.parameters.iter().map(|p| (p.name.as_str(), p.is_required())).collect();
         assert_eq!(read, [("id", true), ("name", true), ("by", false)]);
+    }
+
+    /// Names of the arguments that a model reads, with those in capitals that are required.
+    fn read(tool: &Value) -> Vec<String> {
+        let tool = Tool::from_json(tool, "t").unwrap_or_else(|problem| panic!("{problem:?}: {tool}"));
+        let name = |p: &Parameter| if p.is_required() { p.name.to_uppercase() } else { p.name.clone() };
+        tool.parameters.iter().map(name).collect()
+    }
+
+    #[test]
+    fn legal_input_schemas_that_were_refused_are_read() {
+        let a = json!({"type": "object", "required": ["x", "y"], "properties": {"x": {"type": "string"}, "y": {}}});
+        let b = json!({"type": "object", "required": ["x"], "properties": {"x": {"type": "integer"}, "z": {}}});
+        for (schema, expected) in [
+            (json!({"$ref": "#/definitions/A", "definitions": {"A": a}}), vec!["X", "Y"]),
+            (json!({"$ref": "#/$defs/A", "$defs": {"A": a}}), vec!["X", "Y"]),
+            (json!({"oneOf": [a, b]}), vec!["X", "y", "z"]),
+            (json!({"anyOf": [{"$ref": "#/$defs/A"}, b], "$defs": {"A": a}}), vec!["X", "y", "z"]),
+            (json!({"allOf": [a, b]}), vec!["X", "Y", "z"]),
+            (json!({"additionalProperties": false}), vec![]),
+            (json!({"type": "object", "properties": {"yes": true, "no": false}}), vec!["yes"]),
+            (json!({"type": ["object"], "properties": {"x": {"maxLength": 10.0}}}), vec!["x"]),
+            (json!({"type": "object", "properties": {"x": {}}, "required": ["x", "w"]}), vec!["X", "W"]),
+        ] {
+            assert_eq!(read(&json!({"name": "a", "inputSchema": schema})), expected, "{schema}");
+            assert_eq!(read(&json!({"function": {"name": "a", "parameters": schema}})), expected, "{schema}");
+        }
+        assert_eq!(read(&json!({"name": "a", "inputSchema": {}})), Vec::<String>::new());
+    }
+
+    #[test]
+    fn references_that_double_at_each_level_are_read_once() {
+        let mut definitions = Map::new();
+        for i in 0..40 {
+            let next = json!({"$ref": format!("#/$defs/d{}", i + 1)});
+            definitions.insert(format!("d{i}"), json!({"allOf": [next, next]}));
+        }
+        definitions.insert("d40".into(), json!({"properties": {"x": {"type": "string"}}, "required": ["x"]}));
+        let schema = json!({"$ref": "#/$defs/d0", "$defs": definitions});
+        assert_eq!(read(&json!({"name": "a", "inputSchema": schema})), ["X"]);
+        let tool = Tool::from_json(&json!({"name": "a", "inputSchema": schema}), "t").unwrap();
+        assert_eq!(tool.violation(json!({"x": "y"}).as_object().unwrap()), None);
+        assert_eq!(tool.violation(json!({"x": 3}).as_object().unwrap()).unwrap().keyword, "type");
     }
 
     #[test]
@@ -410,10 +438,6 @@ mod tests {
             (json!([{"name": "a"}, {"name": "a"}]), "tools[1].name"),
             (json!([{"name": "a", "parameters": {"city": "string"}}]), "tools[0].parameters.city"),
             (json!([{"name": "a", "parameters": []}]), "tools[0].parameters"),
-            (
-                json!([{"name": "a", "parameters": {"type": "object", "required": ["x"], "properties": {}}}]),
-                "tools[0].parameters.required",
-            ),
             (
                 json!([{"name": "a", "parameters": {"type": "nonsense", "properties": {"x": {}}}}]),
                 "tools[0].parameters.type",

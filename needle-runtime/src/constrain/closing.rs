@@ -13,8 +13,8 @@ use super::string::Strings;
 /// JSON readers stop at 128.
 const MAX_NESTING: usize = 100;
 
-/// A list that must have more items than this fits into no answer.
-const MAX_ITEMS: usize = 4096;
+/// A value whose shortest text has more bytes than this fits into no answer.
+const LONGEST: usize = 1 << 16;
 
 /// What the beginning of a value is.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Answers {
     rules: Rules,
     strings: Strings,
     start: RuleId,
+    /// Rules of members that no object has, since nothing satisfies them.
+    left_out: Vec<RuleId>,
 }
 
 impl Answers {
@@ -42,12 +44,17 @@ impl Answers {
             }
         }
         let lengths = lengths(&rules, &strings);
-        prune(&mut rules, &lengths, &strings);
+        let left_out = prune(&mut rules, &lengths, &strings);
         rules.shortest = vec![None; rules.shapes.len()];
         for rule in 0..rules.shapes.len() {
             shortest(&mut rules, &lengths, &strings, rule);
         }
-        Self { rules, strings, start }
+        Self { rules, strings, start, left_out }
+    }
+
+    /// The rules of declared members that no answer has, since nothing satisfies them.
+    pub fn left_out(&self) -> &[RuleId] {
+        &self.left_out
     }
 
     /// The rules, without those that nothing satisfies.
@@ -410,24 +417,27 @@ fn length(shape: &Shape, lengths: &[Option<usize>], strings: &Strings) -> Option
         Shape::Number(number) => number.shortest().map(|text| text.len()),
         Shape::String(shape) => strings.completion(shape, b"\"").map(|rest| rest.len() + 1),
         Shape::Array(array) => {
-            if array.min > MAX_ITEMS {
-                return None;
-            }
             let items: Option<usize> = (0..array.min).map(|i| lengths[array.rule_at(i)?].map(|n| n + 1)).sum();
-            items.map(|items| (items + 1).max(2))
+            items.map(|items| (items + 1).max(2)).filter(|&items| items <= LONGEST)
         }
         Shape::Object(object) => {
             let required = object.members.iter().filter(|member| member.is_required);
             let members: Option<usize> =
                 required.map(|m| lengths[m.value].map(|n| key_text(&m.name).len() + n + 2)).sum();
-            members.map(|members| (members + 1).max(2))
+            members.map(|members| (members + 1).max(2)).filter(|&members| members <= LONGEST)
         }
     }
 }
 
-/// Takes out shapes and members that nothing satisfies.
-fn prune(rules: &mut Rules, lengths: &[Option<usize>], strings: &Strings) {
+/// Takes out shapes and members that nothing satisfies; gives the rules of those members.
+fn prune(rules: &mut Rules, lengths: &[Option<usize>], strings: &Strings) -> Vec<RuleId> {
+    let mut left_out = Vec::new();
     for shapes in &mut rules.shapes {
+        let members = |shape: &Shape| match shape {
+            Shape::Object(object) => object.members.iter().map(|member| member.value).collect(),
+            _ => Vec::new(),
+        };
+        left_out.extend(shapes.iter().flat_map(members).filter(|&rule| lengths[rule].is_none()));
         shapes.retain(|shape| length(shape, lengths, strings).is_some());
         for shape in shapes {
             match shape {
@@ -452,6 +462,7 @@ fn prune(rules: &mut Rules, lengths: &[Option<usize>], strings: &Strings) {
             }
         }
     }
+    left_out
 }
 
 /// Fills in the shortest text of `rule`. Its parts are shorter than itself, so this ends.

@@ -24,13 +24,16 @@ use serde_json::{Value, json};
 use super::closing::key_text;
 use super::number::{LARGEST, NumberShape};
 use super::shape::{ArrayShape, Member, ObjectShape, RuleId, Rules, Shape, StringShape};
-use super::string::{TRIMMED, chunks, plain_regex};
+use super::string::{TRIMMED, chunks, json_schema, plain_regex};
 
 /// Terminals: compact JSON. Numbers without bounds stay within what an `i64` and an `f64` hold.
 const NUMBERS: &str = r"
 INTEGER: /-?(0|[1-9][0-9]{0,17})/
 NUMBER: /-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?/
 ";
+
+/// More literals than this become one terminal.
+const FEW_LITERALS: usize = 64;
 
 /// The grammar of answers of rule `start`, with the space in front of them, to `query`.
 pub fn grammar(rules: &Rules, start: RuleId, query: &str) -> String {
@@ -94,7 +97,7 @@ impl Writer<'_> {
     /// The expansion of `shape`, the `i`-th of `rule`.
     fn shape(&mut self, rule: RuleId, i: usize, shape: &Shape) -> String {
         match shape {
-            Shape::Literals(texts) => texts.iter().map(|text| pieces(text)).collect::<Vec<_>>().join(" | "),
+            Shape::Literals(texts) => self.literals(texts),
             Shape::Number(number) => self.number(number),
             Shape::String(string) => self.string(string),
             Shape::Array(array) => self.array(array),
@@ -116,6 +119,20 @@ impl Writer<'_> {
         let _ = writeln!(self.text, "{name}: {definition}");
         self.terminals.insert(definition, name.clone());
         name
+    }
+
+    /// Many scalars are one terminal: the parser then has one way to go, not one for each.
+    fn literals(&mut self, texts: &[String]) -> String {
+        let (compound, scalars): (Vec<&String>, Vec<&String>) =
+            texts.iter().partition(|text| text.starts_with(['[', '{']));
+        let mut ways: Vec<String> = compound.iter().map(|text| pieces(text)).collect();
+        if scalars.len() > FEW_LITERALS {
+            let all: Vec<String> = scalars.iter().map(|text| literal(text)).collect();
+            ways.push(self.named("ONE_OF", all.join(" | ")));
+        } else {
+            ways.extend(scalars.iter().map(|text| literal(text)));
+        }
+        ways.join(" | ")
     }
 
     fn number(&mut self, number: &NumberShape) -> String {
@@ -146,13 +163,7 @@ impl Writer<'_> {
 
     fn string(&mut self, shape: &StringShape) -> String {
         if !shape.patterns.is_empty() {
-            let mut schema = json!({"type": "string", "minLength": shape.min_chars});
-            if let Some(max) = shape.max_chars {
-                schema["maxLength"] = max.into();
-            }
-            schema["allOf"] =
-                shape.patterns.iter().map(|pattern| json!({"type": "string", "pattern": pattern})).collect();
-            return self.json(&schema);
+            return self.named("j", format!("%json {}", json_schema(shape)));
         }
         if shape.is_copied {
             let words = json!({"substring_chunks": chunks(self.query)});
@@ -180,6 +191,8 @@ impl Writer<'_> {
         let needed = array.min.saturating_sub(written);
         if written < array.prefix.len() {
             let rest = self.items(array, written + 1);
+            // By name, since the parser of grammars does not follow many parentheses.
+            let rest = if rest.is_empty() { rest } else { self.named("p", rest) };
             return if needed > 0 { format!("{comma}{item} {rest}") } else { format!("({comma}{item} {rest})?") };
         }
         let repeated = repeat(&format!("(\",\" {item})"), needed.saturating_sub(1), left.map(|left| left - 1));

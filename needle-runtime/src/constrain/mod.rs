@@ -9,36 +9,42 @@
 
 mod asked;
 mod closing;
+mod constraint;
 pub mod copying;
+mod disjoint;
 mod grammar;
 pub mod grounding;
+mod keywords;
 pub mod look_ahead;
 mod number;
+mod pattern;
+mod probe;
+mod refusal;
 pub mod report;
 mod schema;
 mod shape;
 mod string;
+mod weaken;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use needle_data::text::names::NameMap;
 use needle_data::text::tool::Parameter;
-use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID};
+use needle_data::tokenizer::EOS_ID;
 use needle_data::{Tokenizer, Tool};
 use serde_json::Value;
 
 use crate::error::RuntimeError;
-use crate::generate::{Certainty, StepHook, argmax};
 use closing::Answers;
 use schema::Builder;
 use shape::{ArrayShape, Member, ObjectShape, Others, Shape};
 use string::Strings;
 
 pub use asked::Asked;
+pub use constraint::{Constrained, Constraint};
 
 /// Catalogues whose grammars are remembered.
 const CACHED_CATALOGUES: usize = 64;
@@ -56,25 +62,6 @@ pub struct Constrainer {
 struct Compiled {
     matcher: Matcher,
     answers: Arc<Answers>,
-}
-
-/// What one answer may be; where it stands in it.
-#[derive(Clone)]
-pub struct Constraint {
-    matcher: Matcher,
-    answers: Arc<Answers>,
-    env: TokEnv,
-    tokenizer: Arc<Tokenizer>,
-    max_tokens: usize,
-    /// Tokens written, `<tool_call>` included.
-    written: usize,
-    /// Bytes written after `<tool_call>`.
-    text: Vec<u8>,
-    /// Tokens that would end the answer from here.
-    plan: Vec<u32>,
-    /// The token last found to fit, and the plan after it.
-    next: Option<(u32, Vec<u32>)>,
-    error: Option<String>,
 }
 
 impl Constrainer {
@@ -96,16 +83,16 @@ impl Constrainer {
         words[EOS_ID as usize] = b"\xFF</s>".to_vec();
         let trie = TokTrie::from(&TokRxInfo::new(vocab_size, EOS_ID), &words);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let mut factory = ParserFactory::new_simple(&env).map_err(error)?;
-        factory.quiet();
+        let factory = probe::factory(&env).map_err(RuntimeError::Tools)?;
         Ok(Self { factory, env, tokenizer: Arc::new(tokenizer.clone()), cache: Mutex::default() })
     }
 
-    /// The constraint of an answer to what is asked.
+    /// The constraint of an answer to what is asked. Tools that can never be called are left out of
+    /// it; [`report`] says which and why.
     ///
     /// # Errors
-    /// If a schema cannot be read, asks for more than a grammar can hold, or no answer at all fits
-    /// into the limit.
+    /// If the tools together are more than a grammar can hold, or no answer at all fits into the
+    /// limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
         let compiled = self.compiled(asked)?;
         self.constraint(compiled, asked.max_tokens)
@@ -118,34 +105,13 @@ impl Constrainer {
     pub fn compile_value(&self, schema: &Value, max_tokens: usize) -> Result<Constraint, RuntimeError> {
         let mut builder = Builder::new();
         let start = builder.schema(schema, schema);
-        let rules = builder.finish().map_err(RuntimeError::Tools)?;
+        let rules = builder.finish().map_err(RuntimeError::Tools)?.rules;
         let compiled = self.parser(Answers::new(rules, Strings::new(""), start), "")?;
         self.constraint(compiled, max_tokens)
     }
 
     fn constraint(&self, compiled: Compiled, max_tokens: usize) -> Result<Constraint, RuntimeError> {
-        let Compiled { matcher, answers } = compiled;
-        let mut constraint = Constraint {
-            matcher,
-            answers,
-            env: self.env.clone(),
-            tokenizer: self.tokenizer.clone(),
-            max_tokens,
-            written: 0,
-            text: Vec::new(),
-            plan: Vec::new(),
-            next: None,
-            error: None,
-        };
-        let plan = constraint.plan_after(&[]);
-        constraint.plan = plan.ok_or_else(|| RuntimeError::Tools("nothing satisfies the schema".to_owned()))?;
-        // `<tool_call>`, the shortest answer, the end.
-        let least = constraint.plan.len() + 2;
-        if least > max_tokens {
-            let reason = format!("an answer needs at least {least} tokens; the limit is {max_tokens}");
-            return Err(RuntimeError::Tools(reason));
-        }
-        Ok(constraint)
+        Constraint::new(compiled, self.env.clone(), self.tokenizer.clone(), max_tokens)
     }
 
     fn compiled(&self, asked: &Asked<'_>) -> Result<Compiled, RuntimeError> {
@@ -161,13 +127,13 @@ impl Constrainer {
         }
         // A grammar with words of the query serves this query alone.
         if has_copies {
-            return self.parser(answers(asked, &names, &schemas)?, asked.query);
+            return self.catalogue(asked, &names, &schemas);
         }
         // A cache stays good whatever happened to whoever held it.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
-        let compiled = self.parser(answers(asked, &names, &schemas)?, "")?;
+        let compiled = self.catalogue(&Asked { query: "", ..*asked }, &names, &schemas)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_CATALOGUES {
             cache.clear();
@@ -176,26 +142,46 @@ impl Constrainer {
         Ok(compiled)
     }
 
+    /// The grammar of all tools, or of those of which there is one.
+    fn catalogue(&self, asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Compiled, RuntimeError> {
+        let all = vec![true; asked.tools.len()];
+        let of = |offered: &[bool]| self.parser(answers(asked, offered, names, schemas)?, asked.query);
+        let reason = match of(&all) {
+            Err(RuntimeError::Tools(reason)) => reason,
+            together => return together,
+        };
+        let only = |tool: usize| (0..all.len()).map(|i| i == tool).collect::<Vec<bool>>();
+        let offered: Vec<bool> = (0..all.len()).map(|tool| of(&only(tool)).is_ok()).collect();
+        if offered == all {
+            return Err(RuntimeError::Tools(format!("all tools together are too much for one grammar: {reason}")));
+        }
+        let refused = asked.tools.iter().zip(&offered).filter(|(_, is_offered)| !**is_offered);
+        let named = |tool: &Tool| refusal::refusal(tool).unwrap_or_else(|| format!("tool {:?}: {reason}", tool.name));
+        let reasons: Vec<String> = refused.map(|(tool, _)| named(tool)).collect();
+        if !offered.contains(&true) {
+            return Err(RuntimeError::Tools(reasons.join("; ")));
+        }
+        for reason in reasons {
+            tracing::warn!("left out: {reason}");
+        }
+        of(&offered)
+    }
+
     fn parser(&self, answers: Answers, query: &str) -> Result<Compiled, RuntimeError> {
         if answers.rules().shapes[answers.start()].is_empty() {
             return Err(RuntimeError::Tools("nothing satisfies the schema".to_owned()));
         }
         let grammar = grammar::grammar(answers.rules(), answers.start(), query);
-        let parser = self.factory.create_parser(TopLevelGrammar::from_lark(grammar)).map_err(error)?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(reason) => Err(error(reason)),
-            None => Ok(Compiled { matcher, answers: Arc::new(answers) }),
-        }
+        let matcher = probe::matcher(&self.factory, grammar).map_err(RuntimeError::Tools)?;
+        Ok(Compiled { matcher, answers: Arc::new(answers) })
     }
 }
 
-/// The answers to what is asked, of tools with these schemas.
-fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
+/// The answers to what is asked, of those tools with these schemas that are offered.
+fn answers(asked: &Asked<'_>, offered: &[bool], names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
-    for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate() {
-        let refused = |reason| RuntimeError::Tools(format!("{:?}: {reason}", tool.name));
+    for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate().filter(|(i, _)| offered[*i]) {
         for parameter in tool.parameters.iter().filter(|p| asked.values.holds(&tool.name, &p.name)) {
             let spec = schema.get("properties").and_then(|properties| properties.get(&parameter.name));
             // A list of strings is held item by item.
@@ -203,15 +189,15 @@ fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answ
                 builder.copy(spec, schema);
             }
         }
-        let rule = builder.schema(schema, schema);
-        let shapes = builder.shapes(rule).map_err(refused)?;
-        // Arguments are what is declared.
-        let arguments = shapes.into_iter().filter_map(|shape| match shape {
-            Shape::Object(object) => Some(Shape::Object(ObjectShape { others: Others::None, ..object })),
-            _ => None,
-        });
-        let arguments = builder.add(arguments.collect());
         let name = builder.add(vec![Shape::Literals(vec![closing::key_text(names.inner(i))])]);
+        let arguments = builder.arguments(schema).and_then(|rule| builder.settle().map(|()| rule));
+        let arguments = match arguments {
+            Ok(arguments) => arguments,
+            Err(reason) => {
+                tracing::warn!("left out: tool {:?}: {reason}", tool.name);
+                continue;
+            }
+        };
         let member = |name: &str, value| Member { name: name.to_owned(), value, is_required: true };
         calls.push(Shape::Object(ObjectShape {
             members: vec![member("name", name), member("arguments", arguments)],
@@ -222,195 +208,16 @@ fn answers(asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Answ
     let call = builder.add(calls);
     let list = ArrayShape { prefix: Vec::new(), items: Some(call), min: asked.min_calls, max: Some(asked.max_calls) };
     let start = builder.add(vec![Shape::Array(list)]);
-    let rules = builder.finish().map_err(RuntimeError::Tools)?;
+    let rules = builder.finish().map_err(RuntimeError::Tools)?.rules;
     Ok(Answers::new(rules, Strings::new(asked.query), start))
-}
-
-fn error(reason: impl std::fmt::Display) -> RuntimeError {
-    // The crate's messages go on with a dump of its state.
-    let reason = reason.to_string();
-    RuntimeError::Tools(reason.lines().next().unwrap_or_default().to_owned())
-}
-
-impl Constraint {
-    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that
-    /// are left is known to leave room for the rest of the answer; others may not be.
-    pub fn mask(&mut self, logits: &mut [f32]) {
-        self.mask_by_grammar(logits);
-        if self.error.is_some() || self.written == 0 {
-            return;
-        }
-        loop {
-            let best = argmax(logits);
-            if logits[best as usize] == f32::NEG_INFINITY {
-                // The plan was written down when it was known to fit, and the grammar refuses it.
-                self.error = Some("the grammar and what an answer still lacks disagree".to_owned());
-                logits[EOS_ID as usize] = 0.0;
-                return;
-            }
-            if best == EOS_ID || self.fits(best) {
-                return;
-            }
-            logits[best as usize] = f32::NEG_INFINITY;
-        }
-    }
-
-    fn mask_by_grammar(&mut self, logits: &mut [f32]) {
-        let allowed = self.allowed();
-        for (logits, mut bits) in logits.chunks_mut(32).zip(allowed.as_slice().iter().copied()) {
-            for logit in logits {
-                if bits & 1 == 0 {
-                    *logit = f32::NEG_INFINITY;
-                } else if logit.is_nan() || *logit == f32::NEG_INFINITY {
-                    // A broken model, too, writes only what is allowed.
-                    *logit = f32::MIN;
-                }
-                bits >>= 1;
-            }
-        }
-        // Of a model with more logits than its vocabulary has tokens.
-        let covered = (32 * allowed.as_slice().len()).min(logits.len());
-        logits[covered..].fill(f32::NEG_INFINITY);
-    }
-
-    /// The tokens that the grammar allows next.
-    fn allowed(&mut self) -> SimpleVob {
-        let mut only = self.env.tok_trie().alloc_token_set();
-        if self.written == 0 {
-            only.allow_token(TOOL_CALL_ID);
-            return only;
-        }
-        only.allow_token(EOS_ID);
-        if self.error.is_some() {
-            return only;
-        }
-        self.matcher.compute_mask_or_eos().unwrap_or_else(|reason| {
-            self.error = Some(error(reason).to_string());
-            only
-        })
-    }
-
-    /// True if the answer can still end within its limit after `token`, which the grammar allows.
-    pub fn fits(&mut self, token: u32) -> bool {
-        let left = self.max_tokens.saturating_sub(self.written + 1);
-        let plan = match self.plan.split_first() {
-            Some((&first, rest)) if first == token => Some(rest.to_vec()),
-            _ => {
-                let bytes = self.env.tok_trie().token(token).to_vec();
-                self.plan_after(&bytes)
-            }
-        };
-        // One more for the end.
-        let plan = plan.filter(|plan| plan.len() < left);
-        self.next = plan.map(|plan| (token, plan));
-        self.next.is_some()
-    }
-
-    /// Tokens that end the answer once `bytes` are written.
-    fn plan_after(&self, bytes: &[u8]) -> Option<Vec<u32>> {
-        let text = [&self.text, bytes].concat();
-        let rest = match text.split_first() {
-            Some((b' ', answer)) => self.answers.completion(answer)?,
-            None => [b" ".to_vec(), self.answers.completion(b"")?].concat(),
-            Some(_) => return None,
-        };
-        Some(self.env.tok_trie().greedy_tokenize(&rest))
-    }
-
-    /// Goes on past `token`.
-    pub fn advance(&mut self, token: u32) {
-        self.written += 1;
-        if self.written == 1 {
-            return;
-        }
-        if self.next.as_ref().is_none_or(|(next, _)| *next != token) {
-            self.fits(token);
-        }
-        if let Some((_, plan)) = self.next.take() {
-            self.plan = plan;
-        }
-        self.text.extend_from_slice(self.env.tok_trie().token(token));
-        if let Err(reason) = self.matcher.consume_token(token) {
-            self.error.get_or_insert(error(reason).to_string());
-        }
-    }
-
-    /// Tokens that will come next unless the model cuts the text in its own way: those that it was
-    /// trained on for the bytes which the grammar determines.
-    pub fn draft(&mut self) -> Vec<u32> {
-        if self.error.is_some() {
-            return Vec::new();
-        }
-        if self.written == 0 {
-            return vec![TOOL_CALL_ID];
-        }
-        let forced = self.matcher.compute_ff_bytes();
-        if forced.is_empty() {
-            return Vec::new();
-        }
-        let text = [self.text.as_slice(), &forced].concat();
-        // The tokenizer puts the space in front itself. Text that ends within a character is not to
-        // be cut into tokens.
-        let Some(Ok(rest)) = text.strip_prefix(b" ").map(std::str::from_utf8) else { return Vec::new() };
-        let ids = self.tokenizer.encode(rest);
-        let mut at = 0;
-        let written = ids.iter().take_while(|id| {
-            let is_written = at < self.text.len();
-            at += self.env.tok_trie().token(**id).len() * usize::from(is_written);
-            is_written
-        });
-        let written = written.count();
-        // Otherwise the tokens so far end elsewhere than those of the whole text.
-        if at == self.text.len() { ids[written..].to_vec() } else { Vec::new() }
-    }
-
-    /// True if an answer can have a call at all.
-    pub fn can_call(&self) -> bool {
-        self.answers.completion(b"[{").is_some()
-    }
-
-    /// What went wrong, if anything did; the answer then ends early.
-    pub fn error(&self) -> Option<&str> {
-        self.error.as_deref()
-    }
-}
-
-/// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
-pub struct Constrained<'a, H: ?Sized> {
-    /// One constraint a row.
-    pub rows: Vec<Constraint>,
-    /// Told of tokens after them.
-    pub inner: &'a mut H,
-}
-
-impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
-    fn mask(&mut self, row: usize, logits: &mut [f32]) {
-        self.inner.mask(row, logits);
-        self.rows[row].mask(logits);
-    }
-
-    fn draft(&mut self, row: usize) -> Vec<u32> {
-        self.rows[row].draft()
-    }
-
-    fn chosen(&mut self, row: usize, token: u32) {
-        self.rows[row].advance(token);
-        self.inner.chosen(row, token);
-    }
-
-    fn certain(&mut self, row: usize, certainty: Certainty) {
-        self.inner.certain(row, certainty);
-    }
-
-    fn is_stopped(&mut self, row: usize) -> bool {
-        self.inner.is_stopped(row)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::copying::Values;
     use super::*;
+    use crate::generate::argmax;
+    use needle_data::tokenizer::TOOL_CALL_ID;
     use serde_json::{Map, json};
 
     fn tokenizer() -> Tokenizer {

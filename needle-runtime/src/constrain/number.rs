@@ -20,6 +20,8 @@ pub struct NumberShape {
 pub const LARGEST: f64 = 999_999_999_999_999_872.0;
 /// Steps are at most so large, and whole numbers of millionths.
 pub const LARGEST_STEP: f64 = 1e9;
+/// The most that a step may be but for its decimal places, so that it has few remainders.
+pub const LARGEST_FACTOR: u64 = 5000;
 /// Most digits behind the point of a number that is completed here.
 const MAX_FRACTION_DIGITS: u32 = 12;
 const MAX_DIGITS: u32 = 18;
@@ -43,8 +45,38 @@ impl NumberShape {
             }
             (a, b) => a.or(b),
         };
-        let both = Self { is_integer: self.is_integer || other.is_integer, min, max, multiple_of };
-        both.shortest().map(|_| both)
+        let is_integer = self.is_integer || other.is_integer;
+        let both = Self { is_integer, min, max, multiple_of }.with_whole_steps();
+        (!both.is_empty()).then_some(both)
+    }
+
+    /// The same numbers: of integers, the steps are whole.
+    pub fn with_whole_steps(self) -> Self {
+        let whole = |step| least_common_multiple(step, 1.0);
+        let multiple_of = match self.multiple_of {
+            Some(step) if self.is_integer => Some(whole(step)).filter(|whole| *whole != 1.0),
+            step => step,
+        };
+        Self { multiple_of, ..self }
+    }
+
+    /// True if no number lies within the bounds; false where that is not certain.
+    pub fn is_empty(&self) -> bool {
+        const NEARLY: f64 = 1e-9;
+        let (Some(min), Some(max)) = (self.min, self.max) else { return false };
+        let step = self.multiple_of.or(self.is_integer.then_some(1.0));
+        min > max || step.is_some_and(|step| (min / step - NEARLY).ceil() > (max / step + NEARLY).floor())
+    }
+
+    /// The step without its decimal places: 25 of 0.25.
+    pub fn factor(&self) -> Option<u64> {
+        let mut millionths = (self.multiple_of? * 1e6).round() as u64;
+        let mut places = 6;
+        while places > 0 && millionths.is_multiple_of(10) {
+            millionths /= 10;
+            places -= 1;
+        }
+        Some(millionths)
     }
 
     /// True if it is any number, or any integer.

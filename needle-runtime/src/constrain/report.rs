@@ -1,13 +1,21 @@
 //! What becomes of each keyword of a tool's schema: held by the grammar, checked after the answer,
-//! or ignored.
+//! left out, or ignored.
+
+use std::collections::{HashMap, HashSet};
 
 use needle_data::Tool;
 use needle_data::text::json_schema::{self, subschemas};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::schema::{are_disjoint, step};
-use super::string::is_grammatical;
+use super::closing::Answers;
+use super::disjoint::are_disjoint;
+use super::keywords::step;
+use super::pattern::obstacle;
+use super::refusal::refusal;
+use super::schema::Builder;
+use super::shape::{RuleId, Rules, Shape};
+use super::string::{Strings, is_grammatical};
 
 /// What becomes of a keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -17,6 +25,8 @@ pub enum Treatment {
     Enforced,
     /// An answer can break it, and is then marked as invalid.
     Checked,
+    /// Nothing satisfies the schema of this argument, which therefore no answer has.
+    LeftOut,
     /// It has no effect.
     Ignored,
 }
@@ -42,58 +52,198 @@ pub struct ToolReport {
     pub name: String,
     /// Every keyword of its schema that constrains something.
     pub keywords: Vec<Line>,
+    /// Why no answer calls it, if none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// The report of each tool.
 pub fn reports(tools: &[Tool]) -> Vec<ToolReport> {
-    tools.iter().map(|tool| ToolReport { name: tool.name.clone(), keywords: report(&tool.schema()) }).collect()
+    let of =
+        |tool: &Tool| ToolReport { name: tool.name.clone(), keywords: report(&tool.schema()), refused: refusal(tool) };
+    tools.iter().map(of).collect()
 }
 
 /// What becomes of each keyword in `schema`, in order of appearance. Keywords that constrain
-/// nothing (`title`, `default`, ...) are left out.
+/// nothing (`title`, `default`, ...) and definitions that nothing refers to are left out.
 pub fn report(schema: &Value) -> Vec<Line> {
-    let mut lines = Vec::new();
-    walk(schema, schema, "", &mut lines);
-    lines
+    let mut walk = Walk { root: schema, held: Held::of(schema), seen: HashSet::new(), lines: Vec::new() };
+    walk.schema(schema, "");
+    let mut lines = walk.lines;
+    let checked = lines.iter().filter(|(_, line)| line.treatment == Treatment::Checked);
+    let broken: HashSet<*const Value> = checked.map(|(value, _)| std::ptr::from_ref(*value)).collect();
+    for (value, line) in &mut lines {
+        let is_enforced = line.treatment == Treatment::Enforced;
+        let alternatives = value.get(&line.keyword).and_then(Value::as_array);
+        if is_enforced
+            && matches!(line.keyword.as_str(), "anyOf" | "oneOf")
+            && alternatives.into_iter().flatten().any(|one| reaches(one, schema, &broken))
+        {
+            line.treatment = Treatment::Checked;
+            line.reason = Some("an alternative has a keyword that is only checked".to_owned());
+        }
+    }
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 /// Keywords that say something about a schema and constrain no value.
-const ANNOTATIONS: [&str; 17] = [
+const ANNOTATIONS: [&str; 28] = [
     "$id",
     "$schema",
     "$anchor",
+    "$dynamicAnchor",
     "$comment",
     "$defs",
+    "$vocabulary",
     "definitions",
+    "id",
     "title",
     "description",
+    "markdownDescription",
     "default",
     "examples",
     "example",
     "deprecated",
+    "deprecationMessage",
     "readOnly",
     "writeOnly",
     "contentMediaType",
     "contentEncoding",
     "contentSchema",
+    "discriminator",
+    "xml",
+    "externalDocs",
+    "enumNames",
+    "enumDescriptions",
+    "errorMessage",
 ];
+
+/// True if `keyword` constrains no value: one of those, or an extension.
+pub fn is_annotation(keyword: &str) -> bool {
+    ANNOTATIONS.contains(&keyword) || keyword.starts_with("x-") && keyword != "x-from-query"
+}
+
 /// Keywords with subschemas that no grammar holds.
 const CHECKED: [&str; 8] =
     ["not", "if", "then", "else", "contains", "propertyNames", "patternProperties", "dependentSchemas"];
 
-fn walk(value: &Value, root: &Value, path: &str, lines: &mut Vec<Line>) {
-    let Value::Object(schema) = value else { return };
-    for (keyword, argument) in schema.iter().filter(|(keyword, _)| !ANNOTATIONS.contains(&keyword.as_str())) {
-        if let Some((treatment, reason)) = treatment(keyword, argument, schema, root) {
-            let reason = (!reason.is_empty()).then(|| reason.to_owned());
-            lines.push(Line { path: path.to_owned(), keyword: keyword.clone(), treatment, reason });
+/// What the grammar of a schema holds of it.
+#[derive(Default)]
+struct Held {
+    /// The keywords of each subschema that it does not hold, and why.
+    losses: HashMap<*const Value, Vec<(&'static str, String)>>,
+    left_out: HashSet<*const Value>,
+}
+
+impl Held {
+    fn of(schema: &Value) -> Self {
+        let mut builder = Builder::new();
+        let start = builder.schema(schema, schema);
+        // Of a schema that is too much work nothing is held; that is what refuses its tool.
+        let Ok(built) = builder.finish() else { return Self::default() };
+        let reachable = reachable(&built.rules, start);
+        let mut losses: HashMap<_, Vec<_>> = HashMap::new();
+        for loss in built.losses {
+            losses.entry(loss.schema).or_default().push((loss.keyword, loss.reason));
+        }
+        let answers = Answers::new(built.rules, Strings::new(""), start);
+        let left_out = answers.left_out().iter().filter(|rule| reachable.contains(rule));
+        let left_out = left_out.flat_map(|&rule| &built.schemas[rule]).copied().collect();
+        Self { losses, left_out }
+    }
+}
+
+/// The rules that rule `start` leads to.
+fn reachable(rules: &Rules, start: RuleId) -> HashSet<RuleId> {
+    let mut found = HashSet::from([start]);
+    let mut queue = vec![start];
+    while let Some(rule) = queue.pop() {
+        for shape in &rules.shapes[rule] {
+            let parts: Vec<RuleId> = match shape {
+                Shape::Array(array) => array.prefix.iter().copied().chain(array.items).collect(),
+                Shape::Object(object) => {
+                    object.members.iter().map(|member| member.value).chain(object.others()).collect()
+                }
+                _ => Vec::new(),
+            };
+            queue.extend(parts.into_iter().filter(|&part| found.insert(part)));
         }
     }
-    // What a keyword that is only checked holds is not enforced either; its own line says so.
-    let is_checked = |place: &str| CHECKED.iter().any(|keyword| place[1..].split('/').next() == Some(keyword));
-    for (place, inner) in subschemas(schema).into_iter().filter(|(place, _)| !is_checked(place)) {
-        walk(inner, root, &format!("{path}{place}"), lines);
+    found
+}
+
+/// Goes through a schema as far as the grammar does.
+struct Walk<'a> {
+    root: &'a Value,
+    held: Held,
+    seen: HashSet<*const Value>,
+    /// With the subschema that each stands in.
+    lines: Vec<(&'a Value, Line)>,
+}
+
+impl<'a> Walk<'a> {
+    fn schema(&mut self, value: &'a Value, path: &str) {
+        if !self.seen.insert(std::ptr::from_ref(value)) {
+            return;
+        }
+        if self.held.left_out.contains(&std::ptr::from_ref(value)) {
+            let reason = "nothing satisfies it: no answer has this argument";
+            self.line(value, path, "properties", Treatment::LeftOut, reason);
+        }
+        let Value::Object(schema) = value else { return };
+        let losses = self.held.losses.remove(&std::ptr::from_ref(value)).unwrap_or_default();
+        for (keyword, argument) in schema.iter().filter(|(keyword, _)| !is_annotation(keyword)) {
+            if let Some((_, reason)) = losses.iter().find(|(lost, _)| lost == keyword) {
+                self.line(value, path, keyword, Treatment::Checked, reason);
+            } else if let Some((treatment, reason)) = treatment(keyword, argument, schema, self.root) {
+                self.line(value, path, keyword, treatment, reason);
+            }
+        }
+        let lost: Vec<&str> = losses.iter().map(|(keyword, _)| *keyword).collect();
+        for (path, inner) in inner(value, path, self.root, &lost) {
+            self.schema(inner, &path);
+        }
     }
+
+    fn line(&mut self, value: &'a Value, path: &str, keyword: &str, treatment: Treatment, reason: &str) {
+        let reason = (!reason.is_empty()).then(|| reason.to_owned());
+        self.lines.push((value, Line { path: path.to_owned(), keyword: keyword.to_owned(), treatment, reason }));
+    }
+}
+
+/// The subschemas that a grammar of `value` holds, without those of the keywords `lost`, and their
+/// paths. What it refers to is one of them.
+fn inner<'a>(value: &'a Value, path: &str, root: &'a Value, lost: &[&str]) -> Vec<(String, &'a Value)> {
+    let Value::Object(schema) = value else { return Vec::new() };
+    // What a keyword that is only checked holds is not enforced either; its own line says so.
+    let is_held = |place: &str| {
+        let keyword = place[1..].split('/').next().unwrap_or_default();
+        !CHECKED.contains(&keyword) && !lost.contains(&keyword) && !is_annotation(keyword)
+    };
+    let parts = subschemas(schema).into_iter().filter(|(place, _)| is_held(place));
+    let mut all: Vec<(String, &Value)> = parts.map(|(place, part)| (format!("{path}{place}"), part)).collect();
+    if !lost.contains(&"$ref")
+        && let Some(reference) = schema.get("$ref").and_then(Value::as_str)
+        && let Some(target) = json_schema::resolve(root, reference)
+    {
+        all.push((reference.trim_start_matches('#').to_owned(), target));
+    }
+    all
+}
+
+/// True if `value` is one of `broken`, or leads to one.
+fn reaches(value: &Value, root: &Value, broken: &HashSet<*const Value>) -> bool {
+    let mut seen = HashSet::new();
+    let mut queue = vec![value];
+    while let Some(value) = queue.pop() {
+        if seen.insert(std::ptr::from_ref(value)) {
+            if broken.contains(&std::ptr::from_ref(value)) {
+                return true;
+            }
+            queue.extend(inner(value, "", root, &[]).into_iter().map(|(_, part)| part));
+        }
+    }
+    false
 }
 
 type Verdict = Option<(Treatment, &'static str)>;
@@ -102,6 +252,9 @@ fn treatment(keyword: &str, argument: &Value, schema: &Map<String, Value>, root:
     use Treatment::{Checked, Enforced, Ignored};
     let enforced = Some((Enforced, ""));
     let no_grammar = Some((Checked, "no grammar holds it"));
+    if !is_readable(keyword, argument) {
+        return Some((Ignored, "the keyword cannot have this value"));
+    }
     match keyword {
         "type"
         | "enum"
@@ -133,9 +286,7 @@ fn treatment(keyword: &str, argument: &Value, schema: &Map<String, Value>, root:
         "multipleOf" => enforced,
         "pattern" => match argument.as_str() {
             Some(pattern) if is_grammatical(pattern) => enforced,
-            Some(pattern) if json_schema::matches(pattern, "").is_some() => {
-                Some((Checked, "no grammar holds look-around or references back"))
-            }
+            Some(pattern) if json_schema::matches(pattern, "").is_some() => Some((Checked, obstacle(pattern))),
             _ => Some((Ignored, "not a regular expression that can be read here")),
         },
         "format" => match argument.as_str().and_then(json_schema::format_pattern) {
@@ -148,5 +299,25 @@ fn treatment(keyword: &str, argument: &Value, schema: &Map<String, Value>, root:
         // They mean nothing without `if`.
         "then" | "else" => schema.contains_key("if").then_some((Checked, "no grammar holds it")),
         _ => Some((Ignored, "the keyword is not known here")),
+    }
+}
+
+/// True if `argument` is something that `keyword` can have.
+fn is_readable(keyword: &str, argument: &Value) -> bool {
+    let is_number = |least: f64| argument.as_f64().is_some_and(|number| number >= least);
+    match keyword {
+        "multipleOf" => argument.as_f64().is_some_and(|step| step > 0.0),
+        "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties" | "minContains"
+        | "maxContains" => is_number(0.0),
+        "minimum" | "maximum" => argument.is_number(),
+        "exclusiveMinimum" | "exclusiveMaximum" => argument.is_number() || argument.is_boolean(),
+        "$ref" | "pattern" | "format" => argument.is_string(),
+        "type" => argument.is_string() || argument.is_array(),
+        "uniqueItems" | "nullable" => argument.is_boolean(),
+        "enum" | "required" | "allOf" | "anyOf" | "oneOf" | "prefixItems" => argument.is_array(),
+        "properties" | "patternProperties" | "dependentRequired" | "dependentSchemas" | "dependencies" => {
+            argument.is_object()
+        }
+        _ => true,
     }
 }

@@ -6,7 +6,9 @@
 //! keywords beside `anyOf` are intersections of such lists: every shape of one with every shape of
 //! the other that has its type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
 
 use super::number::NumberShape;
 
@@ -91,6 +93,19 @@ pub enum Others {
 /// groups come one after the other.
 const GROUP: usize = 60;
 
+impl Shape {
+    /// True if it is of the JSON type of `value`.
+    pub fn has_type_of(&self, value: &Value) -> bool {
+        match self {
+            Self::Literals(_) => value.is_null() || value.is_boolean(),
+            Self::Number(_) => value.is_number(),
+            Self::String(_) => value.is_string(),
+            Self::Array(_) => value.is_array(),
+            Self::Object(_) => value.is_object(),
+        }
+    }
+}
+
 impl ArrayShape {
     /// The rule of the item at place `i`.
     pub fn rule_at(&self, i: usize) -> Option<RuleId> {
@@ -134,6 +149,7 @@ pub struct Rules {
 pub fn intersect(a: &Shape, b: &Shape, both: &mut dyn FnMut(RuleId, RuleId) -> RuleId) -> Option<Shape> {
     Some(match (a, b) {
         (Shape::Literals(a), Shape::Literals(b)) => {
+            let b: HashSet<&String> = b.iter().collect();
             let common: Vec<String> = a.iter().filter(|text| b.contains(text)).cloned().collect();
             if common.is_empty() {
                 return None;

@@ -5,21 +5,26 @@
 //! what is planned here is what the grammar allows.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use llguidance::derivre::{JsonQuoteOptions, Regex, RegexAst, RegexBuilder, StateID};
 use llguidance::regex_to_lark;
 use llguidance::substring::substring;
+use serde_json::{Value, json};
 
 use super::grounding::pieces;
+use super::probe;
 use super::shape::StringShape;
+use super::weaken::Holding;
 
 /// One character of a JSON string.
 const CHAR: &str = r#"([^"\\\x00-\x1F\x7F]|\\["\\bfnrt]|\\u00[01][0-9a-fA-F])"#;
 /// States searched for the end of a string.
-const MAX_STATES: usize = 20_000;
+const MAX_STATES: usize = 5000;
 /// Work that one regular expression may cost.
 const FUEL: u64 = 500_000;
+/// Shapes of which it is remembered whether a grammar holds them.
+const CACHED_SHAPES: usize = 4096;
 
 /// The regular expression of a string without patterns, quotes included.
 pub fn plain_regex(shape: &StringShape) -> String {
@@ -47,7 +52,57 @@ pub fn chunks(query: &str) -> Vec<String> {
 /// references back.
 pub fn is_grammatical(pattern: &str) -> bool {
     let shape = StringShape { patterns: vec![pattern.to_owned()], ..StringShape::default() };
-    Automaton::new(&shape, "").is_some()
+    holding(&shape) == Holding::Held
+}
+
+/// The schema of a shape with patterns, for `llguidance`'s own JSON-schema compiler.
+pub fn json_schema(shape: &StringShape) -> Value {
+    let mut schema = json!({"type": "string", "minLength": shape.min_chars});
+    if let Some(max) = shape.max_chars {
+        schema["maxLength"] = max.into();
+    }
+    schema["allOf"] = shape.patterns.iter().map(|pattern| json!({"type": "string", "pattern": pattern})).collect();
+    schema["x-guidance"] = json!({"whitespace_flexible": false});
+    schema
+}
+
+/// Whether a grammar holds strings of `shape`, wherever they are copied from.
+pub fn holding(shape: &StringShape) -> Holding {
+    static KNOWN: LazyLock<Mutex<HashMap<StringShape, Holding>>> = LazyLock::new(Mutex::default);
+    let shape = StringShape { is_copied: false, ..shape.clone() };
+    if shape == StringShape::default() {
+        return Holding::Held;
+    }
+    // A cache stays good whatever happened to whoever held it.
+    if let Some(known) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&shape) {
+        return known.clone();
+    }
+    let holding = compiled_holding(&shape);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= CACHED_SHAPES {
+        known.clear();
+    }
+    known.insert(shape, holding.clone());
+    holding
+}
+
+fn compiled_holding(shape: &StringShape) -> Holding {
+    let too_large = || Holding::TooHard("its regular expression is too large for a grammar".to_owned());
+    let Some(mut automaton) = Automaton::new(shape, "") else { return too_large() };
+    let start = automaton.regex.initial_state();
+    match automaton.search(start) {
+        Search::Found(_) => {}
+        Search::Nothing => return Holding::Nothing,
+        Search::TooFar => return too_large(),
+    }
+    let grammar = match shape.patterns.is_empty() {
+        true => format!("start: TEXT\nTEXT: /{}/\n", plain_regex(shape).replace('/', "\\/")),
+        false => format!("start: j\nj: %json {}\n", json_schema(shape)),
+    };
+    match probe::takes(grammar) {
+        Ok(()) => Holding::Held,
+        Err(reason) => Holding::TooHard(format!("no grammar holds them together: {reason}")),
+    }
 }
 
 fn ast(shape: &StringShape) -> RegexAst {
@@ -62,6 +117,16 @@ fn ast(shape: &StringShape) -> RegexAst {
     }
     let escapes = JsonQuoteOptions { allowed_escapes: "nrbtf\\\"u".to_owned(), raw_mode: false };
     RegexAst::JsonQuote(Box::new(RegexAst::And(all)), escapes)
+}
+
+/// What was found behind a state.
+enum Search {
+    /// The shortest text to one that is accepted.
+    Found(Vec<u8>),
+    /// Nothing behind the state is accepted.
+    Nothing,
+    /// No end among the nearest states.
+    TooFar,
 }
 
 /// The automaton of one shape.
@@ -97,13 +162,16 @@ impl Automaton {
         if let Some(known) = self.ends.get(&state) {
             return known.clone();
         }
-        let end = self.search(state);
+        let end = match self.search(state) {
+            Search::Found(end) => Some(end),
+            Search::Nothing | Search::TooFar => None,
+        };
         self.ends.insert(state, end.clone());
         end
     }
 
     /// Breadth first: the fewest bytes to a text that is accepted.
-    fn search(&mut self, from: StateID) -> Option<Vec<u8>> {
+    fn search(&mut self, from: StateID) -> Search {
         let mut came_from: HashMap<StateID, (StateID, u8)> = HashMap::new();
         let mut queue = VecDeque::from([from]);
         while let Some(state) = queue.pop_front() {
@@ -116,10 +184,10 @@ impl Automaton {
                     at = before;
                 }
                 bytes.reverse();
-                return Some(bytes);
+                return Search::Found(bytes);
             }
             if came_from.len() > MAX_STATES {
-                return None;
+                return Search::TooFar;
             }
             for byte in b' '..=0xF4 {
                 let next = self.regex.transition(state, byte);
@@ -129,7 +197,7 @@ impl Automaton {
                 }
             }
         }
-        None
+        Search::Nothing
     }
 }
 

@@ -1,0 +1,242 @@
+//! One answer as it is written: which tokens can come next, and the hook that has decoding ask so.
+
+use std::sync::Arc;
+
+use llguidance::Matcher;
+use llguidance::toktrie::{SimpleVob, TokEnv};
+use needle_data::Tokenizer;
+use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID};
+
+use super::Compiled;
+use super::closing::Answers;
+use super::probe::first_line;
+use crate::error::RuntimeError;
+use crate::generate::{Certainty, StepHook, argmax};
+
+/// What one answer may be; where it stands in it.
+#[derive(Clone)]
+pub struct Constraint {
+    matcher: Matcher,
+    answers: Arc<Answers>,
+    env: TokEnv,
+    tokenizer: Arc<Tokenizer>,
+    max_tokens: usize,
+    /// Tokens written, `<tool_call>` included.
+    written: usize,
+    /// Bytes written after `<tool_call>`.
+    text: Vec<u8>,
+    /// Tokens that would end the answer from here.
+    plan: Vec<u32>,
+    /// The token last found to fit, and the plan after it.
+    next: Option<(u32, Vec<u32>)>,
+    error: Option<String>,
+}
+
+impl Constraint {
+    /// Of an answer of at most `max_tokens` tokens, of which nothing is written yet.
+    ///
+    /// # Errors
+    /// If no answer fits into the limit.
+    pub(super) fn new(
+        compiled: Compiled,
+        env: TokEnv,
+        tokenizer: Arc<Tokenizer>,
+        max_tokens: usize,
+    ) -> Result<Self, RuntimeError> {
+        let Compiled { matcher, answers } = compiled;
+        let mut constraint = Self {
+            matcher,
+            answers,
+            env,
+            tokenizer,
+            max_tokens,
+            written: 0,
+            text: Vec::new(),
+            plan: Vec::new(),
+            next: None,
+            error: None,
+        };
+        let plan = constraint.plan_after(&[]);
+        constraint.plan = plan.ok_or_else(|| RuntimeError::Tools("nothing satisfies the schema".to_owned()))?;
+        // `<tool_call>`, the shortest answer, the end.
+        let least = constraint.plan.len() + 2;
+        if least > max_tokens {
+            let reason = format!("an answer needs at least {least} tokens; the limit is {max_tokens}");
+            return Err(RuntimeError::Tools(reason));
+        }
+        Ok(constraint)
+    }
+
+    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that
+    /// are left is known to leave room for the rest of the answer; others may not be.
+    pub fn mask(&mut self, logits: &mut [f32]) {
+        self.mask_by_grammar(logits);
+        if self.error.is_some() || self.written == 0 {
+            return;
+        }
+        loop {
+            let best = argmax(logits);
+            if logits[best as usize] == f32::NEG_INFINITY {
+                // The plan was written down when it was known to fit, and the grammar refuses it.
+                self.error = Some("the grammar and what an answer still lacks disagree".to_owned());
+                logits[EOS_ID as usize] = 0.0;
+                return;
+            }
+            if best == EOS_ID || self.fits(best) {
+                return;
+            }
+            logits[best as usize] = f32::NEG_INFINITY;
+        }
+    }
+
+    fn mask_by_grammar(&mut self, logits: &mut [f32]) {
+        let allowed = self.allowed();
+        for (logits, mut bits) in logits.chunks_mut(32).zip(allowed.as_slice().iter().copied()) {
+            for logit in logits {
+                if bits & 1 == 0 {
+                    *logit = f32::NEG_INFINITY;
+                } else if logit.is_nan() || *logit == f32::NEG_INFINITY {
+                    // A broken model, too, writes only what is allowed.
+                    *logit = f32::MIN;
+                }
+                bits >>= 1;
+            }
+        }
+        // Of a model with more logits than its vocabulary has tokens.
+        let covered = (32 * allowed.as_slice().len()).min(logits.len());
+        logits[covered..].fill(f32::NEG_INFINITY);
+    }
+
+    /// The tokens that the grammar allows next.
+    fn allowed(&mut self) -> SimpleVob {
+        let mut only = self.env.tok_trie().alloc_token_set();
+        if self.written == 0 {
+            only.allow_token(TOOL_CALL_ID);
+            return only;
+        }
+        only.allow_token(EOS_ID);
+        if self.error.is_some() {
+            return only;
+        }
+        self.matcher.compute_mask_or_eos().unwrap_or_else(|reason| {
+            self.error = Some(first_line(reason));
+            only
+        })
+    }
+
+    /// True if the answer can still end within its limit after `token`, which the grammar allows.
+    pub fn fits(&mut self, token: u32) -> bool {
+        let left = self.max_tokens.saturating_sub(self.written + 1);
+        let plan = match self.plan.split_first() {
+            Some((&first, rest)) if first == token => Some(rest.to_vec()),
+            _ => {
+                let bytes = self.env.tok_trie().token(token).to_vec();
+                self.plan_after(&bytes)
+            }
+        };
+        // One more for the end.
+        let plan = plan.filter(|plan| plan.len() < left);
+        self.next = plan.map(|plan| (token, plan));
+        self.next.is_some()
+    }
+
+    /// Tokens that end the answer once `bytes` are written.
+    fn plan_after(&self, bytes: &[u8]) -> Option<Vec<u32>> {
+        let text = [&self.text, bytes].concat();
+        let rest = match text.split_first() {
+            Some((b' ', answer)) => self.answers.completion(answer)?,
+            None => [b" ".to_vec(), self.answers.completion(b"")?].concat(),
+            Some(_) => return None,
+        };
+        Some(self.env.tok_trie().greedy_tokenize(&rest))
+    }
+
+    /// Goes on past `token`.
+    pub fn advance(&mut self, token: u32) {
+        self.written += 1;
+        if self.written == 1 {
+            return;
+        }
+        if self.next.as_ref().is_none_or(|(next, _)| *next != token) {
+            self.fits(token);
+        }
+        if let Some((_, plan)) = self.next.take() {
+            self.plan = plan;
+        }
+        self.text.extend_from_slice(self.env.tok_trie().token(token));
+        if let Err(reason) = self.matcher.consume_token(token) {
+            self.error.get_or_insert_with(|| first_line(reason));
+        }
+    }
+
+    /// Tokens that will come next unless the model cuts the text in its own way: those that it was
+    /// trained on for the bytes which the grammar determines.
+    pub fn draft(&mut self) -> Vec<u32> {
+        if self.error.is_some() {
+            return Vec::new();
+        }
+        if self.written == 0 {
+            return vec![TOOL_CALL_ID];
+        }
+        let forced = self.matcher.compute_ff_bytes();
+        if forced.is_empty() {
+            return Vec::new();
+        }
+        let text = [self.text.as_slice(), &forced].concat();
+        // The tokenizer puts the space in front itself. Text that ends within a character is not to
+        // be cut into tokens.
+        let Some(Ok(rest)) = text.strip_prefix(b" ").map(std::str::from_utf8) else { return Vec::new() };
+        let ids = self.tokenizer.encode(rest);
+        let mut at = 0;
+        let written = ids.iter().take_while(|id| {
+            let is_written = at < self.text.len();
+            at += self.env.tok_trie().token(**id).len() * usize::from(is_written);
+            is_written
+        });
+        let written = written.count();
+        // Otherwise the tokens so far end elsewhere than those of the whole text.
+        if at == self.text.len() { ids[written..].to_vec() } else { Vec::new() }
+    }
+
+    /// True if an answer can have a call at all.
+    pub fn can_call(&self) -> bool {
+        self.answers.completion(b"[{").is_some()
+    }
+
+    /// What went wrong, if anything did; the answer then ends early.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+}
+
+/// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
+pub struct Constrained<'a, H: ?Sized> {
+    /// One constraint a row.
+    pub rows: Vec<Constraint>,
+    /// Told of tokens after them.
+    pub inner: &'a mut H,
+}
+
+impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
+    fn mask(&mut self, row: usize, logits: &mut [f32]) {
+        self.inner.mask(row, logits);
+        self.rows[row].mask(logits);
+    }
+
+    fn draft(&mut self, row: usize) -> Vec<u32> {
+        self.rows[row].draft()
+    }
+
+    fn chosen(&mut self, row: usize, token: u32) {
+        self.rows[row].advance(token);
+        self.inner.chosen(row, token);
+    }
+
+    fn certain(&mut self, row: usize, certainty: Certainty) {
+        self.inner.certain(row, certainty);
+    }
+
+    fn is_stopped(&mut self, row: usize) -> bool {
+        self.inner.is_stopped(row)
+    }
+}
