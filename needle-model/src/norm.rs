@@ -20,7 +20,12 @@ pub struct ZcRmsNorm<B: Backend> {
 impl<B: Backend> ZcRmsNorm<B> {
     /// A norm over `width` elements.
     pub fn new(width: usize, epsilon: f32, device: &B::Device) -> Self {
-        Self { weight: Param::from_tensor(Tensor::zeros([width], device)), epsilon }
+        Self::with_gain(1.0, width, epsilon, device)
+    }
+
+    /// A norm over `width` elements whose gain begins as `gain`.
+    pub fn with_gain(gain: f64, width: usize, epsilon: f32, device: &B::Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::full([width], gain - 1.0, device)), epsilon }
     }
 }
 

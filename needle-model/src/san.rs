@@ -63,13 +63,23 @@ impl<B: Backend> Init<'_, B> {
         let mut linear = |shape, std| Linear { weight: self.normal(shape, std), bias: None };
         let [q_proj, k_proj, v_proj] = [d, kv_width, kv_width].map(|out| linear([d, out], STD));
         let out_proj = linear([d, d], STD / ((2 * depth) as f32).sqrt());
-        let norm = || ZcRmsNorm::new(config.head_dim(), config.rms_norm_eps, self.device);
+        // The gains of query and key multiply each other.
+        let gain = (SHARPNESS / (config.head_dim() as f64).sqrt()).sqrt();
+        let norm = || ZcRmsNorm::with_gain(gain, config.head_dim(), config.rms_norm_eps, self.device);
         Attention { q_proj, k_proj, v_proj, out_proj, q_norm: norm(), k_norm: norm() }
     }
 }
 
 /// Deviation of embedding, Q, K and V.
 const STD: f32 = 0.02;
+/// Largest logit of an attention head at the beginning, of a query and a key that are the same. The
+/// original's is the root of the head's width, 8 of 64, with which a head that looks for one token
+/// among hundreds sees all of them: the encoder's gates closed, and tools were chosen by chance
+/// (docs/LOG.md, "Sharp attention").
+const SHARPNESS: f64 = 18.0;
+/// Temperature of the contrastive loss at the beginning: CLIP's. From 1, AdamW needs thousands of
+/// steps to get there.
+const TEMPERATURE: f64 = 0.07;
 
 impl<B: Backend> San<B> {
     /// A new model. Equal seeds give equal weights on every device.
@@ -78,7 +88,9 @@ impl<B: Backend> San<B> {
     /// | --- | --- |
     /// | embedding, Q, K, V | N(0, 0.02) |
     /// | O | N(0, 0.02 / sqrt(2 * (encoder + decoder layers))) |
-    /// | norm gains, gates, log_temp, the head's bias | 0 |
+    /// | gains of the query and key norms | such that a query on an equal key has the logit 18 |
+    /// | other norm gains, gates, the head's bias | 0 |
+    /// | log_temp | ln 0.07 |
     /// | the head's matrices | U(-1/sqrt(in), 1/sqrt(in)), as PyTorch's Linear |
     ///
     /// # Errors
@@ -118,7 +130,7 @@ impl<B: Backend> San<B> {
             RetrievalHead {
                 hidden: Linear { weight: first, bias: Some(Param::from_tensor(Tensor::zeros([hidden], device))) },
                 proj: Linear { weight: second, bias: None },
-                log_temp: init.zero(),
+                log_temp: Param::from_tensor(Tensor::full([1], TEMPERATURE.ln(), device)),
             }
         });
         Ok(Self {

@@ -9,6 +9,8 @@ pub mod copying;
 pub mod grounding;
 #[path = "constrain/look_ahead.rs"]
 pub mod look_ahead;
+#[path = "constrain/preference.rs"]
+pub mod preference;
 
 use needle_data::Tokenizer;
 
@@ -44,6 +46,12 @@ impl Constrainer {
 pub enum Constraint {}
 
 impl Constraint {
+    /// Is never called.
+    #[must_use]
+    pub fn preferring(self, _: Option<preference::Preference>) -> Self {
+        match self {}
+    }
+
     /// Is never called.
     pub fn mask(&mut self, _: &mut [f32]) {
         match *self {}

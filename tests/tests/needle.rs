@@ -119,6 +119,30 @@ fn the_trainers_model_is_asked_like_the_engine_at_every_precision() {
 }
 
 #[test]
+fn the_retrieval_head_chooses_the_tool_as_far_as_it_is_given_weight() {
+    let dir = tempfile::tempdir().unwrap();
+    let (checkpoint, exported) = save(dir.path());
+    for path in [checkpoint, exported] {
+        let needle = Needle::load(path).unwrap();
+        let weighing = |retrieval_weight| {
+            let config = AnswerConfig { retrieval_weight, min_calls: 1, max_calls: 1, ..needle.config().clone() };
+            needle.clone().with_config(config).unwrap()
+        };
+        let (decoder, head) = (weighing(0.0), weighing(1000.0));
+        let mut parted = 0;
+        for query in ["a timer", "stop", "play it", "ten minutes", "five", "é", "a stop for ten", "set [5]"] {
+            let ranked = needle.rank(query, &needle.catalogue(&tools()).unwrap()).unwrap();
+            let best = &tools()[ranked[0].0].name;
+            let answer = head.call(query, &tools()).unwrap();
+            assert_eq!(&answer.calls[0].name, best, "{query}: {ranked:?}");
+            assert!(answer.is_complete && answer.violations.is_empty(), "{answer:?}");
+            parted += usize::from(decoder.call(query, &tools()).unwrap().calls[0].name != *best);
+        }
+        assert!(parted > 0, "the decoder alone chooses others");
+    }
+}
+
+#[test]
 fn a_watcher_can_end_an_answer_and_a_demanded_call_is_made() {
     use std::ops::ControlFlow;
     let dir = tempfile::tempdir().unwrap();

@@ -51,6 +51,10 @@ pub struct EvalArgs {
     /// probable
     #[arg(long, help_heading = "Answers")]
     look_ahead: bool,
+    /// How much the retrieval head has to say about which tool is called: 0 nothing, 1 as much as
+    /// the decoder
+    #[arg(long, help_heading = "Answers", value_name = "WEIGHT", default_value_t = AnswerConfig::default().retrieval_weight)]
+    retrieval_weight: f32,
     /// Only the first N examples
     #[arg(long, help_heading = "Measurement", value_name = "N")]
     limit: Option<usize>,
@@ -253,6 +257,7 @@ impl EvalArgs {
             constrained: default.constrained && !self.unconstrained,
             values: self.values.into(),
             look_ahead: default.look_ahead || self.look_ahead,
+            retrieval_weight: self.retrieval_weight,
             ..default
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use needle_data::source::{OnBadRow, load_placed_examples};
 
 use super::train::{stop_on_signal, with_hint};
-use super::{checkpoint_at, print, print_json};
+use super::{checkpoint_or_shipped, print, print_json};
 use crate::args::{DeviceArgs, ExistingArgs, QuietArgs, RecipeArgs};
 use needle_train::finetune::plan::{DEFAULT_MINUTES, EPOCHS};
 use needle_train::finetune::{Base, Parts, Settings};
@@ -16,7 +16,7 @@ use needle_train::{finetune, on_device};
 /// Finetune a checkpoint on your own examples, and compare it with the base model
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
+    after_help = "Examples:\n  needle finetune mine.jsonl --out runs/mine\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
                   --base none --model small --out runs/mine\n  needle finetune mine.jsonl --base runs/big --out runs/mine \
                   --lora-rank 8\n\nA line of mine.jsonl: {\"query\": \"..\", \"tools\": [{\"name\", \"description\", \"parameters\"}], \
                   \"answers\": [{\"name\", \"arguments\"}]}; answers [] where no tool fits."
@@ -24,9 +24,10 @@ use needle_train::{finetune, on_device};
 pub struct FinetuneArgs {
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst
     data: PathBuf,
-    /// Checkpoint to start from, or none for a new model
+    /// Checkpoint to start from, or none for a new model; without it, the model that ships with the
+    /// source
     #[arg(long, help_heading = "Model", value_name = "CHECKPOINT|none")]
-    base: PathBuf,
+    base: Option<PathBuf>,
     /// Preset of the new model's sizes, with --base none
     #[arg(long, help_heading = "Model", value_name = "PRESET")]
     model: Option<String>,
@@ -62,7 +63,7 @@ pub struct FinetuneArgs {
 
 impl FinetuneArgs {
     pub(super) fn run(self) -> anyhow::Result<bool> {
-        let is_scratch = self.base.as_os_str() == "none";
+        let is_scratch = self.base.as_ref().is_some_and(|base| base.as_os_str() == "none");
         anyhow::ensure!(
             is_scratch || self.model.is_none(),
             "--model is for --base none: a checkpoint has its own sizes"
@@ -84,7 +85,7 @@ impl FinetuneArgs {
         for warning in &parts.warnings {
             tracing::warn!("{warning}");
         }
-        let checkpoint = (!is_scratch).then(|| checkpoint_at(&self.base)).transpose()?;
+        let checkpoint = (!is_scratch).then(|| checkpoint_or_shipped(self.base.as_deref())).transpose()?;
         let base = checkpoint.as_deref().map_or(Base::Scratch, Base::Checkpoint);
         let run = RunDir::new(&self.out);
         let existing = self.existing.existing();

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use needle_data::Tool;
-use needle_model::checkpoint::Checkpoint;
+use needle_model::checkpoint::{Checkpoint, files};
 use needle_runtime::constrain::copying::ValuesPolicy;
 use needle_runtime::file::locate::locate;
 use needle_runtime::{Engine, Needle, Options, Precision, tools_from_json};
@@ -44,8 +44,9 @@ use crate::args::log_level;
     version,
     about,
     max_term_width = 100,
-    after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle finetune mine.jsonl --base \
-                  quickstart --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools tools.json"
+    after_help = "Examples:\n  needle run --query \"ten minute timer\" --tools tools.json\n  needle data check mine.jsonl\n  \
+                  needle finetune mine.jsonl --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools \
+                  tools.json\n  needle quickstart"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -121,6 +122,9 @@ impl Cli {
         .map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
+
+/// Where the model is that ships with the source.
+const SHIPPED: &str = "models/needle-mini";
 
 /// `--values`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -207,6 +211,23 @@ fn checkpoint_at(path: &Path) -> anyhow::Result<PathBuf> {
         tracing::info!("{}: taking the checkpoint in {}", path.display(), found.display());
     }
     Ok(found)
+}
+
+/// The checkpoint that is named, or the one that ships with the source.
+fn checkpoint_or_shipped(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    named.map_or_else(shipped, checkpoint_at)
+}
+
+/// The model that ships with the source: in the working directory's clone, or in the one that this
+/// program was built from.
+fn shipped() -> anyhow::Result<PathBuf> {
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(SHIPPED);
+    let found = [PathBuf::from(SHIPPED), built_from].into_iter().find(|path| path.join(files::WEIGHTS).is_file());
+    let path = found.with_context(|| {
+        format!("no checkpoint is named, and {SHIPPED}, which ships with the source, is not there: name a checkpoint")
+    })?;
+    tracing::info!("no checkpoint is named: taking {SHIPPED}");
+    Ok(path)
 }
 
 /// Tools from a file, from stdin (`-`), or from JSON on the command line.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{PrecisionArg, checkpoint_at, needle_at, print, print_json, read_tools};
+use super::{PrecisionArg, checkpoint_or_shipped, needle_at, print, print_json, read_tools};
 use crate::args::{QuietArgs, VerboseArgs};
 
 /// Rank a catalogue of tools for a query
@@ -13,8 +13,8 @@ use crate::args::{QuietArgs, VerboseArgs};
                   A catalogue is embedded once; its vectors are kept in the checkpoint's directory."
 )]
 pub struct RetrieveArgs {
-    /// Directory of the checkpoint
-    checkpoint: PathBuf,
+    /// Directory of the checkpoint; without it, the model that ships with the source
+    checkpoint: Option<PathBuf>,
     /// What is asked
     #[arg(help_heading = "Question", long)]
     query: String,
@@ -43,7 +43,7 @@ impl RetrieveArgs {
     pub(super) fn run(self) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
         anyhow::ensure!(!self.query.trim().is_empty(), "--query is empty");
-        let path = checkpoint_at(&self.checkpoint)?;
+        let path = checkpoint_or_shipped(self.checkpoint.as_deref())?;
         let needle = needle_at(&path, self.precision, self.exact)?;
         let start = Instant::now();
         let catalogue = needle.catalogue(&tools)?;

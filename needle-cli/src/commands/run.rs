@@ -11,18 +11,20 @@ use needle_runtime::constrain::report::{Treatment, reports};
 use needle_runtime::{Answer, AnswerConfig, Needle, RuntimeError};
 use serde_json::Value;
 
-use super::{PrecisionArg, ValuesArg, checkpoint_at, needle_at, print_json, read_tools};
+use super::{PrecisionArg, ValuesArg, checkpoint_or_shipped, needle_at, print_json, read_tools};
 use crate::args::{QuietArgs, VerboseArgs};
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
+#[command(
+    after_help = "Examples:\n  needle run --query \"ten minute timer\" --tools tools.json\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
                         cat tools.json | needle run runs/mine/best --query \"call Anna\" --tools - --json\n  \
                         needle run runs/mine/best --input questions.jsonl --tools tools.json > answers.jsonl\n  \
-                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5")]
+                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5"
+)]
 pub struct RunArgs {
-    /// Directory of the checkpoint
-    checkpoint: PathBuf,
+    /// Directory of the checkpoint; without it, the model that ships with the source
+    checkpoint: Option<PathBuf>,
     /// What is asked
     #[arg(long, help_heading = "Question", required_unless_present = "input", conflicts_with = "input")]
     query: Option<String>,
@@ -51,6 +53,10 @@ pub struct RunArgs {
     /// none (free), all (copied), or those that were always copied in training (auto)
     #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
     values: ValuesArg,
+    /// How much the retrieval head has to say about which tool is called: 0 nothing, 1 as much as
+    /// the decoder
+    #[arg(long, help_heading = "Answer", value_name = "WEIGHT", default_value_t = AnswerConfig::default().retrieval_weight)]
+    retrieval_weight: f32,
     /// Answer [] where the confidence is lower than this; nothing is shown before that is known
     #[arg(long, help_heading = "Answer", value_name = "PROBABILITY")]
     abstain_below: Option<f64>,
@@ -70,11 +76,12 @@ impl RunArgs {
             constrained: !self.unconstrained,
             values: self.values.into(),
             top_k: self.top_k,
+            retrieval_weight: self.retrieval_weight,
             abstain_below: self.abstain_below,
             strict: self.strict,
             ..AnswerConfig::default()
         };
-        let path = checkpoint_at(&self.checkpoint)?;
+        let path = checkpoint_or_shipped(self.checkpoint.as_deref())?;
         let needle = needle_at(&path, self.precision, self.exact)?;
         let needle = needle.with_config(config)?;
         match (&self.query, &self.input) {

@@ -13,18 +13,19 @@ use needle_serve::queue::QueueConfig;
 use needle_serve::security::ApiKey;
 use needle_serve::{PlaygroundConfig, ServerConfig, needle, serve};
 
-use super::{print, read_tools};
+use super::{print, read_tools, shipped};
 
 /// Serve models behind OpenAI's API
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle serve runs/mine\n  needle serve home=runs/home office=runs/office --tools tools.json\n  \
+    after_help = "Examples:\n  needle serve\n  needle serve runs/mine\n  needle serve home=runs/home office=runs/office --tools tools.json\n  \
                   NEEDLE_KEY=.. needle serve runs/mine --host 0.0.0.0 --api-key-env NEEDLE_KEY\n\nRoutes: /v1/chat/completions, \
                   /v1/responses, /v1/embeddings, /v1/models, /v1/tools/rank, /health, /metrics."
 )]
 pub struct ServeArgs {
-    /// Directories of checkpoints or runs; a name in front is what clients call the model
-    #[arg(required = true, value_name = "[NAME=]CHECKPOINT")]
+    /// Directories of checkpoints or runs; a name in front is what clients call the model. Without
+    /// any, the model that ships with the source
+    #[arg(value_name = "[NAME=]CHECKPOINT")]
     checkpoints: Vec<String>,
     #[command(flatten)]
     listen: Listen,
@@ -45,12 +46,13 @@ pub struct ServeArgs {
 /// Try, finetune and ship models in a browser; serves OpenAI's API, too
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle playground quickstart\n  needle playground runs/mine --workspace work\n\nThe page needs no \
+    after_help = "Examples:\n  needle playground\n  needle playground quickstart\n  needle playground runs/mine --workspace work\n\nThe page needs no \
                   network. Data, runs and exports are kept in the workspace; nothing is written elsewhere."
 )]
 pub struct PlaygroundArgs {
-    /// Directories of checkpoints or runs; a name in front is what the page calls the model
-    #[arg(required = true, value_name = "[NAME=]CHECKPOINT")]
+    /// Directories of checkpoints or runs; a name in front is what the page calls the model.
+    /// Without any, the model that ships with the source
+    #[arg(value_name = "[NAME=]CHECKPOINT")]
     checkpoints: Vec<String>,
     #[command(flatten)]
     listen: Listen,
@@ -161,8 +163,12 @@ pub(super) async fn interrupted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Names and directories of `[NAME=]CHECKPOINT`.
+/// Names and directories of `[NAME=]CHECKPOINT`; of the model that ships where none is named.
 pub(super) fn models(checkpoints: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    if checkpoints.is_empty() {
+        let path = shipped()?;
+        return Ok(vec![(default_name(&path), path)]);
+    }
     let mut models: Vec<(String, PathBuf)> = Vec::new();
     for text in checkpoints {
         let (name, path) = match text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\'])) {

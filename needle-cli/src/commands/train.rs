@@ -26,6 +26,7 @@ use needle_train::recipe::Recipe;
 use needle_train::run::directory::RunDir;
 use needle_train::training::trainer;
 use needle_train::training::trainer::{Outcome, RunOptions, Start};
+use needle_train::training::word_vectors::{self, Known};
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]
@@ -39,7 +40,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     training: TrainingArgs,
     /// Checkpoint to start from; its sizes and tokenizer replace the recipe's
-    #[arg(long, help_heading = "Model", value_name = "CHECKPOINT", conflicts_with = "tokenizer")]
+    #[arg(long, help_heading = "Model", value_name = "CHECKPOINT", conflicts_with_all = ["tokenizer", "word_vectors"])]
     base: Option<PathBuf>,
 }
 
@@ -66,6 +67,10 @@ pub(super) struct TrainingArgs {
     /// the data
     #[arg(long, help_heading = "Model", value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// Word vectors that a new model's embedding begins with: GloVe's text format, a word and its
+    /// numbers a line
+    #[arg(long, help_heading = "Model", value_name = "FILE")]
+    word_vectors: Option<PathBuf>,
     /// Directory of the run
     #[arg(long, help_heading = "Run", value_name = "DIR")]
     out: PathBuf,
@@ -257,7 +262,12 @@ impl TrainingArgs {
                 Tokenizer::train_from(&recipe.tokenizer, texts(data.rows(), recipe.data.on_bad_row))?.0
             }
         };
-        Ok(Start::new(tokenizer, recipe, device)?)
+        let mut start = Start::new(tokenizer, recipe, device)?;
+        if let Some(path) = &self.word_vectors {
+            let Known { num_pieces, vocab_size } = word_vectors::begin_with(&mut start.model, &start.tokenizer, path)?;
+            tracing::info!("{}: vectors for {num_pieces} of {vocab_size} pieces", path.display());
+        }
+        Ok(start)
     }
 }
 

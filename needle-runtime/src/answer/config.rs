@@ -20,6 +20,9 @@ pub struct AnswerConfig {
     pub look_ahead: bool,
     /// Where more tools are offered, the retrieval head picks so many.
     pub top_k: usize,
+    /// How much the retrieval head has to say about which tool a constrained answer calls, beside
+    /// the decoder: 0 nothing, 1 as much. Without such a head it is 0.
+    pub retrieval_weight: f32,
     /// Answers of which the model is less sure become "nothing to call".
     pub abstain_below: Option<f64>,
     /// A prompt longer than the model reads is an error; else its end is cut.
@@ -40,6 +43,7 @@ impl Default for AnswerConfig {
             look_ahead: false,
             // Training prompts seldom offer more.
             top_k: 10,
+            retrieval_weight: 0.0,
             abstain_below: None,
             strict: false,
             batch_size: 32,

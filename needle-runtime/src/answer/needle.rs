@@ -40,6 +40,7 @@ use crate::generate::{Certainty, StepHook, Stop};
 use crate::network::Network;
 use crate::precision::Precision;
 use crate::retrieval::catalogue::Catalogue;
+use crate::retrieval::tool_vectors::ToolVectors;
 use crate::retrieval::{rank, tool_texts};
 
 /// Most tokens of one tool when it stands alone, for retrieval: the original's limit.
@@ -66,6 +67,7 @@ struct Model {
     tokenizer: Tokenizer,
     constrainer: Constrainer,
     catalogues: Mutex<Vec<(Vec<Vec<u32>>, Catalogue)>>,
+    tool_vectors: ToolVectors,
 }
 
 impl Needle {
@@ -116,7 +118,13 @@ impl Needle {
         lengths.validate()?;
         let constrainer = Constrainer::new(&tokenizer)?;
         Ok(Self {
-            model: Arc::new(Model { network, tokenizer, constrainer, catalogues: Mutex::default() }),
+            model: Arc::new(Model {
+                network,
+                tokenizer,
+                constrainer,
+                catalogues: Mutex::default(),
+                tool_vectors: ToolVectors::default(),
+            }),
             confidence: None,
             copying: CopyStatistics::default(),
             dir: None,
@@ -411,8 +419,9 @@ impl Needle {
     }
 
     fn answerer(&self) -> Answerer<'_> {
-        let Model { network, constrainer, .. } = &*self.model;
+        let Model { network, constrainer, tool_vectors, .. } = &*self.model;
         Answerer {
+            vectors: tool_vectors,
             network: &**network,
             encoder: self.encoder(),
             constrainer: self.config.constrained.then_some(constrainer),

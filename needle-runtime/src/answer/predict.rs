@@ -16,10 +16,13 @@ use crate::confidence::{Confidence, Features};
 use crate::constrain::copying::Values;
 use crate::constrain::grounding::{ArgumentGrounding, groundings};
 use crate::constrain::look_ahead::{LookAhead, log_prob};
+use crate::constrain::preference::Preference;
 use crate::constrain::{Asked, Constrained, Constrainer, Constraint};
 use crate::error::RuntimeError;
 use crate::generate::{Generated, NoHook, StepHook, Stop};
 use crate::network::{Network, map_tasks};
+use crate::retrieval::tool_vectors::ToolVectors;
+use crate::retrieval::{similarity, tool_texts};
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,6 +68,8 @@ pub(super) struct Answerer<'a> {
     pub(super) confidence: Option<&'a Confidence>,
     /// Which strings must be words of the query.
     pub(super) values: Values,
+    /// The retrieval head's vectors of tools that were on offer before.
+    pub(super) vectors: &'a ToolVectors,
     /// Most tokens of an answer.
     pub(super) max_tokens: usize,
     pub(super) config: &'a AnswerConfig,
@@ -159,6 +164,8 @@ impl Answerer<'_> {
             constrainer.compile(&Asked { query: q.query, tools: q.tools, values, min_calls, max_calls, max_tokens })
         };
         let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
+        let preferences = self.preferences(questions)?;
+        let rows: Vec<Constraint> = rows.into_iter().zip(preferences).map(|(row, p)| row.preferring(p)).collect();
         if self.config.look_ahead {
             return self.look_ahead(prompts, rows, hook);
         }
@@ -168,6 +175,25 @@ impl Answerer<'_> {
             Some(reason) => Err(disagree(reason)),
             None => Ok(answers),
         }
+    }
+
+    /// What the retrieval head thinks of each question's tools, where it is asked and there is a
+    /// choice.
+    fn preferences(&self, questions: &[Question<'_>]) -> Result<Vec<Option<Preference>>, RuntimeError> {
+        let weight = self.config.retrieval_weight;
+        let preference = |question: &Question<'_>| {
+            if weight <= 0.0 || question.tools.len() < 2 {
+                return Ok(None);
+            }
+            let Some(tools) = self.vectors.of(self.network, tool_texts(&self.encoder, question.tools))? else {
+                return Ok(None);
+            };
+            let query = self.network.embed(&[self.encoder.query_ids(question.query)])?;
+            let Some(query) = query.as_deref().and_then(<[_]>::first) else { return Ok(None) };
+            let cosines: Vec<f32> = tools.iter().map(|tool| similarity(query, tool)).collect();
+            Ok(Some(Preference::new(question.tools, &cosines, weight)))
+        };
+        questions.iter().map(preference).collect()
     }
 
     /// The most probable of the greedy answer and those that part from it where it was not free.

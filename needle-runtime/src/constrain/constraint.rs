@@ -9,6 +9,7 @@ use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID};
 
 use super::Compiled;
 use super::closing::Answers;
+use super::preference::Preference;
 use super::probe::first_line;
 use crate::error::RuntimeError;
 use crate::generate::{Certainty, StepHook, argmax};
@@ -29,6 +30,8 @@ pub struct Constraint {
     plan: Vec<u32>,
     /// The token last found to fit, and the plan after it.
     next: Option<(u32, Vec<u32>)>,
+    /// What is thought of the tools, beside the model's logits.
+    preference: Option<Preference>,
     error: Option<String>,
 }
 
@@ -54,6 +57,7 @@ impl Constraint {
             text: Vec::new(),
             plan: Vec::new(),
             next: None,
+            preference: None,
             error: None,
         };
         let plan = constraint.plan_after(&[]);
@@ -67,12 +71,20 @@ impl Constraint {
         Ok(constraint)
     }
 
+    /// The same, choosing tools with this preference.
+    pub fn preferring(self, preference: Option<Preference>) -> Self {
+        Self { preference, ..self }
+    }
+
     /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that
     /// are left is known to leave room for the rest of the answer; others may not be.
     pub fn mask(&mut self, logits: &mut [f32]) {
         self.mask_by_grammar(logits);
         if self.error.is_some() || self.written == 0 {
             return;
+        }
+        if let Some(preference) = &self.preference {
+            preference.add(&self.text, |id| self.env.tok_trie().token(id), logits);
         }
         loop {
             let best = argmax(logits);

@@ -18,6 +18,7 @@ mod keywords;
 pub mod look_ahead;
 mod number;
 mod pattern;
+pub mod preference;
 mod probe;
 mod refusal;
 pub mod report;

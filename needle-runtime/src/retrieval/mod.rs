@@ -2,6 +2,7 @@
 //! rank them.
 
 pub mod catalogue;
+pub mod tool_vectors;
 
 use needle_data::text::names::NameMap;
 use needle_data::{Encoder, Tool};

@@ -14,6 +14,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, FloatDType, Tensor};
 use needle_model::params::{self, ParamInfo, ParamMapper, ParamVisitor};
 use needle_model::{FusedOps, San};
+use needle_runtime::file::names::EMBEDDING;
 
 use crate::recipe::{Group, OptimConfig};
 
@@ -110,6 +111,7 @@ pub struct Optimizer<B: Backend> {
     matrices: Group,
     muon: Muon<B>,
     adamw: AdamW<B>,
+    embedding_lr_scale: f64,
     /// In place of both, where the recipe asks for adapters.
     lora: Option<Lora<B>>,
     /// What to update, where other ranks update the rest.
@@ -123,6 +125,7 @@ impl<B: FusedOps> Optimizer<B> {
             matrices: config.matrices,
             muon: Muon::new(config.muon()),
             adamw: config.adamw(),
+            embedding_lr_scale: config.embedding_lr_scale,
             lora: config.lora_rank.map(|rank| Lora::new(rank, seed, config.adamw())),
             own: None,
         }
@@ -152,7 +155,9 @@ impl<B: FusedOps> Optimizer<B> {
             Some(lora) => lora.step(muon, rates.adamw),
             None => {
                 let mut updated = self.muon.step(muon, rates.muon);
-                updated.extend(self.adamw.step(adamw, rates.adamw));
+                let (embedding, rest) = adamw.into_iter().partition(|(param, _)| param.name == EMBEDDING);
+                updated.extend(self.adamw.step(embedding, rates.adamw * self.embedding_lr_scale));
+                updated.extend(self.adamw.step(rest, rates.adamw));
                 updated
             }
         };
@@ -302,5 +307,25 @@ mod tests {
         assert!(values.iter().zip([0.6, 0.0, 0.8]).all(|(a, b)| (a - b).abs() < 1e-6), "{values:?}");
         let (kept, _) = clip_global_norm(gradients(&[("a", &[0.3])]), 1.0);
         assert_eq!(kept["a"].to_data().to_vec::<f32>().unwrap(), [0.3]);
+    }
+
+    #[test]
+    fn the_embedding_moves_as_far_as_its_share_of_the_rate_and_all_else_as_before() {
+        type Ad = burn::backend::Autodiff<Flex>;
+        let model = San::<Ad>::new(&SanConfig::preset("tiny").unwrap(), 0, &Default::default()).unwrap();
+        let ones = |info: &ParamInfo| Tensor::<Flex, 1>::ones([info.shape.iter().product()], &Default::default());
+        let moved = |scale| {
+            let config = OptimConfig { embedding_lr_scale: scale, ..OptimConfig::default() };
+            let gradients = params::list(&model).iter().map(|info| (info.name.clone(), ones(info))).collect();
+            let rates = LearningRates { muon: 0.1, adamw: 0.1 };
+            let after = Optimizer::<Flex>::new(&config, 0).step(model.clone(), gradients, rates);
+            let distance = |a: Tensor<Ad, 1>, b: Tensor<Ad, 1>| (a - b).abs().max().into_scalar();
+            let flat = |model: &San<Ad>| model.embed_tokens.weight.val().reshape([-1]);
+            let norm = |model: &San<Ad>| model.decoder.norm.weight.val();
+            (distance(flat(&after), flat(&model)), distance(norm(&after), norm(&model)))
+        };
+        let ((whole, norm), (tenth, norm_then), (none, _)) = (moved(1.0), moved(0.1), moved(0.0));
+        assert!((whole - 0.1).abs() < 1e-4 && (tenth - 0.01).abs() < 1e-5, "{whole} {tenth}");
+        assert_eq!((none, norm), (0.0, norm_then));
     }
 }

@@ -25,6 +25,10 @@ section! {
         pub muon_ns_steps: usize => Whole(1, 100),
         /// Peak rate of AdamW.
         pub adamw_lr: f64 => Number(0.0, 1e30),
+        /// What the embedding's rate is of AdamW's. Less keeps the word vectors that it begins
+        /// with: AdamW moves each number as far as any other, also those of words that are seldom
+        /// met.
+        pub embedding_lr_scale: f64 => Number(0.0, 1.0),
         /// AdamW's decay of the first moment.
         pub adamw_beta1: f64 => Below(0.0, 1.0),
         /// AdamW's decay of the second moment.
@@ -50,6 +54,7 @@ impl Default for OptimConfig {
             muon_weight_decay: 0.01,
             muon_ns_steps: 5,
             adamw_lr: 3e-5,
+            embedding_lr_scale: 1.0,
             adamw_beta1: 0.9,
             adamw_beta2: 0.95,
             adamw_weight_decay: 0.0,

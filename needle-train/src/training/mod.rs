@@ -16,3 +16,4 @@ pub mod step;
 mod summary;
 pub mod trainer;
 mod validation;
+pub mod word_vectors;

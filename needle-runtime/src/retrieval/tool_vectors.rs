@@ -1,0 +1,45 @@
+//! Vectors of single tools, remembered from question to question.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::RuntimeError;
+use crate::network::Network;
+
+/// Tools that are remembered; a server's clients bring ever new ones.
+const REMEMBERED: usize = 4096;
+
+/// The retrieval head's unit vectors of tools, by their token ids.
+#[derive(Debug, Default)]
+pub struct ToolVectors {
+    known: Mutex<HashMap<Vec<u32>, Vec<f32>>>,
+}
+
+impl ToolVectors {
+    /// A vector for each of `texts` (as [`super::tool_texts`] gives them); those that are not
+    /// remembered are computed by `network`. None without a retrieval head.
+    ///
+    /// # Errors
+    /// If the network cannot read a text.
+    pub fn of(&self, network: &dyn Network, texts: Vec<Vec<u32>>) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut vectors: Vec<Option<Vec<f32>>> = {
+            let known = known();
+            texts.iter().map(|text| known.get(text).cloned()).collect()
+        };
+        let missing: Vec<usize> = (0..texts.len()).filter(|&i| vectors[i].is_none()).collect();
+        if !missing.is_empty() {
+            let new: Vec<Vec<u32>> = missing.iter().map(|&i| texts[i].clone()).collect();
+            let Some(embedded) = network.embed(&new)? else { return Ok(None) };
+            let mut known = known();
+            if known.len() + new.len() > REMEMBERED {
+                known.clear();
+            }
+            for ((i, text), vector) in missing.into_iter().zip(new).zip(embedded) {
+                known.insert(text, vector.clone());
+                vectors[i] = Some(vector);
+            }
+        }
+        Ok(Some(vectors.into_iter().flatten().collect()))
+    }
+}
