@@ -313,7 +313,8 @@ mod tests {
     fn the_embedding_moves_as_far_as_its_share_of_the_rate_and_all_else_as_before() {
         type Ad = burn::backend::Autodiff<Flex>;
         let model = San::<Ad>::new(&SanConfig::preset("tiny").unwrap(), 0, &Default::default()).unwrap();
-        let ones = |info: &ParamInfo| Tensor::<Flex, 1>::ones([info.shape.iter().product()], &Default::default());
+        let ones =
+            |info: &ParamInfo| Tensor::<Flex, 1>::ones([info.shape.iter().product::<usize>()], &Default::default());
         let moved = |scale| {
             let config = OptimConfig { embedding_lr_scale: scale, ..OptimConfig::default() };
             let gradients = params::list(&model).iter().map(|info| (info.name.clone(), ones(info))).collect();
