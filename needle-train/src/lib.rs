@@ -48,6 +48,7 @@
 //! | [`run::report`] | one run, or several, as an HTML page |
 //! | `training::validation` | what a run is measured by while it trains |
 //! | `training::start` | what a run starts from |
+//! | [`training::word_vectors`] | word vectors as the beginning of an embedding |
 //! | `training::bad_batch` | a batch whose loss is not finite, written down |
 //! | `training::outcome` | what a run gives when it ends |
 //! | `training::summary` | the figures of the whole run |
