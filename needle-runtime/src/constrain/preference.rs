@@ -18,35 +18,32 @@ const TEMPERATURE: f32 = 0.07;
 /// Probabilities of the tools on offer.
 #[derive(Debug, Clone)]
 pub struct Preference {
-    /// The JSON text of each name, and its tool's probability.
+    /// The JSON text of each name, and its tool's odds.
     tools: Vec<(Vec<u8>, f32)>,
-    weight: f32,
 }
 
 impl Preference {
-    /// By the `cosines` of the query and each of `tools`; the logarithms count `weight` times.
+    /// By the `cosines` of the query and each of `tools`; the logarithms of the odds count `weight`
+    /// times.
     pub fn new(tools: &[Tool], cosines: &[f32], weight: f32) -> Self {
         let names = NameMap::of(tools);
         let largest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let odds = cosines.iter().map(|cosine| ((cosine - largest) / TEMPERATURE).exp());
+        let odds = cosines.iter().map(|cosine| (weight * (cosine - largest) / TEMPERATURE).exp());
         let tools =
             odds.enumerate().map(|(i, odds)| (Value::from(names.inner(i)).to_string().into_bytes(), odds)).collect();
-        Self { tools, weight }
+        Self { tools }
     }
 
     /// Adds to the logits of the tokens that go on with a name. `written` is the answer so far;
     /// `bytes` are those of a token.
     pub fn add<'a>(&self, written: &[u8], bytes: impl Fn(u32) -> &'a [u8], logits: &mut [f32]) {
         let Some(name) = open_name(written) else { return };
-        let possible = self.odds(name, b"");
-        if possible <= 0.0 {
-            return;
-        }
+        let possible = self.odds(name, b"").max(f32::MIN_POSITIVE);
         for (id, logit) in logits.iter_mut().enumerate() {
             if *logit > f32::MIN {
                 let share = self.odds(name, bytes(id as u32)) / possible;
                 // A token that ends no name and begins none is not the preference's to judge.
-                *logit += self.weight * share.max(f32::MIN_POSITIVE).ln();
+                *logit += share.max(f32::MIN_POSITIVE).ln();
             }
         }
     }

@@ -516,6 +516,7 @@ mod tests {
         ("optim.adamw_beta1", "no memory of gradients"),
         ("optim.adamw_beta2", "no memory of squares"),
         ("optim.adamw_weight_decay", "none"),
+        ("optim.embedding_lr_scale", "the embedding stays as it is"),
         ("schedule.warmup_steps", "the first step has the full rate"),
         ("schedule.decay_ratio", "the rate never falls"),
         ("schedule.final_fraction", "the rate falls to 0"),
