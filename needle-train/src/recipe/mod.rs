@@ -492,7 +492,7 @@ mod tests {
     }
 
     /// What 0 means where it is allowed.
-    const ZERO_MEANS: [(&str, &str); 33] = [
+    const ZERO_MEANS: [(&str, &str); 34] = [
         ("seed", "a seed as good as any"),
         ("dropout", "nothing is dropped"),
         ("max_skipped_steps", "the first step that is not finite ends the run"),
