@@ -3,6 +3,8 @@
 
 #[path = "constrain/asked.rs"]
 mod asked;
+#[path = "constrain/constrained.rs"]
+mod constrained;
 #[path = "constrain/copying.rs"]
 pub mod copying;
 #[path = "constrain/grounding.rs"]
@@ -15,9 +17,9 @@ pub mod preference;
 use needle_data::Tokenizer;
 
 use crate::error::RuntimeError;
-use crate::generate::StepHook;
 
 pub use asked::Asked;
+pub use constrained::Constrained;
 
 /// Compiles nothing.
 pub struct Constrainer(());
@@ -58,6 +60,11 @@ impl Constraint {
     }
 
     /// Is never called.
+    pub fn draft(&mut self) -> Vec<u32> {
+        match *self {}
+    }
+
+    /// Is never called.
     pub fn advance(&mut self, _: u32) {
         match *self {}
     }
@@ -65,23 +72,5 @@ impl Constraint {
     /// Is never called.
     pub fn error(&self) -> Option<&str> {
         match *self {}
-    }
-}
-
-/// A hook for rows of which there are none.
-pub struct Constrained<'a, H: ?Sized> {
-    /// None.
-    pub rows: Vec<Constraint>,
-    /// Sees every step.
-    pub inner: &'a mut H,
-}
-
-impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
-    fn mask(&mut self, row: usize, logits: &mut [f32]) {
-        self.inner.mask(row, logits);
-    }
-
-    fn chosen(&mut self, row: usize, token: u32) {
-        self.inner.chosen(row, token);
     }
 }

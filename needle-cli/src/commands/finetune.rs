@@ -16,7 +16,7 @@ use needle_train::{finetune, on_device};
 /// Finetune a checkpoint on your own examples, and compare it with the base model
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle finetune mine.jsonl --out runs/mine\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
+    after_help = "Examples:\n  needle finetune mine.jsonl --base quickstart --out runs/mine\n  needle finetune mine.jsonl \
                   --base none --model small --out runs/mine\n  needle finetune mine.jsonl --base runs/big --out runs/mine \
                   --lora-rank 8\n\nA line of mine.jsonl: {\"query\": \"..\", \"tools\": [{\"name\", \"description\", \"parameters\"}], \
                   \"answers\": [{\"name\", \"arguments\"}]}; answers [] where no tool fits."
@@ -24,8 +24,8 @@ use needle_train::{finetune, on_device};
 pub struct FinetuneArgs {
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst
     data: PathBuf,
-    /// Checkpoint to start from, or none for a new model; without it, the model that ships with the
-    /// source
+    /// Checkpoint to start from, or none for a new model; models/needle-mini, if the option is left
+    /// out
     #[arg(long, help_heading = "Model", value_name = "CHECKPOINT|none")]
     base: Option<PathBuf>,
     /// Preset of the new model's sizes, with --base none

@@ -44,9 +44,8 @@ use crate::args::log_level;
     version,
     about,
     max_term_width = 100,
-    after_help = "Examples:\n  needle run --query \"ten minute timer\" --tools tools.json\n  needle data check mine.jsonl\n  \
-                  needle finetune mine.jsonl --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools \
-                  tools.json\n  needle quickstart"
+    after_help = "Examples:\n  needle quickstart\n  needle data check mine.jsonl\n  needle finetune mine.jsonl --base \
+                  quickstart --out runs/mine\n  needle run runs/mine --query \"ten minute timer\" --tools tools.json"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -123,7 +122,7 @@ impl Cli {
     }
 }
 
-/// Where the model is that ships with the source.
+/// Where the source's own model stands.
 const SHIPPED: &str = "models/needle-mini";
 
 /// `--values`.
@@ -213,18 +212,18 @@ fn checkpoint_at(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(found)
 }
 
-/// The checkpoint that is named, or the one that ships with the source.
+/// The checkpoint that is named, or the source's own model.
 fn checkpoint_or_shipped(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     named.map_or_else(shipped, checkpoint_at)
 }
 
-/// The model that ships with the source: in the working directory's clone, or in the one that this
-/// program was built from.
+/// The source's own model: in the working directory's clone, or in the one that this program was
+/// built from.
 fn shipped() -> anyhow::Result<PathBuf> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(SHIPPED);
     let found = [PathBuf::from(SHIPPED), built_from].into_iter().find(|path| path.join(files::WEIGHTS).is_file());
     let path = found.with_context(|| {
-        format!("no checkpoint is named, and {SHIPPED}, which ships with the source, is not there: name a checkpoint")
+        format!("no checkpoint is named, and there is no model in {SHIPPED}: name one, such as quickstart/best after `needle quickstart`")
     })?;
     tracing::info!("no checkpoint is named: taking {SHIPPED}");
     Ok(path)

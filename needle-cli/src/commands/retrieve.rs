@@ -13,7 +13,7 @@ use crate::args::{QuietArgs, VerboseArgs};
                   A catalogue is embedded once; its vectors are kept in the checkpoint's directory."
 )]
 pub struct RetrieveArgs {
-    /// Directory of the checkpoint; without it, the model that ships with the source
+    /// Directory of the checkpoint; models/needle-mini, if none is named
     checkpoint: Option<PathBuf>,
     /// What is asked
     #[arg(help_heading = "Question", long)]

@@ -16,14 +16,12 @@ use crate::args::{QuietArgs, VerboseArgs};
 
 /// Answer queries with tool calls
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  needle run --query \"ten minute timer\" --tools tools.json\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
+#[command(after_help = "Examples:\n  needle run quickstart/best --query \"ten minute timer\" --tools tools.json\n  \
                         cat tools.json | needle run runs/mine/best --query \"call Anna\" --tools - --json\n  \
                         needle run runs/mine/best --input questions.jsonl --tools tools.json > answers.jsonl\n  \
-                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5"
-)]
+                        needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5")]
 pub struct RunArgs {
-    /// Directory of the checkpoint; without it, the model that ships with the source
+    /// Directory of the checkpoint; models/needle-mini, if none is named
     checkpoint: Option<PathBuf>,
     /// What is asked
     #[arg(long, help_heading = "Question", required_unless_present = "input", conflicts_with = "input")]

@@ -18,13 +18,13 @@ use super::{print, read_tools, shipped};
 /// Serve models behind OpenAI's API
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle serve\n  needle serve runs/mine\n  needle serve home=runs/home office=runs/office --tools tools.json\n  \
+    after_help = "Examples:\n  needle serve runs/mine\n  needle serve home=runs/home office=runs/office --tools tools.json\n  \
                   NEEDLE_KEY=.. needle serve runs/mine --host 0.0.0.0 --api-key-env NEEDLE_KEY\n\nRoutes: /v1/chat/completions, \
                   /v1/responses, /v1/embeddings, /v1/models, /v1/tools/rank, /health, /metrics."
 )]
 pub struct ServeArgs {
-    /// Directories of checkpoints or runs; a name in front is what clients call the model. Without
-    /// any, the model that ships with the source
+    /// Directories of checkpoints or runs; a name in front is what clients call the model;
+    /// models/needle-mini, if none is named
     #[arg(value_name = "[NAME=]CHECKPOINT")]
     checkpoints: Vec<String>,
     #[command(flatten)]
@@ -46,12 +46,12 @@ pub struct ServeArgs {
 /// Try, finetune and ship models in a browser; serves OpenAI's API, too
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle playground\n  needle playground quickstart\n  needle playground runs/mine --workspace work\n\nThe page needs no \
+    after_help = "Examples:\n  needle playground quickstart\n  needle playground runs/mine --workspace work\n\nThe page needs no \
                   network. Data, runs and exports are kept in the workspace; nothing is written elsewhere."
 )]
 pub struct PlaygroundArgs {
-    /// Directories of checkpoints or runs; a name in front is what the page calls the model.
-    /// Without any, the model that ships with the source
+    /// Directories of checkpoints or runs; a name in front is what the page calls the model;
+    /// models/needle-mini, if none is named
     #[arg(value_name = "[NAME=]CHECKPOINT")]
     checkpoints: Vec<String>,
     #[command(flatten)]
@@ -163,7 +163,7 @@ pub(super) async fn interrupted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Names and directories of `[NAME=]CHECKPOINT`; of the model that ships where none is named.
+/// Names and directories of `[NAME=]CHECKPOINT`; of the source's own model where none is named.
 pub(super) fn models(checkpoints: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
     if checkpoints.is_empty() {
         let path = shipped()?;

@@ -1,4 +1,4 @@
-//! One answer as it is written: which tokens can come next, and the hook that has decoding ask so.
+//! One answer as it is written: which tokens can come next.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::closing::Answers;
 use super::preference::Preference;
 use super::probe::first_line;
 use crate::error::RuntimeError;
-use crate::generate::{Certainty, StepHook, argmax};
+use crate::generate::argmax;
 
 /// What one answer may be; where it stands in it.
 #[derive(Clone)]
@@ -218,37 +218,5 @@ impl Constraint {
     /// What went wrong, if anything did; the answer then ends early.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
-    }
-}
-
-/// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
-pub struct Constrained<'a, H: ?Sized> {
-    /// One constraint a row.
-    pub rows: Vec<Constraint>,
-    /// Told of tokens after them.
-    pub inner: &'a mut H,
-}
-
-impl<H: StepHook + ?Sized> StepHook for Constrained<'_, H> {
-    fn mask(&mut self, row: usize, logits: &mut [f32]) {
-        self.inner.mask(row, logits);
-        self.rows[row].mask(logits);
-    }
-
-    fn draft(&mut self, row: usize) -> Vec<u32> {
-        self.rows[row].draft()
-    }
-
-    fn chosen(&mut self, row: usize, token: u32) {
-        self.rows[row].advance(token);
-        self.inner.chosen(row, token);
-    }
-
-    fn certain(&mut self, row: usize, certainty: Certainty) {
-        self.inner.certain(row, certainty);
-    }
-
-    fn is_stopped(&mut self, row: usize) -> bool {
-        self.inner.is_stopped(row)
     }
 }

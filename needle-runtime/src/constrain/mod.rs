@@ -9,6 +9,7 @@
 
 mod asked;
 mod closing;
+mod constrained;
 mod constraint;
 pub mod copying;
 mod disjoint;
@@ -45,7 +46,8 @@ use shape::{ArrayShape, Member, ObjectShape, Others, Shape};
 use string::Strings;
 
 pub use asked::Asked;
-pub use constraint::{Constrained, Constraint};
+pub use constrained::Constrained;
+pub use constraint::Constraint;
 
 /// Catalogues whose grammars are remembered.
 const CACHED_CATALOGUES: usize = 64;
