@@ -31,9 +31,10 @@ use needle_runtime::constrain::copying::ValuesPolicy;
 use needle_runtime::file::locate::locate;
 use needle_runtime::{Engine, Needle, Options, Precision, tools_from_json};
 use needle_train::answering;
-
 use needle_train::device::Inference;
 use needle_train::distributed::launch::Launch;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
 
 use crate::args::log_level;
 
@@ -89,7 +90,9 @@ impl Cli {
         let matches = Self::command().get_matches();
         let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let level = log_level(&matches, launch.rank == 0);
-        let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+        // Of our own crates; dependencies report only what went wrong.
+        let filter = EnvFilter::new(format!("{},needle={level}", level.min(Level::WARN)));
+        let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
         logs.with_target(false).without_time().with_level(false).init();
         if !matches!(
             cli.command,

@@ -381,9 +381,10 @@ pub(super) fn date(rng: &mut ChaCha8Rng) -> (String, String) {
 
 pub(super) fn ordinal(n: u32) -> String {
     let suffix = match (n % 10, n % 100) {
-        (1, 1 | 21) => "st",
-        (2, 2 | 22) => "nd",
-        (3, 3 | 23) => "rd",
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
         _ => "th",
     };
     format!("{n}{suffix}")

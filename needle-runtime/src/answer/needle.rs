@@ -19,6 +19,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use needle_data::encode::MAX_TOOL_TOKENS;
 use needle_data::text::names::NameMap;
 use needle_data::{EncodeConfig, Encoder, Tokenizer, Tool};
 
@@ -43,8 +44,6 @@ use crate::retrieval::catalogue::Catalogue;
 use crate::retrieval::tool_vectors::ToolVectors;
 use crate::retrieval::{rank, tool_texts};
 
-/// Most tokens of one tool when it stands alone, for retrieval: the original's limit.
-const MAX_TOOL_TOKENS: usize = 256;
 /// Catalogues whose embeddings are remembered.
 const REMEMBERED_CATALOGUES: usize = 8;
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use needle_data::Example;
 use needle_data::source::{BadRows, load_examples};
-use needle_runtime::RuntimeError;
 use needle_runtime::constrain::copying::Values;
 use needle_runtime::constrain::{Asked, Constrained, Constrainer, Constraint};
 use needle_runtime::generate::{Generated, NoHook, StepHook};
+use needle_runtime::{AnswerConfig, RuntimeError};
 use needle_train::answering;
 use needle_train::device::Inference;
 use serde::Serialize;
@@ -106,7 +106,8 @@ impl DecodeArgs {
             let tokens = free.certainties.len();
             let start = Instant::now();
             let Example { query, tools, .. } = example;
-            let asked = Asked { query, tools, values: &Values::Free, min_calls: 0, max_calls: 8, max_tokens: most };
+            let AnswerConfig { min_calls, max_calls, .. } = AnswerConfig::default();
+            let asked = Asked { query, tools, values: &Values::Free, min_calls, max_calls, max_tokens: most };
             let rows: Vec<Constraint> = vec![constrainer.compile(&asked)?];
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);

@@ -255,13 +255,12 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str, file: &str) -> T {
 impl Lexicon {
     /// Reads the embedded files.
     pub fn new() -> Self {
-        let domains: BTreeMap<String, RawDomain> = read(include_str!("lexicon/domains.toml"), "domains.toml");
-        let actions: Actions = read(include_str!("lexicon/actions.toml"), "actions.toml");
-        let roles: BTreeMap<String, RawRole> = read(include_str!("lexicon/roles.toml"), "roles.toml");
-        let choices: BTreeMap<String, BTreeMap<String, String>> =
-            read(include_str!("lexicon/choices.toml"), "choices.toml");
-        let pools: BTreeMap<String, String> = read(include_str!("lexicon/pools.toml"), "pools.toml");
-        let frames: Frames = read(include_str!("lexicon/frames.toml"), "frames.toml");
+        let domains: BTreeMap<String, RawDomain> = read(include_str!("domains.toml"), "domains.toml");
+        let actions: Actions = read(include_str!("actions.toml"), "actions.toml");
+        let roles: BTreeMap<String, RawRole> = read(include_str!("roles.toml"), "roles.toml");
+        let choices: BTreeMap<String, BTreeMap<String, String>> = read(include_str!("choices.toml"), "choices.toml");
+        let pools: BTreeMap<String, String> = read(include_str!("pools.toml"), "pools.toml");
+        let frames: Frames = read(include_str!("frames.toml"), "frames.toml");
         let domain = |(name, raw): (String, RawDomain)| Domain {
             name: name.replace('_', " "),
             person: if raw.person.is_empty() { "person".into() } else { raw.person },
@@ -274,7 +273,7 @@ impl Lexicon {
         };
         let mut domains: Vec<Domain> = domains.into_iter().map(domain).collect();
         let mut actions = actions.action;
-        let workplaces: Frames = read(include_str!("lexicon/workplaces.toml"), "workplaces.toml");
+        let workplaces: Frames = read(include_str!("workplaces.toml"), "workplaces.toml");
         for frame in frames.frame.into_iter().chain(workplaces.frame) {
             add_frame(frame, &mut domains, &mut actions);
         }
@@ -284,7 +283,7 @@ impl Lexicon {
             roles: roles.into_iter().map(|(name, raw)| (name, Role::new(raw))).collect(),
             choices: choices.into_iter().map(choice).collect(),
             pools: pools.into_iter().map(|(name, values)| (name, listed(&values))).collect(),
-            phrases: read(include_str!("lexicon/phrases.toml"), "phrases.toml"),
+            phrases: read(include_str!("phrases.toml"), "phrases.toml"),
         }
     }
 
