@@ -4,6 +4,7 @@
 //! What does not fit is refused at once (429), so that a client knows. Work whose client has gone
 //! away is stopped at its next piece, or never begun.
 
+use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 /// How much is computed and how much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Answers computed at the same time.
+    /// Answers computed at the same time; as many as there are cores by default.
     pub workers: usize,
     /// Requests that may wait beside those.
     pub max_waiting: usize,
@@ -26,7 +27,8 @@ pub struct QueueConfig {
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self { workers: 1, max_waiting: 64, time_limit: Duration::from_secs(60) }
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self { workers, max_waiting: 64, time_limit: Duration::from_secs(60) }
     }
 }
 
