@@ -100,6 +100,29 @@ fn of_a_large_catalogue_the_retrieval_head_picks_and_its_embeddings_are_kept() {
 }
 
 #[test]
+fn with_a_large_retrieval_weight_the_tool_that_ranks_first_is_called() {
+    let place = Workplace::with_model();
+    place.write("catalogue.json", &catalogue(6));
+    let (mut called, mut otherwise) = (0, 0);
+    for i in 0..6 {
+        let query = format!("do thing number {i}");
+        let asked = ["--query", &query, "--tools", "catalogue.json", "--json", "-q"];
+        let first_call = |weight: &str| {
+            let options = [&["run", "run/last", "--retrieval-weight", weight], &asked[..]].concat();
+            place.json(&options)["calls"][0]["name"].clone()
+        };
+        let best = place.json(&[&["retrieve", "run/last"], &asked[..]].concat())[0]["name"].clone();
+        let name = first_call("1000");
+        if !name.is_null() {
+            called += 1;
+            assert_eq!(name, best, "{query}");
+            otherwise += usize::from(first_call("0") != best);
+        }
+    }
+    assert!(called > 0 && otherwise > 0, "{called} calls, of which {otherwise} differ without the weight");
+}
+
+#[test]
 fn a_confidence_is_fitted_kept_reported_and_abstained_by() {
     let place = Workplace::with_model();
     let run = ["run", "run/last", "--query", "ten minutes", "--tools", TOOLS, "--json"];
