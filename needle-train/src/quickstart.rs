@@ -54,7 +54,7 @@ pub fn synth(part: Part, seed: u64) -> SynthConfig {
         part,
         num_tools: (1, 3),
         max_calls: 1,
-        // Twice the usual share in training: saying no is learned last.
+        // Twice the usual share in training, because declining is learned last.
         no_call_fraction: if part == Part::Train { 0.2 } else { 0.08 },
         brief: true,
         categories: CATEGORIES.map(str::to_owned).to_vec(),

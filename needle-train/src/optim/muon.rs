@@ -39,7 +39,7 @@ pub fn newton_schulz<B: FusedOps>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3>
 /// Parameters and the directions to orthogonalize, by shape.
 type ByShape<B> = BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 2>)>>;
 
-/// Momenta by parameter name.
+/// The optimizer, with the momentum of each parameter by name.
 #[derive(Debug, Clone)]
 pub struct Muon<B: Backend> {
     config: MuonConfig,
