@@ -1,6 +1,6 @@
 //! Batched greedy decoding.
 //!
-//! The encoder runs once; each step feeds one token a row through the decoder, whose caches hold
+//! The encoder runs once; each step feeds one token per row through the decoder, whose caches hold
 //! everything before it. A row that has ended is still fed to the decoder, but its output is
 //! ignored.
 

@@ -37,7 +37,7 @@
 //! | [`attention`] | grouped-query attention with QK-norm, in steps between which keys and values can be cached |
 //! | `encoder`, [`decoder`] | the layers |
 //! | `retrieval` | the contrastive tool-retrieval head |
-//! | `san` | the model, and every initial weight |
+//! | `san` | the model and its initial weights |
 //! | [`params`] | all parameters by name |
 //! | [`quant::int4`] | codes and scales of group quantization (the only implementation) |
 //! | [`quant::fake_quant`] | fake quantization: a model that computes what its quantized form will compute |

@@ -1,5 +1,5 @@
-//! ZCRMSNorm: zero-centred RMSNorm. The gain is stored as its difference from 1, so that zero
-//! initialization and weight decay mean the identity.
+//! ZCRMSNorm: zero-centred RMSNorm. The gain is stored as its difference from 1: it starts at 0,
+//! the identity, and weight decay pulls it back there.
 //!
 //! `(1 + g) * x / sqrt(mean(x^2) + eps)`, g initially 0 (burn's norms start their gain at 1).
 

@@ -19,7 +19,7 @@ pub struct RetrievalHead<B: Backend> {
     pub hidden: Linear<B>,
     /// `[d_model / 4, contrastive_dim]`, without bias.
     pub proj: Linear<B>,
-    /// Logarithm of the temperature by which similarities are divided, `[1]`; initially 0.
+    /// Logarithm of the temperature by which similarities are divided, `[1]`; initially ln 0.07.
     pub log_temp: Param<Tensor<B, 1>>,
 }
 

@@ -31,7 +31,7 @@
 //! | [`training::schedule`] | warmup, constant, decay: learning rates as functions of the step |
 //! | [`training::loss`] | weighted cross-entropy, z-loss, contrastive loss |
 //! | [`distributed`] | data-parallel training over several processes |
-//! | [`training::checkpointing`] | gradients that keep only the input of each layer |
+//! | [`training::checkpointing`] | activation checkpointing: the input of each layer is kept, the rest recomputed |
 //! | [`training::step`] | one step: batch to gradients |
 //! | [`training::batch_loader`] | a rank's batches, prepared ahead of the step |
 //! | [`answering`] | turns a checkpoint, or a model in training, into one that answers |

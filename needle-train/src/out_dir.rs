@@ -98,7 +98,7 @@ impl OutDir {
     /// # Errors
     /// If that fails, or if the destination has changed in the meantime.
     pub fn finish(&self, files: Unfinished) -> Result<(), TrainError> {
-        // Check again: what has appeared there since must not be replaced unseen.
+        // Check again: what has appeared there since must not be replaced unchecked.
         let now = Self::new(&self.path, &self.source, self.force)?;
         Ok(if now.replaces { files.replace(None) } else { files.put() }?)
     }

@@ -34,7 +34,7 @@ struct Hub {
     host: String,
 }
 
-/// A message, one line.
+/// A message, sent as one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {

@@ -121,7 +121,7 @@ mod tests {
                 expected.extend((0..parts).map(|part| LanePart { lane, part, parts }));
             }
             prop_assert_eq!(&all, &expected);
-            // No rank has more than one lane, or part of one, above another.
+            // No rank has more lanes than an even share, rounded up.
             let most = (0..world_size).map(|rank| lanes_of(rank, world_size, lanes).len()).max().unwrap();
             prop_assert_eq!(most, lanes.div_ceil(world_size));
         }

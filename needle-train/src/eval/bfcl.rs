@@ -257,7 +257,7 @@ mod tests {
         let list = |of: &str| json!({"type": "array", "items": {"type": of}});
         let (int, object) = (json!({"type": "integer"}), json!({"type": "object"}));
         for (spec, values, argument, expected) in [
-            // A variable stands for a value of any type, letter by letter.
+            // A variable stands for a value of any type, and must match exactly.
             (&int, json!(["Set.SIZE"]), json!("Set.SIZE"), true),
             (&int, json!(["Set.SIZE"]), json!("set.size"), false),
             (&int, json!(["Set.SIZE"]), json!(5), false),

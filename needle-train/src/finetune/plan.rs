@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_slow_model_makes_as_many_steps_as_ten_minutes_hold_but_never_less_than_six_epochs() {
         let steps = |batches, seconds| planned_steps(&forecast(batches, seconds), false, None).unwrap();
-        assert_eq!(steps(2, 1.0), 540, "nine minutes beside the answers");
+        assert_eq!(steps(2, 1.0), 540, "nine minutes besides the answers");
         assert_eq!(steps(2, 100.0), LEAST_STEPS);
         assert_eq!(steps(66, 2.0), 396);
         assert_eq!(planned_steps(&forecast(2, 100.0), true, None).unwrap(), STEPS_FROM_SCRATCH);

@@ -146,7 +146,7 @@ section! {
         pub z_coefficient: f64 => Number(0.0, 1e3),
         /// Weight of the contrastive loss.
         pub contrastive_weight: f64 => Number(0.0, 1e3),
-        /// The contrastive loss is computed every so many steps.
+        /// Interval, in steps, at which the contrastive loss is computed.
         pub contrastive_every_steps: usize => Whole(1, MAX_STEPS),
     }
 }
@@ -172,8 +172,8 @@ section! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct QatConfig {
-        /// One step out of so many uses quantized weights; without it, only those of
-        /// `final_fraction` do.
+        /// Interval, in steps, at which a step uses quantized weights. Without it, only the steps
+        /// of `final_fraction` do.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
         /// Share of all steps, at the end of the run, that use quantized weights.
         pub final_fraction: f64 => Number(0.0, 1.0),
@@ -218,8 +218,8 @@ section! {
         pub constrained: bool,
         /// Largest number of calls of a constrained answer.
         pub max_calls: usize => Whole(1, 256),
-        /// Early stopping: the run ends after so many validations without a better result. Without
-        /// it, the run ends at its last step.
+        /// Patience for early stopping: number of validations without a better result after which
+        /// the run ends. Without it, the run takes all its steps.
         pub patience: Option<usize> => Whole(1, MAX_STEPS),
     }
 }

@@ -48,9 +48,9 @@ pub fn claim(run: &RunDir, existing: Existing, world: &World) -> Result<Option<C
 /// `run`. Claims the directory, unless the caller already has.
 ///
 /// # Errors
-/// If the directory cannot be claimed, no example can be used, losses or gradients stay not finite,
-/// or something cannot be written. Also if a rank has an error, is about to run something else, or
-/// is gone.
+/// If the directory cannot be claimed, no example can be used, losses or gradients remain
+/// non-finite, or something cannot be written. Also if a rank has an error, is about to run
+/// something else, or is gone.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,

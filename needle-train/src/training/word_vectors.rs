@@ -38,8 +38,8 @@ pub struct Known {
 /// line, separated by spaces; a first line with two numbers (word2vec's header) is skipped.
 ///
 /// # Errors
-/// If the file cannot be read, a line is malformed or has another number of numbers than the
-/// others, the vectors are wider than the model, or no piece is among the words.
+/// If the file cannot be read, a line is malformed, or has more or fewer numbers than the others,
+/// the vectors are wider than the model, or no piece is among the words.
 pub fn begin_with<B: Backend>(model: &mut San<B>, tokenizer: &Tokenizer, path: &Path) -> Result<Known, TrainError> {
     let words: Vec<Option<String>> = (0..tokenizer.vocab_size())
         .map(|id| u32::try_from(id).ok().and_then(|id| word(tokenizer.piece(id)?)))

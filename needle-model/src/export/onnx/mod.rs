@@ -1,4 +1,4 @@
-//! ONNX graphs for `onnxruntime`: the matrices in INT4, in one weights file that the graphs share.
+//! ONNX graphs for `onnxruntime`, with INT4 weights in one file that the graphs share.
 //!
 //! | file | inputs | outputs |
 //! | --- | --- | --- |

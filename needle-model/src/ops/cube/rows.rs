@@ -132,7 +132,7 @@ fn gain_kernel<E: Float>(
     }
 }
 
-/// `(a cos - b sin, b cos + a sin)` of the halves `a` and `b` of each head, one pair a unit.
+/// `(a cos - b sin, b cos + a sin)` of the halves `a` and `b` of each head, one pair per unit.
 #[cube(launch)]
 fn rope_kernel<E: Float>(
     x: &Tensor<E>,
