@@ -1,4 +1,4 @@
-//! Grouped-query attention with QK-norm, in three steps, so that keys and values can be kept
+//! Grouped-query attention with QK-norm, in three steps, so that keys and values can be cached
 //! between them.
 //!
 //! Queries and keys are normalized over `head_dim` before rotation (Henry et al.,
@@ -15,7 +15,7 @@ use crate::norm::ZcRmsNorm;
 use crate::ops::{FusedOps, float, primitive};
 use crate::rope::Rope;
 
-/// The four projections and two norms.
+/// The weights of one attention: four projections and two norms.
 #[derive(Module, Debug)]
 pub struct Attention<B: Backend> {
     /// `[d_model, heads * head_dim]`.
@@ -32,7 +32,7 @@ pub struct Attention<B: Backend> {
     pub k_norm: ZcRmsNorm<B>,
 }
 
-/// Keys and values ready to be attended to, each `[batch, k_len, kv_heads, head_dim]`.
+/// Keys and values to attend to, each `[batch, k_len, kv_heads, head_dim]`.
 #[derive(Debug, Clone)]
 pub struct KeyValue<B: Backend> {
     /// Normalized and, in self-attention, rotated keys.
@@ -42,7 +42,7 @@ pub struct KeyValue<B: Backend> {
 }
 
 impl<B: Backend> KeyValue<B> {
-    /// These positions followed by `later` ones.
+    /// Appends the positions of `later`.
     pub fn followed_by(self, later: Self) -> Self {
         Self { k: Tensor::cat(vec![self.k, later.k], 1), v: Tensor::cat(vec![self.v, later.v], 1) }
     }
@@ -52,8 +52,8 @@ impl<B: Backend> KeyValue<B> {
 pub type Rotation<'a, B> = Option<(&'a Rope<B>, usize)>;
 
 impl<B: FusedOps> Attention<B> {
-    /// `[batch, seq, d_model] -> [batch, seq, heads, head_dim]`; rotated in self-attention, not in
-    /// cross-attention.
+    /// Projects and normalizes queries, `[batch, seq, d_model] -> [batch, seq, heads, head_dim]`.
+    /// Self-attention rotates them, cross-attention does not.
     pub fn queries(&self, x: Tensor<B, 3>, rotation: Rotation<'_, B>) -> Tensor<B, 4> {
         rotated(self.q_norm.forward(self.heads(&self.q_proj, x)), rotation)
     }
@@ -64,7 +64,8 @@ impl<B: FusedOps> Attention<B> {
         KeyValue { k, v: self.heads(&self.v_proj, x) }
     }
 
-    /// `queries [batch, q_len, heads, head_dim]` over `k_len` keys -> `[batch, q_len, d_model]`.
+    /// Attends from `queries [batch, q_len, heads, head_dim]` to `k_len` keys and projects the
+    /// result to `[batch, q_len, d_model]`.
     pub fn attend(&self, queries: Tensor<B, 4>, keys_values: KeyValue<B>, mask: AttentionMask<B>) -> Tensor<B, 3> {
         let [batch, q_len, heads, head_dim] = queries.dims();
         let KeyValue { k, v } = keys_values;

@@ -1,8 +1,8 @@
-//! The decoder: causal self-attention, then cross-attention over the encoder's output, each under
+//! The decoder: causal self-attention, then cross-attention over the encoder's output, each with
 //! its own norm and gate.
 //!
-//! One forward pass serves training and generation: with a [`DecoderCache`], the self-attention's
-//! keys and values of earlier tokens are kept, and those of the cross-attention are computed once.
+//! Training and generation share one forward pass: a [`DecoderCache`] keeps the self-attention's
+//! keys and values of earlier tokens, and those of the cross-attention, which are computed once.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -15,30 +15,30 @@ use crate::norm::ZcRmsNorm;
 use crate::ops::FusedOps;
 use crate::rope::Rope;
 
-/// Self-attention and cross-attention.
+/// One layer: self-attention, then cross-attention.
 #[derive(Module, Debug)]
 pub struct DecoderLayer<B: Backend> {
-    /// Before the self-attention.
+    /// Norm before the self-attention.
     pub input_layernorm: ZcRmsNorm<B>,
     /// The self-attention.
     pub self_attn: Attention<B>,
-    /// Its gate, before the sigmoid, `[1]`.
+    /// Its gate before the sigmoid, `[1]`.
     pub self_attn_gate: Param<Tensor<B, 1>>,
-    /// Before the cross-attention; normalizes the queries' side only, the encoder's output has its
-    /// own final norm.
+    /// Norm before the cross-attention. It applies to the queries only: the encoder's output has
+    /// its own final norm.
     pub encoder_attn_layer_norm: ZcRmsNorm<B>,
-    /// The cross-attention; not rotated.
+    /// The cross-attention, without rotary embedding.
     pub encoder_attn: Attention<B>,
-    /// Its gate, before the sigmoid, `[1]`.
+    /// Its gate before the sigmoid, `[1]`.
     pub cross_attn_gate: Param<Tensor<B, 1>>,
 }
 
 /// Keys and values of one layer.
 #[derive(Debug, Clone)]
 pub struct LayerCache<B: Backend> {
-    /// Of the tokens decoded so far; none before the first.
+    /// Those of the tokens decoded so far; `None` before the first.
     self_attn: Option<KeyValue<B>>,
-    /// Of the encoder's output.
+    /// Those of the encoder's output.
     cross_attn: KeyValue<B>,
 }
 
@@ -64,15 +64,15 @@ impl<B: Backend> DecoderCache<B> {
 /// Masks of the decoder's two attentions.
 #[derive(Debug, Clone)]
 pub struct DecoderMasks<B: Backend> {
-    /// Among the decoder's tokens.
+    /// The mask among the decoder's tokens.
     pub self_attn: AttentionMask<B>,
-    /// From the decoder's tokens to the encoder's.
+    /// The mask from the decoder's tokens to the encoder's.
     pub cross_attn: AttentionMask<B>,
 }
 
 impl<B: FusedOps> DecoderLayer<B> {
-    /// The layer by itself, over whole rows: `x [batch, dec_len, d_model]`,
-    /// `memory [batch, enc_len, d_model]`.
+    /// Runs this layer alone on whole rows: `x [batch, dec_len, d_model]`,
+    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`.
     pub fn forward_alone(
         &self,
         x: Tensor<B, 3>,
@@ -110,12 +110,12 @@ impl<B: FusedOps> DecoderLayer<B> {
     }
 }
 
-/// The stack.
+/// All layers and the final norm.
 #[derive(Module, Debug)]
 pub struct Decoder<B: Backend> {
-    /// First to last.
+    /// The layers, first to last.
     pub layers: Vec<DecoderLayer<B>>,
-    /// After the last layer.
+    /// Norm after the last layer.
     pub norm: ZcRmsNorm<B>,
 }
 

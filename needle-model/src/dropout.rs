@@ -1,5 +1,5 @@
-//! Dropout whose masks come from a seed that the caller gives, so that a resumed step drops what
-//! the first try dropped, on whatever device.
+//! Dropout with a seed that the caller gives, so that a resumed step draws the same masks as the
+//! first attempt, on every device.
 
 use burn::tensor::Tensor;
 use needle_data::random::{Purpose, rng};
@@ -7,8 +7,8 @@ use rand::RngExt;
 
 use crate::ops::{FusedOps, float, primitive};
 
-/// Zeroes elements at random and scales the others up, or does nothing. A copy drops what the
-/// original would have dropped.
+/// Zeroes elements at random and scales the others up, or does nothing if the probability is 0. A
+/// clone draws the same masks as the original.
 #[derive(Debug, Clone)]
 pub struct Dropout {
     probability: f64,
@@ -23,12 +23,12 @@ impl Dropout {
         Self::new(0.0, 0)
     }
 
-    /// Drops each element with `probability`, as `seed` says.
+    /// Drops each element with `probability`; `seed` determines the masks.
     pub fn new(probability: f64, seed: u64) -> Self {
         Self { probability, seed, masks: 0 }
     }
 
-    /// Applies it to `x`.
+    /// Applies dropout to `x`, with a new mask at each call.
     pub fn forward<B: FusedOps, const D: usize>(&mut self, x: Tensor<B, D>) -> Tensor<B, D> {
         if self.probability <= 0.0 {
             return x;

@@ -1,4 +1,4 @@
-//! The encoder: self-attention under a gate, layer after layer, and a final norm.
+//! The encoder: layers of gated self-attention and a final norm.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -14,11 +14,11 @@ use crate::rope::Rope;
 /// `x + sigmoid(gate) * dropout(self_attn(norm(x)))`.
 #[derive(Module, Debug)]
 pub struct EncoderLayer<B: Backend> {
-    /// Before the attention.
+    /// Norm before the attention.
     pub input_layernorm: ZcRmsNorm<B>,
-    /// The attention.
+    /// The self-attention.
     pub self_attn: Attention<B>,
-    /// Before the sigmoid, `[1]`; initially 0, so half of the branch is added.
+    /// The gate before its sigmoid, `[1]`; initially 0, so that half of the branch is added.
     pub attn_gate: Param<Tensor<B, 1>>,
 }
 
@@ -39,12 +39,12 @@ impl<B: FusedOps> EncoderLayer<B> {
     }
 }
 
-/// The stack.
+/// All layers and the final norm.
 #[derive(Module, Debug)]
 pub struct Encoder<B: Backend> {
-    /// First to last.
+    /// The layers, first to last.
     pub layers: Vec<EncoderLayer<B>>,
-    /// After the last layer.
+    /// Norm after the last layer.
     pub final_norm: ZcRmsNorm<B>,
 }
 

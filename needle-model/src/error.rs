@@ -1,11 +1,11 @@
-//! What can be wrong with a model or its files.
+//! Errors of models and their files.
 
 use std::path::PathBuf;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("{field}: {reason}")]
     Config {
         /// The setting.
@@ -18,10 +18,10 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         error: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file is malformed, or does not fit the files around it.
     #[error("{}: {reason}", path.display())]
     BadFile {
         /// The file.
@@ -29,22 +29,22 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
-    /// A checkpoint's tensors are not those of its configuration.
+    /// A checkpoint's tensors do not match its configuration.
     #[error("{}: {}", path.display(), tensor_problems(missing, unexpected, misshapen))]
     Tensors {
         /// The file.
         path: PathBuf,
-        /// Tensors that the configuration asks for and the file lacks.
+        /// Tensors that the configuration needs and the file lacks.
         missing: Vec<String>,
-        /// Tensors that the file has and the configuration does not ask for.
+        /// Tensors that the file has and the configuration does not need.
         unexpected: Vec<String>,
-        /// Tensors of another shape: name, expected, found.
+        /// Tensors of the wrong shape: name, expected shape, shape found.
         misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
     },
-    /// A file or text of the data crate is unusable.
+    /// An error of the data crate.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),
-    /// A question cannot be answered.
+    /// An error of the runtime crate.
     #[error(transparent)]
     Runtime(#[from] needle_runtime::RuntimeError),
 }
@@ -55,7 +55,7 @@ impl ModelError {
         Self::Io { path: path.into(), error }
     }
 
-    /// A file that is not what it should be.
+    /// An error about the contents of a file.
     pub fn bad_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::BadFile { path: path.into(), reason: reason.into() }
     }
@@ -73,7 +73,7 @@ fn tensor_problems(
         }
     }
     for (name, expected, found) in misshapen {
-        parts.push(format!("{name} has shape {found:?}, the configuration asks for {expected:?}"));
+        parts.push(format!("{name} has shape {found:?}, the configuration needs {expected:?}"));
     }
     parts.join("; ")
 }

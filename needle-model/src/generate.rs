@@ -1,7 +1,8 @@
 //! Batched greedy decoding.
 //!
-//! The encoder runs once; each step feeds one token a row through the decoder, whose caches hold
-//! everything before it. A row that has ended keeps being fed, and what it says is not recorded.
+//! The encoder runs once; each step feeds one token per row through the decoder, whose caches hold
+//! everything before it. A row that has ended is still fed to the decoder, but its output is
+//! ignored.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -16,7 +17,8 @@ use crate::mask::AttentionMask;
 use crate::ops::FusedOps;
 use crate::san::San;
 
-/// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens.
+/// Decodes an answer of at most `max_tokens` tokens to each of `prompts` (encoder ids). Before each
+/// choice, `hook` may mask logits.
 ///
 /// On equal logits the lowest id wins, as in the original.
 pub fn generate<B: FusedOps>(
@@ -33,7 +35,8 @@ pub fn generate<B: FusedOps>(
     let prompt_ids = ids_tensor::<B>(prompts, &device);
     let memory = model.encode(prompt_ids.clone(), &AttentionMask::padding(prompt_ids.clone()), none);
     let mut cache = model.decoder.cache(&memory);
-    // One token at a time sees everything before it, so self-attention needs no mask.
+    // Each step decodes one token, which sees everything before it, so self-attention needs no
+    // mask.
     let masks = DecoderMasks { self_attn: AttentionMask::none(), cross_attn: AttentionMask::padding(prompt_ids) };
 
     let mut answers = vec![Generated { ids: Vec::new(), certainties: Vec::new(), stop: Stop::Length }; prompts.len()];
@@ -69,7 +72,7 @@ pub fn generate<B: FusedOps>(
     answers
 }
 
-/// Ids as a tensor, `[rows, longest]`, padded with 0.
+/// The ids of `rows` as a tensor `[rows, longest]`, padded with 0.
 pub fn ids_tensor<B: Backend>(rows: &[Vec<u32>], device: &B::Device) -> Tensor<B, 2, Int> {
     let (ids, longest) = pad_rows(rows.iter().map(Vec::as_slice));
     Tensor::from_data(TensorData::new(ids, [rows.len(), longest]), device)

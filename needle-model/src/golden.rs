@@ -1,4 +1,4 @@
-//! Vectors for authors of runtimes: what this model computes for given token ids.
+//! Golden test vectors for authors of other runtimes: what this model computes for given token ids.
 
 use std::path::Path;
 
@@ -15,24 +15,24 @@ use crate::mask::AttentionMask;
 use crate::ops::FusedOps;
 use crate::san::San;
 
-/// Token ids to compute with, each `[batch, len]`.
+/// Token ids that the model reads, each `[batch, len]`.
 pub struct Inputs<B: Backend> {
     /// Encoder ids.
     pub src: Tensor<B, 2, Int>,
     /// Decoder input ids.
     pub tgt: Tensor<B, 2, Int>,
-    /// Encoder and decoder segments of packed rows; without them id 0 is padding and the decoder's
-    /// mask is causal alone.
+    /// Encoder and decoder segments of packed rows; without them, id 0 is padding. The decoder's
+    /// self-attention is causal in both cases.
     pub segments: Option<(Tensor<B, 2, Int>, Tensor<B, 2, Int>)>,
 }
 
-/// What the model computes.
+/// The model's outputs.
 pub struct Outputs<B: Backend> {
     /// `[batch, enc_len, d_model]`.
     pub encoder_out: Tensor<B, 3>,
     /// `[batch, dec_len, vocab]`.
     pub logits: Tensor<B, 3>,
-    /// Retrieval embedding of `src`, `[batch, contrastive_dim]`; none without the head.
+    /// Retrieval embedding of `src`, `[batch, contrastive_dim]`; `None` without the retrieval head.
     pub embedding: Option<Tensor<B, 2>>,
 }
 
@@ -61,11 +61,11 @@ pub fn compute<B: FusedOps>(model: &San<B>, inputs: Inputs<B>) -> Outputs<B> {
     Outputs { logits: model.logits(hidden), embedding: model.retrieval_embedding(src, none), encoder_out }
 }
 
-/// Reads `src`, `tgt` and optional `enc_segments`, `dec_segments` from a safetensors file of int32
-/// or int64 tensors.
+/// Reads `src`, `tgt` and, optionally, `enc_segments` and `dec_segments` from a safetensors file of
+/// int32 or int64 tensors.
 ///
 /// # Errors
-/// If the file is malformed, a tensor is missing or of another shape, or an id is not of the
+/// If the file is malformed, a tensor is missing or has the wrong shape, or an id is outside the
 /// vocabulary.
 pub fn read_inputs<B: Backend>(path: &Path, vocab_size: usize, device: &B::Device) -> Result<Inputs<B>, ModelError> {
     let bytes = file::read(path)?;
@@ -95,7 +95,7 @@ pub fn read_inputs<B: Backend>(path: &Path, vocab_size: usize, device: &B::Devic
     let (src, tgt) = (read("src")?, read("tgt")?);
     for (name, (ids, shape)) in [("src", &src), ("tgt", &tgt)] {
         if let Some(id) = ids.iter().find(|&&id| id < 0 || id >= vocab_size as i64) {
-            return Err(bad(format!("{name} holds id {id}, the vocabulary ends at {}", vocab_size - 1)));
+            return Err(bad(format!("{name} contains id {id}, but the vocabulary ends at {}", vocab_size - 1)));
         }
         if shape[0] != src.1[0] || shape.contains(&0) {
             return Err(bad(format!("{name} has shape {shape:?}, src has {:?}", src.1)));
@@ -110,7 +110,7 @@ pub fn read_inputs<B: Backend>(path: &Path, vocab_size: usize, device: &B::Devic
             }
             Some((tensor(enc), tensor(dec)))
         }
-        _ => return Err(bad("enc_segments and dec_segments come together or not at all".into())),
+        _ => return Err(bad("expected both enc_segments and dec_segments, or neither".into())),
     };
     Ok(Inputs { src: tensor(src), tgt: tensor(tgt), segments })
 }

@@ -12,7 +12,7 @@
 //! let device = Default::default();
 //! let model = San::<Flex>::new(&config, 0, &device)?;
 //!
-//! // What the encoder makes of one prompt, padded by the id 0: [batch, enc_len, d_model].
+//! // Encodes one prompt, padded with id 0, to [batch, enc_len, d_model].
 //! let ids = Tensor::<Flex, 2, Int>::from_data([[7, 8, 9, 0]], &device);
 //! let mask = AttentionMask::padding(ids.clone());
 //! assert_eq!(model.encode(ids, &mask, &mut Dropout::none()).dims(), [1, 4, config.d_model]);
@@ -28,33 +28,34 @@
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | `error` | what can be wrong with a model or its files |
-//! | [`ops`] | the operations with kernels of their own, and their plain definitions |
-//! | `mask` | who may attend to whom |
+//! | `error` | errors of models and their files |
+//! | [`ops`] | the operations that have their own kernels, and their reference definitions |
+//! | `mask` | attention masks: padding, packed rows, causal order |
 //! | [`dropout`] | seeded dropout |
 //! | `norm` | ZCRMSNorm |
 //! | [`rope`] | half-split rotary position embedding |
-//! | [`attention`] | grouped-query attention with QK-norm, split where a cache goes in |
+//! | [`attention`] | grouped-query attention with QK-norm, in steps between which keys and values can be cached |
 //! | `encoder`, [`decoder`] | the layers |
 //! | `retrieval` | the contrastive tool-retrieval head |
-//! | `san` | the model, and every initial weight |
+//! | `san` | the model and its initial weights |
 //! | [`params`] | all parameters by name |
-//! | [`quant::int4`] | codes and scales of group quantization: the one copy |
-//! | [`quant::fake_quant`] | a model that computes as its quantized form will |
+//! | [`quant::int4`] | codes and scales of group quantization (the only implementation) |
+//! | [`quant::fake_quant`] | fake quantization: a model that computes what its quantized form will compute |
 //! | [`generate`] | batched greedy decoding with caches |
-//! | [`network`] | the model as one that answers |
-//! | [`checkpoint::tensor_file`] | tensors as a safetensors file, and back |
-//! | [`checkpoint::directory`] | directories written whole or not at all |
-//! | [`checkpoint`] | the directory that holds a model |
-//! | [`golden`] | vectors for authors of runtimes |
+//! | [`network`] | the model as a `Network` of `needle-runtime` |
+//! | [`checkpoint::tensor_file`] | reading and writing safetensors files |
+//! | [`checkpoint::directory`] | atomic writes of directories |
+//! | [`checkpoint`] | checkpoints: directories in Hugging Face's layout |
+//! | [`golden`] | golden test vectors for authors of other runtimes |
 //! | [`export`] | deployable artifacts |
-//! | [`import`] | checkpoints of other formats |
+//! | [`import`] | import of checkpoints in other formats |
 //!
 //! # Shapes
 //!
-//! `batch` rows; `seq`, `enc_len`, `dec_len`, `q_len`, `k_len` positions; `heads` query heads,
-//! `kv_heads` key/value heads of `head_dim` each; `d_model` width; `vocab` ids; `rows` positions of
-//! all batch rows together. Linear weights are `[in, out]` in memory and `[out, in]` on disk.
+//! `batch` counts rows; `seq`, `enc_len`, `dec_len`, `q_len` and `k_len` count positions; `heads`
+//! counts query heads and `kv_heads` key/value heads, each `head_dim` wide; `d_model` is the width
+//! of the residual stream; `vocab` counts ids; `rows` counts the positions of all batch rows
+//! together. Linear weights are `[in, out]` in memory and `[out, in]` on disk.
 
 pub mod attention;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! Who may attend to whom, told by segments instead of matrices.
+//! Attention masks, described by segment ids instead of `[q_len, k_len]` matrices.
 //!
 //! | rule | a query sees a key if |
 //! | --- | --- |
@@ -6,15 +6,15 @@
 //! | packed | both have the same segment, not 0 |
 //! | causal, in addition | the key's position is not after the query's |
 //!
-//! A query that sees no key (padding in packed rows) attends to nothing: its result is 0 and no
-//! gradient passes through it, on every backend ([`crate::ops::reference::attention`]).
+//! A query that sees no key (padding in packed rows) attends to nothing: on every backend, its
+//! result is 0 and no gradient passes through it ([`crate::ops::reference::attention`]).
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 
 use crate::ops::MaskPrimitive;
 
-/// See the module's table.
+/// An attention mask. The table in the module's documentation lists the rules.
 #[derive(Debug, Clone)]
 pub struct AttentionMask<B: Backend> {
     query_segments: Option<Tensor<B, 2, Int>>,
@@ -38,8 +38,8 @@ impl<B: Backend> AttentionMask<B> {
         Self { query_segments: Some(queries), key_segments: Some(keys), causal: false }
     }
 
-    /// In addition, no query sees a later key. With more keys than queries, the last of both stand
-    /// side by side.
+    /// Adds the rule that no query sees a later key. With more keys than queries, the last query is
+    /// aligned with the last key.
     pub fn causal(self) -> Self {
         Self { causal: true, ..self }
     }

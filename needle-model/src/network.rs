@@ -1,5 +1,5 @@
-//! The model as one that answers: for f32 and for GPUs, and as the reference of the engine in
-//! `needle-runtime`.
+//! burn's model as a [`Network`] of `needle-runtime`, for f32 and for GPUs. It is also the
+//! reference for that crate's own engine.
 
 use needle_runtime::network::Network;
 use needle_runtime::{Precision, RuntimeError, SanConfig};
@@ -10,10 +10,10 @@ use crate::ops::FusedOps;
 use crate::quant::fake_quant::at_precision;
 use crate::san::San;
 
-/// Texts embedded together.
+/// Texts per batch in [`Network::embed`].
 const BATCH_SIZE: usize = 32;
 
-/// A model at the precision that it answers at.
+/// A model at the precision at which it answers.
 pub struct BurnNetwork<B: FusedOps> {
     config: SanConfig,
     model: San<B>,
@@ -21,7 +21,7 @@ pub struct BurnNetwork<B: FusedOps> {
 }
 
 impl<B: FusedOps> BurnNetwork<B> {
-    /// `model`, of these sizes, as it computes at `precision`.
+    /// Wraps `model`, whose sizes are `config`, with its weights rounded as `precision` demands.
     pub fn new(model: San<B>, config: SanConfig, precision: Precision) -> Self {
         Self { config, model: at_precision(model, precision), precision }
     }
@@ -50,7 +50,8 @@ impl<B: FusedOps> Network for BurnNetwork<B> {
     }
 }
 
-/// Unit vectors of texts, given as ids, a batch at a time; `None` without a retrieval head.
+/// Embeds texts, given as token ids, as unit vectors, `batch_size` texts at a time. `None` if the
+/// model has no retrieval head.
 pub fn embed<B: FusedOps>(model: &San<B>, texts: &[Vec<u32>], batch_size: usize) -> Option<Vec<Vec<f32>>> {
     model.retrieval_head.as_ref()?;
     let mut vectors = Vec::with_capacity(texts.len());

@@ -1,5 +1,5 @@
-//! ZCRMSNorm: RMSNorm whose gain is counted from 1, so that weight decay and initialization pull it
-//! towards the identity.
+//! ZCRMSNorm: zero-centred RMSNorm. The gain is stored as its difference from 1: it starts at 0,
+//! the identity, and weight decay pulls it back there.
 //!
 //! `(1 + g) * x / sqrt(mean(x^2) + eps)`, g initially 0 (burn's norms start their gain at 1).
 
@@ -9,10 +9,10 @@ use burn::tensor::backend::Backend;
 
 use crate::ops::{FusedOps, float, primitive};
 
-/// Norm over the last dimension.
+/// ZCRMSNorm over the last dimension.
 #[derive(Module, Debug)]
 pub struct ZcRmsNorm<B: Backend> {
-    /// The gain less 1, `[width]`.
+    /// The gain minus 1, `[width]`.
     pub weight: Param<Tensor<B, 1>>,
     epsilon: f32,
 }
@@ -23,14 +23,14 @@ impl<B: Backend> ZcRmsNorm<B> {
         Self::with_gain(1.0, width, epsilon, device)
     }
 
-    /// A norm over `width` elements whose gain begins as `gain`.
+    /// A norm over `width` elements whose initial gain is `gain`.
     pub fn with_gain(gain: f64, width: usize, epsilon: f32, device: &B::Device) -> Self {
         Self { weight: Param::from_tensor(Tensor::full([width], gain - 1.0, device)), epsilon }
     }
 }
 
 impl<B: FusedOps> ZcRmsNorm<B> {
-    /// `[.., width] -> [.., width]`.
+    /// Normalizes the last dimension: `[.., width] -> [.., width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let shape = x.shape();
         let [width] = self.weight.dims();

@@ -1,4 +1,4 @@
-//! All parameters by name, one after the other, for checkpoints, optimizers and quantization.
+//! Visits or replaces all parameters by name, for checkpoints, optimizers and quantization.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
@@ -6,12 +6,12 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use crate::san::San;
 
-/// What a parameter is.
+/// Name, id and shape of a parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParamInfo {
     /// Name in the published Hugging Face layout.
     pub name: String,
-    /// burn's id.
+    /// burn's id of the parameter.
     pub id: ParamId,
     /// Shape in memory, linear weights as `[in, out]`.
     pub shape: Vec<usize>,
@@ -49,22 +49,23 @@ impl Path {
         self.0.pop();
     }
 
-    /// The field path is the published name, but for the prefix that all but the head have.
+    /// The field path is the published name, except that all parameters outside the retrieval head
+    /// have the prefix `model.`.
     fn name(&self) -> String {
         let path = self.0.join(".");
         if path.starts_with("retrieval_head.") { path } else { format!("model.{path}") }
     }
 }
 
-/// Calls a closure-like visitor with each float parameter, in the order of the model's fields.
+/// Receives each float parameter, in the order of the model's fields.
 pub trait ParamVisitor<B: Backend> {
-    /// One parameter.
+    /// Called once for each parameter.
     fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>);
 }
 
 /// Replaces each float parameter.
 pub trait ParamMapper<B: Backend> {
-    /// The new value of one parameter.
+    /// Returns the new value of a parameter; called once for each.
     fn map<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) -> Tensor<B, D>;
 }
 
@@ -120,8 +121,8 @@ pub fn map<B: Backend>(model: San<B>, mapper: &mut impl ParamMapper<B>) -> San<B
     model.map(&mut Map { path: Path::default(), mapper })
 }
 
-/// `model` with gradients tracked for every parameter, whatever made it: loading and conversion
-/// from an inner backend leave none.
+/// `model` with gradients tracked for every parameter. Loading and conversion from an inner backend
+/// leave them untracked.
 pub fn with_gradients<AB: AutodiffBackend>(model: San<AB>) -> San<AB> {
     struct Track;
     impl<AB: AutodiffBackend> ParamMapper<AB> for Track {

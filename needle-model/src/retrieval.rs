@@ -1,7 +1,7 @@
-//! The contrastive head: a query and the tool that it needs land close to each other, so that a
-//! catalogue of hundreds of tools can be cut to the few that fit into a prompt.
+//! The contrastive retrieval head. It embeds a query close to the tools that the query needs, so
+//! that a catalogue of hundreds of tools can be cut to the few that fit into a prompt.
 //!
-//! Mean over the encoder's real positions -> Linear(d, d/4) with bias -> ReLU -> Linear(d/4,
+//! Mean over the positions that are not padding -> Linear(d, d/4) with bias -> ReLU -> Linear(d/4,
 //! contrastive_dim) -> unit length.
 
 use burn::module::{Module, Param};
@@ -9,17 +9,17 @@ use burn::nn::Linear;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, activation};
 
-/// Added to the squared norm before the root.
+/// Added to the squared norm before the square root.
 const NORM_EPSILON: f64 = 1e-12;
 
-/// See the module's page.
+/// The retrieval head; the module's documentation lists its layers.
 #[derive(Module, Debug)]
 pub struct RetrievalHead<B: Backend> {
     /// `[d_model, d_model / 4]`, with bias.
     pub hidden: Linear<B>,
-    /// `[d_model / 4, contrastive_dim]`, without.
+    /// `[d_model / 4, contrastive_dim]`, without bias.
     pub proj: Linear<B>,
-    /// Logarithm of the temperature by which similarities are divided, `[1]`; initially 0.
+    /// Logarithm of the temperature by which similarities are divided, `[1]`; initially ln 0.07.
     pub log_temp: Param<Tensor<B, 1>>,
 }
 
@@ -29,7 +29,7 @@ impl<B: Backend> RetrievalHead<B> {
     pub fn forward(&self, memory: Tensor<B, 3>, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let real = ids.not_equal_elem(0).float(); // [batch, enc_len]
         let count = real.clone().sum_dim(1).clamp_min(1.0); // [batch, 1]
-        // The weighted sum as a product, `[batch, 1, enc_len] x [batch, enc_len, d_model]`.
+        // The masked sum as a matrix product, `[batch, 1, enc_len] x [batch, enc_len, d_model]`.
         let sum = real.unsqueeze_dim::<3>(1).matmul(memory).squeeze_dim::<2>(1); // [batch, d_model]
         let hidden = activation::relu(self.hidden.forward(sum / count)); // [batch, d_model / 4]
         let projected = self.proj.forward(hidden); // [batch, dim]

@@ -1,5 +1,6 @@
 //! Half-split rotary position embedding (Su et al., arXiv:2104.09864): element `i` of the first
-//! half of a head turns with element `i` of the second, by `position * theta^(-2i / head_dim)`.
+//! half of a head is rotated together with element `i` of the second half, by the angle
+//! `position * theta^(-2i / head_dim)`.
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
@@ -8,7 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use crate::ops::{FusedOps, float, primitive};
 use needle_runtime::config::SanConfig;
 
-/// Cosines and sines of every position.
+/// Cosines and sines of every position, `[positions, head_dim / 2]`.
 #[derive(Module, Debug)]
 pub struct Rope<B: Backend> {
     cos: Tensor<B, 2>,
@@ -16,7 +17,7 @@ pub struct Rope<B: Backend> {
 }
 
 impl<B: Backend> Rope<B> {
-    /// Tables for the longest row of `config`.
+    /// Tables for the longest row that `config` allows.
     pub fn new(config: &SanConfig, device: &B::Device) -> Self {
         let (half, len) = (config.head_dim() / 2, config.max_len());
         let angle = |i: usize| {
@@ -33,15 +34,15 @@ impl<B: Backend> Rope<B> {
 }
 
 impl<B: FusedOps> Rope<B> {
-    /// Turns `x [batch, seq, heads, head_dim]`, whose first position is `offset`.
+    /// Rotates `x [batch, seq, heads, head_dim]`, whose first position is `offset`.
     ///
     /// # Panics
-    /// If a position is beyond the tables: rows are bounded by `max_enc_len` and `max_dec_len`
-    /// where they are made.
+    /// If a position lies beyond the tables. Row lengths are limited to `max_enc_len` and
+    /// `max_dec_len` where rows are built.
     pub fn forward(&self, x: Tensor<B, 4>, offset: usize) -> Tensor<B, 4> {
         let [_, seq, _, _] = x.dims();
         let [len, _] = self.cos.dims();
-        assert!(offset + seq <= len, "position {} is beyond the {len} of the model", offset + seq);
+        assert!(offset + seq <= len, "position {} is beyond the model's {len} positions", offset + seq);
         let rows = |table: &Tensor<B, 2>| primitive(table.clone().narrow(0, offset, seq));
         float(B::rope(primitive(x), rows(&self.cos), rows(&self.sin)))
     }

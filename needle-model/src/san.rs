@@ -1,5 +1,5 @@
-//! The model: one embedding for encoder, decoder and output, an encoder, a decoder, and a retrieval
-//! head.
+//! The model: an encoder, a decoder and a retrieval head, with one embedding shared by encoder,
+//! decoder and output.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
@@ -30,12 +30,12 @@ pub struct San<B: Backend> {
     pub encoder: Encoder<B>,
     /// Writes the calls.
     pub decoder: Decoder<B>,
-    /// Ranks tools; absent where `contrastive_dim` is.
+    /// Ranks tools; `None` if `contrastive_dim` is.
     pub retrieval_head: Option<RetrievalHead<B>>,
     rope: Rope<B>,
 }
 
-/// Draws every initial weight from one stream.
+/// Draws every initial weight from one random stream.
 struct Init<'a, B: Backend> {
     rng: ChaCha8Rng,
     device: &'a B::Device,
@@ -43,7 +43,7 @@ struct Init<'a, B: Backend> {
 
 impl<B: Backend> Init<'_, B> {
     fn normal<const D: usize>(&mut self, shape: [usize; D], std: f32) -> Param<Tensor<B, D>> {
-        #[expect(clippy::expect_used, reason = "the deviation is finite by construction")]
+        #[expect(clippy::expect_used, reason = "the standard deviation is finite by construction")]
         let normal = Normal::new(0.0, std).expect("finite");
         self.draw(shape, &normal)
     }
@@ -70,15 +70,15 @@ impl<B: Backend> Init<'_, B> {
     }
 }
 
-/// Deviation of embedding, Q, K and V.
+/// Initial standard deviation of embedding, Q, K and V.
 const STD: f32 = 0.02;
-/// Largest logit of an attention head at the beginning, of a query and a key that are the same. The
-/// original's is the root of the head's width, 8 of 64, with which a head that looks for one token
-/// among hundreds sees all of them: the encoder's gates closed, and tools were chosen by chance
-/// (docs/LOG.md, "Sharp attention").
+/// Largest logit of an attention head at initialization: that of a query and an identical key. The
+/// original's is sqrt(head_dim), 8 for heads of 64. With that, a head that looks for one token
+/// among hundreds attends to all of them; in our runs, the encoder's gates then closed and tools
+/// were chosen by chance (docs/LOG.md, "Sharp attention").
 const SHARPNESS: f64 = 18.0;
-/// Temperature of the contrastive loss at the beginning: CLIP's. From 1, AdamW needs thousands of
-/// steps to get there.
+/// Initial temperature of the contrastive loss, as in CLIP. Starting from 1, AdamW needs thousands
+/// of steps to reach it.
 const TEMPERATURE: f64 = 0.07;
 
 impl<B: Backend> San<B> {
@@ -88,7 +88,7 @@ impl<B: Backend> San<B> {
     /// | --- | --- |
     /// | embedding, Q, K, V | N(0, 0.02) |
     /// | O | N(0, 0.02 / sqrt(2 * (encoder + decoder layers))) |
-    /// | gains of the query and key norms | such that a query on an equal key has the logit 18 |
+    /// | gains of the query and key norms | such that a query and an identical key have the logit 18 |
     /// | other norm gains, gates, the head's bias | 0 |
     /// | log_temp | ln 0.07 |
     /// | the head's matrices | U(-1/sqrt(in), 1/sqrt(in)), as PyTorch's Linear |
@@ -160,13 +160,13 @@ impl<B: FusedOps> San<B> {
         (self.embed_tokens.forward(ids) * scale).cast(self.compute_dtype())
     }
 
-    /// What activations are computed in: the type of the matrices.
+    /// The type of the activations, which is that of the attention matrices.
     fn compute_dtype(&self) -> DType {
         let first = self.encoder.layers.first().map(|layer| layer.self_attn.q_proj.weight.val().dtype());
         first.unwrap_or(DType::F32)
     }
 
-    /// What the encoder makes of `ids [batch, enc_len]` -> `[batch, enc_len, d_model]`.
+    /// The encoder's output for `ids [batch, enc_len]`: `[batch, enc_len, d_model]`.
     pub fn encode(&self, ids: Tensor<B, 2, Int>, mask: &AttentionMask<B>, dropout: &mut Dropout) -> Tensor<B, 3> {
         self.encoder.forward(self.embed(ids), &self.rope, mask, dropout)
     }
@@ -183,7 +183,7 @@ impl<B: FusedOps> San<B> {
         self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout)
     }
 
-    /// One layer of the encoder by itself:
+    /// Runs one layer of the encoder alone:
     /// `[batch, enc_len, d_model] -> [batch, enc_len, d_model]`.
     pub fn encoder_layer(
         &self,
@@ -195,8 +195,8 @@ impl<B: FusedOps> San<B> {
         self.encoder.layers[index].forward(x, &self.rope, mask, dropout)
     }
 
-    /// One layer of the decoder by itself: `x [batch, dec_len, d_model]`,
-    /// `memory [batch, enc_len, d_model]` -> as `x`.
+    /// Runs one layer of the decoder alone: `x [batch, dec_len, d_model]`,
+    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`.
     pub fn decoder_layer(
         &self,
         index: usize,
@@ -216,7 +216,7 @@ impl<B: FusedOps> San<B> {
         hidden.reshape([batch * seq, d_model]).matmul(embedding.transpose()).reshape([batch, seq, vocab])
     }
 
-    /// Negative log-likelihood and log-sum-exp of each position, without the logits:
+    /// Negative log-likelihood and log-sum-exp of each position, without keeping the logits:
     /// `hidden [batch, seq, d_model]`, `targets [batch, seq]` -> two of `[batch, seq]`.
     pub fn cross_entropy(&self, hidden: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> [Tensor<B, 2>; 2] {
         let [batch, seq, d_model] = hidden.dims();

@@ -1,5 +1,5 @@
-//! A checkpoint, or a model in training, as one that answers: INT4 on the CPU by the engine that
-//! ships, all else by burn.
+//! Turns a checkpoint, or a model in training, into a [`Needle`] that answers. INT4 on the CPU runs
+//! on the engine that ships, everything else on burn.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use needle_runtime::{Engine, Needle, Network, Options, Precision};
 use crate::device::is_cpu;
 use crate::error::TrainError;
 
-/// The checkpoint in `dir`, or the result of the run there, answering at `precision`, with the
-/// calibration that it has.
+/// Loads the checkpoint in `dir`, or the result of the run there, with its calibration, to answer
+/// at `precision`.
 ///
 /// # Errors
 /// If there is no readable checkpoint.
@@ -27,7 +27,7 @@ pub fn load<B: FusedOps>(dir: &Path, precision: Precision, device: &B::Device) -
     Ok(Needle::new(Box::new(BurnNetwork::new(model, config, precision)), tokenizer)?.beside(dir)?)
 }
 
-/// `model` of these sizes, answering at `precision`, without a calibration.
+/// Wraps `model`, whose sizes are `config`, to answer at `precision`, without a calibration.
 ///
 /// # Errors
 /// If a weight is not finite.
@@ -47,7 +47,7 @@ pub fn of_model<B: FusedOps>(
     Ok(Needle::new(network, tokenizer.clone())?)
 }
 
-/// Whether the engine computes at `precision` where burn would compute with `B`.
+/// Whether the engine replaces burn's backend `B` at `precision`.
 fn has_engine<B: FusedOps>(precision: Precision) -> bool {
     precision == Precision::Int4 && is_cpu::<B>()
 }

@@ -1,5 +1,5 @@
-//! An artifact to ship: the runtime's files, a manifest, a page on how to run it, and proof that it
-//! is the model.
+//! Exports deployable artifacts: the runtime's files, a manifest, a README on how to run it, and a
+//! verification against the model.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,10 +28,10 @@ use crate::out_dir;
 use crate::out_dir::{MANIFEST, OutDir};
 use crate::run::state;
 
-/// Prompts that an artifact is verified on.
+/// Number of prompts on which an artifact is verified.
 const VERIFIED_PROMPTS: usize = 64;
 
-/// What an artifact is for.
+/// The format of an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// INT4 safetensors and `vocab.txt`, for `needle-infer` and `needle-rs` 0.3.
@@ -43,7 +43,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Its name.
+    /// The name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::NeedleRs => "needle-rs",
@@ -52,7 +52,7 @@ impl Format {
         }
     }
 
-    /// What the trainer's own model computes as the artifact does.
+    /// The precision at which the trained model computes what the artifact computes.
     pub fn precision(self) -> Precision {
         match self {
             Self::NeedleRs => Precision::Int4,
@@ -88,15 +88,15 @@ impl Format {
 pub struct Exported {
     /// The files and their sizes in bytes.
     pub files: BTreeMap<String, usize>,
-    /// The proof, where it was asked for.
+    /// The result of the verification, if it was requested.
     pub verified: Option<Verified>,
 }
 
-/// Writes the checkpoint in `source` as an artifact in `out`, and proves it.
+/// Writes the checkpoint in `source` as an artifact in `out`, and verifies it if `is_verified`.
 ///
 /// # Errors
-/// If the checkpoint cannot be read or the artifact written, or if what was written computes
-/// something else; then `out` is as it was.
+/// If the checkpoint cannot be read or the artifact written, or if the artifact does not compute
+/// what the model computes; `out` is then unchanged.
 pub fn export(source: &Path, format: Format, out: &OutDir, is_verified: bool) -> Result<Exported, TrainError> {
     let checkpoint = Checkpoint::<Inference>::load(source, &Default::default())?;
     let mut files = match format {
@@ -117,7 +117,8 @@ pub fn export(source: &Path, format: Format, out: &OutDir, is_verified: bool) ->
     files.push((MANIFEST.to_owned(), pretty(&manifest)?));
     files.push(("README.md".to_owned(), readme.into_bytes()));
     let mut sizes = BTreeMap::new();
-    // Beside its place first: what fails its proof never stands there.
+    // Written next to its destination first, so that an artifact that fails verification never gets
+    // there.
     let artifact = out.begin()?;
     let mut add = |name: &str, bytes: &[u8]| {
         sizes.insert(name.to_owned(), bytes.len());
@@ -138,7 +139,7 @@ fn pretty(value: &impl Serialize) -> Result<Vec<u8>, TrainError> {
     Ok(serde_json::to_vec_pretty(value).map_err(|e| ModelError::bad_file(MANIFEST, e.to_string()))?)
 }
 
-/// Reads the artifact in `dir` back and compares it with the trainer's model.
+/// Reads the artifact in `dir` back and compares it with the trained model.
 fn prove(checkpoint: &Checkpoint<Inference>, format: Format, dir: &Path) -> Result<Verified, TrainError> {
     let ours = at_precision(checkpoint.model.clone(), format.precision());
     let read: San<Inference> = match format {
@@ -192,7 +193,7 @@ fn manifest(
         Format::Hf(Float::Bf16) => (json!(16), "bf16"),
         Format::Hf(Float::F32) => (json!(32), "f32"),
     };
-    // What training left beside the weights, where it did.
+    // The trainer's state, if the checkpoint has one.
     let state: Option<Value> =
         std::fs::read(source.join(state::STATE)).ok().and_then(|b| serde_json::from_slice(&b).ok());
     let of_state = |key: &str| state.as_ref().map_or(Value::Null, |state| state[key].clone());
@@ -230,8 +231,8 @@ fn readme(source: &Path, checkpoint: &Checkpoint<Inference>, format: Format) -> 
     let name = source.file_name().unwrap_or(source.as_os_str()).to_string_lossy();
     format!(
         "# {name} ({})\n\nA Simple Attention Network of {} parameters that turns a query and a list of tools into a JSON tool call, exported by \
-         needle {}.\n\n{}\n`manifest.json` has sizes, hashes, recipe and metrics; `verify.json` what was compared with the trainer's own \
-         model before this was written.\n",
+         needle {}.\n\n{}\n`manifest.json` has sizes, hashes, recipe and metrics; `verify.json` has the result of the comparison with the \
+         trained model before the export.\n",
         format.name(),
         checkpoint.config.num_params_with_head(),
         env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,4 @@
-//! The one place that names a backend: which devices this program can compute on, and how work gets
-//! there.
+//! The devices that this program can compute on. No other module names a burn backend.
 
 use std::any::TypeId;
 
@@ -7,37 +6,38 @@ use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn_flex::Flex;
 
-/// The backend of the CPU.
+/// The CPU backend.
 pub type Inference = Flex;
-/// The same, with gradients.
+/// The CPU backend with gradients.
 pub type Training = Autodiff<Flex>;
 
 /// NVIDIA GPUs.
 #[cfg(feature = "cuda")]
 pub type Cuda = burn_cuda::Cuda<f32, i32>;
-/// GPUs by Vulkan or Metal.
+/// GPUs through Vulkan or Metal.
 #[cfg(feature = "wgpu")]
 pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
 
-/// Whether `B` is what the processor computes with.
+/// Whether `B` is the CPU backend.
 pub fn is_cpu<B: Backend>() -> bool {
     TypeId::of::<B>() == TypeId::of::<Inference>()
 }
 
-/// A device that is there.
+/// A device that is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU with this index.
     #[cfg(feature = "cuda")]
     Cuda(usize),
-    /// The GPU of this number, by Vulkan or Metal; the best one, if not given.
+    /// The GPU with this index, through Vulkan or Metal; the best one if `None`.
     #[cfg(feature = "wgpu")]
     Wgpu(Option<usize>),
 }
 
-/// Runs `$body` with the type `$backend` and a `$device` of it, whichever `$choice` says.
+/// Runs `$body` on the device `$choice`, with `$backend` as its backend type and `$device` as
+/// burn's device.
 #[macro_export]
 macro_rules! on_device {
     ($choice:expr, |$backend:ident, $device:ident| $body:expr) => {
@@ -63,17 +63,17 @@ macro_rules! on_device {
     };
 }
 
-/// What the user asked for with `--device`.
+/// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The best that this program was built for and this machine has.
+    /// The best device that this program was built for and this machine has.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU.
+    /// An NVIDIA GPU, by index if given.
     Cuda(Option<usize>),
-    /// A GPU by Vulkan or Metal.
+    /// A GPU through Vulkan or Metal, by index if given.
     Wgpu(Option<usize>),
 }
 
@@ -104,10 +104,10 @@ impl std::str::FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device, for the `local_rank`-th process of this machine.
+    /// Resolves the choice for the `local_rank`-th process on this machine.
     ///
     /// # Errors
-    /// A sentence, if it is not there, with those that are.
+    /// If the device is not available; the message lists those that are.
     pub fn device(self, local_rank: usize) -> Result<Device, String> {
         let _ = local_rank;
         match self {
@@ -126,48 +126,48 @@ impl DeviceChoice {
             #[cfg(feature = "cuda")]
             Self::Auto if cuda_count().is_ok_and(|count| count > 0) => Self::Cuda(None).device(local_rank),
             Self::Auto => Ok(Device::Cpu),
-            #[allow(unreachable_patterns, reason = "which are left depends on the features")]
+            #[allow(unreachable_patterns, reason = "the features decide which variants remain")]
             _ => Err(devices()),
         }
     }
 }
 
-/// Lists what there is.
+/// Lists the available devices, for messages.
 fn devices() -> String {
     let found = std::iter::once("cpu".to_owned());
     #[cfg(feature = "cuda")]
     let found = found.chain((0..cuda_count().unwrap_or(0)).map(|i| format!("cuda:{i}")));
     #[cfg(feature = "wgpu")]
     let found = found.chain(wgpu_works(None).then(|| "wgpu".to_owned()));
-    format!("devices here: {}", found.collect::<Vec<_>>().join(", "))
+    format!("available devices: {}", found.collect::<Vec<_>>().join(", "))
 }
 
 /// Number of NVIDIA GPUs.
 #[cfg(feature = "cuda")]
 fn cuda_count() -> Result<usize, String> {
-    // SAFETY: looks for a library, and loads it if it is there.
+    // SAFETY: the function only looks for a library, and loads it if it exists.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
-        return Err("no NVIDIA driver (libcuda.so.1 is not there)".into());
+        return Err("no NVIDIA driver (libcuda.so.1 was not found)".into());
     }
     match cudarc::driver::CudaContext::device_count() {
         Ok(count) => Ok(count as usize),
-        Err(error) => Err(format!("the NVIDIA driver says {error:?}")),
+        Err(error) => Err(format!("the NVIDIA driver reports {error:?}")),
     }
 }
 
-/// The NVIDIA GPU of number `index`.
+/// burn's device for the NVIDIA GPU `index`.
 #[cfg(feature = "cuda")]
 pub fn cuda_device(index: usize) -> burn_cuda::CudaDevice {
     burn_cuda::CudaDevice::new(index)
 }
 
-/// The GPU of number `index`, or the best one.
+/// burn's device for the GPU `index`, or for the best one.
 #[cfg(feature = "wgpu")]
 pub fn wgpu_device(index: Option<usize>) -> burn_wgpu::WgpuDevice {
     index.map_or(burn_wgpu::WgpuDevice::DefaultDevice, burn_wgpu::WgpuDevice::DiscreteGpu)
 }
 
-/// Whether it can be opened: the library panics where it cannot.
+/// Whether the GPU can be opened. The library panics if it cannot.
 #[cfg(feature = "wgpu")]
 fn wgpu_works(index: Option<usize>) -> bool {
     use burn::tensor::backend::Backend;
@@ -178,7 +178,7 @@ fn wgpu_works(index: Option<usize>) -> bool {
     works
 }
 
-/// Bytes of `device`'s memory that are reserved, where the device tells.
+/// Reserved bytes of `device`'s memory; `None` if the device does not report them.
 pub fn reserved_bytes(device: Device) -> Option<u64> {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     use burn_cubecl::cubecl::Runtime;
@@ -207,9 +207,9 @@ mod tests {
         for text in ["tpu", "cpu:1", "cuda:one"] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
         }
-        // Not built in, or no such number.
+        // Either the feature is missing, or the index does not exist.
         let error = "cuda:9999".parse::<DeviceChoice>().and_then(|choice| choice.device(0)).unwrap_err();
-        assert!(error.contains("cuda") && error.contains("devices here: cpu"), "{error}");
+        assert!(error.contains("cuda") && error.contains("available devices: cpu"), "{error}");
         assert!(DeviceChoice::Auto.device(0).is_ok());
     }
 }

@@ -1,19 +1,19 @@
-//! What can stop a run.
+//! Errors that stop a run.
 
 use std::path::PathBuf;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A recipe that cannot be read, or that asks for what cannot work.
+    /// A recipe cannot be read, or has an invalid setting.
     #[error("{}: {reason}", path.as_ref().map_or("recipe".into(), |p| p.display().to_string()))]
     Recipe {
-        /// The file, where there is one.
+        /// The recipe's file, if it has one.
         path: Option<PathBuf>,
         /// What is wrong, with the key.
         reason: String,
     },
-    /// The loss or a gradient was not a number, several steps in a row.
+    /// The loss or a gradient was not finite for several steps in a row.
     #[error(
         "step {step}: {what}, {skipped} steps in a row; the learning rate may be too high (muon {muon_lr:.2e}, adamw \
          {adamw_lr:.2e}); the batch is in {}",
@@ -26,9 +26,9 @@ pub enum TrainError {
         what: String,
         /// Steps skipped in a row.
         skipped: usize,
-        /// Muon's rate at that step.
+        /// Muon's learning rate at that step.
         muon_lr: f64,
-        /// AdamW's rate at that step.
+        /// AdamW's learning rate at that step.
         adamw_lr: f64,
         /// The last batch, for inspection.
         batch: PathBuf,
@@ -41,17 +41,17 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// Examples whose query and tools are longer than what the model reads.
+    /// Query and tools of some examples are longer than the model can read.
     #[error(
-        "{place}: query and tools have {tokens} tokens, the model reads {most} (this row is the longest of {num_too_long} that \
-         do not fit, of {num_examples}); {remedy}"
+        "{place}: query and tools have {tokens} tokens, the model reads {most} ({num_too_long} of {num_examples} rows do not fit, \
+         this is the longest); {remedy}"
     )]
     LongPrompts {
         /// The row with the longest prompt.
         place: Box<needle_data::Place>,
         /// Tokens of its query and tools.
         tokens: usize,
-        /// Most tokens of a prompt.
+        /// Largest number of tokens that the model reads.
         most: usize,
         /// Rows with prompts that are too long.
         num_too_long: usize,
@@ -60,24 +60,24 @@ pub enum TrainError {
         /// What to do.
         remedy: String,
     },
-    /// What one of several processes met, and all of them end for.
+    /// One of several processes failed, and all of them end.
     #[error("rank {rank}: {reason}")]
     Rank {
-        /// Which process.
+        /// The process that failed.
         rank: usize,
-        /// What it met.
+        /// Its error.
         reason: String,
     },
-    /// The other processes cannot be reached any more.
+    /// Communication with the other processes, or with the device, failed.
     #[error("{0}")]
     Lost(String),
-    /// From the model crate.
+    /// An error of the model crate.
     #[error(transparent)]
     Model(#[from] needle_model::ModelError),
-    /// A question cannot be answered, or a model's sizes cannot work.
+    /// An error of the runtime crate.
     #[error(transparent)]
     Runtime(#[from] needle_runtime::RuntimeError),
-    /// From the data crate.
+    /// An error of the data crate.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),
 }

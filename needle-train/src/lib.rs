@@ -23,42 +23,42 @@
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | [`error`] | what can stop a run |
-//! | [`range`] | what the numbers of a recipe may be |
+//! | [`error`] | errors that stop a run |
+//! | [`range`] | valid ranges of the numbers in a recipe |
 //! | [`recipe`] | a run's settings: one typed TOML file, with `--set` overrides |
-//! | [`device`] | the one place that names a backend |
-//! | [`optim`] | parameter groups, Muon, AdamW, LoRA, the global clip |
+//! | [`device`] | devices and their backends |
+//! | [`optim`] | parameter groups, Muon, AdamW, LoRA, clipping of the global gradient norm |
 //! | [`training::schedule`] | warmup, constant, decay: learning rates as functions of the step |
 //! | [`training::loss`] | weighted cross-entropy, z-loss, contrastive loss |
-//! | [`distributed`] | several processes as one run |
-//! | [`training::checkpointing`] | gradients that keep only the input of each layer |
+//! | [`distributed`] | data-parallel training over several processes |
+//! | [`training::checkpointing`] | activation checkpointing: the input of each layer is kept, the rest recomputed |
 //! | [`training::step`] | one step: batch to gradients |
 //! | [`training::batch_loader`] | a rank's batches, prepared ahead of the step |
-//! | [`answering`] | a checkpoint, or a model in training, as one that answers |
-//! | [`eval`] | the one scorer, retrieval metrics, calibration |
-//! | `training::policies` | pure decisions of a run: when to back off, when to stop early |
+//! | [`answering`] | turns a checkpoint, or a model in training, into one that answers |
+//! | [`eval`] | the scorer, retrieval metrics, calibration |
+//! | `training::policies` | when to back off and when to stop early, as pure state machines |
 //! | [`run::memory`] | how much memory the process holds |
-//! | `run::inputs` | what a run was started with, by content |
+//! | `run::inputs` | hashes of a run's inputs |
 //! | `run::lock` | one run at a time in a directory |
 //! | [`out_dir`] | where an export or an import may write |
-//! | [`run::state`] | what must survive a restart |
-//! | [`artifact`] | what ships: an artifact, its manifest, and proof that it is the model |
-//! | [`run::directory`] | where a run puts what it makes |
+//! | [`run::state`] | the state that a resumed run needs |
+//! | [`artifact`] | export of artifacts, with manifest and verification |
+//! | [`run::directory`] | the directory of a run and its files |
 //! | `run::tracking` | what a run reports: progress bar, `metrics.jsonl`, TensorBoard |
 //! | [`run::report`] | one run, or several, as an HTML page |
-//! | `training::validation` | what a run is measured by while it trains |
+//! | `training::validation` | validation during training |
 //! | `training::start` | what a run starts from |
-//! | [`training::word_vectors`] | word vectors as the beginning of an embedding |
-//! | `training::bad_batch` | a batch whose loss is not finite, written down |
-//! | `training::outcome` | what a run gives when it ends |
-//! | `training::summary` | the figures of the whole run |
-//! | `training::resuming` | whether a saved run may go on under this recipe and data |
+//! | [`training::word_vectors`] | initializes the embedding with word vectors |
+//! | `training::bad_batch` | writes a batch whose loss is not finite to disk |
+//! | `training::outcome` | options and result of a run |
+//! | `training::summary` | the log lines at the end of a run |
+//! | `training::resuming` | checks that a resumed run has the same recipe and data |
 //! | `training::saving` | checkpoints of a run: the newest, those before it, the best |
 //! | [`training::trainer`] | the loop |
-//! | `training::setup` | everything that is made before the first step |
+//! | `training::setup` | setup before the first step |
 //! | `training::recovery` | what the loop does after a loss that is not finite |
-//! | [`finetune`] | your own examples to a better checkpoint, compared with the base model |
-//! | [`quickstart`] | data to answered query in minutes |
+//! | [`finetune`] | finetunes a checkpoint on your own examples and compares it with the base |
+//! | [`quickstart`] | from generated data to an answered query in minutes |
 
 pub mod answering;
 pub mod artifact;

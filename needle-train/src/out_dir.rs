@@ -1,5 +1,5 @@
-//! Where an export or an import may write: into what does not exist or is empty, and, on request,
-//! over an earlier result.
+//! Where an export or an import may write: into a directory that is empty or does not exist, and,
+//! on request, over an earlier result.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,32 +12,32 @@ use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
 
-/// The file that says what a directory is, and which files belong to it.
+/// The file that describes a result and lists the files that belong to it.
 pub const MANIFEST: &str = "manifest.json";
 
-/// What an artifact may have beside the files of its manifest. What needle keeps in a checkpoint
-/// can be made again.
+/// Files that an artifact may have besides those in its manifest. Those that needle keeps in a
+/// checkpoint can be made again.
 const BESIDE: [&str; 5] = [MANIFEST, "verify.json", "README.md", "confidence.json", "catalogues"];
 
-/// A directory that a command may write as a whole.
+/// A directory that a command may write or replace as a whole.
 #[derive(Debug)]
 pub struct OutDir {
     path: PathBuf,
     source: PathBuf,
     force: bool,
-    /// Whether an earlier result stands there.
+    /// Whether it holds an earlier result.
     replaces: bool,
 }
 
 impl OutDir {
-    /// `path`, for what is made of `source`; with `force`, an earlier result there may be replaced.
+    /// The directory `path`, for a result made from `source`. With `force`, an earlier result there
+    /// may be replaced.
     ///
     /// # Errors
-    /// If anything else than an earlier result stands there, or that and `force` is not given.
+    /// If it contains anything but an earlier result, or an earlier result and `force` is not set.
     pub fn new(path: &Path, source: &Path, force: bool) -> Result<Self, TrainError> {
         let refuse = |reason: String| TrainError::Run { path: path.to_owned(), reason };
-        // Without the slash at its end, after which a link would look like the directory that it
-        // leads to.
+        // Remove a trailing slash: with it, a link would look like the directory that it points to.
         let path: PathBuf = path.components().collect();
         if path.file_name().is_none() {
             return Err(refuse("name a directory that does not exist yet".into()));
@@ -66,13 +66,13 @@ impl OutDir {
         let Some(manifest) = Manifest::read(&path) else {
             let example = names.iter().next().map(String::as_str).unwrap_or_default();
             let reason = format!(
-                "holds other files ({example}), no earlier export or import; name a directory that is empty or does not exist yet"
+                "holds other files ({example}), not an earlier export or import; name a directory that is empty or does not exist yet"
             );
             return Err(refuse(reason));
         };
         if let Some(other) = names.difference(&manifest.files).find(|name| !BESIDE.contains(&name.as_str())) {
             return Err(refuse(format!(
-                "holds {other}, which is no part of the {} there; move it away",
+                "holds {other}, which is not part of the {} there; move it elsewhere",
                 manifest.format
             )));
         }
@@ -82,8 +82,8 @@ impl OutDir {
         Ok(new(true))
     }
 
-    /// A directory beside its place, to write the files into. What killed exports left there is
-    /// removed.
+    /// A temporary directory next to the destination, to write the files into. The remains of
+    /// killed exports there are removed.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -93,18 +93,18 @@ impl OutDir {
         Ok(Unfinished::beside(&self.path)?)
     }
 
-    /// Puts `files` into its place.
+    /// Moves `files` to the destination.
     ///
     /// # Errors
-    /// If it cannot, or if by now something else stands there.
+    /// If that fails, or if the destination has changed in the meantime.
     pub fn finish(&self, files: Unfinished) -> Result<(), TrainError> {
-        // What has come there since the first look is not known to be replaceable.
+        // Check again: what has appeared there since must not be replaced unchecked.
         let now = Self::new(&self.path, &self.source, self.force)?;
         Ok(if now.replaces { files.replace(None) } else { files.put() }?)
     }
 }
 
-/// What says that a directory is a result of ours.
+/// The manifest by which a directory is known to be a result of needle.
 struct Manifest {
     format: String,
     /// Top-level names of its files.
@@ -123,7 +123,7 @@ impl Manifest {
     }
 }
 
-/// The part of a manifest that says what the directory is: format, version, and each file with its
+/// The part of a manifest that describes the directory: format, version, and each file with its
 /// size and hash.
 pub fn manifest(format: &str, files: &[(String, Vec<u8>)]) -> Value {
     let file = |(name, bytes): &(String, Vec<u8>)| json!({"name": name, "bytes": bytes.len(), "sha256": hex(&Sha256::digest(bytes))});

@@ -1,5 +1,5 @@
-//! From generated data to an answered query in minutes: generated data, tokenizer, training,
-//! evaluation, artifact.
+//! From generated data to an answered query in minutes: data, tokenizer, training, evaluation,
+//! artifact.
 
 use std::path::PathBuf;
 
@@ -20,16 +20,16 @@ use crate::run::directory::{Existing, RunDir};
 use crate::training::trainer;
 use crate::training::trainer::{RunOptions, Start};
 
-/// The recipe, as the repository has it.
+/// The recipe, as in the repository.
 pub const RECIPE: &str = include_str!("../../configs/quickstart.toml");
 
-/// A slice of the generator: fewer tools at a time, and shorter definitions.
+/// The generator's categories that the quickstart uses, so that there are fewer tools to learn.
 const CATEGORIES: [&str; 4] = ["timers", "messaging", "smart_home", "lists"];
 const TRAIN_EXAMPLES: usize = 40_000;
 const HELD_OUT_EXAMPLES: usize = 400;
 const TOKENIZER_EXAMPLES: usize = 4000;
 
-/// A question for the finished model: what is asked, and which tools are offered.
+/// A query for the finished model, with the tools that are offered.
 pub struct Sample {
     /// The query.
     pub query: &'static str,
@@ -37,7 +37,7 @@ pub struct Sample {
     pub tools: &'static [&'static str],
 }
 
-/// Each offers tools that no training example offers together.
+/// Sample queries, each with tools that no training example offers together.
 pub const SAMPLES: [Sample; 3] = [
     Sample {
         query: "wake me up at half past six in the morning",
@@ -47,14 +47,14 @@ pub const SAMPLES: [Sample; 3] = [
     Sample { query: "dim the kitchen lights to 35 percent", tools: &["set_light", "start_timer", "add_todo"] },
 ];
 
-/// What the generator is asked for.
+/// The generator's settings.
 pub fn synth(part: Part, seed: u64) -> SynthConfig {
     SynthConfig {
         seed,
         part,
         num_tools: (1, 3),
         max_calls: 1,
-        // Twice the usual share in training: saying no is learned last.
+        // Twice the usual share in training, because declining is learned last.
         no_call_fraction: if part == Part::Train { 0.2 } else { 0.08 },
         brief: true,
         categories: CATEGORIES.map(str::to_owned).to_vec(),
@@ -65,16 +65,16 @@ pub fn synth(part: Part, seed: u64) -> SynthConfig {
 
 /// The generated data.
 pub struct Data {
-    /// For training: common values, no sample's set of tools.
+    /// Training examples: common values, and never the tools of a sample together.
     pub train: Vec<Example>,
-    /// Held out: values in other sentences, and values that training never shows.
+    /// Held-out examples: the values in other sentences, and values that training never shows.
     pub held_out: Vec<Example>,
 }
 
 /// Generates training and held-out examples; no query is in both.
 ///
 /// # Errors
-/// If the slice of the generator is empty.
+/// If the generator has none of the categories.
 pub fn data(seed: u64) -> Result<Data, DataError> {
     let train: Vec<Example> = Generator::new(synth(Part::Train, seed))?.take(TRAIN_EXAMPLES).collect();
     let seen: std::collections::HashSet<String> =
@@ -85,14 +85,14 @@ pub fn data(seed: u64) -> Result<Data, DataError> {
     Ok(Data { train, held_out })
 }
 
-/// The tools of a sample, as training has them.
+/// The tools of a sample, as in training.
 pub fn sample_tools(sample: &Sample) -> Vec<Tool> {
     let catalog = needle_data::synth::catalog();
     let named = |name: &&str| catalog.iter().find(|t| t.name == **name).map(|t| t.tool(true));
     sample.tools.iter().filter_map(named).collect()
 }
 
-/// Where everything is, and how good it is.
+/// The result of a quickstart.
 pub struct Report {
     /// The artifact's directory.
     pub artifact: PathBuf,
@@ -100,7 +100,7 @@ pub struct Report {
     pub evaluations: Vec<Evaluation>,
     /// Seconds of training.
     pub train_seconds: f64,
-    /// Asked to stop after this step; then there is nothing else yet.
+    /// The step after which the run was asked to stop, if it was; the artifact is then missing.
     pub stopped_at: Option<usize>,
 }
 
@@ -118,7 +118,7 @@ pub fn run<B: FusedOps>(
     let _claim = run.claim(options.existing)?;
     let artifact = run.path().join("int4");
     let is_new = options.existing == Existing::Refuse;
-    // Looked at before minutes of training, not after.
+    // Check the destination before minutes of training, not after.
     let export = OutDir::new(&artifact, &run.last(), !is_new)?;
     let start = if options.existing == Existing::Resume {
         Start::<Autodiff<B>>::resume(&run.last(), None, recipe, device)?

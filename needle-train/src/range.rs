@@ -1,37 +1,37 @@
-//! What the numbers of a recipe may be: declared beside each field, checked where a recipe is
+//! Valid ranges of the numbers in a recipe: declared next to each field, checked where a recipe is
 //! loaded.
 //!
-//! The document is checked, not the typed recipe, so that a number that no field can hold (-1, NaN,
-//! 2^63) is refused with the same sentence as one that makes no sense: the key, the value and the
-//! range.
+//! The TOML document is checked, not the typed recipe. A number that no field can hold (-1, NaN,
+//! 2^63) therefore gets the same message as one that makes no sense, with the key, the value and
+//! the range.
 
 use std::fmt;
 
 use toml::{Table, Value};
 
-/// What a key may be.
+/// The values that a key may have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Allowed {
-    /// A whole number between the two, both included.
+    /// An integer between the two, both included.
     Whole(u64, u64),
     /// A number between the two, both included.
     Number(f64, f64),
     /// A number from the first to just below the second.
     Below(f64, f64),
-    /// A section, or a list of sections, with keys of its own.
+    /// A section, or a list of sections, with its own keys.
     Section(Section),
 }
 
-/// The keys of a section that are numbers or sections.
+/// The keys of a section that are numbers or sections, with their ranges.
 pub type Section = &'static [(&'static str, Allowed)];
 
-/// The most that a whole number of TOML can be.
+/// The largest integer in TOML.
 pub const MAX_WHOLE: u64 = i64::MAX as u64;
-/// More steps than any run takes.
+/// Largest number of steps, more than any run takes.
 pub const MAX_STEPS: u64 = 1_000_000_000;
 
-/// Declares the struct of a section of the recipe. What is behind `=>` says what the field may be;
-/// together they are the struct's `KEYS`.
+/// Declares the struct of a section of the recipe. What follows `=>` is the range of the field;
+/// together, the ranges are the struct's `KEYS`.
 macro_rules! section {
     (
         $(#[$about:meta])*
@@ -45,23 +45,22 @@ macro_rules! section {
         }
 
         impl $name {
-            /// What its numbers may be, by key.
+            /// The ranges of its numbers, by key.
             pub const KEYS: $crate::range::Section = &[ $( $( (stringify!($field), $allowed), )? )* ];
         }
     };
 }
 pub(crate) use section;
 
-/// Checks all numbers of `table`. Keys that are not there have their defaults, and unknown ones are
-/// for the typed reading to find.
+/// Checks all numbers of `table`. Missing keys have their defaults, and serde reports unknown ones.
 ///
 /// # Errors
-/// A sentence that names the key, its value and its range.
+/// If a number is out of its range; the message has the key, the value and the range.
 pub fn check(table: &Table, section: Section) -> Result<(), String> {
     check_section(table, section, "")
 }
 
-/// As [`check`], of JSON, where a setting that is not given is null.
+/// As [`check`], for JSON, in which a setting that is not given is null.
 ///
 /// # Errors
 /// As [`check`].
@@ -85,7 +84,7 @@ impl Allowed {
         match (self, value) {
             (_, Value::Array(values)) => values.iter().try_for_each(|value| self.check(value, key)),
             (Self::Section(section), Value::Table(table)) => check_section(table, section, &format!("{key}.")),
-            // The typed reading says what was expected.
+            // Serde reports what was expected.
             (Self::Section(_), _) => Ok(()),
             _ if self.contains(value) => Ok(()),
             // Rust writes 1e300 as 1e300, TOML with 300 zeros.

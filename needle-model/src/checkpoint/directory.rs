@@ -1,16 +1,16 @@
-//! Directories written whole or not at all.
+//! Atomic writes of directories: all files are written, or none.
 //!
-//! A new directory is written beside its place, flushed to disk, and put there in one step. Where
-//! it replaces another, the two change places (`RENAME_EXCHANGE`), so that at every moment one
-//! whole directory stands there, whenever a process is killed.
+//! A new directory is written next to its destination, flushed to disk, and renamed in one step. If
+//! it replaces another directory, the two are exchanged (`RENAME_EXCHANGE`), so that a complete
+//! directory exists at the destination at every moment, even if the process is killed.
 //!
-//! Some file systems (NFS) cannot exchange two directories. There the old one is first set aside,
-//! under a name of its own, and the new one then takes its place. A process killed between the two
-//! leaves the old directory under that name, whole; [`recover`] puts it back, and nothing deletes
-//! it before the new one stands in its place.
+//! Some file systems (NFS) cannot exchange two directories. There, the old directory is first set
+//! aside under another name, and the new one then takes its place. A process that is killed in
+//! between leaves the old directory complete under that name; [`recover`] puts it back, and nothing
+//! deletes it before the new one is in place.
 //!
-//! A writer holds a lock on what it has not finished, so that the remains of a killed one can be
-//! told from work in progress.
+//! A writer locks its unfinished directory, so that the remains of a killed process can be
+//! distinguished from work in progress.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -23,10 +23,11 @@ use tempfile::TempDir;
 
 use crate::error::ModelError;
 
-/// Writes the files of `dir`, all or none. What was there before goes to `keep`, or away.
+/// Writes the files of `dir`, all or none. The previous directory is moved to `keep`, or deleted if
+/// `keep` is `None`.
 ///
 /// # Errors
-/// If something cannot be written; what was there before is then still there.
+/// If something cannot be written; the previous directory is then intact.
 pub fn write(
     dir: &Path,
     contents: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<[u8]>)>,
@@ -55,7 +56,8 @@ pub fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
     Ok(files)
 }
 
-/// A directory that is being written beside its place; it is removed again unless it is put there.
+/// A directory that is being written next to its destination. It is deleted when dropped, unless it
+/// has been put in place.
 #[derive(Debug)]
 pub struct Unfinished {
     target: PathBuf,
@@ -79,8 +81,8 @@ impl Unfinished {
                     Lock::Unsupported => None,
                     Lock::Taken => continue,
                 };
-                // Before it was locked, another process that cleans up may have taken it for
-                // abandoned.
+                // Another process that cleans up may have removed it as abandoned before it was
+                // locked.
                 if dir.path().exists() {
                     return Ok(Self { target: target.to_owned(), dir, _lock: lock });
                 }
@@ -94,7 +96,7 @@ impl Unfinished {
         self.dir.path()
     }
 
-    /// Writes a file; `name` may have folders.
+    /// Writes a file; `name` may contain folders.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -111,16 +113,16 @@ impl Unfinished {
         write().map_err(|e| ModelError::io(self.target.join(name), e))
     }
 
-    /// Puts it in its place, where nothing or an empty directory stands.
+    /// Renames it to its destination, which must be empty or not exist.
     ///
     /// # Errors
-    /// If something stands there, or it cannot be renamed.
+    /// If the destination exists and is not an empty directory, or the rename fails.
     pub fn put(self) -> Result<(), ModelError> {
         let Self { target, dir, _lock } = self;
         let put = || -> io::Result<()> {
             make_durable(dir.path())?;
-            // Of the system's own accord, a rename onto a file, a link or a directory with
-            // something in it fails.
+            // The operating system refuses to rename onto a file, a link or a directory that is not
+            // empty.
             std::fs::rename(dir.path(), &target)?;
             let _ = dir.keep();
             sync_names(parent(&target))
@@ -128,10 +130,11 @@ impl Unfinished {
         put().map_err(|e| ModelError::io(&target, e))
     }
 
-    /// Puts it in the place of whatever directory stands there, which goes to `keep`, or away.
+    /// Renames it to its destination. A directory that is already there is moved to `keep`, or
+    /// deleted if `keep` is `None`.
     ///
     /// # Errors
-    /// If it cannot be renamed; what was there before is then still there.
+    /// If it cannot be renamed; the previous directory is then intact.
     pub fn replace(self, keep: Option<&Path>) -> Result<(), ModelError> {
         self.replace_with(keep, exchange)
     }
@@ -149,29 +152,29 @@ impl Unfinished {
         }
         let replace = || -> io::Result<()> {
             make_durable(self.path())?;
-            // What stands there now is soon the directory that is not finished, and nobody's to
-            // clean up.
+            // After the exchange, the old directory has the name of an unfinished one. The lock
+            // keeps other processes from removing it.
             let _old = lock(&target);
             if !exchange(self.path(), &target)? {
                 replace_by_setting_aside(self.path(), &target, &mut |from, to| std::fs::rename(from, to))?;
             }
-            // The unfinished directory now holds what was there before.
+            // The unfinished directory's path now holds the previous contents.
             if let Some(keep) = keep {
                 if keep.exists() {
                     std::fs::remove_dir_all(keep)?;
                 }
                 std::fs::rename(self.path(), keep)?;
             }
-            // The renames are on disk only when the directory that holds the names is. Only then
-            // may the old one go.
+            // The renames are durable only once the parent directory is synced. Only then may the
+            // old directory be deleted.
             sync_names(parent(&target))
         };
         replace().map_err(error)
     }
 }
 
-/// Puts the directory `target` back that a killed process had set aside, or removes it where the
-/// new one has taken its place.
+/// Restores the directory `target` that a killed process had set aside, or deletes the one set
+/// aside if a new one is already in place.
 ///
 /// # Errors
 /// If it cannot be renamed or removed.
@@ -181,8 +184,8 @@ pub fn recover(target: &Path) -> Result<(), ModelError> {
     recovered.map_err(|e| ModelError::io(target, e))
 }
 
-/// Removes what killed processes left half written in `dir`, and puts back what they had set aside.
-/// For a directory that belongs to the caller alone.
+/// Removes what killed processes left unfinished in `dir`, and restores what they had set aside.
+/// Use it only on a directory in which nobody else writes.
 ///
 /// # Errors
 /// If it cannot be removed or renamed.
@@ -197,8 +200,8 @@ pub fn clean_up(dir: &Path) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Removes the unfinished directories in `dir` whose writers are known to be gone. For a directory
-/// in which others may write; on file systems without locks, nothing is removed.
+/// Removes the unfinished directories in `dir` whose writers are known to be gone. It is safe in a
+/// directory in which others write. On file systems without locks, it removes nothing.
 ///
 /// # Errors
 /// If one cannot be removed.
@@ -225,13 +228,13 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, ModelError> {
 }
 
 fn remove(path: &Path) -> Result<(), ModelError> {
-    // A link to a directory is removed as what it is.
+    // Of a link to a directory, only the link is removed.
     let removed = match path.symlink_metadata() {
         Ok(data) if data.is_dir() => std::fs::remove_dir_all(path),
         _ => std::fs::remove_file(path),
     };
     match removed {
-        // Another process was faster.
+        // Another process has already removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|e| ModelError::io(path, e)),
     }
@@ -243,13 +246,13 @@ enum Lock {
     Unsupported,
 }
 
-/// Locks a directory. The lock goes with its process, however that ends.
+/// Locks a directory. The lock is released when the process ends, even if it is killed.
 fn lock(dir: &Path) -> Lock {
     let Ok(file) = File::open(dir) else { return Lock::Unsupported };
     match file.try_lock() {
         Ok(()) => Lock::Held(file),
         Err(TryLockError::WouldBlock) => Lock::Taken,
-        // NFS locks no directories.
+        // NFS, for example, cannot lock directories.
         Err(TryLockError::Error(_)) => Lock::Unsupported,
     }
 }
@@ -275,7 +278,7 @@ fn sync_names(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Two directories change places; `false` where the file system cannot.
+/// Exchanges two directories; `false` if the file system cannot.
 fn exchange(a: &Path, b: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     {
@@ -294,20 +297,21 @@ fn exchange(a: &Path, b: &Path) -> io::Result<bool> {
     }
 }
 
-/// As [`exchange`], in three renames; see [`recover`] for a process killed between them.
+/// Exchanges two directories in three renames. [`recover`] repairs what a process killed between
+/// them leaves.
 fn replace_by_setting_aside(
     new: &Path,
     target: &Path,
     rename: &mut dyn FnMut(&Path, &Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    let aside = aside(target).ok_or_else(|| io::Error::other("has no name of its own"))?;
+    let aside = aside(target).ok_or_else(|| io::Error::other("the path does not end in a name"))?;
     rename(target, &aside)?;
     if let Err(error) = rename(new, target) {
         rename(&aside, target)?;
         return Err(error);
     }
-    // Not before the new one is known to stand there may the old one look like something to clean
-    // up.
+    // Only once the new directory is durably in place may the old one get the name of an unfinished
+    // one, which may be cleaned up.
     sync_names(parent(target))?;
     rename(&aside, new)
 }

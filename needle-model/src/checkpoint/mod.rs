@@ -1,9 +1,10 @@
-//! The directory that holds a model, as Hugging Face's libraries read it: `config.json`,
+//! Checkpoints: directories in the layout that Hugging Face's libraries read, with `config.json`,
 //! `model.safetensors` (linear weights as `[out, in]`), `tokenizer.json`, `tokenizer.model`, and
-//! whatever else its writer adds.
+//! further files that the writer adds.
 //!
-//! Written into a temporary directory beside its place and renamed, so that no reader ever meets
-//! half of one. Read strictly: missing, extra or misshapen tensors are an error that names them.
+//! A checkpoint is written to a temporary directory next to its destination and then renamed, so
+//! that readers never see an incomplete one. Reading is strict: missing, extra or misshapen tensors
+//! are an error that names them.
 
 pub mod directory;
 pub mod tensor_file;
@@ -35,7 +36,7 @@ pub mod files {
     pub use needle_runtime::file::config_json::CONFIG;
 }
 
-/// A model with what belongs to it.
+/// A model with its configuration and tokenizer.
 pub struct Checkpoint<B: Backend> {
     /// Its sizes.
     pub config: SanConfig,
@@ -57,9 +58,9 @@ impl<B: Backend> Checkpoint<B> {
     /// Reads the checkpoint in `dir`.
     ///
     /// # Errors
-    /// If a file is missing, malformed or no regular file, if tensors are missing, extra or
-    /// misshapen (all are named), if a weight is not finite, or if the tokenizer has another number
-    /// of ids than the model.
+    /// If a file is missing, malformed or not a regular file, if tensors are missing, extra or
+    /// misshapen (all are named), if a weight is not finite, or if the vocabulary sizes of
+    /// tokenizer and model differ.
     pub fn load(dir: &Path, device: &B::Device) -> Result<Self, ModelError> {
         let config = load_config(dir)?;
         let tokenizer = Tokenizer::load(dir.join(files::TOKENIZER))?;
@@ -73,11 +74,11 @@ impl<B: Backend> Checkpoint<B> {
         Ok(Self { config, model, tokenizer })
     }
 
-    /// Writes the checkpoint to `dir`, replacing one that is there; `extra` are further files, by
-    /// name.
+    /// Writes the checkpoint to `dir`, replacing any checkpoint there; `extra` are further files,
+    /// by name.
     ///
     /// # Errors
-    /// If the directory cannot be written; then what was there before is still there.
+    /// If the directory cannot be written; the previous contents are then intact.
     pub fn save(&self, dir: &Path, extra: &BTreeMap<String, Vec<u8>>) -> Result<(), ModelError> {
         directory::write(dir, self.to_files(extra)?, None)
     }
@@ -85,7 +86,7 @@ impl<B: Backend> Checkpoint<B> {
     /// The files of the checkpoint by name, `extra` ones included.
     ///
     /// # Errors
-    /// If the tensors cannot be laid out, which does not happen for a valid model.
+    /// If the tensors cannot be serialized, which does not happen for a valid model.
     pub fn to_files(&self, extra: &BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
         let config = config_json::to_json(&self.config)?;
         let weights = weights_to_bytes(&self.model)?;
@@ -111,7 +112,7 @@ impl<B: Backend> ParamVisitor<B> for Collect {
 /// The weights as a safetensors file, f32.
 ///
 /// # Errors
-/// If the tensors cannot be laid out, which does not happen for a valid model.
+/// If the tensors cannot be serialized, which does not happen for a valid model.
 pub fn weights_to_bytes<B: Backend>(model: &San<B>) -> Result<Vec<u8>, ModelError> {
     let mut tensors = Collect(Vec::new());
     params::visit(model, &mut tensors);
@@ -132,12 +133,12 @@ pub fn weights_from_bytes<B: Backend>(
 ) -> Result<San<B>, ModelError> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| ModelError::bad_file(path, format!("not a safetensors file: {e}")))?;
-    // Sizes that ask for more than the file could hold, at a byte a weight, never get memory.
+    // Before allocating memory, reject sizes that the file cannot hold even at one byte per weight.
     if config.num_params() > bytes.len() {
         let (asked, held) = (config.num_params(), bytes.len());
         return Err(ModelError::bad_file(
             path,
-            format!("the configuration asks for {asked} parameters, the file has {held} bytes"),
+            format!("the configuration needs {asked} parameters, but the file has only {held} bytes"),
         ));
     }
     let model = San::<B>::new(config, 0, device)?;
@@ -172,8 +173,8 @@ pub fn weights_from_bytes<B: Backend>(
     fill.error.map_or(Ok(model), Err)
 }
 
-/// `[out, in]` on disk to `[in, out]` in memory. Copied rather than viewed: products of a view may
-/// round differently, and a resumed run must not.
+/// `[out, in]` on disk to `[in, out]` in memory. The values are copied, not viewed: matrix products
+/// of a view may round differently, and a resumed run must not.
 fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     (0..inputs).flat_map(|column| values.iter().skip(column).step_by(inputs).copied()).collect()
 }

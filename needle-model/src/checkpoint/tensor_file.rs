@@ -1,4 +1,4 @@
-//! Tensors as a safetensors file, and back.
+//! Reads and writes safetensors files.
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ impl Entry {
 /// The bytes of a safetensors file; `file` is its name for messages.
 ///
 /// # Errors
-/// If an entry has another length than its shape says, or two have one name.
+/// If the length of an entry does not fit its shape, or two entries share a name.
 pub fn to_bytes(
     entries: &[Entry],
     metadata: Option<HashMap<String, String>>,
@@ -50,8 +50,8 @@ pub fn to_bytes(
     sorted_metadata(safetensors::serialize(views, metadata).map_err(bad)?).map_err(|e| ModelError::bad_file(file, e))
 }
 
-/// The same file with the keys of its metadata in order. `safetensors` writes them as its hash map
-/// has them, in another order each time; the same tensors are to give the same bytes.
+/// Sorts the keys of the metadata in `file`. `safetensors` writes them in the order of a hash map,
+/// which differs from process to process, but equal tensors must give equal bytes.
 fn sorted_metadata(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
     const KEY: &str = "__metadata__";
     let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) as usize;
@@ -60,14 +60,14 @@ fn sorted_metadata(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
     if let Some(Value::Object(metadata)) = parsed.get_mut(KEY) {
         metadata.sort_keys();
         let sorted = serde_json::to_vec(&parsed).map_err(|e| e.to_string())?;
-        // Spaces fill the header up, as they did before.
+        // Spaces pad the header to its old length.
         header.fill(b' ');
         header.get_mut(..sorted.len()).ok_or("its header does not fit any more")?.copy_from_slice(&sorted);
     }
     Ok(file)
 }
 
-/// The values of a float tensor of any width.
+/// The values of a float tensor of any width, as f32.
 ///
 /// # Errors
 /// If its type is not a float.

@@ -1,7 +1,7 @@
 //! A checkpoint as a Hugging Face directory, in bf16 or f32.
 //!
-//! A checkpoint of ours has that layout already (`config.json`, `model.safetensors`,
-//! `tokenizer.model`); this writes it without the trainer's state, and in half the size.
+//! Our checkpoints already have that layout (`config.json`, `model.safetensors`,
+//! `tokenizer.model`). The export drops the trainer's state and, in bf16, halves the size.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,16 @@ use crate::error::ModelError;
 /// Type of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Float {
-    /// Two bytes a weight.
+    /// Two bytes per weight.
     Bf16,
-    /// Four bytes a weight: as trained.
+    /// Four bytes per weight, as trained.
     F32,
 }
 
-/// The directory's files, by name.
+/// The files of the directory, as pairs of name and contents.
 ///
 /// # Errors
-/// If the tensors cannot be laid out, which does not happen for a valid model.
+/// If the tensors cannot be serialized, which does not happen for a valid model.
 pub fn artifact<B: Backend>(checkpoint: &Checkpoint<B>, float: Float) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
     let mut all = checkpoint.to_files(&BTreeMap::new())?;
     if float == Float::Bf16 {

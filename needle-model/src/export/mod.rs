@@ -1,4 +1,5 @@
-//! Deployable artifacts, one file a format. All take codes and scales from [`crate::quant::int4`].
+//! Deployable artifacts, one module per format. All get their codes and scales from
+//! [`crate::quant::int4`].
 
 pub mod hf;
 pub mod needle_rs;

@@ -1,10 +1,11 @@
 //! INT4 safetensors and `vocab.txt`, as the third-party runtime `needle-infer` 0.3 reads them.
 //!
-//! Its source is the specification. Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte,
-//! input row `2p` in the low and `2p + 1` in the high nibble, `[pairs, out]`, padded to whole
-//! groups, with `.scale [groups, out]` in f16. The embedding is bf16, all else f32; scalars are
-//! written as `[1]`, since the runtime cannot parse `[]`. Sizes go into `__metadata__`. A line of
-//! `vocab.txt` is a piece, a tab and its merge score; the line's number is the id.
+//! The runtime's source is the specification. Q, K, V and O are called `wq`, `wk`, `wv` and `wo`.
+//! They hold two codes per byte, input row `2p` in the low and `2p + 1` in the high nibble, as
+//! `[pairs, out]`, padded to whole groups, with `.scale [groups, out]` in f16. The embedding is
+//! bf16, everything else f32; scalars are written as `[1]`, since the runtime cannot parse `[]`.
+//! The sizes are in `__metadata__`. Each line of `vocab.txt` is a piece, a tab and its merge score;
+//! the line number is the id.
 
 use std::collections::HashMap;
 
@@ -24,10 +25,10 @@ use needle_runtime::config::SanConfig;
 pub use needle_runtime::file::artifact::{VOCAB, WEIGHTS};
 pub(crate) use needle_runtime::file::names::artifact_name;
 
-/// The artifact's files, by name.
+/// The files of the artifact, as pairs of name and contents.
 ///
 /// # Errors
-/// If the runtime cannot hold the tokenizer: a piece with a line break has no line of its own.
+/// If a piece of the tokenizer contains a line break or a tab, which `vocab.txt` cannot represent.
 pub fn artifact<B: Backend>(
     model: &San<B>,
     config: &SanConfig,
@@ -63,7 +64,7 @@ fn vocab(tokenizer: &Tokenizer) -> Result<String, ModelError> {
         // The runtime cuts a line at its first tab.
         if piece.contains(['\n', '\r', '\t']) {
             let reason = format!(
-                "the piece {piece:?} (id {id}) has no line in this format; train the tokenizer on text without it"
+                "the piece {piece:?} (id {id}) contains a tab or line break, which {VOCAB} cannot represent; train the tokenizer on text without it"
             );
             return Err(ModelError::bad_file(VOCAB, reason));
         }
@@ -109,7 +110,7 @@ impl<B: Backend> ParamVisitor<B> for Entries {
     }
 }
 
-/// Two codes a byte, `[pairs, out]`; rows beyond the input are 0.
+/// Packs two codes per byte, `[pairs, out]`; rows beyond the input are 0.
 fn pack(codes: &[f32], pairs: usize, outputs: usize) -> Vec<u8> {
     let nibble = |row: usize, column: usize| codes.get(row * outputs + column).map_or(0, |&c| c as i8 as u8 & 0x0F);
     let mut bytes = Vec::with_capacity(pairs * outputs);

@@ -1,10 +1,10 @@
-//! Proof that an artifact is the model: what was written is read back, and computes what the
-//! trainer's own model computes.
+//! Verification of exported artifacts: an artifact is read back and must compute what the trained
+//! model computes.
 //!
-//! Codes and scales must be the same bits as those of [`crate::quant::int4::quantize`] on the
-//! trained weights. The read-back model and the trainer's, at the artifact's precision, then meet
-//! the same inputs: their logits may differ by [`LOGITS`] (0 where both hold the same floats),
-//! their greedy tokens not at all.
+//! Codes and scales must equal those of [`crate::quant::int4::quantize`] on the trained weights bit
+//! for bit. The model read back and the trained model, at the artifact's precision, then run on the
+//! same inputs. Their logits may differ by at most [`LOGITS`] (0 where both hold the same floats),
+//! and their greedy tokens must be equal.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -17,34 +17,36 @@ use crate::ops::FusedOps;
 use crate::params::{self, ParamInfo, ParamVisitor};
 use crate::san::San;
 
-/// Largest difference of a logit.
+/// Largest difference of a logit that is allowed.
 pub const LOGITS: f64 = 1e-4;
-/// Tokens of a greedy answer that are compared.
+/// Number of tokens of a greedy answer that are compared.
 const ANSWER_TOKENS: usize = 32;
 
-/// What was compared, and what came of it.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verified {
-    /// Prompts.
+    /// Number of prompts.
     pub inputs: usize,
-    /// Tensors compared value by value.
+    /// Number of tensors compared, value by value.
     pub tensors: usize,
-    /// Largest difference of a weight.
+    /// Largest difference of a weight that was found.
     pub max_weight_difference: f64,
-    /// Largest difference of a logit, and what it may be.
+    /// Largest difference of a logit that was found.
     pub max_logit_difference: f64,
-    /// See there.
+    /// Largest difference of a logit that is allowed: [`LOGITS`].
     pub logit_bound: f64,
-    /// Prompts with the same greedy tokens.
+    /// Number of prompts with equal greedy tokens.
     pub same_tokens: usize,
-    /// Greedy tokens compared.
+    /// Number of greedy tokens compared.
     pub tokens: usize,
 }
 
-/// Compares the trainer's model with what was read back, on `prompts` (ids, each of at least one).
+/// Compares the trained model `ours` with `read`, the model read back, on `prompts` (at least one
+/// id each).
 ///
 /// # Errors
-/// The first thing that differs by more than it may.
+/// If weights, logits or greedy tokens differ by more than is allowed; the message says what
+/// differs first.
 pub fn verify<B: FusedOps>(ours: &San<B>, read: &San<B>, prompts: &[Vec<u32>]) -> Result<Verified, ModelError> {
     let differs = |reason: String| ModelError::Config { field: "verify", reason };
     let (weights, tensors) = weight_difference(ours, read);
@@ -79,7 +81,7 @@ pub fn verify<B: FusedOps>(ours: &San<B>, read: &San<B>, prompts: &[Vec<u32>]) -
     }
     if same_tokens < prompts.len() {
         return Err(differs(format!(
-            "{} of {} prompts are answered otherwise",
+            "the artifact answers {} of {} prompts differently",
             prompts.len() - same_tokens,
             prompts.len()
         )));

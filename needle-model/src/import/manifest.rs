@@ -1,4 +1,4 @@
-//! The `manifest.json` of an artifact: what its files were when it was written.
+//! The `manifest.json` of an artifact: the hashes of its files at the time of export.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::error::ModelError;
 /// Name of the file in an artifact.
 pub const FILE: &str = "manifest.json";
 
-/// Size and hash of each file of an artifact.
+/// The hashes of the files of an artifact.
 #[derive(Debug, Deserialize)]
 pub struct Manifest {
     #[serde(skip)]
@@ -41,9 +41,10 @@ impl Manifest {
         Ok(Some(Self { dir: dir.to_owned(), ..read }))
     }
 
+    /// Checks that `bytes` are what the file `name` held when the artifact was exported.
+    ///
     /// # Errors
-    /// If `bytes` are not what the file `name` held when the artifact was written, or it was not
-    /// part of it.
+    /// If the hashes differ, or the manifest does not list the file.
     pub fn check(&self, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
         let bad = |reason: String| Err(ModelError::bad_file(self.dir.join(name), reason));
         let Some(listed) = self.files.iter().find(|listed| listed.name == name) else {

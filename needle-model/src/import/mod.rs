@@ -2,11 +2,11 @@
 //!
 //! | what | where |
 //! | --- | --- |
-//! | the original's `needle.pkl` | [`needle_pkl`], through [`pickle`], which runs nothing |
+//! | the original's `needle.pkl` | [`needle_pkl`], through [`pickle`], which executes no code |
 //! | a `needle-rs` artifact, dequantized | [`needle_rs`] |
 //! | an ONNX artifact of ours, to verify it | [`onnx`] |
-//! | whether they are the files that were exported | [`manifest`] |
-//! | a Hugging Face directory | it is a checkpoint already, but for a missing `tokenizer.json`: [`crate::checkpoint`] |
+//! | the check that the files are those that were exported | [`manifest`] |
+//! | a Hugging Face directory | already a checkpoint, except that `tokenizer.json` may be missing: [`crate::checkpoint`] |
 
 pub mod manifest;
 pub mod needle_pkl;
@@ -26,7 +26,7 @@ use crate::params::{self, ParamInfo, ParamMapper};
 use crate::san::San;
 use needle_runtime::config::SanConfig;
 
-/// Values and shape of each tensor, by our names, shapes as in memory.
+/// Shape (as in memory) and values of each tensor, by our names.
 pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Whether a tensor of that name, by any of the usual names, is part of a feed-forward layer.
@@ -36,7 +36,7 @@ pub fn is_feed_forward(name: &str) -> bool {
     parts.iter().any(|part| name.contains(part))
 }
 
-/// A model of `config` with `tensors`, all of them and no others.
+/// Builds a model of `config` from `tensors`, which must be exactly its parameters.
 pub(crate) fn assemble<B: Backend>(
     config: &SanConfig,
     mut tensors: Tensors,

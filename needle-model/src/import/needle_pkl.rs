@@ -2,8 +2,8 @@
 //! `{"params": nested dictionaries of float16 arrays, "config": dictionary}`.
 //!
 //! Layers are stacked on a leading axis, kernels are `[in, out]` as in our memory
-//! (needle/model/architecture.py, flax). The configuration holds only the keys that its writer
-//! gave; the others have the original's defaults.
+//! (needle/model/architecture.py, flax). The configuration holds only the keys that its writer set;
+//! for the others, the original's defaults apply.
 
 use std::path::Path;
 
@@ -26,10 +26,13 @@ pub fn read<B: Backend>(bytes: &[u8], path: &Path, device: &B::Device) -> Result
     let mut leaves = pickle::leaves(bytes).map_err(bad)?;
     let config = config(&leaves).map_err(bad)?;
     config.validate().map_err(|e| bad(e.to_string()))?;
-    // Sizes that ask for much more than the file holds never get memory.
+    // Before allocating memory, reject sizes that need far more values than the file holds.
     let held: usize = leaves.arrays.values().map(|array| array.values.len()).sum();
     if config.num_params_with_head() > 2 * held + 1024 {
-        return Err(bad(format!("sizes of {} parameters, but {held} values", config.num_params_with_head())));
+        return Err(bad(format!(
+            "the configuration needs {} parameters, but the file holds only {held} values",
+            config.num_params_with_head()
+        )));
     }
     let model = San::<B>::new(&config, 0, device)?;
     let mut tensors = Tensors::new();
@@ -87,7 +90,8 @@ fn config(leaves: &Leaves) -> Result<SanConfig, String> {
     })
 }
 
-/// One layer of a stacked array, or all of it; a scalar gets the shape `[1]`.
+/// One layer of a stacked array, or the whole array if `layer` is `None`; a scalar gets the shape
+/// `[1]`.
 fn slice(array: &Array, layer: Option<usize>, shape: &[usize]) -> Result<(Vec<usize>, Vec<f32>), String> {
     let Some(layer) = layer else {
         let own = if array.shape.is_empty() { vec![1] } else { array.shape.clone() };

@@ -1,7 +1,7 @@
 //! A `needle-rs` artifact, dequantized: each weight is `code * scale`, so that quantizing again
 //! gives the same codes.
 //!
-//! The way back of [`crate::export::needle_rs`], whose page has the layout.
+//! The inverse of [`crate::export::needle_rs`], which documents the layout.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ use needle_runtime::config::SanConfig;
 /// Reads the artifact in `dir`.
 ///
 /// # Errors
-/// If a file is missing or malformed, or another one than the artifact's manifest lists, or its
-/// tensors are not those of its sizes.
+/// If a file is missing, malformed or not the one that the artifact's manifest lists, or if the
+/// tensors do not fit the sizes.
 pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, San<B>, Tokenizer), ModelError> {
     let (weights, vocab) = (dir.join(WEIGHTS), dir.join(VOCAB));
     let (bytes, text) = (file::read(&weights)?, file::read_text(&vocab)?);
@@ -37,7 +37,7 @@ pub fn read<B: Backend>(dir: &Path, device: &B::Device) -> Result<(SanConfig, Sa
 /// As [`read`], from the contents of the two files; `dir` is for messages.
 ///
 /// # Errors
-/// If they are malformed, or the tensors are not those of their sizes.
+/// If they are malformed, or the tensors do not fit the sizes.
 pub fn from_bytes<B: Backend>(
     bytes: &[u8],
     vocab: &str,
@@ -50,7 +50,7 @@ pub fn from_bytes<B: Backend>(
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
     let sizes = header.metadata().clone().unwrap_or_default();
     let number = |key: &str| -> Result<usize, ModelError> {
-        let text = sizes.get(key).ok_or_else(|| bad(format!("its metadata lack {key}")))?;
+        let text = sizes.get(key).ok_or_else(|| bad(format!("the metadata has no {key}")))?;
         text.parse().map_err(|_| bad(format!("{key} is {text:?}, expected a whole number")))
     };
     let rope_theta = sizes.get("rope_theta").map_or("10000.0", String::as_str);
@@ -69,10 +69,11 @@ pub fn from_bytes<B: Backend>(
         max_dec_len: number("max_dec_len")?,
     };
     config.validate().map_err(|e| bad(e.to_string()))?;
-    // Sizes that ask for more than the file could hold, at half a byte a weight, never get memory.
+    // Before allocating memory, reject sizes that the file cannot hold even at half a byte per
+    // weight.
     if config.num_params_with_head() / 2 > bytes.len() {
         return Err(bad(format!(
-            "sizes of {} parameters in a file of {} bytes",
+            "the metadata needs {} parameters, but the file has only {} bytes",
             config.num_params_with_head(),
             bytes.len()
         )));
@@ -89,7 +90,7 @@ pub fn from_bytes<B: Backend>(
             let pairs = groups * group_size(inputs) / 2;
             if view.dtype() != Dtype::I8 || view.data().len() != pairs * outputs || scales.len() != groups * outputs {
                 return Err(bad(format!(
-                    "{name} is not {pairs} x {outputs} pairs of codes with {groups} groups of scales"
+                    "{name}: expected {pairs} x {outputs} pairs of codes and {groups} x {outputs} scales"
                 )));
             }
             dequantize(view.data(), &scales, inputs, outputs)

@@ -1,4 +1,4 @@
-//! The weights of an ONNX artifact of ours, dequantized, to compare with what was exported.
+//! The weights of an ONNX artifact of ours, dequantized, to compare with the exported model.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::quant::int4::GROUP_SIZE;
 use crate::san::San;
 use needle_runtime::config::SanConfig;
 
-/// Reads the artifact in `dir`, of a model of `config`. The temperature, which only training needs,
-/// is not in it: `log_temp`.
+/// Reads the artifact in `dir`, of a model of `config`. The temperature is not in the artifact,
+/// since only training needs it; `log_temp` supplies it.
 ///
 /// # Errors
 /// If a file is missing or malformed, or its constants are not those of the model.

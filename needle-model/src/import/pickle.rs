@@ -1,36 +1,39 @@
-//! A reader of Python pickles that runs nothing.
+//! A reader of Python pickles that never executes code.
 //!
-//! A pickle is a program for a stack machine (`pickletools.py` documents every opcode). This one
-//! knows the opcodes that dictionaries of numbers, texts and numpy arrays need, in protocols 2 to
-//! 5, and five constructors, which it understands itself: `numpy.ndarray` with `_reconstruct` and
+//! A pickle is a program for a stack machine (`pickletools.py` documents every opcode). This reader
+//! knows the opcodes that dictionaries of numbers, strings and numpy arrays need, in protocols 2 to
+//! 5, and implements five constructors itself: `numpy.ndarray` with `_reconstruct` and
 //! `_frombuffer`, `numpy.dtype`, `_codecs.encode` (how protocol 2 writes bytes) and numpy's
-//! `scalar`. Anything else is refused by name.
+//! `scalar`. Anything else is an error that names it.
 //!
-//! Memory is bounded whatever the file says: bytes are ranges of the input, an opcode makes at most
-//! one small object, of opcodes there is a limit, and arrays are only read when they are asked for.
+//! Memory is bounded for every input: byte strings are ranges of the input, an opcode creates at
+//! most one small object, the number of opcodes is limited, and arrays are read only when they are
+//! needed.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// More opcodes than a checkpoint has: the original's has some 30 for each of its 40 arrays,
-/// however large they are. At about 100 bytes each they bound what a hostile file takes.
+/// Limit on opcodes, more than a checkpoint has: the original's has some 30 for each of its 40
+/// arrays, however large they are. At about 100 bytes per opcode, this bounds the memory that a
+/// hostile file can claim.
 const MAX_OPCODES: usize = 1 << 18;
-/// Deeper trees than a checkpoint's.
+/// Limit on nested dictionaries, more than a checkpoint has.
 const MAX_DEPTH: usize = 32;
 
-/// What is on the stack: numbers, ranges of the input, places in the arena. Copied freely.
+/// An object on the stack: a number, a range of the input, or an index into the arena. Cheap to
+/// copy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Object {
     None,
     Bool(bool),
     Int(i64),
     Float(f64),
-    /// Text: a range of the input that is UTF-8.
+    /// A string: a range of the input that is UTF-8.
     Text(Span),
     Bytes(Span),
-    /// What `_codecs.encode(text, "latin1")` gave: the bytes are the text's code points.
+    /// The result of `_codecs.encode(text, "latin1")`: the bytes are the text's code points.
     Latin1(Span),
-    /// Members are a range of the arena.
+    /// The members are a list in the arena.
     Tuple(usize),
     List(usize),
     Dict(usize),
@@ -86,7 +89,7 @@ impl Dtype {
     }
 }
 
-/// An array, its data not yet read.
+/// An array whose data has not been read yet.
 #[derive(Debug, Clone)]
 struct ArrayHeader {
     shape: Vec<usize>,
@@ -95,16 +98,16 @@ struct ArrayHeader {
     data: Object,
 }
 
-/// A number, truth value or text of a dictionary.
+/// A number, boolean, string or `None` in a dictionary.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scalar {
     /// `True` or `False`.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// Another number.
+    /// A floating-point number.
     Float(f64),
-    /// Text.
+    /// A string.
     Text(String),
     /// `None`.
     None,
@@ -119,7 +122,7 @@ pub struct Array {
     pub values: Vec<f32>,
 }
 
-/// The leaves of nested dictionaries, by their path, keys joined by `/`.
+/// The leaves of nested dictionaries by their path, which is the keys joined by `/`.
 #[derive(Debug, Default, PartialEq)]
 pub struct Leaves {
     /// The arrays.
@@ -142,7 +145,8 @@ struct Machine<'a> {
 /// The leaves of the pickled dictionary in `input`.
 ///
 /// # Errors
-/// What is wrong with it, or what it asks for that is not known, by name and place.
+/// If the pickle is malformed or refers to something unknown; the message has the name and the
+/// byte.
 pub fn leaves(input: &[u8]) -> Result<Leaves, String> {
     let mut machine = Machine {
         input,
@@ -156,7 +160,7 @@ pub fn leaves(input: &[u8]) -> Result<Leaves, String> {
     };
     let root = machine.run().map_err(|reason| format!("byte {}: {reason}", machine.at))?;
     let mut leaves = Leaves::default();
-    // A hostile file may name the same data many times; a checkpoint names each byte once.
+    // A hostile file may refer to the same data many times; a checkpoint refers to each byte once.
     let mut budget = input.len();
     machine.collect(root, String::new(), 0, &mut budget, &mut leaves)?;
     Ok(leaves)
@@ -171,7 +175,7 @@ impl Machine<'_> {
                 0x80 => {
                     let version = self.take(1)?[0];
                     if version > 5 {
-                        return Err(format!("protocol {version} is not known; 2 to 5 are"));
+                        return Err(format!("protocol {version} is not supported, expected 2 to 5"));
                     }
                 }
                 // FRAME: only says how much to read ahead.
@@ -201,7 +205,7 @@ impl Machine<'_> {
                     let length = usize::from(self.take(1)?[0]);
                     let bytes = self.take(length)?;
                     if length > 8 {
-                        return Err(format!("a whole number of {length} bytes"));
+                        return Err(format!("an integer of {length} bytes, expected at most 8"));
                     }
                     let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xFF } else { 0 };
                     let value = i64::from_le_bytes(std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(sign)));
@@ -292,7 +296,7 @@ impl Machine<'_> {
 
     fn range(&mut self, length: usize) -> Result<Range<usize>, String> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.input.len());
-        let end = end.ok_or_else(|| format!("it ends before the {length} bytes that come next"))?;
+        let end = end.ok_or_else(|| format!("the file ends before the next {length} bytes"))?;
         let range = self.at..end;
         self.at = end;
         Ok(range)
@@ -307,8 +311,8 @@ impl Machine<'_> {
 
     fn line(&mut self) -> Result<String, String> {
         let rest = &self.input[self.at..];
-        let length = rest.iter().take(256).position(|b| *b == b'\n').ok_or("a name without an end")?;
-        let text = std::str::from_utf8(&rest[..length]).map_err(|_| "a name that is not text")?.to_owned();
+        let length = rest.iter().take(256).position(|b| *b == b'\n').ok_or("a name does not end")?;
+        let text = std::str::from_utf8(&rest[..length]).map_err(|_| "a name is not UTF-8")?.to_owned();
         self.at += length + 1;
         Ok(text)
     }
@@ -321,7 +325,7 @@ impl Machine<'_> {
 
     fn text(&mut self, width: usize) -> Result<(), String> {
         let span = self.span(width)?;
-        std::str::from_utf8(&self.input[span.start..span.end]).map_err(|_| "a text that is not UTF-8")?;
+        std::str::from_utf8(&self.input[span.start..span.end]).map_err(|_| "a string is not UTF-8")?;
         self.stack.push(Object::Text(span));
         Ok(())
     }
@@ -334,9 +338,9 @@ impl Machine<'_> {
 
     fn pop(&mut self) -> Result<Object, String> {
         if self.marks.last().is_some_and(|mark| *mark >= self.stack.len()) {
-            return Err("something is taken from below a mark".into());
+            return Err("an opcode pops below the last mark".into());
         }
-        self.stack.pop().ok_or_else(|| "something is taken from an empty stack".into())
+        self.stack.pop().ok_or_else(|| "an opcode pops from an empty stack".into())
     }
 
     fn since_mark(&mut self) -> Result<usize, String> {
@@ -347,7 +351,7 @@ impl Machine<'_> {
     fn pop_many(&mut self, count: usize) -> Result<Vec<Object>, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() < floor + count {
-            return Err("something is taken from an empty stack".into());
+            return Err("an opcode pops from an empty stack".into());
         }
         Ok(self.stack.split_off(self.stack.len() - count))
     }
@@ -363,7 +367,7 @@ impl Machine<'_> {
         let members = self.pop_many(count)?;
         match self.stack.last() {
             Some(Object::List(list)) => self.lists[*list].extend(members),
-            _ => return Err("something is appended to what is no list".into()),
+            _ => return Err("an opcode appends to an object that is not a list".into()),
         }
         Ok(())
     }
@@ -375,18 +379,18 @@ impl Machine<'_> {
                 self.dicts[*dict].extend(members.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }
-            _ => Err("a member is set of what is no dictionary".into()),
+            _ => Err("an opcode sets items of an object that is not a dictionary".into()),
         }
     }
 
     fn remember(&mut self, index: usize) -> Result<(), String> {
-        let object = *self.stack.last().ok_or("there is nothing to remember")?;
+        let object = *self.stack.last().ok_or("an opcode memoizes from an empty stack")?;
         self.memo.insert(index, object);
         Ok(())
     }
 
     fn recall(&mut self, index: usize) -> Result<(), String> {
-        let object = *self.memo.get(&index).ok_or_else(|| format!("nothing was remembered as {index}"))?;
+        let object = *self.memo.get(&index).ok_or_else(|| format!("nothing was memoized as {index}"))?;
         self.stack.push(object);
         Ok(())
     }
@@ -394,9 +398,9 @@ impl Machine<'_> {
     fn as_text(&self, object: Object) -> Result<&str, String> {
         match object {
             Object::Text(span) | Object::Bytes(span) => {
-                std::str::from_utf8(&self.input[span.start..span.end]).map_err(|_| "expected a text".into())
+                std::str::from_utf8(&self.input[span.start..span.end]).map_err(|_| "expected a string".into())
             }
-            _ => Err("expected a text".into()),
+            _ => Err("expected a string".into()),
         }
     }
 
@@ -415,7 +419,11 @@ impl Machine<'_> {
             ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Global::Scalar,
             ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Global::FromBuffer,
             ("_codecs", "encode") => Global::Encode,
-            _ => return Err(format!("it asks for {module}.{name}, which no checkpoint needs; nothing was run")),
+            _ => {
+                return Err(format!(
+                    "the pickle refers to {module}.{name}, which no checkpoint needs; no code was executed"
+                ));
+            }
         };
         self.stack.push(Object::Global(global));
         Ok(())
@@ -425,7 +433,9 @@ impl Machine<'_> {
         let arguments = self.pop()?;
         let callee = self.pop()?;
         let arguments = self.as_tuple(arguments)?.to_vec();
-        let Object::Global(global) = callee else { return Err("something is called that is no constructor".into()) };
+        let Object::Global(global) = callee else {
+            return Err("the pickle calls an object that is not a constructor".into());
+        };
         let object = match (global, arguments.as_slice()) {
             (Global::Reconstruct, [Object::Global(Global::Ndarray), ..]) => {
                 self.arrays.push(None);
@@ -444,7 +454,7 @@ impl Machine<'_> {
                 let shape = Object::Tuple(self.lists.len() - 1);
                 self.array(*data, *dtype, shape, false)?
             }
-            _ => return Err(format!("{global:?} is called with arguments that it does not take")),
+            _ => return Err(format!("{global:?} is called with unexpected arguments")),
         };
         self.stack.push(object);
         Ok(())
@@ -459,17 +469,17 @@ impl Machine<'_> {
     fn header(&self, data: Object, dtype: Dtype, shape: Object, is_fortran: bool) -> Result<ArrayHeader, String> {
         let shape = self.as_tuple(shape)?.iter().map(|length| match length {
             Object::Int(length) => usize::try_from(*length).map_err(|_| format!("an array of length {length}")),
-            _ => Err("a shape of something else than numbers".to_owned()),
+            _ => Err("an array's shape is not a tuple of integers".to_owned()),
         });
         let shape = shape.collect::<Result<Vec<_>, _>>()?;
         let elements = shape.iter().try_fold(1_usize, |all, length| all.checked_mul(*length));
-        let bytes = elements.and_then(|n| n.checked_mul(dtype.size())).ok_or("an array beyond any memory")?;
+        let bytes = elements.and_then(|n| n.checked_mul(dtype.size())).ok_or("an array's size overflows")?;
         let length = match data {
             Object::Bytes(span) => span.end - span.start,
             Object::Latin1(span) => {
                 std::str::from_utf8(&self.input[span.start..span.end]).map_err(|_| "not UTF-8")?.chars().count()
             }
-            _ => return Err("an array without bytes".into()),
+            _ => return Err("an array has no data".into()),
         };
         if length != bytes {
             return Err(format!("an array of shape {shape:?} has {length} bytes, expected {bytes}"));
@@ -480,7 +490,7 @@ impl Machine<'_> {
     fn build(&mut self) -> Result<(), String> {
         let state = self.pop()?;
         let state = self.as_tuple(state)?.to_vec();
-        let object = *self.stack.last().ok_or("there is nothing to build")?;
+        let object = *self.stack.last().ok_or("an opcode builds an object from an empty stack")?;
         match (object, state.as_slice()) {
             // (version, byte order, ...)
             (Object::Dtype(_), [Object::Int(_), order, ..]) => match self.as_text(*order)? {
@@ -492,7 +502,7 @@ impl Machine<'_> {
                 self.arrays[array] = Some(self.header(*data, *dtype, *shape, *is_fortran)?);
                 Ok(())
             }
-            _ => Err("the state of an object that has none".into()),
+            _ => Err("an object is built from an unexpected state".into()),
         }
     }
 
@@ -504,12 +514,12 @@ impl Machine<'_> {
             Object::Latin1(span) => {
                 let text = std::str::from_utf8(&self.input[span.start..span.end]).map_err(|_| "not UTF-8")?;
                 let codes: Result<Vec<u8>, _> = text.chars().map(|c| u8::try_from(u32::from(c))).collect();
-                latin1 = codes.map_err(|_| "bytes with a code beyond 255")?;
+                latin1 = codes.map_err(|_| "a latin1 string has a code point beyond 255")?;
                 latin1.as_slice()
             }
-            _ => return Err("an array without bytes".into()),
+            _ => return Err("an array has no data".into()),
         };
-        *budget = budget.checked_sub(bytes.len()).ok_or("its arrays name the same bytes again and again")?;
+        *budget = budget.checked_sub(bytes.len()).ok_or("its arrays refer to the same bytes again and again")?;
         let mut values: Vec<f32> = bytes.chunks_exact(array.dtype.size()).map(|b| array.dtype.value(b)).collect();
         if array.is_fortran && array.shape.len() > 1 {
             values = row_major(&values, &array.shape);
@@ -525,12 +535,13 @@ impl Machine<'_> {
         budget: &mut usize,
         leaves: &mut Leaves,
     ) -> Result<(), String> {
-        // Also what ends a dictionary that contains itself.
+        // This also stops at a dictionary that contains itself.
         if depth > MAX_DEPTH {
-            return Err(format!("dictionaries in dictionaries, {MAX_DEPTH} deep"));
+            return Err(format!("dictionaries are nested more than {MAX_DEPTH} deep"));
         }
-        // One for each visit, so that shared dictionaries cannot make a small file a large tree.
-        *budget = budget.checked_sub(1).ok_or("its dictionaries name the same members again and again")?;
+        // Each visit costs one, so that shared dictionaries cannot turn a small file into a large
+        // tree.
+        *budget = budget.checked_sub(1).ok_or("its dictionaries refer to the same members again and again")?;
         let scalar = match object {
             Object::Dict(dict) => {
                 for (key, value) in &self.dicts[dict] {
@@ -541,7 +552,7 @@ impl Machine<'_> {
                 return Ok(());
             }
             Object::Array(array) => {
-                let header = self.arrays[array].as_ref().ok_or_else(|| format!("{path}: an array without contents"))?;
+                let header = self.arrays[array].as_ref().ok_or_else(|| format!("{path}: an array has no contents"))?;
                 let array = self.read(header, budget).map_err(|reason| format!("{path}: {reason}"))?;
                 leaves.arrays.insert(path, array);
                 return Ok(());
@@ -552,11 +563,12 @@ impl Machine<'_> {
             Object::Float(value) => Scalar::Float(value),
             Object::Text(_) => {
                 let text = self.as_text(object)?.to_owned();
-                *budget =
-                    budget.checked_sub(text.len()).ok_or("its dictionaries name the same texts again and again")?;
+                *budget = budget
+                    .checked_sub(text.len())
+                    .ok_or("its dictionaries refer to the same strings again and again")?;
                 Scalar::Text(text)
             }
-            // Lists of settings and the like: nothing that a model is made of.
+            // Lists of settings and the like, which are not part of the model.
             _ => return Ok(()),
         };
         leaves.scalars.insert(path, scalar);
@@ -571,11 +583,11 @@ fn dtype(name: &str) -> Result<Dtype, String> {
         "f8" | "<f8" | "float64" => Dtype::F64,
         "i4" | "<i4" | "int32" => Dtype::I32,
         "i8" | "<i8" | "int64" => Dtype::I64,
-        other => return Err(format!("numbers of type {other:?}; expected f2, f4, f8, i4 or i8")),
+        other => return Err(format!("dtype {other:?} is not supported, expected f2, f4, f8, i4 or i8")),
     })
 }
 
-/// Values in column-major order, in row-major order.
+/// Converts values from column-major to row-major order.
 fn row_major(values: &[f32], shape: &[usize]) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     let mut index = vec![0; shape.len()];
@@ -612,13 +624,13 @@ mod tests {
             (b"".as_slice(), "ends before"),
             (b"\x80\x09.", "protocol 9"),
             (b".", "empty stack"),
-            (b"}(K\x01u.", "no dictionary"),
+            (b"}(K\x01u.", "not a dictionary"),
             (b"(.", "mark"),
-            (b"h\x05.", "remembered as 5"),
+            (b"h\x05.", "memoized as 5"),
             (b"B\xff\xff\xff\xffab.", "ends before"),
             (b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffa.", "ends before"),
             (b"\x97.", "0x97"),
-            (b"}K\x01K\x02s.", "expected a text"),
+            (b"}K\x01K\x02s.", "expected a string"),
         ] {
             assert!(error(input).contains(part), "{part}: {}", error(input));
         }

@@ -11,7 +11,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use super::{FusedOps, MaskPrimitive};
 
-/// Gives each parent that wants one its gradient.
+/// Registers the gradient of each parent that requires one.
 macro_rules! register {
     ($grads:ident, $backend:ty, $parents:expr, $gradients:expr) => {
         for (parent, gradient) in $parents.into_iter().zip($gradients) {

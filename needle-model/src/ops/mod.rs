@@ -1,11 +1,12 @@
-//! The few operations that are worth a kernel of their own, as an extension of burn's backend.
+//! The operations for which a hand-written kernel pays off, as an extension trait of burn's
+//! backend.
 //!
-//! Every backend has them: the default bodies are the plain graph of [`mod@reference`], and stand
-//! as the definition. A backend overrides those for which it has a kernel (`cpu` for burn-flex,
-//! `cube` for GPUs), and `autodiff` registers each as one operation whose backward pass is the
-//! backend's own. Elsewhere in this crate no kernel is mentioned.
+//! Every backend has them: the default bodies are the compositions of burn operations in
+//! [`mod@reference`], which define each result. A backend overrides those for which it has a kernel
+//! (`cpu` for burn-flex, `cube` for GPUs), and `autodiff` registers each as one operation whose
+//! backward pass is the backend's own. No other module of this crate mentions a kernel.
 //!
-//! Shapes use the vocabulary of the crate's front page.
+//! Shapes use the vocabulary of the crate's documentation.
 
 mod autodiff;
 mod cpu;
@@ -21,7 +22,8 @@ use burn::tensor::{Int, Tensor, TensorPrimitive};
 /// explains the rules.
 #[derive(Debug, Clone)]
 pub struct MaskPrimitive<B: Backend> {
-    /// Segment of each query, `[batch, q_len]`; without it every query may see every real key.
+    /// Segment of each query, `[batch, q_len]`; without them, every query may see every key that is
+    /// not padding.
     pub query_segments: Option<IntTensor<B>>,
     /// Segment of each key, 0 for padding, `[batch, k_len]`.
     pub key_segments: Option<IntTensor<B>>,
@@ -29,8 +31,8 @@ pub struct MaskPrimitive<B: Backend> {
     pub causal: bool,
 }
 
-/// The operations; see the module's page. All tensors are contiguous f32 unless a backend says
-/// otherwise.
+/// The operations; the module's documentation explains how backends implement them. All tensors are
+/// contiguous f32 unless a backend says otherwise.
 pub trait FusedOps: Backend {
     /// ZCRMSNorm over the last dimension: `x [rows, width]`, `gain [width]` -> `[rows, width]`.
     fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
@@ -49,17 +51,17 @@ pub trait FusedOps: Backend {
     }
 
     /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin`
-    /// `[seq, head_dim / 2]`, which are f32 whatever the type of `x`.
+    /// `[seq, head_dim / 2]`, which are f32 for every type of `x`.
     ///
-    /// The backward pass is the rotation the other way: `rope(grad, cos, -sin)`.
+    /// The backward pass is the inverse rotation: `rope(grad, cos, -sin)`.
     fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
         primitive(reference::rope::<Self>(float(x), float(cos), float(sin)))
     }
 
     /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v`
     /// `[batch, k_len, num_kv_heads, head_dim]` -> `[batch, q_len, num_heads, head_dim]`. Query
-    /// head `h` reads key/value head `h / (num_heads / num_kv_heads)`. A query all of whose keys
-    /// are masked gives 0; NaN among its visible scores gives NaN.
+    /// head `h` reads key/value head `h / (num_heads / num_kv_heads)`. A query whose keys are all
+    /// masked gives 0; a NaN among its visible scores gives NaN.
     fn grouped_query_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -107,8 +109,8 @@ pub trait FusedOps: Backend {
     }
 
     /// Negative log-likelihood and log-sum-exp of each row under the tied output:
-    /// `hidden [rows, d_model]`, `embedding [vocab, d_model]`, `targets [rows]` -> `[rows, 2]`. No
-    /// backend needs to hold all logits at once.
+    /// `hidden [rows, d_model]`, `embedding [vocab, d_model]`, `targets [rows]` -> `[rows, 2]`. A
+    /// backend need not hold all logits at once.
     fn tied_cross_entropy(
         hidden: FloatTensor<Self>,
         embedding: FloatTensor<Self>,
@@ -130,8 +132,9 @@ pub trait FusedOps: Backend {
         (primitive(dhidden), primitive(dembedding))
     }
 
-    /// Muon's orthogonalization: the nearest semi-orthogonal matrix, roughly, of each of
-    /// `x [batch, rows, columns]`. Used on values outside of any graph: it has no backward pass.
+    /// Muon's orthogonalization: approximately the nearest semi-orthogonal matrix to each of
+    /// `x [batch, rows, columns]`. It has no backward pass, since optimizers call it outside the
+    /// autodiff graph.
     fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
         primitive(reference::newton_schulz::<Self>(float(x), steps))
     }

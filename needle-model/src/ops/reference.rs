@@ -1,8 +1,8 @@
-//! Each operation as a plain graph: the definition, the fallback, and what kernels are checked
-//! against.
+//! Each operation as a composition of burn operations. These are the definitions, the fallbacks,
+//! and the references that kernels are tested against.
 //!
-//! Tensors may be f32 or narrower: products of matrices are made as they come, statistics, softmax
-//! and losses in f32.
+//! Tensors may be f32 or narrower. Matrix products are computed in the tensors' own type;
+//! statistics, softmax and losses in f32.
 
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::backend::Backend;
@@ -11,7 +11,7 @@ use burn::tensor::{Bool, FloatDType, Int, Tensor, TensorData};
 use super::{MaskPrimitive, int};
 
 /// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, zero-centred RMSNorm (Zhang and Sennrich,
-/// arXiv:1910.07467, with the gain counted from 1 as in needle/model/architecture.py).
+/// arXiv:1910.07467, with the gain stored minus 1, as in needle/model/architecture.py).
 pub fn zc_rms_norm<B: Backend>(x: Tensor<B, 2>, gain: Tensor<B, 1>, epsilon: f32) -> Tensor<B, 2> {
     let dtype = x.dtype();
     let (x, gain) = (wide(x), wide(gain));
@@ -19,7 +19,7 @@ pub fn zc_rms_norm<B: Backend>(x: Tensor<B, 2>, gain: Tensor<B, 1>, epsilon: f32
     (x * inverse * (gain + 1.0).unsqueeze()).cast(dtype)
 }
 
-/// In f32, if it was narrower.
+/// Casts `x` to f32.
 fn wide<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     x.cast(FloatDType::F32)
 }
@@ -48,8 +48,8 @@ pub fn zc_rms_norm_backward<B: Backend>(
 
 /// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al.,
 /// arXiv:2104.09864, in the half-split layout of GPT-NeoX and Llama; burn's own rotary encoding
-/// rotates neighbours instead). `cos` and `sin` are f32 whatever `x` is in: bf16 cannot tell the
-/// angles of late positions apart.
+/// rotates adjacent elements instead). `cos` and `sin` are f32 for every type of `x`: bf16 cannot
+/// distinguish the angles of late positions.
 pub fn rope<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Tensor<B, 4> {
     let half = x.dims()[3] / 2;
     let dtype = x.dtype();
@@ -85,7 +85,8 @@ fn hidden_pairs<B: Backend>(
         }
     }
     if mask.causal {
-        // The last query stands beside the last key: with a cache there are more keys than queries.
+        // The last query is aligned with the last key: with a cache there are more keys than
+        // queries.
         let before = (k_len - q_len) as i64;
         let rows = Tensor::<B, 1, Int>::arange(before..before + q_len as i64, device).reshape([1, 1, q_len, 1]);
         let columns = Tensor::<B, 1, Int>::arange(0..k_len as i64, device).reshape([1, 1, 1, k_len]);
@@ -95,8 +96,8 @@ fn hidden_pairs<B: Backend>(
 }
 
 /// Attention weights in f32, `[batch, num_heads, q_len, k_len]`: the softmax over the keys that a
-/// query may see. The weights of masked keys are 0, so a query all of whose keys are masked
-/// attends to nothing and gives 0. NaN among the visible scores makes the row's weights NaN.
+/// query may see. The weights of masked keys are 0, so a query whose keys are all masked attends to
+/// nothing and gives 0. A NaN among the visible scores makes the row's weights NaN.
 fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>) -> Tensor<B, 4> {
     let [batch, q_len, num_heads, head_dim] = q.dims();
     let k_len = k.dims()[1];
@@ -107,7 +108,7 @@ fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>
         None => softmax(scores, 3),
         Some(hidden) => {
             let hidden = hidden.expand([batch, num_heads, q_len, k_len]);
-            // The most negative finite number, as the softmax of a row of -inf would be NaN.
+            // The most negative finite number, because the softmax of a row of -inf would be NaN.
             softmax(scores.mask_fill(hidden.clone(), f32::MIN), 3).mask_fill(hidden, 0.0)
         }
     }
@@ -133,7 +134,7 @@ fn summed_groups<B: Backend>(x: Tensor<B, 4>, num_kv_heads: usize) -> Tensor<B, 
 }
 
 /// `softmax(q k^T / sqrt(head_dim)) v` over the visible keys (Vaswani et al., arXiv:1706.03762),
-/// grouped-query (arXiv:2305.13245). A query all of whose keys are masked gives 0.
+/// grouped-query (arXiv:2305.13245). A query whose keys are all masked gives 0.
 pub fn attention<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -168,9 +169,9 @@ pub fn attention_backward<B: Backend>(
     [dq, dk, dv]
 }
 
-/// Whether dropout keeps the element at `index`: a hash of both, so that every device and every
-/// part of a tensor draws the same, in any order. (The finalizer that Chris Wellons'
-/// hash-prospector found, "lowbias32".) `threshold` is `keep * 2^32`.
+/// Whether dropout keeps the element at `index`. The decision is a hash of seed and index, so that
+/// it depends neither on the device nor on the order of evaluation. (The hash is "lowbias32", which
+/// Chris Wellons found with his hash-prospector.) `threshold` is `keep * 2^32`.
 pub fn is_kept(seed: u64, index: u32, threshold: u32) -> bool {
     mix(mix(index ^ seed as u32).wrapping_add((seed >> 32) as u32)) < threshold
 }
@@ -183,7 +184,7 @@ fn mix(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// The share of all 32-bit numbers that is `keep`.
+/// `keep * 2^32`: a random 32-bit number is below it with probability `keep`.
 pub fn keep_threshold(keep: f32) -> u32 {
     (f64::from(keep) * 2f64.powi(32)).min(f64::from(u32::MAX)) as u32
 }
@@ -261,7 +262,7 @@ pub const NEWTON_SCHULZ_COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315
 pub const NEWTON_SCHULZ_EPSILON: f64 = 1e-7;
 
 /// `X <- a X + (b A + c A^2) X` with `A = X X^T`, from `X / (|X| + 1e-7)`; tall matrices are
-/// turned, so that `A` is small.
+/// transposed, so that `A` is small.
 pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
     let [_, rows, columns] = x.dims();
     if rows > columns {
@@ -271,7 +272,8 @@ pub fn newton_schulz<B: Backend>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> 
     newton_schulz_iterations(x / (norm + NEWTON_SCHULZ_EPSILON), steps)
 }
 
-/// The iterations alone, for `x [batch, rows, columns]` of length 1 with no more rows than columns.
+/// The iterations alone, for `x [batch, rows, columns]` of Frobenius norm 1 with at most as many
+/// rows as columns.
 pub fn newton_schulz_iterations<B: Backend>(mut x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
     let (a, b, c) = NEWTON_SCHULZ_COEFFICIENTS;
     for _ in 0..steps {

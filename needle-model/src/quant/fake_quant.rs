@@ -1,7 +1,7 @@
-//! A model that computes as its quantized form will.
+//! Fake quantization: a model that computes what its quantized form will compute.
 //!
-//! In training, the forward pass sees the quantized weights and the gradient passes as if they had
-//! not been rounded (the straight-through estimator, Bengio et al., arXiv:1308.3432). For
+//! In training, the forward pass uses the quantized weights, and the gradient passes through the
+//! rounding unchanged (the straight-through estimator, Bengio et al., arXiv:1308.3432). For
 //! evaluation, the weights are simply replaced.
 
 use burn::tensor::backend::Backend;
@@ -12,12 +12,11 @@ use crate::params::{self, EMBEDDING, ParamInfo, ParamMapper};
 use crate::quant::int4::{Bits, quantize};
 use crate::san::San;
 
-/// `model` with its matrices, gains and gates rounded to bf16, and so activations and products of
-/// matrices in bf16, too: mixed precision, where the weights that are trained stay f32
-/// (Micikevicius et al., arXiv:1710.03740; bf16 needs no scaling of the loss). Norms, softmax and
-/// losses are computed in f32, and so is the retrieval head. The embedding stays as it is and is
-/// rounded where it is read: the gradient of a frequent token is a sum of many small terms, for
-/// which bf16 is too narrow.
+/// `model` for mixed precision: its matrices, gains and gates are rounded to bf16, so that
+/// activations and matrix products are bf16, too, while the weights that are trained stay f32
+/// (Micikevicius et al., arXiv:1710.03740; bf16 needs no loss scaling). Norms, softmax, losses and
+/// the retrieval head are computed in f32. The embedding stays f32 and is rounded where it is read:
+/// the gradient of a frequent token is a sum of many small terms, for which bf16 is too imprecise.
 pub fn in_bf16<B: Backend>(model: San<B>) -> San<B> {
     struct Cast;
     impl<B: Backend> ParamMapper<B> for Cast {
@@ -29,8 +28,8 @@ pub fn in_bf16<B: Backend>(model: San<B>) -> San<B> {
     params::map(model, &mut Cast)
 }
 
-/// Replaces the tensors that `quantizes` chooses by what their codes stand for, with
-/// straight-through gradients.
+/// Replaces the tensors that `quantizes` chooses by their dequantized codes, with straight-through
+/// gradients.
 struct FakeQuantize<F> {
     bits: Bits,
     has_f16_scales: bool,
@@ -45,8 +44,8 @@ impl<B: Backend, F: Fn(&ParamInfo) -> bool> ParamMapper<B> for FakeQuantize<F> {
         let shape = tensor.shape();
         let outputs = info.shape.last().copied().unwrap_or(1);
         let matrix: Tensor<B, 2> = tensor.clone().detach().reshape([-1, outputs as i32]);
-        // The embedding's groups lie along d_model: what a row is read by, and what logits are
-        // summed over.
+        // The embedding's groups lie along d_model: a lookup reads whole rows, and logits are sums
+        // over d_model.
         let is_embedding = info.name == EMBEDDING;
         let matrix = if is_embedding { matrix.transpose() } else { matrix };
         let quantized = quantize(matrix, self.bits);
@@ -86,12 +85,13 @@ pub fn round_to_bf16<B: Backend>(model: San<B>, rounds: impl Fn(&ParamInfo) -> b
     params::map(model, &mut RoundToBf16(rounds))
 }
 
-/// `model` with what its stored codes and scales stand for.
+/// `model` with its weights as exported artifacts store them: INT4 codes with f16 scales,
+/// dequantized.
 fn as_stored<B: Backend>(model: San<B>, quantizes: impl Fn(&ParamInfo) -> bool) -> San<B> {
     params::map(model, &mut FakeQuantize { bits: Bits::Int4, has_f16_scales: true, quantizes })
 }
 
-/// `model` as it computes at `precision`.
+/// `model` with its weights rounded as `precision` demands.
 pub fn at_precision<B: Backend>(model: San<B>, precision: Precision) -> San<B> {
     match precision {
         Precision::F32 => model,

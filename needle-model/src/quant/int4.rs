@@ -1,11 +1,11 @@
-//! Group quantization: the one function that gives codes and scales, for training, evaluation and
-//! export alike.
+//! Group quantization. Training, evaluation and export all get their codes and scales from
+//! [`quantize`].
 //!
-//! Groups of 32 along the input dimension, each with a scale of its own for every output:
+//! Groups of 32 lie along the input dimension, each with its own scale for every output:
 //! `scale = max(|w|) / 7` (at least 1e-8), `code = clamp(round_half_even(w / scale), -8, 7)`; INT8
-//! with 127 and -128..127. Source: needle/model/quantize.py. It differs in how it divides: XLA
-//! multiplies by a rounded reciprocal, we divide as IEEE 754 says, so a weight that lies exactly
-//! between two codes may get the other one.
+//! uses 127 and -128..127. The original is needle/model/quantize.py. We differ in the division: XLA
+//! multiplies by a rounded reciprocal, we divide as IEEE 754 specifies, so a weight exactly between
+//! two codes may get the other one.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -16,9 +16,9 @@ pub use needle_runtime::file::quantize::{GROUP_SIZE, MIN_SCALE, group_size};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bits {
-    /// -8..=7, scaled so that 7 is the largest weight.
+    /// -8..=7, scaled so that the largest absolute weight gets 7 or -7.
     Int4,
-    /// -128..=127, scaled so that 127 is the largest weight.
+    /// -128..=127, scaled so that the largest absolute weight gets 127 or -127.
     Int8,
 }
 
@@ -34,9 +34,9 @@ impl Bits {
 /// A quantized matrix.
 #[derive(Debug, Clone)]
 pub struct Quantized<B: Backend> {
-    /// Whole numbers, `[in, out]`.
+    /// Integers, stored as floats, `[in, out]`.
     pub codes: Tensor<B, 2>,
-    /// `[groups, out]`; the last group may be short.
+    /// `[groups, out]`; the last group may be incomplete.
     pub scales: Tensor<B, 2>,
 }
 
@@ -58,10 +58,11 @@ pub fn quantize<B: Backend>(weight: Tensor<B, 2>, bits: Bits) -> Quantized<B> {
 }
 
 impl<B: Backend> Quantized<B> {
-    /// The same codes with scales rounded to f16, as they are stored where a megabyte counts.
+    /// The same codes with scales rounded to f16, as exported artifacts store them.
     pub fn with_f16_scales(self) -> Self {
         let (shape, device) = (self.scales.shape(), self.scales.device());
-        // Weights of a million are broken, but still numbers.
+        // Scales beyond f16 are clamped to stay finite: weights of that size are broken, but must
+        // not become NaN.
         let round = |scale: f32| half::f16::from_f32(scale).to_f32().min(half::f16::MAX.to_f32());
         let scales: Vec<f32> = self.scales.into_data().iter::<f32>().map(round).collect();
         Self { codes: self.codes, scales: Tensor::from_data(TensorData::new(scales, shape), &device) }
@@ -74,7 +75,7 @@ impl<B: Backend> Quantized<B> {
     }
 }
 
-/// Each group's scale at each of its weights: `[groups, out] -> [inputs, out]`.
+/// The scale of each weight: `[groups, out] -> [inputs, out]`.
 fn per_weight<B: Backend>(scales: Tensor<B, 2>, inputs: usize) -> Tensor<B, 2> {
     let [groups, outputs] = scales.dims();
     let group = group_size(inputs);

@@ -1,4 +1,4 @@
-//! INT4: the one function that quantizes, and a model that computes as its quantized form will.
+//! INT4: quantization, and models that compute what their quantized form will compute.
 
 pub mod fake_quant;
 pub mod int4;

@@ -7,9 +7,9 @@
 //! weights                 --all_gather_weights-->  each rank: all
 //! ```
 //!
-//! Each direction moves `(N - 1) / N` of the model once, as a ring would. The sum is made by the
-//! one who needs it, in the order of the ranks and in f32, whatever travels: the same bits whenever
-//! the run is repeated.
+//! Each direction moves `(N - 1) / N` of the model once, as a ring would. The rank that needs a sum
+//! computes it, in rank order and in f32, whatever the dtype of the messages, so that a repeated
+//! run gives the same bits.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,8 +62,8 @@ impl GradientDtype {
     }
 }
 
-/// The sum of all ranks' `gradients`, for this rank's own pieces. A parameter without a gradient on
-/// any rank has none.
+/// Sums `gradients` over all ranks, for this rank's own pieces. A parameter without a gradient on
+/// any rank is left out.
 ///
 /// # Errors
 /// If a rank is gone.
@@ -89,9 +89,9 @@ pub fn reduce_scatter<B: Backend>(
                 None => send.resize(send.len() + range.len() * dtype.num_bytes(), 0),
             }
         }
-        // Whether there was one, for each piece.
-        let is_there: Vec<f32> = pieces.iter().map(|p| f32::from(gradients.get(&p.name).is_some())).collect();
-        dtype.write(&is_there, &mut send);
+        // For each piece, whether this rank has a gradient.
+        let has_gradient: Vec<f32> = pieces.iter().map(|p| f32::from(gradients.get(&p.name).is_some())).collect();
+        dtype.write(&has_gradient, &mut send);
         counts.push(send.len() - begin);
     }
     drop(gradients);
@@ -102,14 +102,14 @@ pub fn reduce_scatter<B: Backend>(
     let mut sum = vec![0.0f32; num_values + own.len()];
     received.parts().for_each(|bytes| dtype.add(bytes, &mut sum));
 
-    let is_there = sum.split_off(num_values);
+    let has_gradient = sum.split_off(num_values);
     let mut rest = sum.as_slice();
     let mut reduced = Gradients::new();
-    for (Piece { name, range }, is_there) in own.iter().zip(is_there) {
+    for (Piece { name, range }, has_gradient) in own.iter().zip(has_gradient) {
         let (values, after) = rest.split_at(range.len());
         rest = after;
-        // A NaN counts as there.
-        if is_there != 0.0 {
+        // NaN counts as a gradient.
+        if has_gradient != 0.0 {
             let data = TensorData::new(values.to_vec(), [values.len()]);
             reduced.insert(name.clone(), Tensor::from_data(data, device));
         }
@@ -117,7 +117,7 @@ pub fn reduce_scatter<B: Backend>(
     Ok(reduced)
 }
 
-/// `model` with the weights that each rank has for its own pieces.
+/// `model` with each piece of the weights from the rank that updates it.
 ///
 /// # Errors
 /// If a rank is gone.
@@ -148,7 +148,7 @@ pub fn all_gather_weights<AB: AutodiffBackend>(
     Ok(params::map(model, &mut Fill(values)))
 }
 
-/// The optimizer's state of all ranks, whole, on rank 0; nothing on the others.
+/// Gathers the optimizer's state from all ranks on rank 0; the other ranks get nothing.
 ///
 /// # Errors
 /// If a rank is gone.
@@ -161,12 +161,12 @@ pub fn gather_state<B: FusedOps>(
         return Ok(optimizer.state());
     }
     let own = Host::new(optimizer.state())?;
-    // Every rank gets the names, and rank 0 the values, which are long.
+    // The names go to every rank, the values, which are long, only to rank 0.
     let index = world.all_gather_object(&own.ranges)?;
     let received = world.gather_to_main(bytes_of(&own.values))?;
     let mut state = BTreeMap::<String, Vec<f32>>::new();
     if world.is_main() {
-        // Ranks hold pieces in order, so those of one name come one after the other.
+        // Ranks hold pieces in order, so the pieces of one name are concatenated in rank order.
         for (ranges, bytes) in index.into_iter().zip(received.parts()) {
             let all = floats_of(bytes);
             for (name, range) in ranges {
@@ -181,14 +181,14 @@ pub fn gather_state<B: FusedOps>(
     Ok(state.into_iter().map(|(name, values)| (name, tensor(values))).collect())
 }
 
-/// Tensors by name, on the host: all values one after the other, and where each begins and ends.
+/// Tensors by name, in host memory: the values of all, concatenated, and the range of each.
 struct Host {
     values: Vec<f32>,
     ranges: BTreeMap<String, Range<usize>>,
 }
 
 impl Host {
-    /// One transfer from the device, not one for each parameter.
+    /// Copies all tensors from the device in one transfer instead of one for each parameter.
     fn new<B: Backend>(tensors: BTreeMap<String, Tensor<B, 1>>) -> Result<Self, TrainError> {
         let (names, tensors): (Vec<String>, Vec<Tensor<B, 1>>) = tensors.into_iter().unzip();
         let mut end = 0;
@@ -202,7 +202,7 @@ impl Host {
             true => Ok(Vec::new()),
             false => Tensor::cat(tensors, 0).into_data().convert::<f32>().into_vec::<f32>(),
         };
-        let values = values.map_err(|e| TrainError::Lost(format!("reading from the device: {e:?}")))?;
+        let values = values.map_err(|e| TrainError::Lost(format!("cannot read from the device: {e:?}")))?;
         Ok(Self { values, ranges })
     }
 

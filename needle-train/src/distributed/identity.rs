@@ -1,4 +1,4 @@
-//! Whether all ranks are about to run the same thing.
+//! Checks that all ranks are about to run the same training.
 
 use needle_data::order::stream::Sources;
 use needle_data::tokenizer::hex;
@@ -24,10 +24,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of this rank.
+    /// The identity of this rank.
     ///
     /// # Errors
-    /// If the data cannot be looked at.
+    /// If the data cannot be listed.
     pub fn new<B: FusedOps>(
         world: &World,
         recipe: &Recipe,
@@ -48,7 +48,7 @@ impl Identity {
         })
     }
 
-    /// How this differs from rank 0's; nothing where it does not.
+    /// How this rank differs from rank 0; `None` if it does not.
     fn difference(&self, main: &Self) -> Option<String> {
         let texts = [
             ("program version", &self.version, &main.version),
@@ -58,13 +58,19 @@ impl Identity {
         ];
         let recipe = self.recipe.differences(&main.recipe);
         if !recipe.is_empty() {
-            return Some(format!("has another recipe: {}", recipe.join("; ").replace(", was ", ", on rank 0 it is ")));
+            return Some(format!(
+                "has a different recipe: {}",
+                recipe.join("; ").replace(", was ", ", on rank 0 it is ")
+            ));
         }
         if let Some((what, mine, other)) = texts.into_iter().find(|(_, mine, other)| mine != other) {
-            return Some(format!("has another {what}: {mine}, on rank 0 it is {other}"));
+            return Some(format!("has a different {what}: {mine}, on rank 0 it is {other}"));
         }
         (self.step != main.step).then(|| {
-            format!("goes on after step {}, rank 0 after step {}; is --out the same directory?", self.step, main.step)
+            format!(
+                "continues after step {}, but rank 0 after step {}; is --out the same directory?",
+                self.step, main.step
+            )
         })
     }
 }
@@ -72,7 +78,7 @@ impl Identity {
 /// Compares all ranks to rank 0.
 ///
 /// # Errors
-/// On every rank, if one differs: which, where, and in what.
+/// On every rank, if one differs; the message names the rank, its host and the difference.
 pub fn compare(world: &World, own: &Identity) -> Result<(), TrainError> {
     if world.size() == 1 {
         return Ok(());

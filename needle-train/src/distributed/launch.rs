@@ -1,16 +1,16 @@
-//! Whether a launcher started this process as one of several, and joining the others.
+//! Detects whether a launcher started this process as one of several, and joins the others.
 
 use super::World;
 use crate::error::TrainError;
 
-/// What launchers tell the processes that they start: how many they are, and which one each is.
+/// Environment variables by which launchers pass the number of processes and the rank of each.
 const NAMES: [[&str; 2]; 4] = [
     // OpenMPI's mpirun.
     ["OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"],
     // MPICH, Intel MPI, and Slurm's srun with PMI2.
     ["PMI_SIZE", "PMI_RANK"],
     ["MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"],
-    // Slurm's srun, whichever MPI it is told to speak; sbatch alone does not set the first.
+    // Slurm's srun, with any kind of MPI; sbatch alone does not set the first variable.
     ["SLURM_STEP_NUM_TASKS", "SLURM_PROCID"],
 ];
 
@@ -24,7 +24,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Reads what the launcher has set; `variable` looks one up.
+    /// Reads the variables that the launcher has set; `variable` looks one up.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let number = |name: &str| variable(name)?.parse().ok();
         let found = NAMES.iter().find_map(|[size, rank]| Some((number(size)?, number(rank)?)));
@@ -47,26 +47,28 @@ impl Launch {
             if joined != self.num_processes {
                 let count = self.num_processes;
                 return Err(TrainError::Lost(format!(
-                    "{count} processes were started, but MPI knows of {joined}: is the launcher of the MPI that this program \
-                     was built with? (with Slurm: srun --mpi=pmix)"
+                    "{count} processes were started, but MPI knows of {joined}: does the launcher belong to the MPI that this \
+                     program was built with? (with Slurm: srun --mpi=pmix)"
                 )));
             }
             Ok(World::new(Box::new(mpi)))
         }
         #[cfg(not(feature = "mpi"))]
         Err(TrainError::Lost(format!(
-            "{} processes were started, and this program was built for one; build it with --features mpi",
+            "{} processes were started, but this program was built without MPI; build it with --features mpi",
             self.num_processes
         )))
     }
 
+    /// Checks that this is the only process.
+    ///
     /// # Errors
-    /// If several processes were started for what one does.
+    /// If several processes were started for a command that runs in one.
     pub fn one(self) -> Result<(), TrainError> {
         match self.num_processes {
             1 => Ok(()),
             n => Err(TrainError::Lost(format!(
-                "{n} processes were started; only train, pretrain and bench allreduce use several"
+                "{n} processes were started; only train, pretrain and bench allreduce run on several"
             ))),
         }
     }

@@ -1,19 +1,19 @@
-//! Several processes as one run: the messages between them, and the part of each.
+//! Data-parallel training over several processes: the messages between them, and the share of each.
 //!
-//! Data parallel training: every rank has all weights, computes the gradient of its share of the
-//! batch, updates its share of the weights, and hears the rest from the others. A run of N ranks
-//! makes the steps of a run of one, to rounding.
+//! Every rank has all weights, computes the gradient of its share of the batch, updates its share
+//! of the weights, and receives the rest from the others. A run on N ranks takes the same steps as
+//! a run on one, up to rounding.
 //!
 //! | file | concept |
 //! | --- | --- |
 //! | `threads` | ranks as threads of one process: for tests and benchmarks |
-//! | `mpi` | ranks as processes that `mpirun` or `srun` has started (feature `mpi`) |
-//! | [`launch`] | whether there are several, and joining them |
-//! | [`exchange`] | gradients to those who update, new weights to all |
+//! | `mpi` | ranks as processes started by `mpirun` or `srun` (feature `mpi`) |
+//! | [`launch`] | detects whether there are several processes, and joins them |
+//! | [`exchange`] | reduce-scatter of gradients, all-gather of weights |
 //! | `rank_batch` | which part of a batch a rank computes |
-//! | `identity` | whether all ranks are about to run the same thing |
-//! | [`step_barrier`] | what ranks tell each other before and after each step |
-//! | [`monitor`] | who went missing |
+//! | `identity` | checks that all ranks are about to run the same training |
+//! | [`step_barrier`] | the messages before and after each step |
+//! | [`monitor`] | detects ranks that went missing |
 
 pub mod exchange;
 pub(crate) mod identity;
@@ -38,44 +38,44 @@ use crate::error::TrainError;
 pub use mpi::Mpi;
 pub use threads::Threads;
 
-/// How bytes travel between ranks. All ranks call the same operations in the same order; each waits
-/// for all.
+/// Collective operations on bytes. All ranks must call the same operations in the same order; each
+/// call waits for all ranks.
 pub trait Communicator: Debug {
-    /// Which process this is, from 0.
+    /// The index of this process, from 0.
     fn rank(&self) -> usize;
 
     /// Number of processes.
     fn world_size(&self) -> usize;
 
-    /// Which process of its machine this is, from 0: the index of its GPU.
+    /// The index of this process on its machine, from 0; it is also the index of its GPU.
     fn local_rank(&self) -> usize;
 
-    /// Where this process runs.
+    /// The name of this process's host.
     fn host(&self) -> String;
 
-    /// What each rank gave, the same on every rank.
+    /// Gathers `mine` of all ranks, on every rank.
     ///
     /// # Errors
     /// If a rank is gone.
     fn all_gather(&self, mine: &[u8]) -> Result<Received, TrainError>;
 
-    /// `counts[r]` bytes of `send`, one rank's after the other's, go to rank `r`; back comes what
-    /// each rank had for this one.
+    /// Sends `counts[r]` bytes of `send` to each rank `r`, in rank order, and returns what each
+    /// rank sent to this one.
     ///
     /// # Errors
     /// If a rank is gone.
     fn all_to_all(&self, send: &[u8], counts: &[usize]) -> Result<Received, TrainError>;
 
-    /// Ends the communication cleanly; every rank calls it, or none.
+    /// Shuts the communication down; either every rank calls it or none.
     fn finish(&self) {}
 }
 
-/// What came from each rank, one after the other.
+/// The bytes received from each rank, in rank order.
 #[derive(Debug, Clone, Default)]
 pub struct Received {
     /// All bytes.
     pub bytes: Vec<u8>,
-    /// How many are of each rank.
+    /// Number of bytes from each rank.
     pub counts: Vec<usize>,
 }
 
@@ -121,17 +121,17 @@ impl Communicator for Alone {
     }
 }
 
-/// What a rank has sent, and how long it was busy with that.
+/// How much a rank has sent, and how long its communication took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Traffic {
-    /// Bytes given to other ranks; what all get is counted once for each.
+    /// Bytes sent to other ranks; what goes to all is counted once for each.
     pub bytes_sent: u64,
     /// Seconds in communication, waiting for others included.
     pub seconds: f64,
 }
 
 impl Traffic {
-    /// What was added to `before`.
+    /// The traffic since the earlier reading `before`.
     pub fn since(self, before: Self) -> Self {
         Self { bytes_sent: self.bytes_sent - before.bytes_sent, seconds: self.seconds - before.seconds }
     }
@@ -151,12 +151,12 @@ impl Default for World {
 }
 
 impl World {
-    /// The ranks that `communicator` reaches.
+    /// The world of the ranks that `communicator` connects.
     pub fn new(communicator: Box<dyn Communicator>) -> Self {
         Self { communicator, traffic: Cell::default() }
     }
 
-    /// Which process this is, from 0.
+    /// The index of this process, from 0.
     pub fn rank(&self) -> usize {
         self.communicator.rank()
     }
@@ -166,12 +166,12 @@ impl World {
         self.communicator.world_size()
     }
 
-    /// Which process of its machine this is.
+    /// The index of this process on its machine.
     pub fn local_rank(&self) -> usize {
         self.communicator.local_rank()
     }
 
-    /// Where this process runs.
+    /// The name of this process's host.
     pub fn host(&self) -> String {
         self.communicator.host()
     }
@@ -181,7 +181,7 @@ impl World {
         self.rank() == 0
     }
 
-    /// What went to the other ranks so far.
+    /// The traffic so far.
     pub fn traffic(&self) -> Traffic {
         self.traffic.get()
     }
@@ -204,7 +204,7 @@ impl World {
         self.counted(bytes, || self.communicator.all_to_all(send, counts))
     }
 
-    /// A message of each rank, in rank order.
+    /// Gathers a message from every rank, in rank order.
     ///
     /// # Errors
     /// If a rank is gone.
@@ -213,7 +213,7 @@ impl World {
         received.parts().map(|bytes| serde_json::from_slice(bytes).map_err(malformed)).collect()
     }
 
-    /// The message of rank 0, on every rank; the messages of the others are ignored.
+    /// Returns rank 0's message on every rank; the messages of the others are ignored.
     ///
     /// # Errors
     /// If a rank is gone.
@@ -223,7 +223,7 @@ impl World {
         serde_json::from_slice(received.parts().next().unwrap_or_default()).map_err(malformed)
     }
 
-    /// What each rank gave, on rank 0; nothing on the others.
+    /// Gathers `mine` of all ranks on rank 0; the others get nothing.
     ///
     /// # Errors
     /// If a rank is gone.
@@ -241,8 +241,8 @@ impl World {
         self.all_gather(&[]).map(drop)
     }
 
-    /// `result` where every rank has one; else, on every rank, the error of the first that has
-    /// none.
+    /// Returns `result` if all ranks succeeded; otherwise, on every rank, the error of the first
+    /// rank that failed.
     ///
     /// # Errors
     /// That error, and if a rank is gone.
@@ -257,7 +257,7 @@ impl World {
         }
     }
 
-    /// Ends the communication cleanly, for a run that all ranks end alike.
+    /// Shuts the communication down at the end of a run that all ranks end in the same way.
     pub fn finish(&self) {
         self.communicator.finish();
     }
@@ -273,15 +273,15 @@ impl World {
 }
 
 fn malformed(error: serde_json::Error) -> TrainError {
-    TrainError::Lost(format!("a message between ranks cannot be read ({error}): are all of one version?"))
+    TrainError::Lost(format!("a message between ranks cannot be read ({error}): do all ranks run the same version?"))
 }
 
-/// `values` as they are in memory.
+/// The bytes of `values` in memory.
 pub(crate) fn bytes_of(values: &[f32]) -> &[u8] {
     bytemuck::cast_slice(values)
 }
 
-/// Values from bytes, wherever they lie.
+/// The values in `bytes`, which need not be aligned.
 pub(crate) fn floats_of(bytes: &[u8]) -> Vec<f32> {
     bytemuck::pod_collect_to_vec(bytes)
 }

@@ -1,10 +1,10 @@
 //! Detects ranks that went missing, by heartbeats over TCP.
 //!
-//! A collective operation waits for ever for a rank that is gone, and MPI does not say which. So
-//! every rank keeps a connection to rank 0 beside MPI, on a thread of its own, and says every
-//! [`BEAT`] that it is there. A connection that ends, or is silent for [`SILENCE`], is a rank that
-//! went missing: rank 0 tells all, and each ends with that sentence. One that ends for a reason
-//! says it first.
+//! A collective operation waits forever for a rank that is gone, and MPI does not say which one it
+//! is. Every rank therefore keeps a TCP connection to rank 0, on its own thread, and sends a
+//! heartbeat every [`BEAT`]. If a connection ends, or is silent for [`SILENCE`], its rank is
+//! missing: rank 0 tells all others, and each ends with that message. A rank that ends because of
+//! an error sends the error first.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,12 +29,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 struct Hub {
     addresses: Vec<IpAddr>,
     port: u16,
-    /// A secret of the run, which other programs do not know.
+    /// A secret of the run, unknown to other programs.
     token: String,
     host: String,
 }
 
-/// A message, one line.
+/// A message, sent as one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
@@ -44,9 +44,9 @@ enum Message {
         host: String,
     },
     Alive,
-    /// From a rank to rank 0: it ends, and why.
+    /// From a rank to rank 0: the rank ends, for this reason.
     Leaving(String),
-    /// From rank 0: the run is over, and why.
+    /// From rank 0: the run is over, for this reason.
     Lost(String),
     Done,
 }
@@ -58,19 +58,19 @@ struct State {
     is_hub: bool,
     name: String,
     peers: Mutex<Vec<TcpStream>>,
-    /// The run is over, in order or not.
+    /// Whether the run is over, for whatever reason.
     over: AtomicBool,
     on_lost: OnLost,
 }
 
-/// This rank's watch over the others.
+/// Watches the other ranks.
 pub struct Monitor {
     state: Option<Arc<State>>,
 }
 
 impl Monitor {
-    /// Connects all ranks; from now on `on_lost` is called, on another thread, when one goes
-    /// missing. Alone, it does nothing.
+    /// Connects all ranks. From now on, `on_lost` is called on another thread when one goes
+    /// missing. With a single rank, nothing happens.
     ///
     /// # Errors
     /// On every rank, if one cannot reach rank 0.
@@ -117,12 +117,12 @@ impl Monitor {
         Ok(Self { state: Some(state) })
     }
 
-    /// Ends the watch; every rank does so, after the last thing that they do together.
+    /// Stops watching. Every rank must call it, after the last collective operation.
     pub fn finish(self) {
         self.end(&Message::Done);
     }
 
-    /// Ends the watch because this rank ends, for `reason`; the others hear it and end, too.
+    /// Stops watching because this rank ends for `reason`; the others are told, and end, too.
     pub fn leave(self, reason: &str) {
         if let Some(state) = &self.state {
             let sentence = format!("{} stopped: {reason}", state.name);
@@ -146,11 +146,11 @@ impl State {
     }
 
     fn send(&self, message: &Message) {
-        // One that cannot be reached is found out by its silence.
+        // A peer that cannot be reached is detected by its silence.
         self.peers().iter_mut().for_each(|peer| _ = send(peer, message));
     }
 
-    /// Ends the run, once.
+    /// Ends the run; later calls do nothing.
     fn lost(&self, sentence: &str) {
         if self.over.swap(true, Ordering::SeqCst) {
             return;
@@ -161,7 +161,7 @@ impl State {
         (self.on_lost)(sentence);
     }
 
-    /// Listens to the peer called `name` until one of both is done.
+    /// Listens to the peer called `name` until either side is done.
     fn listen_to(&self, lines: &mut BufReader<TcpStream>, name: &str) {
         loop {
             match receive(lines) {
@@ -180,10 +180,10 @@ impl State {
 
 fn listen() -> Result<TcpListener, TrainError> {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))
-        .map_err(|e| TrainError::Lost(format!("listening for other ranks: {e}")))
+        .map_err(|e| TrainError::Lost(format!("cannot listen for other ranks: {e}")))
 }
 
-/// This machine's addresses, those that others can reach first.
+/// This machine's addresses; those that other machines can reach come first.
 fn addresses() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|i| i.ip()).collect();
     all.retain(IpAddr::is_ipv4);
@@ -193,7 +193,7 @@ fn addresses() -> Vec<IpAddr> {
 
 /// Waits for all other ranks, and listens to each on a thread.
 fn accept(state: &Arc<State>, listener: &TcpListener, hub: &Hub, count: usize) -> Result<(), TrainError> {
-    let error = |e: std::io::Error| TrainError::Lost(format!("waiting for other ranks: {e}"));
+    let error = |e: std::io::Error| TrainError::Lost(format!("cannot accept other ranks: {e}"));
     listener.set_nonblocking(true).map_err(error)?;
     let began = std::time::Instant::now();
     let mut joined = 0;
@@ -205,7 +205,9 @@ fn accept(state: &Arc<State>, listener: &TcpListener, hub: &Hub, count: usize) -
                 continue;
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                return Err(TrainError::Lost(format!("only {joined} of {count} other ranks came within {SILENCE:?}")));
+                return Err(TrainError::Lost(format!(
+                    "only {joined} of {count} other ranks connected within {SILENCE:?}"
+                )));
             }
             Err(e) => return Err(error(e)),
         };
@@ -213,7 +215,7 @@ fn accept(state: &Arc<State>, listener: &TcpListener, hub: &Hub, count: usize) -
         let Ok((mut lines, mut stream)) = prepare(stream) else { continue };
         match receive(&mut lines) {
             Ok(Some(Message::Hello { token, host, .. })) if token == hub.token => {
-                // So that it knows where it came out.
+                // The reply proves to the peer that it has reached rank 0.
                 let welcome = Message::Hello { token, rank: 0, host: hub.host.clone() };
                 send(&mut stream, &welcome).map_err(error)?;
                 state.peers().push(stream);
@@ -262,7 +264,7 @@ fn send(stream: &mut TcpStream, message: &Message) -> std::io::Result<()> {
     stream.write_all(&line)
 }
 
-/// The next message; none at the end of the connection.
+/// The next message; `None` at the end of the connection.
 fn receive(lines: &mut BufReader<TcpStream>) -> std::io::Result<Option<Message>> {
     let mut line = String::new();
     if lines.read_line(&mut line)? == 0 {

@@ -12,15 +12,15 @@ use mpi::{Count, Threading};
 use super::{Communicator, Received};
 use crate::error::TrainError;
 
-/// One of several processes.
+/// One of several MPI processes.
 pub struct Mpi {
     world: SimpleCommunicator,
-    // Kept, since after the end MPI does not tell any more.
+    // Kept, because MPI cannot be asked any more once it is finalized.
     rank: usize,
     world_size: usize,
     host: String,
     local_rank: usize,
-    /// Dropped only where all ranks do so: the end of MPI waits for all.
+    /// Dropped only where all ranks do so: `MPI_Finalize` waits for all.
     universe: RefCell<Option<Universe>>,
 }
 
@@ -31,13 +31,13 @@ impl std::fmt::Debug for Mpi {
 }
 
 impl Mpi {
-    /// Joins the other processes. Only the thread that calls this may talk to them.
+    /// Joins the other processes. Only the thread that calls this may communicate with them.
     ///
     /// # Errors
-    /// If MPI was begun before.
+    /// If MPI is already initialized.
     pub fn join() -> Result<Self, TrainError> {
         let universe = mpi::initialize_with_threading(Threading::Funneled);
-        let (universe, _) = universe.ok_or_else(|| TrainError::Lost("MPI was begun before".into()))?;
+        let (universe, _) = universe.ok_or_else(|| TrainError::Lost("MPI is already initialized".into()))?;
         let world = universe.world();
         let (rank, world_size) = (world.rank() as usize, world.size() as usize);
         let local_rank = world.split_shared(world.rank()).rank() as usize;
@@ -48,12 +48,12 @@ impl Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        // An error on one rank: the end of MPI would wait for the others for ever.
+        // After an error on this rank alone, `MPI_Finalize` would wait forever for the others.
         std::mem::forget(self.universe.take());
     }
 }
 
-/// Where each part begins.
+/// The offset of each part.
 fn starts(counts: &[Count]) -> Vec<Count> {
     counts
         .iter()
@@ -64,16 +64,17 @@ fn starts(counts: &[Count]) -> Vec<Count> {
         .collect()
 }
 
-/// MPI counts in 32 bits.
+/// `lengths` as MPI's counts, which have 32 bits.
 fn counts_of(lengths: &[usize]) -> Result<Vec<Count>, TrainError> {
-    let too_much =
-        |_| TrainError::Lost(format!("{} MB in one message: MPI takes 2147", lengths.iter().sum::<usize>() >> 20));
+    let too_much = |_| {
+        TrainError::Lost(format!("a message has {} MB, MPI allows at most 2147", lengths.iter().sum::<usize>() >> 20))
+    };
     let counts = lengths.iter().map(|&n| Count::try_from(n)).collect::<Result<Vec<_>, _>>().map_err(too_much)?;
     Count::try_from(lengths.iter().sum::<usize>()).map_err(too_much)?;
     Ok(counts)
 }
 
-/// An empty slice whose place is one: that of an empty list is what OpenMPI means by
+/// Gives an empty slice a real address: the address of an empty `Vec` has the value of OpenMPI's
 /// `MPI_IN_PLACE`.
 fn placed(bytes: &[u8]) -> &[u8] {
     static PLACE: [u8; 1] = [0];

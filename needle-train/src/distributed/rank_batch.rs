@@ -1,9 +1,9 @@
-//! Which part of a batch a rank computes.
+//! Which part of a batch each rank computes.
 //!
-//! A batch of the run is one batch from each of its data lanes. The number of lanes is the run's,
-//! whatever the number of ranks: with fewer ranks than lanes, a rank computes several lanes; with
-//! more, several ranks divide a lane's rows. So any number of ranks goes on where any other left
-//! off, with the same batches.
+//! A batch of the run is one batch from each of its data lanes. The number of lanes belongs to the
+//! run and does not depend on the number of ranks: with fewer ranks than lanes, a rank computes
+//! several lanes; with more, several ranks divide a lane's rows. A run can therefore be resumed on
+//! any number of ranks, with the same batches.
 
 use needle_data::batching::batch::different;
 use needle_data::encode::PairKey;
@@ -12,30 +12,31 @@ use needle_data::{Batch, RetrievalBatch};
 /// Rows of one lane that a rank computes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaneBatch {
-    /// Lane, and part of the lane: what draws at random draws the same wherever it is computed.
+    /// Lane and part of the lane. They seed all random draws, which therefore do not depend on the
+    /// rank.
     pub place: [u64; 2],
     /// The rows.
     pub batch: Batch,
 }
 
-/// What a rank computes of a step.
+/// A rank's share of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankBatch {
     /// Its rows, lane by lane.
     pub lanes: Vec<LaneBatch>,
-    /// Targets of the whole batch, by which its losses are divided.
+    /// Number of targets in the whole batch, by which the losses are divided.
     pub num_targets: usize,
-    /// Its pairs, lane by lane, of those that the whole batch compares, each with its lane and part
-    /// of the lane.
+    /// The rank's share of the retrieval pairs that the whole batch compares, lane by lane, each
+    /// with its lane and part of the lane.
     pub pairs: Vec<([u64; 2], RetrievalBatch)>,
-    /// Pairs before its own.
+    /// Number of pairs that come before the rank's own.
     pub first_pair: usize,
-    /// Pairs of the whole batch.
+    /// Number of pairs in the whole batch.
     pub num_pairs: usize,
 }
 
 impl RankBatch {
-    /// All of a batch, for one that is alone.
+    /// The whole batch, for a single rank.
     pub fn whole(batch: &Batch) -> Self {
         let lanes = vec![LaneBatch { place: [0, 0], batch: batch.clone() }];
         let keys = keys_of(&lanes);
@@ -43,7 +44,8 @@ impl RankBatch {
     }
 
     /// The share of rank `rank`, whose rows are `lanes`, of a batch with `num_targets` targets.
-    /// `keys` are the retrieval pairs of each rank; the first `max_pairs` that differ are compared.
+    /// `keys` are the retrieval pairs of each rank; the first `max_pairs` distinct ones are
+    /// compared.
     pub fn new(
         lanes: Vec<LaneBatch>,
         num_targets: usize,
@@ -77,15 +79,15 @@ pub fn keys_of(lanes: &[LaneBatch]) -> Vec<PairKey> {
 /// A part of a lane: the `part`-th of `parts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LanePart {
-    /// Which lane.
+    /// The lane.
     pub lane: usize,
-    /// Which part of each of its batches.
+    /// Index of the part of each batch.
     pub part: usize,
-    /// Into how many its batches are divided.
+    /// Number of parts into which each batch is divided.
     pub parts: usize,
 }
 
-/// What `rank` of `world_size` computes of `lanes` lanes.
+/// The lanes, of `lanes` in all, that `rank` of `world_size` computes.
 pub fn lanes_of(rank: usize, world_size: usize, lanes: usize) -> Vec<LanePart> {
     if world_size <= lanes {
         let mine = rank * lanes / world_size..(rank + 1) * lanes / world_size;
@@ -97,7 +99,7 @@ pub fn lanes_of(rank: usize, world_size: usize, lanes: usize) -> Vec<LanePart> {
 }
 
 impl LanePart {
-    /// This part of a batch of the lane.
+    /// This part of `batch`, a batch of the lane.
     pub fn of(&self, batch: Batch) -> LaneBatch {
         let batch = if self.parts == 1 { batch } else { batch.part(self.part, self.parts) };
         LaneBatch { place: [self.lane as u64, self.part as u64], batch }
@@ -119,7 +121,7 @@ mod tests {
                 expected.extend((0..parts).map(|part| LanePart { lane, part, parts }));
             }
             prop_assert_eq!(&all, &expected);
-            // No rank has more than one lane, or part of one, above another.
+            // No rank has more lanes than an even share, rounded up.
             let most = (0..world_size).map(|rank| lanes_of(rank, world_size, lanes).len()).max().unwrap();
             prop_assert_eq!(most, lanes.div_ceil(world_size));
         }

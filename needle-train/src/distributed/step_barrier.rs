@@ -8,14 +8,14 @@ use super::rank_batch::{LaneBatch, RankBatch, keys_of};
 use crate::error::TrainError;
 use crate::training::loss::StepLosses;
 
-/// Before a step: whether every rank has its rows and was not asked to stop, and the size of the
-/// batch.
+/// What each rank sends before a step: whether it has its rows, whether it was asked to stop, and
+/// the size of its share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Present {
     step: usize,
-    /// Asked to stop.
+    /// Whether this rank was asked to stop.
     stop: bool,
-    /// The problem that stops this rank.
+    /// The error that stops this rank.
     problem: Option<String>,
     num_targets: usize,
     pairs: Vec<PairKey>,
@@ -24,16 +24,16 @@ struct Present {
 /// What the ranks do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// All make the step.
+    /// All ranks take the step.
     Go(RankBatch),
-    /// A rank was asked to stop, so all do, after the same step.
+    /// A rank was asked to stop, so all ranks stop after the same step.
     Stop,
 }
 
-/// Agrees on step `step`, for which this rank has `lanes`.
+/// Agrees with the other ranks on step `step`, for which this rank has `lanes`.
 ///
 /// # Errors
-/// If a rank has a problem (then on all of them), or is gone.
+/// On all ranks, if one has an error or is gone.
 pub fn before_step(
     world: &World,
     step: usize,
@@ -63,22 +63,22 @@ pub fn before_step(
     Ok(Decision::Go(RankBatch::new(lanes, num_targets, &keys, world.rank(), max_pairs)))
 }
 
-/// After the gradients: the sums over all ranks.
+/// The sums over all ranks, after the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     /// Losses of the whole batch.
     pub losses: StepLosses,
     /// Its global gradient norm.
     pub gradient_norm: f64,
-    /// Examples of it.
+    /// Examples of the batch.
     pub examples: usize,
-    /// Real tokens of it.
+    /// Tokens of the batch, without padding.
     pub tokens: usize,
     /// Epoch of the lane that is furthest behind.
     pub epoch: u64,
 }
 
-/// What a rank brings to [`after_gradients`].
+/// A rank's contribution to [`after_gradients`].
 #[derive(Debug, Clone, Copy)]
 pub struct RankStep {
     /// Losses of its share.
@@ -91,7 +91,8 @@ pub struct RankStep {
     pub seconds: f64,
 }
 
-/// Sums the parts, the same on every rank, and returns each rank's seconds.
+/// Sums the contributions of all ranks and returns the totals, with each rank's seconds; the result
+/// is the same on every rank.
 ///
 /// # Errors
 /// If a rank is gone.
@@ -110,7 +111,7 @@ pub fn after_gradients(world: &World, share: &RankBatch, part: &RankStep) -> Res
         epoch as f64,
         seconds,
     ];
-    // As bytes, since they may be infinite or no number.
+    // Sent as bytes, because JSON has no infinity and no NaN.
     let received = world.all_gather(bytemuck::cast_slice(&numbers))?;
     let all: Vec<Vec<f64>> = received.parts().map(bytemuck::pod_collect_to_vec).collect();
     let sum = |i: usize| all.iter().map(|numbers| numbers[i]).sum::<f64>();
@@ -133,7 +134,7 @@ pub fn after_gradients(world: &World, share: &RankBatch, part: &RankStep) -> Res
 /// Finds slow ranks, for which the others wait.
 #[derive(Debug, Default)]
 pub struct Stragglers {
-    /// Running means of each rank's seconds a step.
+    /// Running means of each rank's seconds per step.
     means: Vec<f64>,
     steps: usize,
 }
@@ -142,13 +143,13 @@ pub struct Stragglers {
 const SLOW: f64 = 1.5;
 /// Weight of a new step in the running mean.
 const RECENT: f64 = 0.1;
-/// Steps before the first judgement, and between two.
+/// Number of steps before the first check, and between two.
 const JUDGE_EVERY: usize = 20;
 
 /// A slow rank, for which the others wait.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Straggler {
-    /// Which.
+    /// The rank.
     pub rank: usize,
     /// Seconds that it takes for a step.
     pub seconds: f64,
@@ -157,7 +158,8 @@ pub struct Straggler {
 }
 
 impl Stragglers {
-    /// Adds the seconds of a step; now and then, gives those that are slow.
+    /// Adds each rank's seconds for a step. Every `JUDGE_EVERY` steps, returns the ranks that are
+    /// slow.
     pub fn add(&mut self, seconds: &[f64]) -> Vec<Straggler> {
         if self.means.len() != seconds.len() {
             *self = Self { means: seconds.to_vec(), steps: 0 };
@@ -169,7 +171,7 @@ impl Stragglers {
         }
         let mut sorted = self.means.clone();
         sorted.sort_by(f64::total_cmp);
-        // Of two, the faster.
+        // Of two ranks, the faster one's.
         let median_seconds = sorted[(sorted.len() - 1) / 2];
         let slow = self.means.iter().enumerate().filter(|(_, mean)| **mean > SLOW * median_seconds);
         slow.map(|(rank, &seconds)| Straggler { rank, seconds, median_seconds }).collect()

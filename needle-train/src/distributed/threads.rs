@@ -1,11 +1,11 @@
-//! Ranks as threads of one process: for tests and benchmarks, where no launcher is at hand.
+//! Ranks as threads of one process: for tests and benchmarks, which have no launcher.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{Communicator, Received, World};
 use crate::error::TrainError;
 
-/// One of several threads.
+/// One of several ranks, each a thread.
 #[derive(Debug)]
 pub struct Threads {
     rank: usize,
@@ -14,8 +14,8 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Runs `work` on `count` threads, each with a world of its own, and gives what they came to,
-    /// in rank order.
+    /// Runs `work` on `count` threads, each with its own [`World`], and returns their results in
+    /// rank order.
     ///
     /// # Panics
     /// If one of them panics.
@@ -66,7 +66,7 @@ impl Communicator for Threads {
     }
 
     fn all_gather(&self, mine: &[u8]) -> Result<Received, TrainError> {
-        // One that is gone is found out when its message does not come.
+        // A rank that is gone is detected when its message does not arrive.
         self.to.iter().for_each(|to| _ = to.send(mine.to_vec()));
         self.receive()
     }

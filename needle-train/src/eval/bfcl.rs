@@ -1,24 +1,24 @@
 //! Scoring by the rules of the Berkeley Function Calling Leaderboard's AST checker
 //! (`ast_checker.py` of gorilla, in the Python package `bfcl-eval`).
 //!
-//! Each argument has several acceptable values; `""` among them means that it may be left out. Text
-//! is compared in lower case without spaces and `,./-_*^`, also as an element of a list or of an
-//! object, but not deeper. Calls may come in any order. A value that is not of the declared type,
-//! but of the type of the acceptable ones, stands for a variable and must be equal. Where nothing
-//! is to be called ("irrelevance"), any call is wrong; where anything may be ("relevance"), any
-//! call is right.
+//! Each argument has several acceptable values; `""` among them means that it may be left out.
+//! Strings are compared in lower case, without spaces and `,./-_*^`; this includes the elements of
+//! a list or of an object, but nothing nested deeper. Calls may come in any order. A value that
+//! does not have the declared type, but the type of the acceptable ones, stands for a variable and
+//! must be equal. Where nothing is to be called ("irrelevance"), any call is wrong; where anything
+//! may be ("relevance"), any call is right.
 //!
-//! The leaderboard's verdict is followed where one would rather decide otherwise, for example where
-//! it does not look into objects within objects; `scripts/check_bfcl.py` compares the two. Differs
-//! in that a model here is asked in its own prompt form and answers JSON: for Java and JavaScript,
-//! the leaderboard reads source text instead and converts it to values.
+//! We follow the leaderboard even where its verdict is questionable, for example where it ignores
+//! objects within objects; `scripts/check_bfcl.py` compares the two. One difference remains: our
+//! model is asked in its own prompt format and answers in JSON. For Java and JavaScript, the
+//! leaderboard reads source text instead and converts it to values.
 
 use needle_data::convert::BfclTruth;
 use needle_data::{Call, Tool};
 use serde_json::{Map, Value};
 
-/// Whether `calls` is one of the answers that `truth` accepts; none where the answer was not a list
-/// of calls, which the leaderboard takes for no call.
+/// Whether `truth` accepts `calls`. They are `None` if the answer was not a list of calls, which
+/// the leaderboard counts as no call.
 pub fn is_acceptable(tools: &[Tool], truth: &BfclTruth, calls: Option<&[Call]>) -> bool {
     let calls = calls.unwrap_or_default();
     let truth = match truth {
@@ -34,7 +34,7 @@ pub fn is_acceptable(tools: &[Tool], truth: &BfclTruth, calls: Option<&[Call]>) 
     calls.len() == truth.len() && truth.iter().all(finds_its_call)
 }
 
-/// Whether `call` is what `truth` (`{name: {argument: [values]}}`) asks for.
+/// Whether `call` is the call that `truth` (`{name: {argument: [values]}}`) describes.
 fn accepts(tools: &[Tool], truth: &Value, call: &Call) -> bool {
     let Some(acceptable) = truth.get(&call.name).and_then(Value::as_object) else { return false };
     let Some(tool) = tools.iter().find(|tool| tool.name == call.name) else { return false };
@@ -48,7 +48,7 @@ fn accepts(tools: &[Tool], truth: &Value, call: &Call) -> bool {
     has_required && call.arguments.iter().all(is_right) && acceptable.iter().all(is_left_out)
 }
 
-/// A type of Python, in which the leaderboard compares.
+/// A type in Python, in which the leaderboard compares values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Null,
@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// What a definition declares; anything not named here is text.
+    /// The declared type; unknown types count as strings.
     fn declared(spec: &Map<String, Value>) -> Self {
         match spec.get("type").and_then(Value::as_str) {
             Some("integer") => Self::Int,
@@ -105,7 +105,7 @@ fn is_possible(value: &Value, possible: &[Value], spec: &Map<String, Value>) -> 
             (Kind::Str | Kind::List, _) => {
                 let value = standardized(value);
                 possible.iter().any(|p| match (expected, p) {
-                    // An empty list passes for one that was left out.
+                    // An empty list counts as one that was left out.
                     (Kind::List, Value::String(text)) => text.is_empty() && value == Value::Array(Vec::new()),
                     (_, p) => equal(&value, &standardized(p)),
                 })
@@ -115,7 +115,7 @@ fn is_possible(value: &Value, possible: &[Value], spec: &Map<String, Value>) -> 
     }
 }
 
-/// How a value passes for its parameter's type.
+/// How a value matches its parameter's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Typed {
     AsDeclared,
@@ -163,7 +163,7 @@ fn is_optional(values: &Value) -> bool {
     values.as_array().is_some_and(|values| values.iter().any(|v| v == ""))
 }
 
-/// Equality of Python: numbers by value, and a truth value is 0 or 1.
+/// Equality as in Python: numbers compare by value, and booleans are 0 or 1.
 fn equal(a: &Value, b: &Value) -> bool {
     let number = |value: &Value| match value {
         Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
@@ -178,7 +178,7 @@ fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Text, or the texts of a list, as they are compared.
+/// A string, or the strings of a list, in the form in which they are compared.
 fn standardized(value: &Value) -> Value {
     match value {
         Value::Array(elements) => elements.iter().map(standardized_text).collect(),
@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(is_acceptable(&tools, &BfclTruth::NoCall, calls), !is_call);
             assert_eq!(is_acceptable(&tools, &BfclTruth::AnyCall, calls), is_call);
         }
-        // Where calls are asked for, none is never right.
+        // Where calls are expected, no call is never right.
         assert!(!is_acceptable(&tools, &BfclTruth::Calls(vec![json!({"c": {}})]), None));
     }
 
@@ -257,13 +257,13 @@ mod tests {
         let list = |of: &str| json!({"type": "array", "items": {"type": of}});
         let (int, object) = (json!({"type": "integer"}), json!({"type": "object"}));
         for (spec, values, argument, expected) in [
-            // A variable stands for a value of any type, letter by letter.
+            // A variable stands for a value of any type, and must match exactly.
             (&int, json!(["Set.SIZE"]), json!("Set.SIZE"), true),
             (&int, json!(["Set.SIZE"]), json!("set.size"), false),
             (&int, json!(["Set.SIZE"]), json!(5), false),
             (&int, json!([1]), json!(true), false),
             (&json!({"type": "number"}), json!([2.0]), json!(2), true),
-            // An empty list passes for one that may be left out; numbers in lists are not widened.
+            // An empty list counts as one that may be left out; numbers in lists are not widened.
             (&list("string"), json!([["a"], ""]), json!([]), true),
             (&list("string"), json!([["a"]]), json!([]), false),
             (&list("number"), json!([[1.5, 2.5]]), json!([1, 2]), false),

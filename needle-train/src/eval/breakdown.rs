@@ -14,7 +14,7 @@ use super::score::Scorer;
 /// The group of examples without a call.
 pub const NO_CALL: &str = "(no call)";
 
-/// A model's answers, divided.
+/// A model's results by groups of examples.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Breakdown {
     /// By the tool that the first expected call names.
@@ -23,17 +23,17 @@ pub struct Breakdown {
     pub by_calls: BTreeMap<String, Group>,
     /// By the number of offered tools.
     pub by_offered_tools: BTreeMap<usize, Group>,
-    /// Answers with each kind of mistake.
+    /// Number of answers with each kind of mistake.
     pub mistakes: BTreeMap<String, usize>,
-    /// Every wrong answer, worst first: those that the model was surest of, where it has a
-    /// confidence.
+    /// Every wrong answer, worst first: sorted by the model's confidence, if it has one, and then
+    /// by severity.
     pub failures: Vec<Failure>,
 }
 
-/// Some of the examples.
+/// The results on a group of examples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Group {
-    /// How many.
+    /// Number of examples.
     pub n: usize,
     /// Share answered exactly.
     pub exact_match: f64,
@@ -56,12 +56,12 @@ pub struct Failure {
     pub wrong: String,
     /// The kind of mistake.
     pub kind: String,
-    /// How sure the model was.
+    /// The model's confidence.
     pub confidence: Option<f64>,
 }
 
 impl Breakdown {
-    /// Of the answers to `examples`.
+    /// Breaks down `predictions`, the answers to `examples`.
     pub fn new(examples: &[Example], predictions: &[Prediction]) -> Self {
         let mut by_tool: BTreeMap<String, Scorer> = BTreeMap::new();
         let mut by_calls: BTreeMap<String, Scorer> = BTreeMap::new();
@@ -134,7 +134,7 @@ impl Breakdown {
                 _ => writeln!(out, "\nthe {shown} worst of {all} wrong answers (--json has all)"),
             };
             for failure in self.failures.iter().take(worst) {
-                let sure = failure.confidence.map_or(String::new(), |c| format!(" ({c:.2} sure)"));
+                let sure = failure.confidence.map_or(String::new(), |c| format!(" (confidence {c:.2})"));
                 let _ = writeln!(out, "  {}{sure}\n    {}", failure.query, failure.wrong);
             }
         }
@@ -149,8 +149,8 @@ impl Group {
     }
 }
 
-/// Acting where nothing should be done is worse than the wrong tool, that than a wrong value, that
-/// than doing nothing.
+/// A call where none is right is worse than the wrong tool, the wrong tool is worse than a wrong
+/// value, and a wrong value is worse than no call.
 fn severity(mistake: &Mistake) -> usize {
     match mistake {
         Mistake::CalledSomething { .. } => 6,

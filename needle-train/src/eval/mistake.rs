@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::score::{same_calls, same_value};
 
-/// The first thing that is wrong, in the order in which a reader would notice it.
+/// The first mistake in an answer, in the order in which a reader would notice it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Mistake {
@@ -23,16 +23,16 @@ pub enum Mistake {
     CalledNothing,
     /// There are more or fewer calls than there should be.
     NumberOfCalls {
-        /// As predicted.
+        /// What the model predicted.
         predicted: usize,
-        /// As expected.
+        /// What was expected.
         expected: usize,
     },
     /// Another tool was called.
     WrongTool {
-        /// As predicted.
+        /// What the model predicted.
         predicted: String,
-        /// As expected.
+        /// What was expected.
         expected: String,
     },
     /// An argument is not among the expected ones.
@@ -49,9 +49,9 @@ pub enum Mistake {
     WrongValue {
         /// Its name.
         argument: String,
-        /// As predicted.
+        /// What the model predicted.
         predicted: Value,
-        /// As expected.
+        /// What was expected.
         expected: Value,
     },
 }
@@ -89,7 +89,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// What is wrong with `predicted`; nothing, if it holds the expected calls.
+/// The first mistake in `predicted`; `None` if it holds the expected calls. `predicted` is `None`
+/// if the answer was not a list of calls.
 pub fn mistake(expected: &[Call], predicted: Option<&[Call]>) -> Option<Mistake> {
     let Some(predicted) = predicted else { return Some(Mistake::NotCalls) };
     if same_calls(expected, predicted) {
@@ -127,7 +128,7 @@ pub fn mistake(expected: &[Call], predicted: Option<&[Call]>) -> Option<Mistake>
         }
     }
     let extra = given.arguments.keys().find(|argument| !wrong.arguments.contains_key(*argument));
-    // Two calls that are each right but not in these numbers.
+    // Without an extra argument, every call is right, but not as often as expected.
     Some(extra.map_or(Mistake::NumberOfCalls { predicted: predicted.len(), expected: expected.len() }, |argument| {
         Mistake::ExtraArgument { argument: argument.clone() }
     }))

@@ -1,4 +1,4 @@
-//! How good a model is: the one scorer, retrieval metrics, calibration.
+//! Evaluation of a model: the scorer, retrieval metrics, calibration.
 
 pub mod bfcl;
 pub mod breakdown;
@@ -25,53 +25,54 @@ use score::{Score, Scorer, same_calls};
 /// All metrics of one model on one set, at one precision. The keys of its JSON form are a contract.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Examples.
+    /// Number of examples.
     pub n: usize,
     /// The precision.
     pub precision: Precision,
     /// Whether the model could only write what the tools allow.
     pub constrained: bool,
-    /// What the scorer counted.
+    /// The scorer's metrics.
     #[serde(flatten)]
     pub score: Score,
-    /// Retrieval over all tools of the set; none without a retrieval head, or without a call.
+    /// Retrieval over all tools of the set; `None` without a retrieval head or without a call.
     #[serde(flatten)]
     pub retrieval: Option<RetrievalMetrics>,
-    /// How well confidence is calibrated; none where the model has no calibration.
+    /// How well the confidence is calibrated; `None` if the model has no confidence.
     #[serde(flatten)]
     pub calibration: Option<Calibration>,
     /// Fraction of the answers that break the schemas of the tools that they call.
     pub invalid_answers: f64,
-    /// Fraction of the arguments of which nothing in the query says the value.
+    /// Fraction of the arguments whose value nothing in the query supports.
     pub ungrounded_values: f64,
-    /// Decoded tokens a second.
+    /// Decoded tokens per second.
     pub tokens_per_second: f64,
     /// Exact match by number of offered tools.
     pub exact_match_by_offered_tools: BTreeMap<usize, f64>,
 }
 
-/// What confidence is worth.
+/// The quality of the confidence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Mean distance of confidence and accuracy.
+    /// Mean distance between confidence and accuracy.
     pub expected_calibration_error: f64,
-    /// What was measured.
+    /// Which confidences were measured.
     pub calibration_measured: CalibrationMeasured,
-    /// Examples that the confidence was fitted on.
+    /// Number of examples that the confidence was fitted on.
     pub confidence_fitted_on: usize,
-    /// What is wrong among the most confident answers.
+    /// Error rates among the most confident answers.
     pub risk_coverage: Vec<RiskAtCoverage>,
 }
 
-/// Which confidences a calibration was measured of.
+/// Which confidences a calibration was measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CalibrationMeasured {
     /// Those of the checkpoint's confidence, fitted before.
     Kept,
-    /// The same, on the very examples that it was fitted on: new ones will fare worse.
+    /// The same, measured on the examples that it was fitted on: the error on new examples is
+    /// higher.
     KeptOnItsOwnExamples,
-    /// Each by a fit on the other folds of the examples.
+    /// For each answer, that of a fit on the other folds of the examples.
     CrossValidated,
 }
 
@@ -116,11 +117,11 @@ fn answers(
     needle.predict(&questions, progress)
 }
 
-/// Evaluates `needle` on `examples`, at its precision and as its configuration says; also gives the
+/// Evaluates `needle` on `examples`, with its precision and configuration; also returns the
 /// predictions, in order.
 ///
 /// # Errors
-/// If an example's tools cannot be constrained, where the configuration asks for it.
+/// If decoding is constrained and an example's tools cannot be turned into a grammar.
 pub fn evaluate(
     needle: &Needle,
     examples: &[Example],
@@ -159,13 +160,13 @@ pub fn evaluate(
     Ok((evaluation, predictions))
 }
 
-/// How many of `all` are true; 0 of none.
+/// Fraction of `all` that is true; 0 if there are none.
 fn fraction(all: impl Iterator<Item = bool>) -> f64 {
     let (count, n) = all.fold((0_usize, 0_usize), |(count, n), one| (count + usize::from(one), n + 1));
     count as f64 / n.max(1) as f64
 }
 
-/// Whether `prediction` holds exactly the calls that `example` asks for.
+/// Whether `prediction` holds exactly the calls that `example` expects.
 pub fn is_exact(example: &Example, prediction: &Prediction) -> bool {
     prediction.calls.as_deref().is_some_and(|calls| same_calls(&example.answers, calls))
 }
@@ -176,8 +177,8 @@ fn judged(examples: &[Example], predictions: &[Prediction]) -> Vec<(f64, bool)> 
     pairs.filter_map(|(example, prediction)| Some((prediction.confidence?, is_exact(example, prediction)))).collect()
 }
 
-/// Fits a confidence on the answers of `needle` to `examples`; none where these are too few
-/// ([`confidence::LEAST_EXAMPLES`]).
+/// Fits a confidence on the answers of `needle` to `examples`; `None` if there are fewer than
+/// [`confidence::LEAST_EXAMPLES`].
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -185,7 +186,7 @@ pub fn calibrate(needle: &Needle, examples: &[Example]) -> Result<Option<Confide
     if examples.len() < confidence::LEAST_EXAMPLES {
         return Ok(None);
     }
-    // Whatever the confidence, its features are computed.
+    // Any confidence will do: only its features are needed.
     let needle = needle.clone().with_confidence(Some(Confidence::default()));
     let predictions = answers(&needle, examples, &mut |_| {})?;
     Ok(fit(examples, &predictions))
@@ -200,15 +201,15 @@ fn fit(examples: &[Example], predictions: &[Prediction]) -> Option<Confidence> {
     Confidence::fit(&features(examples, predictions), examples.iter().map(|example| example.query.as_str()))
 }
 
-/// Fits a confidence on answers that were judged by any ([`evaluate`] with one), and measures what
-/// it is worth by cross-validation: each of `predictions` gets the confidence of a fit that has not
-/// seen it. None where they are too few.
+/// Fits a confidence on the answers of [`evaluate`] with any confidence, and measures its quality
+/// by cross-validation: each of `predictions` gets the confidence of a fit that has not seen it.
+/// `None` if they are too few.
 pub fn calibrate_on(examples: &[Example], predictions: &mut [Prediction]) -> Option<(Confidence, Calibration)> {
     let fitted = fit(examples, predictions)?;
     let folds = confidence::folds(examples.iter().map(|example| example.query.as_str()));
     let held_out = confidence::cross_validated(&features(examples, predictions), &folds);
     for (prediction, held_out) in predictions.iter_mut().zip(held_out) {
-        // Text that is not a list of calls is not exact, whatever was fitted.
+        // Text that is not a list of calls is never exact.
         prediction.confidence = Some(if prediction.calls.is_some() { held_out } else { 0.0 });
     }
     let judged = judged(examples, predictions);
@@ -222,8 +223,8 @@ pub fn table(evaluations: &[Evaluation]) -> String {
     labelled_table(&columns, true, &[])
 }
 
-/// Evaluations side by side, each under its label, and rows of `more` below. Without a reference to
-/// compare answers with, only what was measured and how.
+/// Evaluations side by side, each under its label, with the rows of `more` below. Without a
+/// reference, the metrics that compare answers with one are left out.
 pub fn labelled_table(
     columns: &[(String, &Evaluation)],
     has_reference: bool,

@@ -7,19 +7,19 @@ use needle_runtime::retrieval::{rank, tool_texts};
 use needle_runtime::{Needle, RuntimeError};
 use serde::Serialize;
 
-/// Fractions in 0..=1, over the examples with a call and all tools of the set.
+/// Retrieval metrics in 0..=1, over the examples with a call and all tools of the set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RetrievalMetrics {
-    /// The called tool is ranked first.
+    /// Fraction of the examples whose called tool is ranked first.
     pub recall_at_1: f64,
-    /// It is among the first five.
+    /// Fraction of the examples whose called tool is among the first five.
     pub recall_at_5: f64,
-    /// Mean of one over its rank.
+    /// Mean reciprocal rank of the called tool.
     pub mrr: f64,
 }
 
 /// Retrieval metrics of `needle` on `examples`, over all their tools; a tool that occurs under
-/// several names stands there once. `None` without a retrieval head or without a call.
+/// several names counts once. `None` without a retrieval head or without a call.
 ///
 /// # Errors
 /// If the model cannot read a query or a tool.

@@ -1,39 +1,39 @@
-//! The one scorer of tool calls: training, `eval` and every report count with it.
+//! The scorer of tool calls, which training, `eval` and all reports share.
 //!
-//! Calls are compared as a set with repetitions: their order does not matter, nor that of
-//! arguments. Two values are equal if they are the same JSON, where 3 and 3.0 are the same number
-//! and text is compared letter by letter.
+//! Calls are compared as a multiset: neither their order nor that of their arguments matters. Two
+//! values are equal if they are the same JSON, where 3 and 3.0 are the same number and strings must
+//! be identical.
 
 use needle_data::Call;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Fractions in 0..=1; what has nothing to count is 0.
+/// Fractions in 0..=1; a fraction of nothing is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Score {
-    /// Answers that are a list of calls.
+    /// Of all answers, those that are a list of calls.
     pub parse_rate: f64,
     /// F1 of called names.
     pub name_f1: f64,
     /// F1 of whole calls, name and all arguments.
     pub call_f1: f64,
-    /// Answers with exactly the right calls.
+    /// Of all answers, those with exactly the right calls.
     pub exact_match: f64,
-    /// Rightly named calls whose arguments are all right.
+    /// Of the calls with the right name, those whose arguments are all right.
     pub args_accuracy: f64,
-    /// Arguments of rightly named calls that have the right value.
+    /// Of the expected arguments of calls with the right name, those that have the right value.
     pub value_accuracy: f64,
-    /// Arguments of rightly named calls that the reference does not have.
+    /// Of the arguments of calls with the right name, those that the reference does not have.
     pub hallucinated_params: f64,
-    /// Arguments of the reference that rightly named calls lack.
+    /// Of the expected arguments of calls with the right name, those that are missing.
     pub missing_params: f64,
-    /// Of the answers without a call, those that should have none.
+    /// Of the answers without a call, those that are right.
     pub no_tool_precision: f64,
-    /// Of the examples without a call, those answered so.
+    /// Of the examples without a call, those answered without one.
     pub no_tool_recall: f64,
 }
 
-/// Counts, example by example.
+/// Accumulates counts over examples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scorer {
     examples: usize,
@@ -99,7 +99,7 @@ impl Scorer {
         self.empty_right += usize::from(predicted.is_empty() && expected.is_empty());
         self.exact += usize::from(same_calls(expected, predicted));
 
-        // Calls that are wholly right are paired first, so that a second call of the same tool
+        // Calls that are exactly right are paired first, so that a second call of the same tool
         // finds its own reference.
         let whole = pair(expected, predicted, same_call);
         self.right_calls += whole.len();
@@ -123,12 +123,12 @@ impl Scorer {
         }
     }
 
-    /// Examples counted.
+    /// Number of examples counted.
     pub fn examples(&self) -> usize {
         self.examples
     }
 
-    /// The fractions.
+    /// The metrics of all examples counted so far.
     pub fn score(&self) -> Score {
         let of = |part: usize, whole: usize| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
         let f1 = |right: usize| of(2 * right, self.predicted_calls + self.expected_calls);

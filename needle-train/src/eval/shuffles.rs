@@ -15,9 +15,9 @@ use super::{answers, is_exact};
 /// How much answers depend on the order of the tools.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OrderAgreement {
-    /// Other orders that each example was asked with.
+    /// Number of other orders in which each example was asked.
     pub shuffles: usize,
-    /// Examples with two tools or more: only these have another order.
+    /// Number of examples with two tools or more: only these have another order.
     pub shuffled_examples: usize,
     /// Fraction of their answers in another order that are the same calls as in the given one.
     pub shuffle_agreement: f64,
@@ -27,12 +27,12 @@ pub struct OrderAgreement {
     pub exact_match_shuffled: Vec<f64>,
 }
 
-/// Other orders to ask in.
+/// The other orders in which examples are asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Shuffles {
-    /// How many.
+    /// Number of orders.
     pub count: usize,
-    /// What they are drawn by.
+    /// Seed from which they are drawn.
     pub seed: u64,
 }
 
@@ -72,8 +72,8 @@ pub fn order_agreement(
     })
 }
 
-/// `example` with its tools in another order, drawn by `seed` and its place; of two tools in the
-/// only other one.
+/// `example` with its tools in another order, drawn from `seed` and `place`. Two tools have only
+/// one other order.
 fn reordered(example: &Example, seed: u64, place: [usize; 2]) -> Example {
     let mut rng = rng(seed, Purpose::AskedAgain, &place.map(|i| i as u64));
     let mut order: Vec<usize> = (0..example.tools.len()).collect();

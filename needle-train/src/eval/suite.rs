@@ -1,8 +1,8 @@
-//! Acceptance suites: cases of one's own tools that a model must pass before it ships.
+//! Acceptance suites: test cases for a user's own tools, which a model must pass before it ships.
 //!
 //! A suite is one JSON file: the tools, and cases that each belong to a category of the user's
-//! choosing. It passes where enough cases are answered exactly and no critical one is wrong:
-//! refusals, say, which must never become calls.
+//! choosing. A model passes if it answers enough cases exactly and no critical case wrongly;
+//! critical cases are, for example, requests that must never lead to a call.
 //!
 //! ```json
 //! {
@@ -31,7 +31,7 @@ use super::mistake::mistake;
 use super::score::same_calls;
 use crate::error::TrainError;
 
-/// The suite as it stands in the file.
+/// A suite as written in its file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -54,7 +54,7 @@ struct WrittenCase {
     critical: bool,
 }
 
-/// The share of exact answers that is asked for, where a suite says nothing.
+/// The default of `least_exact`.
 fn least_exact() -> f64 {
     0.9
 }
@@ -62,9 +62,9 @@ fn least_exact() -> f64 {
 /// Cases that a model must pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
-    /// Its name.
+    /// The suite's name.
     pub name: String,
-    /// The least share of exact answers, from 0 to 1.
+    /// The required share of exact answers, from 0 to 1.
     pub least_exact: f64,
     /// The cases, in the order of the file.
     pub cases: Vec<Case>,
@@ -73,7 +73,7 @@ pub struct Suite {
 /// A request with its right answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// What it is a case of.
+    /// Its category, of the user's choosing.
     pub category: String,
     /// Whether a wrong answer fails the suite.
     pub is_critical: bool,
@@ -81,31 +81,31 @@ pub struct Case {
     pub example: Example,
 }
 
-/// What a model came to. The keys of its JSON form are a contract.
+/// The result of a suite. The keys of its JSON form are a contract.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
     /// The suite's name.
     pub suite: String,
-    /// Whether enough is exact, and nothing critical is wrong.
+    /// Whether enough answers are exact and no critical one is wrong.
     pub passed: bool,
     /// Share of exact answers.
     pub exact_match: f64,
-    /// What is asked for.
+    /// The required share of exact answers.
     pub least_exact: f64,
-    /// By category.
+    /// The results by category.
     pub categories: BTreeMap<String, Tally>,
     /// Every wrong answer, in the order of the file.
     pub failures: Vec<CaseFailure>,
 }
 
-/// Cases of one category.
+/// The results of one category.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// How many.
+    /// Number of cases.
     pub n: usize,
-    /// How many were answered exactly.
+    /// Number of cases answered exactly.
     pub exact: usize,
-    /// How many critical ones were not.
+    /// Number of critical cases answered wrongly.
     pub critical_failures: usize,
 }
 
@@ -120,7 +120,7 @@ pub struct CaseFailure {
     pub query: String,
     /// The right calls.
     pub expected: Vec<Call>,
-    /// The model's calls; none where it wrote no list of calls.
+    /// The model's calls; `None` if its answer was not a list of calls.
     pub predicted: Option<Vec<Call>>,
     /// What is wrong, in words.
     pub wrong: String,
@@ -130,8 +130,8 @@ impl Suite {
     /// Reads a suite.
     ///
     /// # Errors
-    /// If the file cannot be read, or a case is not what its tools allow; the message names the
-    /// case, counted from 1.
+    /// If the file cannot be read, or a case does not fit the tools; the message names the case,
+    /// counted from 1.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
         let text = file::read_text(path)?;
         Self::parse(&text).map_err(|reason| TrainError::Run { path: path.to_owned(), reason })
@@ -140,7 +140,7 @@ impl Suite {
     /// As [`Suite::load`], from text.
     ///
     /// # Errors
-    /// A sentence that names the case and the field.
+    /// If the text is not a valid suite; the message names the case and the field.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Written { name, tools, least_exact, critical, cases } =
             serde_json::from_str(text).map_err(|e| format!("not a suite: {e}"))?;
@@ -169,7 +169,8 @@ impl Suite {
         self.cases.iter().map(|case| case.example.clone()).collect()
     }
 
-    /// Judges the answers to all cases, in their order; none stands for what is no list of calls.
+    /// Judges the answers to all cases, in their order; `None` stands for an answer that is not a
+    /// list of calls.
     pub fn judge(&self, answers: &[Option<Vec<Call>>]) -> Verdict {
         let (mut categories, mut failures) = (BTreeMap::<String, Tally>::new(), Vec::new());
         for (case, answer) in self.cases.iter().zip(answers) {
@@ -205,7 +206,7 @@ impl Verdict {
     pub fn to_text(&self) -> String {
         let result = if self.passed { "passed" } else { "FAILED" };
         let mut out = format!(
-            "{}: {result}, {:.3} exact, at least {:.3} asked for\n{:<20}{:>6}{:>8}{:>10}",
+            "{}: {result}, {:.3} exact, at least {:.3} required\n{:<20}{:>6}{:>8}{:>10}",
             self.suite, self.exact_match, self.least_exact, "category", "n", "exact", "critical"
         );
         for (name, Tally { n, exact, critical_failures }) in &self.categories {

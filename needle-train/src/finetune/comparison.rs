@@ -1,4 +1,4 @@
-//! Base against tuned: by metric, by tool, by kind of mistake, and what changed.
+//! Compares the base with the tuned model: by metric, by tool, by kind of mistake, and by example.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,45 +10,45 @@ use serde::Serialize;
 use crate::eval::breakdown::{Breakdown, Failure, Group};
 use crate::eval::{Evaluation, is_exact};
 
-/// Base against tuned, on examples that neither was trained on.
+/// The comparison of base and tuned model, on examples that neither was trained on.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Comparison {
-    /// Where the base stands; none from scratch.
+    /// The path of the base; `None` for a model trained from scratch.
     pub base: Option<PathBuf>,
-    /// Examples of each part.
+    /// Number of examples in each part.
     pub examples: BTreeMap<String, usize>,
-    /// What the reader should know of the data.
+    /// Warnings about the data.
     pub warnings: Vec<String>,
     /// Seconds of training.
     pub train_seconds: f64,
-    /// Seconds of everything.
+    /// Seconds in all.
     pub seconds: f64,
-    /// The base on the test part; none from scratch, or without a test part.
+    /// The base on the test part; `None` from scratch or without a test part.
     pub before: Option<Evaluation>,
-    /// The result on the test part; none without one.
+    /// The tuned model on the test part; `None` without one.
     pub after: Option<Evaluation>,
     /// By tool: before and after.
     pub by_tool: BTreeMap<String, BeforeAfter<Group>>,
     /// By kind of mistake: before and after.
     pub mistakes: BTreeMap<String, BeforeAfter<usize>>,
-    /// Wrong before and right after.
+    /// Examples answered wrongly before and rightly after.
     pub mended: Vec<Change>,
-    /// Right before and wrong after.
+    /// Examples answered rightly before and wrongly after.
     pub broken: Vec<Change>,
-    /// Wrong after, worst first.
+    /// Wrong answers of the tuned model, worst first.
     pub failures: Vec<Failure>,
 }
 
-/// Two measurements of one thing.
+/// One figure, before and after.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct BeforeAfter<T> {
-    /// Of the base.
+    /// That of the base.
     pub before: Option<T>,
-    /// Of the result.
+    /// That of the tuned model.
     pub after: T,
 }
 
-/// An example that the two answer differently.
+/// An example that only one of the two models answers rightly.
 #[derive(Debug, Clone, Serialize)]
 pub struct Change {
     query: String,
@@ -58,7 +58,7 @@ pub struct Change {
 }
 
 impl Comparison {
-    /// Takes up both measurements on `test`.
+    /// Adds the evaluations of both models on `test`.
     pub(super) fn compare(
         &mut self,
         test: &[Example],

@@ -1,4 +1,4 @@
-//! The recipe, fitted to examples and base where the user has not set it.
+//! Fits the recipe to examples and base, except for what the user has set.
 
 use burn::backend::Autodiff;
 use needle_data::batching::pack::RowSize;
@@ -12,7 +12,7 @@ use crate::error::TrainError;
 use crate::recipe::{OneOrMore, Recipe};
 use crate::training::trainer::Start;
 
-/// Gives `recipe` rows that hold the examples, and returns the batches that meet each of them once.
+/// Sets row sizes that hold the examples, and returns the number of batches in an epoch.
 pub(super) fn fit_rows<B: FusedOps>(
     recipe: &mut Recipe,
     start: &Start<Autodiff<B>>,
@@ -28,7 +28,7 @@ pub(super) fn fit_rows<B: FusedOps>(
         recipe.data.row_enc_tokens = OneOrMore::One(enc);
     }
     if !settings.is_set("data.row_dec_tokens") {
-        // Other values may be longer than those of the example.
+        // Substituted values may be longer than those of the example.
         let dec = up(longest(&|s| s.dec) * 3 / 2, 128, start.config.max_dec_len);
         recipe.data.row_dec_tokens = OneOrMore::One(dec);
     }
@@ -39,11 +39,11 @@ pub(super) fn fit_rows<B: FusedOps>(
     Ok(rows.div_ceil(recipe.data.rows).max(1))
 }
 
-/// Gives `recipe` its steps, and what follows from them and from `base`.
+/// Sets the number of steps, and what follows from it and from `base`.
 pub(super) fn fit_schedule(recipe: &mut Recipe, steps: usize, base: Base<'_>, settings: Settings<'_>) {
     recipe.steps = steps;
     if matches!(base, Base::Scratch) {
-        // The rates of a model that begins: configs/quickstart.toml.
+        // Learning rates for a new model, as in configs/quickstart.toml.
         for (key, rate, fresh) in
             [("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02), ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3)]
         {

@@ -1,8 +1,8 @@
 //! Finetunes a checkpoint on the user's own examples and compares it with the base model: split,
 //! measure the base, train, measure again.
 //!
-//! The test part is met twice, before and after, and by nothing in between: training is ended and
-//! the best checkpoint chosen on the validation part. Both measurements are of what ships: INT4,
+//! The test part is used only for the two measurements: the validation part decides when training
+//! ends and which checkpoint is the best. Both measurements are of the model as it ships: INT4,
 //! constrained to the offered tools.
 
 mod comparison;
@@ -43,27 +43,28 @@ use crate::run::state;
 use crate::training::trainer;
 use crate::training::trainer::{RunOptions, Start};
 
-/// The recipe, as the repository has it.
+/// The recipe, as in the repository.
 pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 
-/// From scratch: generated examples that copying is learned on, beside the user's own.
+/// Number of generated examples from which a model trained from scratch learns copying, in addition
+/// to the user's own.
 const GENERATED: usize = 20_000;
 
-/// What to finetune.
+/// The model to finetune.
 #[derive(Debug, Clone, Copy)]
 pub enum Base<'a> {
-    /// The checkpoint there.
+    /// The checkpoint in this directory.
     Checkpoint(&'a Path),
     /// A new model of the recipe's preset.
     Scratch,
 }
 
-/// What the user chose.
+/// The user's settings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Settings<'a> {
-    /// Settings of the recipe, as `key=value`.
+    /// Overrides of the recipe, as `key=value`.
     pub overrides: &'a [String],
-    /// Most minutes to plan for; see [`plan`] for what is planned without it.
+    /// Largest number of minutes to plan for; [`plan`] explains the default.
     pub max_minutes: Option<f64>,
     /// Cuts prompts that are longer than what the model reads; otherwise they are an error.
     pub cut_long_prompts: bool,
@@ -75,18 +76,18 @@ impl Settings<'_> {
     }
 }
 
-/// What a finetune came to.
+/// The result of a finetune.
 pub struct Finetuned {
-    /// Base against tuned.
+    /// The comparison of base and tuned model.
     pub comparison: Comparison,
-    /// Asked to stop after this step.
+    /// The step after which the run was asked to stop, if it was.
     pub stopped_at: Option<usize>,
 }
 
-/// The recipe with what the user chose; rows and answers are never longer than the preset's.
+/// The recipe with the user's overrides. Rows and answers are never longer than the preset allows.
 ///
 /// # Errors
-/// If an override cannot be read, or asks for what cannot work.
+/// If an override cannot be read or is invalid.
 pub fn recipe(overrides: &[String]) -> Result<Recipe, TrainError> {
     let error = |reason: String| TrainError::Recipe { path: None, reason };
     let plain: Recipe = toml::from_str(RECIPE).map_err(|e| error(e.to_string()))?;
@@ -152,7 +153,8 @@ pub fn run<B: FusedOps>(
     let speed = Speed::measure::<B>(&recipe, &start, parts)?;
     let forecast = Forecast { batches_per_epoch, speed, answers: plan::answers(&recipe, parts) };
     let steps = if is_resumed && !settings.is_set("steps") {
-        // Decided once, as the run began: how fast the machine is today makes no other run of it.
+        // Decided once, when the run started: a resumed run does not depend on how fast the machine
+        // is now.
         state::progress(&run.last())?.recipe.steps
     } else {
         plan::steps(&recipe, &forecast, base, settings)?
@@ -181,7 +183,7 @@ pub fn run<B: FusedOps>(
         let (exact, f1) = (evaluation.score.exact_match, evaluation.score.call_f1);
         tracing::info!("the base on {} test examples: exact match {exact:.3}, call F1 {f1:.3}", parts.test.len());
     }
-    // Nothing is written before all that can be wrong with examples, base and settings has shown.
+    // Write nothing before examples, base and settings have been checked.
     run.begin()?;
     let sources = write_sources(run, parts, &generated)?;
     let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
@@ -191,8 +193,7 @@ pub fn run<B: FusedOps>(
         return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });
     }
     if !run.best().exists() {
-        // With no validation examples there is nothing to choose by: what it ended with is the
-        // result, in the place for it.
+        // Without validation examples, no checkpoint was chosen: the last one is the result.
         directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
@@ -216,14 +217,14 @@ pub fn run<B: FusedOps>(
     Ok(Finetuned { comparison, stopped_at: None })
 }
 
-/// Examples that a new model learns copying on.
+/// Generated examples from which a new model learns copying.
 fn generated(seed: u64) -> Result<Vec<Example>, DataError> {
     let config = SynthConfig { seed, num_tools: (1, 3), max_calls: 2, brief: true, ..SynthConfig::default() };
     Ok(Generator::new(config)?.take(GENERATED).collect())
 }
 
-/// Writes the parts, and the examples that were generated, into the run's directory; from there
-/// they are trained on.
+/// Writes the parts and the generated examples into the run's directory, from which training reads
+/// them.
 fn write_sources(run: &RunDir, parts: &Parts, generated: &[Example]) -> Result<Sources, DataError> {
     let split = run.split();
     std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
@@ -251,7 +252,7 @@ fn new_start<B: FusedOps>(
     Start::new(tokenizer, recipe, device)
 }
 
-/// The checkpoint in `path` as it ships, on `examples`.
+/// Evaluates the checkpoint in `path`, as it ships, on `examples`.
 fn measure<B: FusedOps>(
     path: &Path,
     examples: &[Example],
@@ -261,14 +262,14 @@ fn measure<B: FusedOps>(
     Ok(evaluate(&as_shipped::<B>(path, config, device)?, examples, &mut |_| {})?)
 }
 
-/// The checkpoint in `path` at the precision that ships, constrained to the offered tools.
+/// Loads the checkpoint in `path` as it ships: INT4, constrained to the offered tools.
 fn as_shipped<B: FusedOps>(path: &Path, config: &EvalConfig, device: &B::Device) -> Result<Needle, TrainError> {
     let config = AnswerConfig { constrained: true, ..config.answer_config() };
     Ok(answering::load::<B>(path, Precision::SHIPPED, device)?.with_config(config)?)
 }
 
-/// Fits the confidence on the validation part, and puts it into the checkpoint; false where there
-/// are too few examples.
+/// Fits the confidence on the validation part and saves it into the checkpoint; false if there are
+/// too few examples.
 fn keep_confidence<B: FusedOps>(
     path: &Path,
     examples: &[Example],

@@ -1,4 +1,4 @@
-//! The user's examples in three parts, and warnings about them.
+//! Splits the user's examples into three parts, and warns about them.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use needle_data::{DataError, Example, Place, file};
 
 use crate::error::TrainError;
 
-/// Examples in three parts.
+/// The user's examples in three parts.
 pub struct Parts {
-    /// Trained on.
+    /// Examples to train on.
     pub train: Vec<Example>,
-    /// Chosen on.
+    /// Examples on which checkpoints are chosen.
     pub validation: Vec<Example>,
-    /// Measured on.
+    /// Examples on which base and result are measured.
     pub test: Vec<Example>,
-    /// What the reader should know.
+    /// Warnings about the examples.
     pub warnings: Vec<String>,
-    /// Where the examples of each part stand, in its order.
+    /// File and line of the examples of each part, in the same order.
     places: [Vec<Place>; 3],
 }
 
 impl Parts {
-    /// Divides `placed` examples tool by tool; no query stands in two parts.
+    /// Splits `placed` examples tool by tool; no query is in two parts.
     ///
     /// # Errors
     /// If there are fewer than three.
@@ -31,7 +31,7 @@ impl Parts {
         let (places, examples): (Vec<Place>, Vec<Example>) = placed.into_iter().unzip();
         if examples.len() < 3 {
             let found = format!(
-                "{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} a tool recommended",
+                "{} examples; at least 3 are needed, and {RECOMMENDED_PER_TOOL} per tool recommended",
                 examples.len()
             );
             return Err(DataError::NoExamples(found));
@@ -49,7 +49,7 @@ impl Parts {
         Ok(Self { train, validation, test, warnings, places })
     }
 
-    /// All examples of all parts, with the lines that they stand in.
+    /// All examples of all parts, with their files and lines.
     pub(super) fn placed(&self) -> impl Iterator<Item = (&Place, &Example)> {
         let examples = [&self.train, &self.validation, &self.test].into_iter().flatten();
         self.places.iter().flatten().zip(examples)
@@ -59,15 +59,17 @@ impl Parts {
         self.files().into_iter().try_for_each(|(name, part)| write_examples(&dir.join(name), part))
     }
 
+    /// Checks that the parts are those that the run wrote to `dir` when it started.
+    ///
     /// # Errors
-    /// If the parts that a run wrote to `dir` as it began are not these.
+    /// If they differ.
     pub(super) fn ensure_written(&self, dir: &Path) -> Result<(), TrainError> {
         for (name, part) in self.files() {
             let path = dir.join(name);
             let begun = std::fs::read(&path).map_err(|e| DataError::io(&path, e))?;
             if begun != to_lines(part).as_bytes() {
-                let reason = "the examples are not those that the run was begun with, which are in its split/; put them back, or \
-                              begin another run in another --out";
+                let reason = "the examples differ from those with which the run started, which are in its split/; restore them, or \
+                              start a new run with another --out";
                 return Err(TrainError::Run { path, reason: reason.into() });
             }
         }

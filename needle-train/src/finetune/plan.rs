@@ -1,11 +1,11 @@
-//! How many steps a finetune makes, how long it will take, and how far its test figures can be
-//! trusted.
+//! Plans a finetune: how many steps it takes, how long it will run, and how far its test results
+//! can be trusted.
 //!
-//! Few examples need many epochs: a model learns to name five tools it has never met in some
-//! hundred steps, whether they come from 80 examples or from 800. So a small set gets as many steps
-//! as [`SMALL_SET_STEPS`], as far as the time budget goes; a large set always gets [`EPOCHS`]
-//! epochs, unless the user says that there is no time for them. A number of steps that was measured
-//! in time is decided once, before the run begins, and is part of the run's recipe from then on.
+//! Few examples need many epochs: a model learns to name five new tools in some hundred steps,
+//! whether there are 80 examples or 800. A small set therefore gets up to [`SMALL_SET_STEPS`]
+//! steps, as far as the time budget allows; a large set always gets [`EPOCHS`] epochs, unless the
+//! user limits the time. The number of steps is decided once, before the run starts, and is part of
+//! the run's recipe from then on.
 
 use std::time::Instant;
 
@@ -25,20 +25,21 @@ use crate::training::policies::early_stopping::LEAST_ANSWERS;
 use crate::training::step::forward_backward;
 use crate::training::trainer::{Start, encode_config};
 
-/// Minutes that a finetune of a small set plans for, unless the user says otherwise.
+/// Time budget, in minutes, for a finetune on a small set, unless the user sets one.
 pub const DEFAULT_MINUTES: f64 = 10.0;
-/// Times that training meets each example of a large set, of a base that can copy already.
+/// Epochs on a large set, for a base that can already copy.
 pub const EPOCHS: usize = 6;
-/// Steps of a set that is too small for [`EPOCHS`] to come to as many: docs/LOG.md, "Finetuning".
+/// Steps on a set that is too small to reach as many in [`EPOCHS`] epochs: docs/LOG.md,
+/// "Finetuning".
 pub const SMALL_SET_STEPS: usize = 600;
-/// Fewest steps that are worth making.
+/// Smallest number of steps that is worth taking.
 pub const LEAST_STEPS: usize = 40;
-/// Steps of a new model.
+/// Steps for a new model.
 const STEPS_FROM_SCRATCH: usize = 1500;
-/// Validations of a run.
+/// Number of validations in a run.
 pub(super) const VALIDATIONS: usize = 8;
-/// Test results of fewer examples than this come with a word about how rough they are: two standard
-/// errors are ten points.
+/// Test results on fewer examples come with a warning about their precision: at this number, two
+/// standard errors are ten points.
 const FEW_TEST_EXAMPLES: usize = 100;
 
 /// What one step and one answer cost.
@@ -50,14 +51,14 @@ pub struct Speed {
     pub seconds_per_answer: f64,
 }
 
-/// What is known before the first step.
+/// What the plan is based on.
 #[derive(Debug, Clone, Copy)]
 pub struct Forecast {
-    /// Batches that meet each example once.
+    /// Number of batches in an epoch.
     pub batches_per_epoch: usize,
     /// What one step and one answer cost.
     pub speed: Speed,
-    /// Answers of all validations and tests.
+    /// Number of answers in all validations and tests.
     pub answers: usize,
 }
 
@@ -66,17 +67,18 @@ impl Forecast {
         steps as f64 * self.speed.seconds_per_step + self.answers as f64 * self.speed.seconds_per_answer
     }
 
-    /// Steps that there is time for in `minutes`, after all answers.
+    /// Number of steps that fit into `minutes`, besides all answers.
     fn steps_in(&self, minutes: f64) -> usize {
-        // A float that is negative or too large becomes the nearest integer.
+        // The cast saturates: a float that is negative or too large becomes the nearest integer.
         ((minutes * 60.0 - self.seconds(0)) / self.speed.seconds_per_step) as usize
     }
 }
 
-/// The number of steps: what the user has set, or what examples and time make of it.
+/// The number of steps: the user's, or one that follows from examples and time.
 ///
 /// # Errors
-/// If `max_minutes` leaves no time for [`LEAST_STEPS`], or stands beside a number of steps.
+/// If `max_minutes` leaves no time for [`LEAST_STEPS`], or is given together with a number of
+/// steps.
 pub(super) fn steps(
     recipe: &Recipe,
     forecast: &Forecast,
@@ -107,21 +109,22 @@ fn planned_steps(forecast: &Forecast, is_scratch: bool, max_minutes: Option<f64>
     if affordable < LEAST_STEPS {
         let needed = forecast.seconds(LEAST_STEPS) / 60.0;
         return Err(format!(
-            "--max-minutes {minutes} is time for {affordable} steps, and fewer than {LEAST_STEPS} teach nothing: they and the \
-             validations take {needed:.1} minutes here"
+            "--max-minutes {minutes} is time for {affordable} steps, but a finetune needs at least {LEAST_STEPS}: with the \
+             validations, they take {needed:.1} minutes on this machine"
         ));
     }
     Ok(affordable.min(wanted))
 }
 
-/// Answers of all validations, the fit of the confidence, and the tests.
+/// Number of answers in all validations, the fit of the confidence, and the tests.
 pub(super) fn answers(recipe: &Recipe, parts: &Parts) -> usize {
     let validation = parts.validation.len();
     validation.min(recipe.eval.max_examples) * (VALIDATIONS + 1) + 2 * validation + 3 * parts.test.len()
 }
 
 impl Speed {
-    /// Makes steps that change nothing, and gives answers that nobody reads.
+    /// Measures the speed on this machine, by training steps and answers whose results are
+    /// discarded.
     pub(super) fn measure<B: FusedOps>(
         recipe: &Recipe,
         start: &Start<Autodiff<B>>,
@@ -131,7 +134,7 @@ impl Speed {
         let examples: Vec<EncodedExample> = parts.train.iter().filter_map(|e| encoder.encode(e, None).ok()).collect();
         let sizes = recipe.data.row_sizes();
         let mut rows = pack_examples(examples.clone(), &sizes);
-        // As many as a step has, however few examples there are.
+        // As many rows as in a real step, even if there are too few examples.
         while !rows.is_empty() && rows.len() < recipe.data.rows {
             rows.extend(pack_examples(examples.clone(), &sizes));
         }
@@ -146,7 +149,8 @@ impl Speed {
             let _ = Optimizer::new(&recipe.optim, recipe.seed).step(start.model.clone(), gradients, rates);
             began.elapsed().as_secs_f64()
         };
-        // The first is slower (pages, threads, caches), and any may be disturbed.
+        // The fastest of three: the first is slower (pages, threads, caches), and other processes
+        // may disturb any.
         let seconds_per_step = (0..3).map(|_| step()).fold(f64::INFINITY, f64::min);
         let asked: Vec<Example> = parts.train.iter().take(8).cloned().collect();
         let began = Instant::now();
@@ -158,8 +162,7 @@ impl Speed {
     }
 }
 
-/// Says what will happen and how long it will take; returns what the reader of the results should
-/// know, too.
+/// Logs the plan and how long it will take; returns warnings, which belong in the report, too.
 pub(super) fn announce(recipe: &Recipe, forecast: &Forecast, parts: &Parts) -> Vec<String> {
     let steps = recipe.steps;
     tracing::info!(
@@ -179,20 +182,20 @@ pub(super) fn announce(recipe: &Recipe, forecast: &Forecast, parts: &Parts) -> V
     warnings
 }
 
-/// What so few examples can mean.
+/// Warnings about small validation and test parts.
 fn expectations(num_validation: usize, num_test: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if (1..LEAST_ANSWERS).contains(&num_validation) {
         warnings.push(format!(
             "{num_validation} validation examples are too few to choose a checkpoint by their answers ({LEAST_ANSWERS} are \
-             needed): the lowest loss on them chooses"
+             needed): the one with the lowest loss on them is kept"
         ));
     }
     if (1..FEW_TEST_EXAMPLES).contains(&num_test) {
         // Two standard errors of a fraction near one half.
         let points = 100.0 / (num_test as f64).sqrt();
         warnings.push(format!(
-            "{num_test} test examples say little: each is {:.1} points of exact match, and the true value may be {points:.0} \
+            "{num_test} test examples are few: each is {:.1} points of exact match, and the true value may be {points:.0} \
              points higher or lower",
             100.0 / num_test as f64
         ));
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn a_slow_model_makes_as_many_steps_as_ten_minutes_hold_but_never_less_than_six_epochs() {
         let steps = |batches, seconds| planned_steps(&forecast(batches, seconds), false, None).unwrap();
-        assert_eq!(steps(2, 1.0), 540, "nine minutes beside the answers");
+        assert_eq!(steps(2, 1.0), 540, "nine minutes besides the answers");
         assert_eq!(steps(2, 100.0), LEAST_STEPS);
         assert_eq!(steps(66, 2.0), 396);
         assert_eq!(planned_steps(&forecast(2, 100.0), true, None).unwrap(), STEPS_FROM_SCRATCH);

@@ -1,5 +1,5 @@
-//! Whether the model reads the whole of the prompts that it is to learn: a tool that is cut off can
-//! be neither read nor called.
+//! Checks that the prompts fit into the model: a tool that is cut off can be neither read nor
+//! called.
 
 use burn::backend::Autodiff;
 use needle_data::{Encoder, Place};
@@ -10,11 +10,11 @@ use crate::error::TrainError;
 use crate::recipe::Recipe;
 use crate::training::trainer::{Start, encode_config};
 
-/// Makes sure that the rows of `recipe` hold the prompts of all parts; where the user has chosen to
-/// cut them, returns what is worth knowing of that.
+/// Checks that the rows of `recipe` hold the prompts of all parts. If the user has chosen to cut
+/// longer ones, returns a warning instead of an error.
 ///
 /// # Errors
-/// If a prompt is too long, and not to be cut: names the longest, and what to do.
+/// If a prompt is too long and may not be cut; the message names the longest, and what to do.
 pub(super) fn check_prompts<B: FusedOps>(
     recipe: &Recipe,
     start: &Start<Autodiff<B>>,

@@ -5,13 +5,12 @@
 //! p <- p (1 - lr * decay) - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 //! ```
 //!
-//! `t` counts the gradients that the parameter itself has seen, as in PyTorch: the retrieval head
-//! has one in a few steps only, and its moments would be corrected too little by a count of all
-//! steps. Only matrices decay: a decaying gain, gate, bias or temperature would forget what it is
-//! there for.
+//! `t` counts the gradients of each parameter, as in PyTorch: the retrieval head has a gradient
+//! only every few steps, and a count of all steps would correct its moments too little. Weight
+//! decay applies to matrices only, not to gains, gates, biases or the temperature.
 //!
-//! Norm gains and gates are many and small: one vector takes as many operations as one of them
-//! would.
+//! Norm gains and gates are many and small. Concatenated into one vector, all of them take as many
+//! operations as one alone.
 
 use std::collections::BTreeMap;
 
@@ -20,30 +19,30 @@ use burn::tensor::backend::Backend;
 
 use super::Named;
 
-/// How the name of a parameter's count ends in [`AdamW::state`].
+/// Suffix of a parameter's gradient count in [`AdamW::state`].
 pub(super) const STEPS: &str = ".steps";
 
-/// Settings of AdamW, but for the decay.
+/// Settings of AdamW, except for weight decay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamWConfig {
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the denominator, outside the root.
+    /// Added to the denominator, outside the square root.
     pub epsilon: f64,
 }
 
-/// What is remembered of a parameter's gradients.
+/// The moments of a parameter's gradients.
 #[derive(Debug, Clone)]
 struct Moments<B: Backend> {
     first: Tensor<B, 1>,
     second: Tensor<B, 1>,
-    /// How many gradients there were.
+    /// Number of gradients so far.
     steps: usize,
 }
 
-/// A parameter to update, its gradient, and its moments up to now.
+/// A parameter to update, its gradient, and its moments so far.
 type Member<B> = (Named<B>, Tensor<B, 1>, Moments<B>);
 
 /// The optimizer, with the moments of each parameter by name.
@@ -55,20 +54,20 @@ pub struct AdamW<B: Backend> {
 }
 
 impl<B: Backend> AdamW<B> {
-    /// Without moments yet, and without weight decay.
+    /// A new optimizer without weight decay.
     pub fn new(config: AdamWConfig) -> Self {
         Self { config, weight_decay: 0.0, moments: BTreeMap::new() }
     }
 
-    /// The same, with matrices that lose `lr * weight_decay` of themselves at each of their steps.
+    /// Sets the weight decay, which applies to matrices only.
     pub fn with_weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
     }
 
-    /// New values of parameters, given their gradients. A parameter without a gradient this time is
-    /// not among them, and keeps its value, its moments and its count.
+    /// New values of parameters, given their gradients. A parameter without a gradient in this step
+    /// is left out of `params`, and keeps its value, its moments and its count.
     pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
-        // Those with one count have one bias correction, and are one vector.
+        // Parameters with equal counts share their bias correction, and are updated as one vector.
         let mut by_steps: BTreeMap<usize, Vec<Member<B>>> = BTreeMap::new();
         for (param, gradient) in params {
             let moments = self.moments.remove(&param.name).unwrap_or_else(|| {
@@ -111,8 +110,8 @@ impl<B: Backend> AdamW<B> {
         updated
     }
 
-    /// Moments and count by parameter name: `.m`, `.v` and `.steps`, which is one number (f32 is
-    /// exact up to 2^24, where no correction is left).
+    /// Moments and count by parameter name: `.m`, `.v` and `.steps`, which is a single number (f32
+    /// is exact up to 2^24 steps, long after bias correction has faded).
     pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
         let all = |(name, moments): (&String, &Moments<B>)| {
             let steps = Tensor::from_data([moments.steps as f32], &moments.first.device());
@@ -125,11 +124,11 @@ impl<B: Backend> AdamW<B> {
         self.moments.iter().flat_map(all).collect()
     }
 
-    /// Takes back what [`AdamW::state`] gave. A count may be there several times, once for each
+    /// Restores what [`AdamW::state`] returned. A count may occur several times, once for each
     /// piece of its parameter.
     ///
     /// # Errors
-    /// If a parameter's moments or its count are missing: a sentence that names it.
+    /// If a parameter's moments or its count are missing; the message names the parameter.
     pub fn load_state(&mut self, mut state: BTreeMap<String, Tensor<B, 1>>) -> Result<(), String> {
         let names: Vec<String> = state.keys().filter_map(|k| k.strip_suffix(".m").map(str::to_owned)).collect();
         self.moments.clear();
@@ -144,8 +143,8 @@ impl<B: Backend> AdamW<B> {
             let count = take(STEPS).and_then(|steps| steps.into_data().iter::<f32>().next());
             let Some(steps) = count.filter(|steps| *steps >= 1.0) else {
                 return Err(format!(
-                    "{name} has moments but no count of its steps, as an earlier version of needle wrote them; they cannot \
-                     be gone on from: start a new run from these weights with --base"
+                    "{name} has moments but no count of its steps, as an earlier version of needle wrote them; a run \
+                     cannot continue from them: start a new run from these weights with --base"
                 ));
             };
             self.moments.insert(name, Moments { first, second, steps: steps as usize });

@@ -1,13 +1,13 @@
-//! Low-rank adapters (Hu et al., arXiv:2106.09685): each Q, K, V and O matrix learns
-//! `W + (alpha / rank) A B` through A and B alone, and nothing else learns.
+//! Low-rank adapters (Hu et al., arXiv:2106.09685): each Q, K, V and O matrix becomes
+//! `W + (alpha / rank) A B`; only A and B are trained.
 //!
 //! ```text
 //! dA = (alpha / rank) dW B^T      dB = (alpha / rank) A^T dW      A, B by AdamW
 //! ```
 //!
-//! The gradient of W is there anyway, so the model needs no second form: after each step W takes up
-//! what A B has changed by, and a checkpoint is always merged. A begins at N(0, 1/in), B at 0, so
-//! that the first forward pass is the base's.
+//! The gradient of W is computed anyway, so the model needs no separate form with adapters: after
+//! each step, the change of A B is added to W, and a checkpoint is always merged. A is initialized
+//! from N(0, 1/in) and B with 0, so that the first forward pass is the base's.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::Named;
 use super::adamw::AdamW;
 
-/// `alpha / rank`: twice what the adapters say, as is customary.
+/// `alpha / rank`; 2 is customary.
 const SCALE: f64 = 2.0;
 
 /// The adapters of all matrices, and their moments.
@@ -33,8 +33,7 @@ pub struct Lora<B: Backend> {
 }
 
 impl<B: Backend> Lora<B> {
-    /// Adapters of rank `rank` before their first step, which `adamw` trains; their A is drawn from
-    /// the run's `seed`.
+    /// New adapters of rank `rank`, trained by `adamw`. Their A is drawn from the run's `seed`.
     pub fn new(rank: usize, seed: u64, adamw: AdamW<B>) -> Self {
         Self { rank, seed, adapters: BTreeMap::new(), adamw }
     }
@@ -95,10 +94,10 @@ impl<B: Backend> Lora<B> {
         self.adapters.iter().flat_map(both).chain(self.adamw.state()).collect()
     }
 
-    /// Takes the state back.
+    /// Restores the state.
     ///
     /// # Errors
-    /// If it is not whole: a sentence that names the adapter.
+    /// If it is incomplete; the message names the adapter.
     pub fn load_state(&mut self, mut state: BTreeMap<String, Tensor<B, 1>>) -> Result<(), String> {
         let names: Vec<String> = state.keys().filter_map(|k| k.strip_suffix(".a.value").map(str::to_owned)).collect();
         for name in names {
@@ -107,7 +106,7 @@ impl<B: Backend> Lora<B> {
                 Some(state.remove(&format!("{name}.{part}.value"))?.reshape([rows as i32, -1]))
             };
             let (Some(a), Some(b)) = (take("a"), take("b")) else {
-                return Err(format!("{name}: an adapter is not whole"));
+                return Err(format!("{name}: the state of its adapter is incomplete"));
             };
             self.adapters.insert(name, [a, b]);
         }
@@ -115,7 +114,7 @@ impl<B: Backend> Lora<B> {
     }
 }
 
-/// The first A of the matrix `name`: N(0, 1/in) of `shape`, which is `[in, rank]`.
+/// The initial A of the matrix `name`: N(0, 1/in), with `shape` `[in, rank]`.
 fn initial<B: Backend>(seed: u64, name: &str, shape: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
     let place: Vec<u64> = name.bytes().map(u64::from).collect();
     let deviation = 1.0 / (shape[0] as f32).sqrt();

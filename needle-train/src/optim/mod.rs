@@ -1,4 +1,4 @@
-//! Muon on the Q, K, V and O matrices, AdamW on everything else, under one clip of the global
+//! Muon on the Q, K, V and O matrices, AdamW on everything else, with clipping of the global
 //! gradient norm.
 
 mod adamw;
@@ -34,15 +34,16 @@ impl OptimConfig {
     }
 }
 
-/// The group of a parameter: each is in exactly one.
+/// The group of a parameter; each is in exactly one. `matrices` is the group of the Q, K, V and O
+/// matrices.
 pub fn group(info: &ParamInfo, matrices: Group) -> Group {
     if info.is_attention_matrix() { matrices } else { Group::AdamW }
 }
 
-/// Gradients by parameter name, flat.
+/// Gradients by parameter name, flattened.
 pub type Gradients<B> = BTreeMap<String, Tensor<B, 1>>;
 
-/// The gradients of `model` in `raw`; a parameter that the loss does not depend on has none.
+/// The gradients of `model` in `raw`. A parameter on which the loss does not depend has none.
 pub fn collect<AB: AutodiffBackend>(model: &San<AB>, raw: &AB::Gradients) -> Gradients<AB::InnerBackend> {
     struct Collect<'a, AB: AutodiffBackend> {
         raw: &'a AB::Gradients,
@@ -71,7 +72,7 @@ pub fn add_gradients<B: Backend>(sum: &mut Gradients<B>, more: Gradients<B>) {
     }
 }
 
-/// The squared length of `gradients`, all taken together.
+/// The squared global norm of `gradients`.
 pub fn squared_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
     let squares: Vec<_> = gradients.values().map(|g| (g.clone() * g.clone()).sum()).collect();
     if squares.is_empty() { 0.0 } else { Tensor::cat(squares, 0).sum().into_scalar().elem() }
@@ -79,10 +80,9 @@ pub fn squared_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
 
 /// Scales `gradients` of global norm `norm` so that the norm is at most `most`.
 ///
-/// (burn's clipping is per tensor; the recipe's is global: Pascanu et al., arXiv:1211.5063.)
+/// burn clips per tensor; the recipe's clipping is global (Pascanu et al., arXiv:1211.5063).
 pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, most: f64) -> Gradients<B> {
-    // A norm that is not finite is for the caller to see; scaling by it would hide where it came
-    // from.
+    // The caller handles a norm that is not finite; scaling by it would hide where it came from.
     if norm <= most || !norm.is_finite() {
         return gradients;
     }
@@ -90,13 +90,14 @@ pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, most: f64) -> Gradie
     gradients.into_iter().map(|(name, gradient)| (name, gradient * scale)).collect()
 }
 
-/// Scales `gradients` so that their global norm is at most `most`, and returns the norm before.
+/// Scales `gradients` so that their global norm is at most `most`, and returns the norm before
+/// clipping.
 pub fn clip_global_norm<B: Backend>(gradients: Gradients<B>, most: f64) -> (Gradients<B>, f64) {
     let norm = squared_norm(&gradients).sqrt();
     (clip(gradients, norm, most), norm)
 }
 
-/// Learning rates of one step.
+/// The learning rates of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearningRates {
     /// Muon's.
@@ -112,14 +113,14 @@ pub struct Optimizer<B: Backend> {
     muon: Muon<B>,
     adamw: AdamW<B>,
     embedding_lr_scale: f64,
-    /// In place of both, where the recipe asks for adapters.
+    /// Replaces both if the recipe trains adapters.
     lora: Option<Lora<B>>,
-    /// What to update, where other ranks update the rest.
+    /// The ranges that this rank updates, if other ranks update the rest.
     own: Option<BTreeMap<String, Range<usize>>>,
 }
 
 impl<B: FusedOps> Optimizer<B> {
-    /// An optimizer before its first step. `seed` is the run's: initial adapters are drawn from it.
+    /// A new optimizer. Initial adapters are drawn from `seed`, the run's seed.
     pub fn new(config: &OptimConfig, seed: u64) -> Self {
         Self {
             matrices: config.matrices,
@@ -131,7 +132,8 @@ impl<B: FusedOps> Optimizer<B> {
         }
     }
 
-    /// The same, for `pieces` of the parameters; gradients are theirs, too.
+    /// Restricts the optimizer to `pieces` of the parameters; gradients are then those of the
+    /// pieces.
     pub fn of_pieces(self, pieces: &[Piece]) -> Self {
         let own = pieces.iter().map(|piece| (piece.name.clone(), piece.range.clone())).collect();
         Self { own: Some(own), ..self }
@@ -164,7 +166,7 @@ impl<B: FusedOps> Optimizer<B> {
         params::map(model, &mut Replace { updated, own: self.own.as_ref() })
     }
 
-    /// The values of `param` that are updated here.
+    /// The values of `param` that this rank updates.
     fn piece(&self, param: Named<B>) -> Named<B> {
         match self.own.as_ref().and_then(|own| own.get(&param.name)) {
             Some(range) if range.len() < param.value.dims()[0] => {
@@ -174,7 +176,8 @@ impl<B: FusedOps> Optimizer<B> {
         }
     }
 
-    /// The state by name, flat, for a checkpoint. Of a parameter in pieces, that of the piece.
+    /// The state by name, flattened, for a checkpoint. For a parameter in pieces, it is the piece's
+    /// state.
     pub fn state(&self) -> BTreeMap<String, Tensor<B, 1>> {
         let muon = self.muon.state().into_iter().map(|(name, tensor)| (format!("muon.{name}"), tensor));
         let adamw = self.adamw.state().into_iter().map(|(name, tensor)| (format!("adamw.{name}"), tensor));
@@ -182,11 +185,11 @@ impl<B: FusedOps> Optimizer<B> {
         muon.chain(adamw).chain(lora).collect()
     }
 
-    /// Takes the state that [`Optimizer::state`] gave back, put together again where there are
-    /// pieces.
+    /// Restores the state that [`Optimizer::state`] returned; the states of pieces must have been
+    /// put together.
     ///
     /// # Errors
-    /// If it is not whole: a sentence that names the parameter.
+    /// If it is incomplete; the message names the parameter.
     pub fn load_state(&mut self, state: BTreeMap<String, Tensor<B, 1>>) -> Result<(), String> {
         let (mut muon, mut adamw, mut lora) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in state {
@@ -208,7 +211,7 @@ impl<B: FusedOps> Optimizer<B> {
 }
 
 impl<B: Backend> Optimizer<B> {
-    /// What of the state `name` belongs to the values that are updated here.
+    /// The part of the state `name` that belongs to the values that this rank updates.
     fn own_part(&self, name: &str, tensor: Tensor<B, 1>) -> Option<Tensor<B, 1>> {
         let Some(own) = &self.own else { return Some(tensor) };
         let (kind, name) = name.split_once('.')?;
@@ -224,7 +227,7 @@ impl<B: Backend> Optimizer<B> {
     }
 }
 
-/// A parameter, flat, with its shape.
+/// A flattened parameter with its name and shape.
 #[derive(Debug, Clone)]
 pub struct Named<B: Backend> {
     /// Its name.

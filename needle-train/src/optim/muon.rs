@@ -7,9 +7,9 @@
 //! p <- p * (1 - lr * weight_decay) - lr * sqrt(max(1, out / in)) * u
 //! ```
 //!
-//! `out` and `in` are the layer's, whatever the layout in memory (burn's own Muon takes burn's
-//! `[in, out]` for `[out, in]`). The original Needle orthogonalizes before the momentum and has no
-//! factor; we keep the method's order.
+//! `out` and `in` are the layer's widths, independent of the layout in memory (burn's own Muon
+//! mistakes burn's `[in, out]` for `[out, in]`). The original Needle orthogonalizes before the
+//! momentum and has no factor; we keep Muon's order.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ pub struct MuonConfig {
     pub momentum: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Newton-Schulz iterations.
+    /// Number of Newton-Schulz iterations.
     pub ns_steps: usize,
 }
 
-/// The nearest semi-orthogonal matrix, roughly, of each of `x [batch, rows, columns]`.
+/// Approximates the nearest semi-orthogonal matrix to each of `x [batch, rows, columns]`.
 pub fn newton_schulz<B: FusedOps>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
     let x = x.into_primitive().tensor();
     Tensor::from_primitive(TensorPrimitive::Float(B::newton_schulz(x, steps)))
@@ -39,7 +39,7 @@ pub fn newton_schulz<B: FusedOps>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3>
 /// Parameters and the directions to orthogonalize, by shape.
 type ByShape<B> = BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 2>)>>;
 
-/// Momenta by parameter name.
+/// The optimizer, with the momentum of each parameter by name.
 #[derive(Debug, Clone)]
 pub struct Muon<B: Backend> {
     config: MuonConfig,
@@ -47,7 +47,7 @@ pub struct Muon<B: Backend> {
 }
 
 impl<B: FusedOps> Muon<B> {
-    /// Without momentum buffers yet.
+    /// A new optimizer, without momentum buffers.
     pub fn new(config: MuonConfig) -> Self {
         Self { config, momenta: BTreeMap::new() }
     }
@@ -56,7 +56,7 @@ impl<B: FusedOps> Muon<B> {
     /// orthogonalized together.
     ///
     /// # Panics
-    /// If a parameter is not a matrix: the groups give none.
+    /// If a parameter is not a matrix; the groups rule that out.
     pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
         let momentum = self.config.momentum;
         let mut by_shape = ByShape::<B>::new();
@@ -90,7 +90,7 @@ impl<B: FusedOps> Muon<B> {
         self.momenta.clone()
     }
 
-    /// Takes momenta back.
+    /// Restores momenta.
     pub fn load_state(&mut self, momenta: BTreeMap<String, Tensor<B, 1>>) {
         self.momenta = momenta;
     }

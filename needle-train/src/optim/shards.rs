@@ -1,8 +1,8 @@
-//! Which rank updates what, and so keeps the optimizer's state for it (the first stage of ZeRO:
+//! Which rank updates which weights and keeps the optimizer's state for them (stage 1 of ZeRO:
 //! Rajbhandari et al., arXiv:1910.02054).
 //!
-//! Muon needs its matrices whole: each goes to the rank that has least to do so far. Of large
-//! parameters that AdamW trains, each rank takes a piece of its own.
+//! Muon needs whole matrices: each goes to the rank with the least work so far. Large parameters
+//! that AdamW trains are split among all ranks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,21 +17,21 @@ use crate::recipe::{Group, OptimConfig};
 pub struct Piece {
     /// The parameter's name.
     pub name: String,
-    /// Which of its values.
+    /// The range of its values.
     pub range: Range<usize>,
 }
 
-/// Parameters of fewer values are not worth cutting.
+/// Parameters with fewer values are not split.
 const WORTH_CUTTING: usize = 1 << 16;
-/// An element of AdamW takes as long as this many floating-point operations of Newton-Schulz: it
-/// moves memory, they are products of matrices (measured on two cores: 6 ns an element, 380
-/// GFLOP/s).
+/// One element of AdamW takes as long as this many floating-point operations of Newton-Schulz:
+/// AdamW is bound by memory, Newton-Schulz by matrix products (measured on two cores: 6 ns per
+/// element, 380 GFLOP/s).
 const ADAMW_FLOP: f64 = 2000.0;
 
 /// The pieces of all parameters, by the rank that updates them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shards {
-    /// Of each rank, in the order of names.
+    /// The pieces of each rank, in the order of names.
     of_rank: Vec<Vec<Piece>>,
     /// Number of values of each parameter.
     lengths: BTreeMap<String, usize>,
@@ -40,7 +40,7 @@ pub struct Shards {
 impl Shards {
     /// Divides `params` among `world_size` ranks.
     pub fn new(params: &[ParamInfo], config: &OptimConfig, world_size: usize) -> Self {
-        // Adapters need their matrices whole, as Muon does.
+        // Adapters need whole matrices, as Muon does.
         let matrices = if config.lora_rank.is_some() { Group::Muon } else { config.matrices };
         let mut of_rank = vec![Vec::new(); world_size];
         let mut load = vec![0.0; world_size];
@@ -60,8 +60,8 @@ impl Shards {
                 }
             }
         }
-        // The longest first, each to the least busy. Names decide between equals, so that all ranks
-        // come to the same.
+        // The most work first, each to the rank with the least. Names break ties, so that all ranks
+        // come to the same result.
         whole.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.name.cmp(&y.name)));
         for (flop, param) in whole {
             let least = (0..world_size).min_by(|&a, &b| load[a].total_cmp(&load[b])).unwrap_or(0);
@@ -73,12 +73,13 @@ impl Shards {
         Self { of_rank, lengths }
     }
 
-    /// What `rank` updates.
+    /// The pieces that `rank` updates.
     pub fn of(&self, rank: usize) -> &[Piece] {
         &self.of_rank[rank]
     }
 
-    /// The values of parameter `name` that `rank` updates; none if it is another rank's.
+    /// The values of parameter `name` that `rank` updates; `None` if other ranks update all of
+    /// them.
     pub fn range(&self, rank: usize, name: &str) -> Option<Range<usize>> {
         let pieces = &self.of_rank[rank];
         let found = pieces.binary_search_by(|piece| piece.name.as_str().cmp(name)).ok()?;
@@ -96,7 +97,7 @@ impl Shards {
     }
 }
 
-/// `x x^T`, its square, and the product with `x`, in each iteration.
+/// Each iteration computes `x x^T`, its square, and the product with `x`.
 fn newton_schulz_flop(shape: &[usize], steps: usize) -> f64 {
     let (small, large) = match shape {
         [a, b] => (*a.min(b) as f64, *a.max(b) as f64),

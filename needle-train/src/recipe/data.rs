@@ -1,4 +1,4 @@
-//! The part of a recipe about data.
+//! The `[data]` section of a recipe.
 
 use needle_data::augment::OtherValues;
 use needle_data::augment::mask::Masks;
@@ -38,79 +38,79 @@ impl OneOrMore {
 }
 
 section! {
-    /// Reading, cutting and packing.
+    /// Reading, truncation, packing and augmentation of the data.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct DataRecipe {
-        /// Whether a bad row ends the run or is left out and counted.
+        /// Whether a bad row ends the run or is skipped and counted.
         pub on_bad_row: OnBadRow,
-        /// Largest share of rows that may be left out before it ends the run after all.
+        /// Largest share of rows that may be skipped before the run ends after all.
         pub max_bad_fraction: f64 => Number(0.0, 1.0),
-        /// Rows of a batch of the longest length, of all processes together; with packing each
-        /// holds several examples. Batches of shorter rows have as many more as keep the number of
-        /// positions.
+        /// Rows in a batch of the longest length, over all processes; with packing, each row holds
+        /// several examples. Batches of shorter rows have more rows, so that the number of
+        /// positions stays the same.
         pub rows: usize => Whole(1, 1 << 16),
-        /// Parts that the rows are read in, side by side, each with an order and a place of its
-        /// own; must divide `rows`. It bounds nothing: any number of processes shares them out. As
-        /// many as the run's processes at its start, if not given.
+        /// Number of data lanes: independent streams of rows, each with its own order and position;
+        /// must divide `rows`. It does not limit the number of processes, among which the lanes are
+        /// divided. Defaults to the number of processes with which the run starts.
         pub lanes: Option<usize> => Whole(1, 1024),
-        /// Parts that a lane's rows are computed in, one after the other: less memory, the same
-        /// gradient to rounding.
+        /// Number of micro-batches into which a lane's rows are divided (gradient accumulation):
+        /// less memory, and the same gradient up to rounding.
         pub micro_batches: usize => Whole(1, 1 << 16),
-        /// Encoder tokens of a row, or of short, longer and longest rows. The longest is also the
-        /// limit of one example.
+        /// Encoder tokens of a row, or of rows of several lengths in ascending order. The longest
+        /// is also the limit for one example.
         pub row_enc_tokens: OneOrMore => Whole(4, 1 << 20),
         /// Decoder tokens of a row, one number for each of `row_enc_tokens`.
         pub row_dec_tokens: OneOrMore => Whole(4, 1 << 20),
-        /// Tokens of one tool alone, for retrieval.
+        /// Largest number of tokens of a single tool, for retrieval.
         pub max_tool_tokens: usize => Whole(1, 1 << 20),
-        /// Examples among which rows are packed.
+        /// Number of examples among which rows are packed.
         pub pack_window: usize => Whole(1, 1 << 20),
-        /// Megabytes of rows that are shuffled together.
+        /// Size of the shuffle buffer in megabytes.
         pub shuffle_buffer_mb: usize => Whole(1, 1 << 20),
-        /// Files of a source that are read in turn.
+        /// Number of files of a source that are interleaved.
         pub files_at_once: usize => Whole(1, 1024),
-        /// Threads that parse and encode; all cores, if not given.
+        /// Threads that parse and encode; defaults to all cores.
         pub threads: Option<usize> => Whole(1, 1024),
-        /// Most retrieval pairs of a batch.
+        /// Largest number of retrieval pairs in a batch.
         pub max_retrieval_pairs: usize => Whole(0, 1 << 16),
         /// Whether tools, parameters and keys are shuffled anew each epoch.
         pub shuffle_tools: bool,
-        /// Most tools that a training example offers: it keeps one to this many, drawn anew each
-        /// epoch, the called ones always. All, if not given.
+        /// Largest number of tools that a training example offers: it keeps one to this many, drawn
+        /// anew in each epoch, and always the called ones. Defaults to all.
         pub max_offered_tools: Option<usize> => Whole(1, 1 << 16),
         /// Share of the training examples with a call whose called tools are withheld, so that
-        /// nothing is to be called. Right where the other tools on offer cannot do the same.
+        /// nothing is to be called. This is correct only if the other offered tools cannot do the
+        /// same.
         pub withheld_fraction: f64 => Number(0.0, 1.0),
-        /// Share of string arguments for which the query asks for another value than it did: one
-        /// that another example gives the same parameter, put in the place of the first in query
-        /// and answer. Drawn anew each epoch.
+        /// Share of string arguments whose value is substituted, in query and answer, by the value
+        /// that another example gives the same parameter. Drawn anew in each epoch.
         pub other_values_fraction: f64 => Number(0.0, 1.0),
-        /// Share of those whose other value is made up of letters that mean nothing, where the
-        /// parameter is open to any: copying is learned for words that no example has.
+        /// Share of those substitutes that are made up of random letters, where the parameter takes
+        /// any string, so that the model learns to copy words that no example has.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples whose tools and arguments have other names, so that they
-        /// are read and not known by heart. This and all that follows is drawn anew each epoch,
-        /// each for itself.
+        /// Share of the training examples whose tools and arguments are renamed, so that the model
+        /// reads names instead of memorizing them. This share and all that follow are drawn anew in
+        /// each epoch, independently of each other.
         pub renamed_fraction: f64 => Number(0.0, 1.0),
-        /// Share of those whose names mean nothing, where a description explains them.
+        /// Share of those whose new names are meaningless, where a description explains them.
         pub meaningless_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples whose descriptions are in other words, or left out where
-        /// the name says the same.
+        /// Share of the training examples whose descriptions are reworded, or left out where the
+        /// name says the same.
         pub reworded_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples with a call that offer tools of other examples beside
-        /// their own, such as cannot be meant.
+        /// Share of the training examples with a call that also offer tools of other examples,
+        /// which the query cannot mean.
         pub distractors_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples with a call that another request follows, in one query
-        /// with the calls of both.
+        /// Share of the training examples with a call that are joined with another request into one
+        /// query, answered by the calls of both.
         pub joined_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples whose plain command becomes its contrary (`don't ..`), so
-        /// that nothing is to be called; in one of three only seemingly (`don't forget to ..`).
+        /// Share of the training examples whose plain command is negated (`don't ..`), so that
+        /// nothing is to be called; one in three is only apparently negated (`don't forget to ..`).
         pub negated_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the training examples that lose the words for a value that the call must have,
-        /// so that nothing is to be called.
+        /// Share of the training examples whose query loses a required value, so that nothing is to
+        /// be called.
         pub stripped_fraction: f64 => Number(0.0, 1.0),
-        /// A mixture to train on, where the command line names no data: `[[data.sources]]` with
+        /// A mixture to train on, if the command line names no data: `[[data.sources]]` with
         /// `paths` and `weight`.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub sources: Vec<SourceConfig> => Section(&[("weight", Number(1e-9, 1e9))]),
@@ -121,7 +121,7 @@ impl Default for DataRecipe {
     fn default() -> Self {
         Self {
             on_bad_row: OnBadRow::Fail,
-            // More than that is the wrong file rather than a few bad rows.
+            // A larger share means the wrong file rather than a few bad rows.
             max_bad_fraction: 0.2,
             rows: 8,
             lanes: None,
@@ -152,16 +152,16 @@ impl Default for DataRecipe {
 }
 
 impl DataRecipe {
-    /// Whether each of `lanes` data lanes can have as many of the batch's rows.
+    /// Checks that `lanes` data lanes can share a batch's rows equally.
     ///
     /// # Errors
-    /// A sentence with what to set.
+    /// If they cannot; the message says what to set.
     pub fn fits_lanes(&self, lanes: usize) -> Result<(), String> {
         if self.rows.is_multiple_of(lanes) {
             return Ok(());
         }
         let rows = self.rows;
-        Err(format!("data.rows is {rows}, of which {lanes} data lanes cannot have as many each; set data.lanes"))
+        Err(format!("data.rows is {rows}, which {lanes} data lanes cannot share equally; set data.lanes"))
     }
 
     /// The sizes of rows, ascending.
@@ -170,12 +170,12 @@ impl DataRecipe {
         enc.iter().zip(dec).map(|(&enc, &dec)| RowSize { enc, dec }).collect()
     }
 
-    /// What to do with the bad rows of a file that is read as a whole.
+    /// What to do with the bad rows of a file that is read at once.
     pub fn bad_rows(&self) -> BadRows {
         self.on_bad_row.up_to(self.max_bad_fraction)
     }
 
-    /// The part that batches of one of `lanes` lanes are made by.
+    /// The settings by which one of `lanes` lanes makes its batches.
     pub fn loader(&self, lanes: usize) -> LoaderConfig {
         LoaderConfig {
             row_sizes: self.row_sizes(),
@@ -201,7 +201,7 @@ impl DataRecipe {
         }
     }
 
-    /// The part that rows of `lane` are ordered by.
+    /// The settings by which the rows of `lane` are ordered.
     pub fn stream(&self, seed: u64, lane: Lane) -> StreamConfig {
         StreamConfig { seed, shuffle_buffer_mb: self.shuffle_buffer_mb, shards_at_once: self.files_at_once, lane }
     }
@@ -211,7 +211,7 @@ impl DataRecipe {
         if enc.is_empty() || enc.len() != dec.len() {
             let (enc, dec) = (enc.len(), dec.len());
             return Err(format!(
-                "data.row_enc_tokens has {enc} lengths and data.row_dec_tokens {dec}; expected as many"
+                "data.row_enc_tokens has {enc} lengths and data.row_dec_tokens {dec}; expected the same number"
             ));
         }
         for (key, lengths) in [("data.row_enc_tokens", enc), ("data.row_dec_tokens", dec)] {

@@ -1,5 +1,5 @@
-//! A run's settings: one typed TOML file. Unknown keys are errors; each default stands here and
-//! nowhere else, and so does what each number may be (see [`crate::range`]).
+//! A run's settings: one typed TOML file. Unknown keys are errors. Defaults and ranges
+//! ([`crate::range`]) are defined here and nowhere else.
 
 mod data;
 mod optim;
@@ -25,50 +25,50 @@ use crate::range::Allowed::{Below, Number, Section, Whole};
 use crate::range::{MAX_STEPS, MAX_WHOLE, section};
 
 section! {
-    /// Everything that a run depends on, but for the data and the base checkpoint.
+    /// Everything that a run depends on, except for the data and the base checkpoint.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct Recipe {
-        /// Seed of initial weights, order, shuffling and dropout.
+        /// Seed of initial weights, data order, shuffling and dropout.
         pub seed: u64 => Whole(0, MAX_WHOLE),
         /// Preset of the model's sizes; a base checkpoint brings its own.
         pub model: String,
-        /// Sizes other than the preset's.
+        /// Sizes that replace the preset's.
         pub sizes: Sizes => Section(Sizes::KEYS),
         /// Number of optimizer steps.
         pub steps: usize => Whole(1, MAX_STEPS),
-        /// Probability of dropping an element of an attention's output.
+        /// Dropout probability of the attentions' outputs.
         pub dropout: f64 => Below(0.0, 1.0),
-        /// Steps in a row that may be skipped because a loss or gradient is not finite, before the
-        /// run ends.
+        /// Number of consecutive steps that may be skipped because a loss or gradient is not
+        /// finite, before the run backs off or ends.
         pub max_skipped_steps: usize => Whole(0, MAX_STEPS),
-        /// How often a run that goes wrong (its loss is not finite, or rises far beyond where it
-        /// began) may go back to its best checkpoint and on with a tenth of its rates, before it
-        /// ends.
+        /// How often the run may back off, that is, return to its best checkpoint and continue with
+        /// a tenth of its learning rates. It does so when too many steps are skipped, or when its
+        /// loss rises far above the initial value.
         pub max_backoffs: usize => Whole(0, 100),
-        /// What activations and products of matrices are computed in. Weights, optimizer, norms,
-        /// softmax and losses are f32.
+        /// The type of activations and matrix products. Weights, optimizer, norms, softmax and
+        /// losses are f32.
         pub compute_dtype: ComputeDtype,
-        /// Keeps only the input of each layer for the backward pass, which computes the layer once
-        /// more: less memory, slower.
+        /// Activation checkpointing: keeps only the input of each layer and recomputes the layer in
+        /// the backward pass. It saves memory and costs time.
         pub activation_checkpointing: bool,
-        /// The tokenizer to train, where no base checkpoint brings one.
+        /// The tokenizer to train, if no base checkpoint brings one.
         pub tokenizer: TokenizerConfig => Section(&[("vocab_size", Whole(264, 1 << 20))]),
-        /// Reading, cutting and packing.
+        /// Reading, truncation, packing and augmentation of the data.
         pub data: DataRecipe => Section(DataRecipe::KEYS),
         /// Optimizers.
         pub optim: OptimConfig => Section(OptimConfig::KEYS),
-        /// Learning rates over time.
+        /// The learning-rate schedule.
         pub schedule: ScheduleConfig => Section(ScheduleConfig::KEYS),
         /// Weights of the losses.
         pub loss: LossConfig => Section(LossConfig::KEYS),
-        /// Training for INT4.
+        /// Quantization-aware training for INT4.
         pub qat: QatConfig => Section(QatConfig::KEYS),
-        /// Validation while training.
+        /// Validation during training.
         pub eval: EvalConfig => Section(EvalConfig::KEYS),
         /// When the run is saved.
         pub checkpoint: CheckpointConfig => Section(CheckpointConfig::KEYS),
-        /// Several processes as one run.
+        /// Training over several processes.
         pub distributed: DistributedConfig,
     }
 }
@@ -82,7 +82,7 @@ impl Default for Recipe {
             steps: 1000,
             // The original's post-training; its pretraining has none.
             dropout: 0.1,
-            // One bad batch is bad luck; several in a row are a broken run.
+            // One bad batch is bad luck; several in a row mean a broken run.
             max_skipped_steps: 3,
             max_backoffs: 0,
             compute_dtype: ComputeDtype::F32,
@@ -100,32 +100,32 @@ impl Default for Recipe {
     }
 }
 
-/// What activations and products of matrices are computed in.
+/// The type of activations and matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDtype {
-    /// 32 bits.
+    /// float32.
     F32,
-    /// 16 bits with the exponents of f32: what GPUs are fast in.
+    /// bfloat16, in which GPUs are fast.
     Bf16,
 }
 
-/// Several processes as one run.
+/// Training over several processes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DistributedConfig {
-    /// What a gradient travels as.
+    /// The type in which gradients are sent.
     pub gradient_dtype: GradientDtype,
 }
 
-/// What a gradient travels as.
+/// The type in which gradients are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientDtype {
-    /// In f32, unchanged.
+    /// f32, unchanged.
     #[default]
     F32,
-    /// Rounded to nearest: half the bytes.
+    /// bf16, rounded to nearest: half the bytes.
     Bf16,
 }
 
@@ -142,11 +142,11 @@ section! {
         pub key_weight: f32 => Number(0.0, 1e3),
         /// Weight of argument values.
         pub value_weight: f32 => Number(0.0, 1e3),
-        /// Coefficient of the mean squared log-sum-exp.
+        /// Coefficient of the z-loss, the mean squared log-sum-exp.
         pub z_coefficient: f64 => Number(0.0, 1e3),
         /// Weight of the contrastive loss.
         pub contrastive_weight: f64 => Number(0.0, 1e3),
-        /// Steps between contrastive losses.
+        /// Interval, in steps, at which the contrastive loss is computed.
         pub contrastive_every_steps: usize => Whole(1, MAX_STEPS),
     }
 }
@@ -161,21 +161,21 @@ impl Default for LossConfig {
             value_weight: 4.0,
             z_coefficient: 1e-4,
             contrastive_weight: 0.1,
-            // The original's 1000 never comes in a short finetune.
+            // A short finetune never reaches the original's 1000.
             contrastive_every_steps: 4,
         }
     }
 }
 
 section! {
-    /// Training for INT4: when the forward pass sees quantized weights.
+    /// Quantization-aware training for INT4: when the forward pass uses quantized weights.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct QatConfig {
-        /// Steps between two that see quantized weights; without it, only those of
-        /// `final_fraction`.
+        /// Interval, in steps, at which a step uses quantized weights. Without it, only the steps
+        /// of `final_fraction` do.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
-        /// Share of all steps, at the end, that all see quantized weights.
+        /// Share of all steps, at the end of the run, that use quantized weights.
         pub final_fraction: f64 => Number(0.0, 1.0),
         /// Whether the embedding is quantized too.
         pub embedding: bool,
@@ -184,13 +184,14 @@ section! {
 
 impl Default for QatConfig {
     fn default() -> Self {
-        // The original has every 100th step and no tail; see docs/LOG.md, "Training for INT4".
+        // The original quantizes every 100th step and has no final phase; see docs/LOG.md,
+        // "Training for INT4".
         Self { every_steps: None, final_fraction: 0.1, embedding: false }
     }
 }
 
 impl QatConfig {
-    /// Whether step `step` (from 1) of `steps` sees quantized weights.
+    /// Whether step `step` (from 1) of `steps` uses quantized weights.
     pub fn applies(&self, step: usize, steps: usize) -> bool {
         let tail = steps - (steps as f64 * self.final_fraction).round() as usize;
         step > tail || self.every_steps.is_some_and(|every| step.is_multiple_of(every))
@@ -198,33 +199,33 @@ impl QatConfig {
 }
 
 section! {
-    /// Validation while training.
+    /// Validation during training.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct EvalConfig {
-        /// Steps between validations, beside the one at the end.
+        /// Steps between validations, besides the one at the end.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
-        /// Validates before the first step too, so that the best checkpoint is never worse than
-        /// what the run began with.
+        /// Also validates before the first step, so that the best checkpoint is never worse than
+        /// the run's start.
         pub at_start: bool,
-        /// Most examples of a validation while training.
+        /// Largest number of examples of a validation during training.
         pub max_examples: usize => Whole(1, 1 << 30),
         /// Prompts decoded together.
         pub batch_size: usize => Whole(1, 4096),
-        /// Most tokens of an answer.
+        /// Largest number of tokens of an answer.
         pub max_tokens: usize => Whole(1, 1 << 20),
-        /// Whether only what the offered tools allow can be written.
+        /// Whether decoding is constrained to what the offered tools allow.
         pub constrained: bool,
-        /// Most calls of a constrained answer.
+        /// Largest number of calls of a constrained answer.
         pub max_calls: usize => Whole(1, 256),
-        /// Validations without a better result after which the run ends; never before its last
-        /// step, if not given.
+        /// Patience for early stopping: number of validations without a better result after which
+        /// the run ends. Without it, the run takes all its steps.
         pub patience: Option<usize> => Whole(1, MAX_STEPS),
     }
 }
 
 impl EvalConfig {
-    /// How a model answers that is measured by this recipe.
+    /// How a model answers when it is validated by this recipe.
     pub fn answer_config(&self) -> AnswerConfig {
         let Self { constrained, max_calls, max_tokens, batch_size, .. } = *self;
         AnswerConfig { constrained, max_calls, max_tokens: Some(max_tokens), batch_size, ..AnswerConfig::default() }
@@ -252,10 +253,10 @@ section! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct CheckpointConfig {
-        /// Steps between saves, beside those at each validation, at the end and on a signal.
+        /// Steps between saves, besides those at each validation, at the end and on a signal.
         pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
-        /// Checkpoints kept: the newest is `last/`, those before it `step-N/`. The best is kept
-        /// besides.
+        /// Number of checkpoints that are kept: the newest is `last/`, those before it `step-N/`.
+        /// The best is kept in addition.
         pub keep_last: usize => Whole(1, 1_000_000),
     }
 }
@@ -267,8 +268,8 @@ impl Default for CheckpointConfig {
 }
 
 impl Recipe {
-    /// Reads a recipe and applies overrides of the form `section.key=value`, value in TOML (a bare
-    /// word is a string).
+    /// Reads a recipe and applies overrides of the form `section.key=value`, where the value is
+    /// TOML (a bare word is a string).
     ///
     /// # Errors
     /// If the file or an override cannot be read, a key is unknown or has the wrong type, or a
@@ -285,11 +286,11 @@ impl Recipe {
     /// As [`Recipe::load`], from text.
     ///
     /// # Errors
-    /// A sentence that names the key.
+    /// If the text or an override is invalid; the message names the key.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, String> {
         let mut table: toml::Table = toml::from_str(text).map_err(|e| e.to_string())?;
         range::check(&table, Self::KEYS)?;
-        // Read once as it stands: these messages have lines.
+        // Parsed first without overrides, because these messages have line numbers.
         let plain: Self = toml::from_str(text).map_err(|e| e.to_string())?;
         if overrides.is_empty() {
             plain.validate()?;
@@ -301,13 +302,13 @@ impl Recipe {
             set(&mut table, key.trim(), value).map_err(|reason| format!("--set {text}: {reason}"))?;
         }
         range::check(&table, Self::KEYS).map_err(|reason| format!("with --set: {reason}"))?;
-        // Written out and read again, so that the message shows the line that is wrong.
+        // Serialized and parsed again, so that the message shows the wrong line.
         let recipe: Self = toml::from_str(&table.to_string()).map_err(|e| format!("with --set: {e}"))?;
         recipe.validate()?;
         Ok(recipe)
     }
 
-    /// Checks what one key alone does not tell; see [`Recipe::KEYS`] for the range of each.
+    /// Checks combinations of keys; [`Recipe::KEYS`] has the range of each.
     fn validate(&self) -> Result<(), String> {
         let model = self.model_config()?;
         if let Some(lanes) = self.data.lanes.filter(|lanes| !self.data.rows.is_multiple_of(*lanes)) {
@@ -323,7 +324,7 @@ impl Recipe {
         self.fits(&model)
     }
 
-    /// The sizes of a new model; its vocabulary is the preset's, until there is a tokenizer.
+    /// The sizes of a new model. Its vocabulary is the preset's until there is a tokenizer.
     ///
     /// # Errors
     /// If there is no such preset, or the sizes do not fit each other.
@@ -331,6 +332,8 @@ impl Recipe {
         self.sizes.of(SanConfig::preset(&self.model).map_err(|e| e.to_string())?)
     }
 
+    /// Checks that the recipe fits `model`.
+    ///
     /// # Errors
     /// If rows or answers are longer than `model` has positions for, or the warmup is longer than
     /// the run.
@@ -341,7 +344,7 @@ impl Recipe {
             ("eval.max_tokens", self.eval.max_tokens, model.max_dec_len),
         ] {
             if tokens > most {
-                return Err(format!("{key} is {tokens}, expected at most the {most} that the model has positions for"));
+                return Err(format!("{key} is {tokens}, expected at most the {most} positions of the model"));
             }
         }
         let (warmup, steps) = (self.schedule.warmup_steps, self.steps);
@@ -478,8 +481,8 @@ mod tests {
         }
     }
 
-    /// Every key of a serialized recipe that holds a number or nothing; sections of lists are not
-    /// followed.
+    /// Every key of a serialized recipe that holds a number or null, except within lists of
+    /// sections.
     fn number_keys(value: &serde_json::Value, prefix: &str, out: &mut Vec<String>) {
         for (name, value) in value.as_object().unwrap() {
             let key = format!("{prefix}{name}");

@@ -1,4 +1,4 @@
-//! The part of a recipe about optimizers.
+//! The `[optim]` section of a recipe.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,42 +10,42 @@ section! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct OptimConfig {
-        /// What trains the Q, K, V and O matrices.
+        /// The optimizer of the Q, K, V and O matrices.
         pub matrices: Group,
-        /// Trains adapters of this rank on the Q, K, V and O matrices by AdamW, and nothing else;
-        /// all parameters, if not given.
+        /// Trains only adapters of this rank on the Q, K, V and O matrices (LoRA), with AdamW.
+        /// Without it, all parameters are trained.
         pub lora_rank: Option<usize> => Whole(1, 4096),
-        /// Peak rate of Muon.
+        /// Muon's peak learning rate.
         pub muon_lr: f64 => Number(0.0, 1e30),
-        /// Muon's momentum, in Nesterov's form.
+        /// Muon's Nesterov momentum.
         pub muon_momentum: f64 => Below(0.0, 1.0),
         /// Muon's decoupled weight decay.
         pub muon_weight_decay: f64 => Number(0.0, 100.0),
-        /// Newton-Schulz iterations.
+        /// Number of Newton-Schulz iterations.
         pub muon_ns_steps: usize => Whole(1, 100),
-        /// Peak rate of AdamW.
+        /// AdamW's peak learning rate.
         pub adamw_lr: f64 => Number(0.0, 1e30),
-        /// What the embedding's rate is of AdamW's. Less keeps the word vectors that it begins
-        /// with: AdamW moves each number as far as any other, also those of words that are seldom
-        /// met.
+        /// Factor on AdamW's learning rate for the embedding. A value below 1 preserves initial
+        /// word vectors: AdamW moves all numbers equally far, even those of rare words.
         pub embedding_lr_scale: f64 => Number(0.0, 1.0),
-        /// AdamW's decay of the first moment.
+        /// AdamW's decay rate of the first moment.
         pub adamw_beta1: f64 => Below(0.0, 1.0),
-        /// AdamW's decay of the second moment.
+        /// AdamW's decay rate of the second moment.
         pub adamw_beta2: f64 => Below(0.0, 1.0),
-        /// AdamW's decoupled weight decay, of matrices: never of gains, gates, biases or the
-        /// temperature.
+        /// AdamW's decoupled weight decay. It applies to matrices, never to gains, gates, biases or
+        /// the temperature.
         pub adamw_weight_decay: f64 => Number(0.0, 100.0),
-        /// Added to AdamW's denominator, outside the root.
+        /// Added to AdamW's denominator, outside the square root.
         pub adamw_epsilon: f64 => Number(1e-16, 1.0),
-        /// Largest global gradient norm: longer gradients are scaled down to it.
+        /// Largest global gradient norm; larger gradients are scaled down to it.
         pub clip_global_norm: f64 => Number(1e-9, 1e9),
     }
 }
 
 impl Default for OptimConfig {
     fn default() -> Self {
-        // The original's (needle/training/optim.py); 3e-5 is its AdamW rate after pretraining.
+        // The original's (needle/training/optim.py); 3e-5 is its AdamW learning rate after
+        // pretraining.
         Self {
             matrices: Group::Muon,
             lora_rank: None,
@@ -68,8 +68,8 @@ impl Default for OptimConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
-    /// Q, K, V and O, unless the recipe says otherwise.
+    /// Muon: the Q, K, V and O matrices, unless the recipe says otherwise.
     Muon,
-    /// Embedding, norms, gates, retrieval head.
+    /// AdamW: embedding, norms, gates, retrieval head.
     AdamW,
 }

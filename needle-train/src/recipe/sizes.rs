@@ -1,4 +1,4 @@
-//! Sizes of a model other than its preset's.
+//! The `[sizes]` section of a recipe: sizes that replace the preset's.
 
 use needle_model::SanConfig;
 use serde::{Deserialize, Serialize};
@@ -7,19 +7,19 @@ use crate::range::Allowed::Whole;
 use crate::range::section;
 
 section! {
-    /// What replaces the preset's sizes, where it is given. The vocabulary is the tokenizer's.
+    /// Sizes that replace the preset's. The vocabulary size is the tokenizer's.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct Sizes {
         /// Width of the residual stream; a multiple of `num_heads`.
         pub d_model: Option<usize> => Whole(1, 1 << 16),
-        /// Query heads of an attention.
+        /// Number of query heads.
         pub num_heads: Option<usize> => Whole(1, 1 << 10),
-        /// Key and value heads of an attention; divides `num_heads`.
+        /// Number of key/value heads; divides `num_heads`.
         pub num_kv_heads: Option<usize> => Whole(1, 1 << 10),
-        /// Layers that read query and tools.
+        /// Number of encoder layers, which read query and tools.
         pub num_encoder_layers: Option<usize> => Whole(1, 1 << 10),
-        /// Layers that write the answer.
+        /// Number of decoder layers, which write the answer.
         pub num_decoder_layers: Option<usize> => Whole(1, 1 << 10),
     }
 }

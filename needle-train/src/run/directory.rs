@@ -3,7 +3,7 @@
 //! | name | holds |
 //! | --- | --- |
 //! | `last/` | the newest checkpoint, with the trainer's state |
-//! | `step-N/` | those before it, as many as `checkpoint.keep_last` says |
+//! | `step-N/` | earlier checkpoints, as many as `checkpoint.keep_last` allows |
 //! | `best/` | the checkpoint with the best validation result |
 //! | `metrics.jsonl` | one object for each step and validation |
 //! | `tensorboard/` | the same for TensorBoard |
@@ -11,11 +11,11 @@
 //! | `split/` | a finetune's examples, in three parts |
 //! | `report.json` | a finetune's comparison with its base |
 //! | `recipe.toml` | the recipe as it was used |
-//! | `report.html` | all of it to look at |
-//! | `run.lock` | locked for as long as a run writes here |
+//! | `report.html` | all of this as a page |
+//! | `run.lock` | locked while a run writes here |
 //!
 //! A run claims its directory before it writes: one run at a time, and never over the results of
-//! another unless it is told so.
+//! another without `--overwrite`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,15 +28,15 @@ use crate::error::TrainError;
 use crate::run::lock::{self, RunLock};
 use crate::run::state;
 
-/// What to do about a run that is in a directory already.
+/// What to do if the directory already contains a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// Refuse: an error.
+    /// Return an error.
     #[default]
     Refuse,
     /// Resume it.
     Resume,
-    /// Remove it once the new run begins.
+    /// Remove it when the new run begins.
     Overwrite,
 }
 
@@ -47,14 +47,14 @@ pub struct RunDir {
     claimed: Arc<Mutex<Option<Claimed>>>,
 }
 
-/// What is known of a directory that a run of this process has claimed.
+/// The state of a directory that a run of this process has claimed.
 #[derive(Debug)]
 struct Claimed {
     lock: RunLock,
     existing: Existing,
     has_begun: bool,
     is_kept: bool,
-    /// Directories that were not there before, outermost last.
+    /// Directories that the claim has created, outermost last.
     created: Vec<PathBuf>,
 }
 
@@ -84,13 +84,13 @@ impl RunDir {
         &self.path
     }
 
-    /// Claims the directory for one run; a claim made while another of the same [`RunDir`] (or a
-    /// clone of it) lives is a part of that. What a killed run left half written is cleaned up; all
-    /// else stays as it is until [`RunDir::begin`].
+    /// Claims the directory for one run. A claim made while another of the same [`RunDir`] (or a
+    /// clone of it) is alive belongs to that one. What a killed run left unfinished is cleaned up;
+    /// everything else stays unchanged until [`RunDir::begin`].
     ///
     /// # Errors
-    /// If another run holds it, if there is none to resume, if there is one that is not to be
-    /// overwritten, or if other files stand where the run's would.
+    /// If another run holds it, if there is no run to resume, if there is one that may not be
+    /// overwritten, or if other files have the names of the run's.
     pub fn claim(&self, existing: Existing) -> Result<Claim, TrainError> {
         if self.claimed().is_some() {
             return Ok(Claim(None));
@@ -101,7 +101,8 @@ impl RunDir {
             return Err(refuse("there is no run to resume here (no last/); leave out --resume to start one"));
         }
         if let Some(other) = self.in_the_way()? {
-            let reason = format!("{other} is in the way, and of no run of needle; name another directory");
+            let reason =
+                format!("{other} is in the way and does not belong to a run of needle; name another directory");
             return Err(refuse(&reason));
         }
         let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
@@ -110,14 +111,14 @@ impl RunDir {
         let lock = RunLock::take(&self.path)?;
         directory::clean_up(&self.path)?;
         if existing == Existing::Refuse && self.has_checkpoint()? {
-            return Err(refuse("holds a run already; go on with it by --resume, or replace it by --overwrite"));
+            return Err(refuse("holds a run already; continue it with --resume, or replace it with --overwrite"));
         }
         *self.claimed() = Some(Claimed { lock, existing, has_begun: false, is_kept: false, created });
         Ok(Claim(Some(self.clone())))
     }
 
-    /// Makes room for a new run, whose first file is about to be written: what is left of another
-    /// one goes. A run that is resumed, or has begun, keeps what it has.
+    /// Removes what an earlier run has left, before a new run writes its first file. A run that is
+    /// resumed, or has already begun, keeps its files.
     ///
     /// # Errors
     /// If something cannot be removed.
@@ -134,14 +135,16 @@ impl RunDir {
         Ok(())
     }
 
-    /// Keeps what is there when the claim goes, even if the run has made no step yet: it has ended
-    /// in good order.
+    /// Keeps the files when the claim is dropped, even if the run has taken no step: it has ended
+    /// without an error.
     pub fn keep(&self) {
         if let Some(claimed) = self.claimed().as_mut() {
             claimed.is_kept = true;
         }
     }
 
+    /// Checks that overwriting the run does not remove `input`.
+    ///
     /// # Errors
     /// If `input` is a part of the run that [`Existing::Overwrite`] is about to remove.
     pub fn ensure_outlived_by(&self, input: &Path) -> Result<(), TrainError> {
@@ -160,25 +163,25 @@ impl RunDir {
 
     fn release(&self, claimed: Claimed) {
         if claimed.has_begun && claimed.existing != Existing::Resume && !claimed.is_kept && !self.has_learned() {
-            // Whatever cannot be removed now, the next run removes as it begins.
+            // What cannot be removed now is removed when the next run begins.
             self.own_files().into_iter().flatten().for_each(|path| _ = remove(&path));
         }
         if self.own_files().is_ok_and(|files| files.is_empty()) {
             claimed.lock.remove();
         }
-        // Those that others have put something into stay.
+        // Directories into which others have written stay, because they are not empty.
         claimed.created.iter().for_each(|dir| _ = std::fs::remove_dir(dir));
     }
 
-    /// Whether there is a checkpoint of any step but the one before the first, or a batch that
-    /// broke the run, to look at.
+    /// Whether there is a checkpoint after at least one step, or a batch that was not finite, to
+    /// inspect.
     fn has_learned(&self) -> bool {
         let is_trained = |path: &PathBuf| state::progress(path).map_or(path.exists(), |progress| progress.step > 0);
         let is_batch = |path: &PathBuf| is_named(path, "not_finite");
         [self.last(), self.best()].iter().any(is_trained) || self.entries().is_ok_and(|all| all.iter().any(is_batch))
     }
 
-    /// A file with the name of one of a run's, in a directory that is not a run's.
+    /// A file with a name that a run uses, in a directory that is not a run's.
     fn in_the_way(&self) -> Result<Option<String>, ModelError> {
         let is_run = self.path.join(lock::FILE).exists()
             || [self.last(), self.best()].iter().any(|checkpoint| checkpoint.join(state::STATE).exists());
@@ -190,7 +193,7 @@ impl RunDir {
         Ok(self.last().exists() || self.best().exists() || !self.older()?.is_empty())
     }
 
-    /// All that is there and by its name a run's, but for the lock.
+    /// All existing files with names that a run uses, except for the lock.
     fn own_files(&self) -> Result<Vec<PathBuf>, ModelError> {
         let fixed = [
             self.last(),
@@ -263,16 +266,16 @@ impl RunDir {
         self.path.join("report.html")
     }
 
-    /// The best checkpoint, or the last where no validation chose one.
+    /// The best checkpoint, or the last if no validation chose one.
     pub fn result(&self) -> PathBuf {
         if self.best().exists() { self.best() } else { self.last() }
     }
 
-    /// Puts a checkpoint into `last/`. The one before it, of `previous_step`, stays as `step-N/` if
-    /// more than one are kept.
+    /// Writes a checkpoint to `last/`. The previous one, of `previous_step`, is kept as `step-N/`
+    /// if `keep_last` is more than 1.
     ///
     /// # Errors
-    /// If it cannot be written; then the one before is still in `last/`.
+    /// If it cannot be written; the previous one is then still in `last/`.
     pub fn save_last(
         &self,
         files: &BTreeMap<String, Vec<u8>>,

@@ -1,8 +1,7 @@
-//! What a run was started with, by content: it resumes with the same data, validation examples and
-//! base, or not at all.
+//! Hashes of a run's inputs: a run resumes only with the same data, validation examples and base.
 //!
-//! A place in the data ([`needle_data::order::stream::Cursor`]) holds names and lengths only. That
-//! is not enough where a user edits a file between two sessions of a run.
+//! A position in the data ([`needle_data::order::stream::Cursor`]) holds only names and lengths,
+//! which do not show that a user has edited a file between two sessions of a run.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,13 +17,13 @@ use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
 
-/// Data of more bytes than this are compared by samples of each file, since reading them all would
-/// keep a cluster waiting.
+/// Data of more bytes than this are compared by samples of each file, because reading all of them
+/// would keep a cluster waiting.
 const READ_WHOLE_BYTES: u64 = 1 << 30;
 /// Length of a sample: one is taken at the beginning, one in the middle and one at the end.
 const SAMPLE_BYTES: u64 = 1 << 16;
 
-/// What a run reads.
+/// The inputs of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
@@ -32,23 +31,23 @@ pub struct Inputs {
     data: Vec<(String, String)>,
     /// Hash of the validation rows.
     validation: String,
-    /// Hash of the weights that it began from; none if they were new.
+    /// Hash of the weights with which the run started; `None` if they were new.
     base: Option<String>,
 }
 
-/// The checkpoint that a run begins from.
+/// The checkpoint with which a run starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
     /// None: new weights.
     None,
-    /// One with weights of this hash.
+    /// A checkpoint whose weights have this hash.
     Checkpoint(String),
-    /// Of a run that is resumed, the user has not said.
+    /// Unknown: the user resumes a run without naming its base.
     NotNamed,
 }
 
 impl Inputs {
-    /// Looks at what a run is about to read.
+    /// Hashes what a run is about to read.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -60,19 +59,19 @@ impl Inputs {
         Ok(Self { data: data_hashes(data)?, validation: rows_hash(validation), base })
     }
 
-    /// How these inputs of a run that is resumed differ from those that it began with, and what to
-    /// do.
+    /// How these inputs, of a resumed run, differ from those with which it started (`begun`), and
+    /// what to do about it.
     pub fn difference(&self, begun: &Self, base: &Base) -> Option<String> {
         if *base != Base::NotNamed && self.base != begun.base {
             let it_was = if begun.base.is_some() { "another checkpoint" } else { "new weights" };
             return Some(format!(
-                "the run began from {it_was}, not from this --base; leave it out, or begin another run in another --out"
+                "the run started from {it_was}, not from this --base; leave --base out, or start a new run with another --out"
             ));
         }
         if self.validation != begun.validation {
             return Some(
-                "the validation examples are not those of the run, so its results would not compare; give it the --val that it \
-                 began with"
+                "the validation examples are not those of the run, so its results would not be comparable; use the --val that \
+                 the run started with"
                     .into(),
             );
         }
@@ -83,8 +82,8 @@ impl Inputs {
             None => "the list of files",
         };
         Some(format!(
-            "the data are not those of the run: {name} has changed since it began; put it back, or begin another run from the \
-             checkpoint with --base"
+            "the data are not those of the run: {name} has changed since it started; restore it, or start a new run from \
+             the checkpoint with --base"
         ))
     }
 }
@@ -165,10 +164,10 @@ fn short(hash: Sha256) -> String {
     hex(&hash.finalize()[..16])
 }
 
-/// Refuses to go on with other inputs than the run began with.
+/// Checks that a resumed run has the inputs with which it started.
 ///
 /// # Errors
-/// Says what has changed, and what to do.
+/// If they differ; the message says what has changed and what to do.
 pub fn ensure_same(now: &Inputs, begun: &Inputs, base: &Base, run: &Path) -> Result<(), TrainError> {
     match now.difference(begun, base) {
         Some(reason) => Err(TrainError::Run { path: run.to_owned(), reason }),

@@ -1,5 +1,5 @@
-//! One run at a time in a directory: a lock that the system holds for the process, and drops
-//! however the process ends.
+//! Allows one run at a time in a directory, by a file lock that the operating system releases when
+//! the process ends, even if it is killed.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,11 +9,11 @@ use needle_model::ModelError;
 
 use crate::error::TrainError;
 
-/// Name of the file that is locked. It stays when the lock goes, and says that the directory is a
-/// run's.
+/// Name of the file that is locked. It stays after the lock is released, and marks the directory as
+/// a run's.
 pub const FILE: &str = "run.lock";
 
-/// The lock of a run's directory, held for as long as this lives.
+/// The lock of a run's directory, held until it is dropped.
 #[derive(Debug)]
 pub struct RunLock {
     path: PathBuf,
@@ -38,18 +38,18 @@ impl RunLock {
                     let mut holder = String::new();
                     let _ = file.read_to_string(&mut holder);
                     let reason = format!(
-                        "another run is writing here ({}); wait for its end, or choose another --out",
+                        "another run is writing here ({}); wait until it ends, or choose another --out",
                         holder.trim()
                     );
                     return Err(TrainError::Run { path: dir.to_owned(), reason });
                 }
                 Err(TryLockError::Error(error)) => tracing::warn!(
-                    "{}: this file system has no locks ({error}); take care that no second run writes here",
+                    "{}: this file system does not support locks ({error}); make sure that no second run writes here",
                     dir.display()
                 ),
             }
-            // Between opening and locking it, a run that left nothing behind may have removed the
-            // file.
+            // A run that left nothing behind may have removed the file after we opened it and
+            // before we locked it.
             if !is_same(&file, &path) {
                 continue;
             }
@@ -60,13 +60,13 @@ impl RunLock {
         }
     }
 
-    /// Removes the file too, while it is still locked.
+    /// Removes the file and releases the lock, in this order.
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Whether `file` is what stands at `path`.
+/// Whether `file` is still the file at `path`.
 fn is_same(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {

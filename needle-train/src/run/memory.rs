@@ -1,14 +1,14 @@
 //! How much memory the process holds.
 
-/// Megabytes of physical memory in use now; `None` where the system does not tell.
+/// Physical memory in use now, in megabytes; `None` if the system does not report it.
 pub fn rss_mb() -> Option<f64> {
     memory_stats::memory_stats().map(|stats| stats.physical_mem as f64 / 1e6)
 }
 
-/// The most megabytes of physical memory that were in use; `None` where the system does not tell.
+/// Peak physical memory, in megabytes; `None` if the system does not report it.
 #[cfg(unix)]
 pub fn peak_rss_mb() -> Option<f64> {
-    /// Bytes of the unit that `ru_maxrss` counts in: kilobytes, on Apple's systems bytes.
+    /// Bytes per unit of `ru_maxrss`, which is in kilobytes, or in bytes on Apple's systems.
     const UNIT: f64 = if cfg!(target_vendor = "apple") { 1.0 } else { 1024.0 };
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: the call writes a `rusage` to the pointer, which is valid for it.
@@ -21,7 +21,7 @@ pub fn peak_rss_mb() -> Option<f64> {
     Some(usage.ru_maxrss as f64 * UNIT / 1e6)
 }
 
-/// The most megabytes of physical memory that were in use; `None` where the system does not tell.
+/// Peak physical memory, in megabytes; `None` if the system does not report it.
 #[cfg(not(unix))]
 pub fn peak_rss_mb() -> Option<f64> {
     None
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn the_peak_holds_what_was_in_use() {
-        // Other tests of the process come and go meanwhile, so only what is held here is sure.
+        // Other tests run in the same process, so only what is held here is certain.
         let block = std::hint::black_box(vec![1u8; 256 << 20]);
         let during = rss_mb().unwrap();
         assert!((256.0..100_000.0).contains(&during), "{during}");

@@ -1,9 +1,9 @@
-//! What must survive a restart, beside the weights: optimizer moments, step, place in the data,
-//! best result, recipe.
+//! The state that a resumed run needs besides the weights: optimizer moments, step, position in the
+//! data, best result, recipe.
 //!
-//! It travels in the checkpoint's own directory (`trainer/`), so that weights and state are one
-//! unit: both are renamed into place together. Dropout, order and shuffling are functions of the
-//! seed and the step, so there is no generator to save.
+//! It is stored in the checkpoint's directory (`trainer/`), so that weights and state are renamed
+//! into place together. Dropout, order and shuffling are functions of the seed and the step, so
+//! there is no random generator to save.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ use crate::training::policies::early_stopping::EarlyStopping;
 pub const STATE: &str = "trainer/state.json";
 const OPTIMIZER: &str = "trainer/optimizer.safetensors";
 
-/// The part of the state that is not tensors.
+/// The part of the state that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
@@ -38,25 +38,25 @@ pub struct Progress {
     pub version: String,
     /// Steps done.
     pub step: usize,
-    /// Lanes that the data are read in.
+    /// Number of lanes in which the data are read.
     pub lanes: usize,
-    /// Where each lane's next batch stands; none before the first.
+    /// Position of each lane's next batch; empty before the first.
     pub cursors: Vec<Cursor>,
     /// The best validation so far.
     pub early_stopping: EarlyStopping,
     /// Skipped steps and back-offs.
     pub stability: Stability,
-    /// Updates that the optimizer made: steps less those skipped.
+    /// Number of optimizer updates: the steps that were not skipped.
     pub updates: usize,
     /// The run's recipe.
     pub recipe: Recipe,
-    /// What the run reads; none where an earlier version began it.
+    /// The run's inputs; `None` if an earlier version of needle started it.
     #[serde(default)]
     pub inputs: Option<Inputs>,
 }
 
 impl Progress {
-    /// Before the first step.
+    /// The state before the first step.
     pub fn new(recipe: &Recipe, lanes: usize) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Self {
@@ -76,7 +76,7 @@ impl Progress {
 /// The state as files of a checkpoint; `optimizer` is that of all ranks.
 ///
 /// # Errors
-/// If it cannot be laid out, which does not happen for a valid state.
+/// If it cannot be serialized, which does not happen for a valid state.
 pub fn to_files<B: FusedOps>(
     progress: &Progress,
     optimizer: BTreeMap<String, Tensor<B, 1>>,
@@ -87,7 +87,7 @@ pub fn to_files<B: FusedOps>(
     Ok(BTreeMap::from([(STATE.to_owned(), state), (OPTIMIZER.to_owned(), tensors)]))
 }
 
-/// Reads the part of the state in the checkpoint `dir` that is not tensors.
+/// Reads the state in the checkpoint `dir`, without its tensors.
 ///
 /// # Errors
 /// If there is none, it is malformed, or its recipe has a number out of its range.
@@ -97,7 +97,7 @@ pub fn progress(dir: &Path) -> Result<Progress, TrainError> {
     let text = file::read_text(&path)?;
     let value = json(&path, &text)?;
     range::check_json(&value["recipe"], Recipe::KEYS).map_err(bad)?;
-    // Read from the text, so that the message has line and column.
+    // Parsed from the text, so that the message has line and column.
     Ok(serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?)
 }
 
@@ -117,10 +117,10 @@ pub fn load<B: FusedOps>(dir: &Path, optimizer: &mut Optimizer<B>, device: &B::D
     Ok(progress)
 }
 
-/// The state in the checkpoint `dir`, whatever version of the program wrote it, if it has one.
+/// The state in the checkpoint `dir`, from any version of needle; `None` if it has none.
 ///
 /// # Errors
-/// If it has one that is damaged: the optimizer's part is read, too.
+/// If it is damaged, which includes the optimizer's part.
 pub fn inspect(dir: &Path) -> Result<Option<Value>, TrainError> {
     let path = dir.join(STATE);
     if !path.exists() {
@@ -134,7 +134,7 @@ fn json(path: &Path, text: &str) -> Result<Value, ModelError> {
     serde_json::from_str(text).map_err(|e| ModelError::bad_file(path, e.to_string()))
 }
 
-/// The optimizer's state by name, flat.
+/// The optimizer's state by name, flattened.
 fn optimizer_values(path: &Path) -> Result<BTreeMap<String, Vec<f32>>, TrainError> {
     let bad = |reason: String| ModelError::bad_file(path, reason);
     let bytes = file::read(path)?;

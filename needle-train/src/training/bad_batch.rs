@@ -1,4 +1,4 @@
-//! The batch whose loss or gradient was not finite, written to disk so that it can be inspected.
+//! Writes the batch whose loss or gradient was not finite to disk, so that it can be inspected.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use crate::distributed::rank_batch::RankBatch;
 use crate::error::TrainError;
 use crate::run::directory::RunDir;
 
-/// Writes `batch` as ids and as text, with where its lanes stand, beside the run; returns the file.
+/// Writes `batch` as ids and as text, with the positions of its lanes, into the run's directory;
+/// returns the file.
 ///
 /// # Errors
 /// If it cannot be written.

@@ -1,4 +1,4 @@
-//! A rank's batches, made ready ahead of the trainer: one loader for each of its data lanes.
+//! Loads a rank's batches ahead of the trainer, with one loader for each of its data lanes.
 
 use std::sync::mpsc::Receiver;
 use std::thread::Scope;
@@ -15,10 +15,10 @@ use crate::distributed::rank_batch::{LaneBatch, LanePart, lanes_of};
 use crate::error::TrainError;
 use crate::recipe::Recipe;
 
-/// Batches made ready ahead of the trainer, in each lane.
+/// Number of batches prefetched in each lane.
 const PREFETCHED_BATCHES: usize = 4;
 
-/// The lanes of a rank.
+/// The loaders of a rank's lanes.
 pub struct BatchLoader {
     lanes: Vec<(LanePart, Receiver<Result<Loaded, DataError>>)>,
 }
@@ -28,22 +28,22 @@ pub struct BatchLoader {
 pub struct LoadedStep {
     /// The rows, lane by lane.
     pub lanes: Vec<LaneBatch>,
-    /// Where its lanes stand after them.
+    /// The positions of its lanes after these rows.
     pub cursors: Vec<Cursor>,
-    /// What happened to the rows of those lanes that it is the first rank of.
+    /// Counts of the rows of the lanes of which this is the first rank.
     pub counts: Counts,
     /// Epoch of its lane that is furthest behind.
     pub epoch: u64,
-    /// Seconds that the trainer waited for them.
+    /// Seconds that the trainer waited for the rows.
     pub seconds: f64,
 }
 
 impl BatchLoader {
-    /// Begins to read `data` in `lanes` lanes, those of this rank, from `cursors` on: one for each
-    /// lane, or none at the beginning.
+    /// Begins to read this rank's lanes, of `lanes` in all, from `cursors` on: one for each lane,
+    /// or none at the beginning.
     ///
     /// # Errors
-    /// If a lane cannot be read, or the cursors are of other data.
+    /// If a lane cannot be read, or the cursors belong to other data.
     pub fn start<'scope, 'env: 'scope>(
         scope: &'scope Scope<'scope, 'env>,
         encoder: &'env Encoder<'env>,
@@ -72,7 +72,7 @@ impl BatchLoader {
     /// The rows of the next step.
     ///
     /// # Errors
-    /// If a row cannot be read or used, by the recipe's rules.
+    /// If a row cannot be read or used, and the recipe does not allow skipping it.
     pub fn read(&mut self) -> Result<LoadedStep, TrainError> {
         let began = Instant::now();
         let mut loaded = LoadedStep { epoch: u64::MAX, ..LoadedStep::default() };

@@ -1,11 +1,11 @@
 //! Activation checkpointing (Chen et al., arXiv:1604.06174): only the input of each layer is kept;
-//! the backward pass computes a layer once more, then its gradients, and forgets it. A third more
-//! arithmetic for a fraction of the memory.
+//! the backward pass recomputes a layer, computes its gradients, and frees it. It costs a third
+//! more arithmetic and takes a fraction of the memory.
 //!
-//! burn's own checkpointing leaves out cheap operations only, and a backward pass may not begin
-//! another, so the chain rule between layers is written here: for a layer `y = f(x)` and the
-//! gradient `g` of the loss with respect to `y`, the gradients of `sum(f(x) * g)` are those of the
-//! loss.
+//! burn's own checkpointing recomputes cheap operations only, and a backward pass may not start
+//! another one. The chain rule between layers is therefore written here: for a layer `y = f(x)` and
+//! the gradient `g` of the loss with respect to `y`, the gradients of `sum(f(x) * g)` are those of
+//! the loss.
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
@@ -20,7 +20,7 @@ use crate::recipe::LossConfig;
 use crate::training::loss::{DeviceBatch, TextLoss, output_loss};
 
 /// Cross-entropy, z-loss and gradients of a batch (or a part of one with `num_targets` targets in
-/// all), as the whole graph gives them. Masks of `dropout` are the same, too.
+/// all), equal to those of the whole graph, dropout masks included.
 pub fn text_loss_and_gradients<AB>(
     model: &San<AB>,
     batch: &Batch,
@@ -37,7 +37,7 @@ where
     let on_device = DeviceBatch::<AB::InnerBackend>::new(batch, num_targets, config.class_weights(), &device);
     let (enc_mask, masks) = on_device.masks();
 
-    // Forward without a graph; what each layer read, and the dropout that it met.
+    // Forward pass without a graph. For each layer, its input and the state of dropout are kept.
     let mut x = plain.embed(on_device.enc_ids.clone()); // [rows, enc_len, d_model]
     let mut enc_inputs = Vec::new();
     for layer in 0..plain.encoder.layers.len() {
@@ -53,7 +53,7 @@ where
         x = plain.decoder_layer(layer, x, memory.clone(), &masks, dropout);
     }
 
-    // Backward, layer by layer.
+    // Backward pass, layer by layer.
     let on_device = DeviceBatch::<AB>::new(batch, num_targets, config.class_weights(), &device);
     let (enc_mask, masks) = on_device.masks();
     let (enc_ids, dec_input) = (on_device.enc_ids.clone(), on_device.dec_input.clone());
@@ -102,7 +102,7 @@ fn leaf<AB: AutodiffBackend>(x: Tensor<AB::InnerBackend, 3>) -> Tensor<AB, 3> {
 }
 
 fn grad_of<AB: AutodiffBackend>(x: &Tensor<AB, 3>, raw: &AB::Gradients) -> Tensor<AB::InnerBackend, 3> {
-    // What the loss does not depend on has no gradient.
+    // A tensor on which the loss does not depend has no gradient.
     x.grad(raw).unwrap_or_else(|| x.clone().inner().zeros_like())
 }
 

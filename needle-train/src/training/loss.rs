@@ -1,9 +1,10 @@
 //! The loss that is minimized: `CE + z-loss + weight * contrastive`.
 //!
-//! - Cross-entropy: each target weighs by its class, the sum is divided by the number of targets
-//!   (not of weights).
+//! - Cross-entropy: each target is weighted by its class, and the sum is divided by the number of
+//!   targets, not by the sum of weights.
 //! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and
-//!   Vincent, arXiv:1604.08859); over real positions, where the original averages over padding too.
+//!   Vincent, arXiv:1604.08859); over positions without padding; the original averages over
+//!   padding, too.
 //! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP,
 //!   arXiv:2103.00020).
 
@@ -32,17 +33,17 @@ pub struct DeviceBatch<B: Backend> {
     pub dec_segments: Tensor<B, 2, Int>,
     /// Weight of each target in the cross-entropy, 0 for padding, `[rows, dec_len]`.
     pub target_weights: Tensor<B, 2>,
-    /// 1 where the z-loss counts, `[rows, dec_len]`.
+    /// 1 at positions that count in the z-loss, 0 elsewhere, `[rows, dec_len]`.
     pub z_mask: Tensor<B, 2>,
-    /// What the cross-entropy is divided by: the real targets of the whole batch, of which this may
-    /// be a part.
+    /// Divisor of the cross-entropy: the number of targets in the whole batch, of which this may be
+    /// a part.
     pub num_targets: usize,
-    /// What the z-loss is divided by.
+    /// Divisor of the z-loss.
     pub num_z: usize,
 }
 
 impl<B: Backend> DeviceBatch<B> {
-    /// Copies `batch` to `device`; it belongs to a whole with `num_targets` real targets.
+    /// Copies `batch` to `device`; it may be a part of a batch with `num_targets` targets.
     pub fn new(batch: &Batch, num_targets: usize, class_weights: [f32; NUM_TOKEN_CLASSES], device: &B::Device) -> Self {
         let ids = |values: &[i32], len| Tensor::from_data(TensorData::new(values.to_vec(), [batch.rows, len]), device);
         let is_real = |segment: &i32| *segment != 0;
@@ -79,15 +80,15 @@ pub struct StepLosses {
     pub cross_entropy: f64,
     /// z-loss.
     pub z: f64,
-    /// Contrastive loss, on the steps that have one.
+    /// Contrastive loss, in the steps that have one.
     pub contrastive: Option<f64>,
     /// The total, which was minimized.
     pub total: f64,
-    /// Whether the forward pass saw quantized weights.
+    /// Whether the forward pass used quantized weights.
     pub quantized: bool,
 }
 
-/// The text losses, each a scalar `[1]`.
+/// The losses of the text, each a scalar `[1]`.
 #[derive(Debug, Clone)]
 pub struct TextLoss<B: Backend> {
     /// Weighted cross-entropy.
@@ -97,7 +98,7 @@ pub struct TextLoss<B: Backend> {
 }
 
 impl<B: Backend> DeviceBatch<B> {
-    /// Who may attend to whom: in the encoder, and in the decoder's two attentions.
+    /// The attention masks of the encoder and of the decoder's two attentions.
     pub fn masks(&self) -> (AttentionMask<B>, DecoderMasks<B>) {
         let (enc, dec) = (&self.enc_segments, &self.dec_segments);
         let masks = DecoderMasks {
@@ -133,8 +134,8 @@ pub fn output_loss<B: FusedOps>(
     weighted(nll, log_sum_exp, batch.target_weights, batch.z_mask, counts, z_coefficient)
 }
 
-/// The sums behind [`text_loss`], for given positions and weights, all `[rows, dec_len]`, and what
-/// each sum is divided by.
+/// The losses of [`text_loss`] from per-position values, weights and masks, all `[rows, dec_len]`,
+/// and the divisor of each sum.
 pub fn weighted<B: Backend>(
     nll: Tensor<B, 2>,
     log_sum_exp: Tensor<B, 2>,
@@ -148,7 +149,7 @@ pub fn weighted<B: Backend>(
     TextLoss { cross_entropy, z }
 }
 
-/// Bounds of the logarithm of the temperature: temperatures from 0.01 to 100.
+/// Bound on the absolute logarithm of the temperature: temperatures from 0.01 to 100.
 const MAX_LOG_TEMP: f64 = 4.605_170_185_988_092;
 
 /// Embeddings of the queries and tools of `pairs`, each `[pairs, dim]`; `None` without a retrieval
@@ -165,7 +166,8 @@ pub fn pair_embeddings<B: FusedOps>(
     Some([queries, tools])
 }
 
-/// `queries [pairs, dim]` against `tools [pairs, dim]`, pair by pair the right ones.
+/// The symmetric contrastive loss of CLIP for `queries [pairs, dim]` and `tools [pairs, dim]`,
+/// where equal rows belong together.
 pub fn clip_loss<B: Backend>(queries: Tensor<B, 2>, tools: Tensor<B, 2>, log_temp: Tensor<B, 1>) -> Tensor<B, 1> {
     let [pairs, _] = queries.dims();
     let temperature = log_temp.clamp(-MAX_LOG_TEMP, MAX_LOG_TEMP).exp();

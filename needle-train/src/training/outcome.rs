@@ -8,12 +8,12 @@ use needle_data::source::Counts;
 use crate::eval::Evaluation;
 use crate::run::directory::Existing;
 
-/// Options of a run: what it prints, and how it is continued and stopped.
+/// Options of a run: how it starts, what it prints, and how it is stopped.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// What to do about a run that is in the directory already.
+    /// What to do if the directory already contains a run.
     pub existing: Existing,
-    /// Shows no progress bar and no progress lines.
+    /// Disables the progress bar and progress lines.
     pub quiet: bool,
     /// Once true, the run finishes its step, saves and ends.
     pub stop: Arc<AtomicBool>,
@@ -22,12 +22,12 @@ pub struct RunOptions {
 /// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Final validation at f32 and INT4, where there was anything to validate on.
+    /// Final validation at f32 and INT4; empty without validation examples.
     pub validation: Vec<Evaluation>,
     /// Seconds of training, without those of validation.
     pub train_seconds: f64,
-    /// Counts of the rows that were read, used and left out.
+    /// Counts of the rows that were read, used and skipped.
     pub counts: Counts,
-    /// The step after which it was asked to stop, if it did not get to its end.
+    /// The step after which the run was asked to stop, if it did not finish.
     pub stopped_at: Option<usize>,
 }

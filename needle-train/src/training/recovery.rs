@@ -43,7 +43,8 @@ where
         }
     }
 
-    /// Loads the best checkpoint and continues with lower rates; the place in the data stays.
+    /// Loads the best checkpoint and continues with lower learning rates; the position in the data
+    /// is kept.
     pub(super) fn back_off(&mut self, what: String) -> Result<(), TrainError> {
         let (best, device) = (self.run.result(), self.model.device());
         let mut optimizer = own_optimizer(self.recipe, &self.shards, self.world);

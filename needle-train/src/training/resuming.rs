@@ -1,5 +1,4 @@
-//! A killed run resumes where it last saved: with the same recipe and the same inputs, or not at
-//! all.
+//! Resumes a killed run where it last saved, only with the same recipe and the same inputs.
 
 use needle_data::order::stream::Sources;
 use needle_data::text::record::Record;
@@ -15,7 +14,7 @@ use crate::run::state::{self, Progress};
 /// Reads the state of the run in `run` into `optimizer`.
 ///
 /// # Errors
-/// If there is no run, its state is damaged, or its recipe is another one.
+/// If there is no run, its state is damaged, or its recipe differs.
 pub fn resume<B: FusedOps>(
     run: &RunDir,
     recipe: &Recipe,
@@ -29,22 +28,22 @@ pub fn resume<B: FusedOps>(
     let progress = state::load(&run.last(), optimizer, device)?;
     let changed = recipe.differences(&progress.recipe);
     if !changed.is_empty() {
-        return Err(error(format!("the recipe is not that of the run; different: {}", changed.join("; "))));
+        return Err(error(format!("the recipe differs from that of the run: {}", changed.join("; "))));
     }
     let version = env!("CARGO_PKG_VERSION");
     if progress.version != version {
         tracing::warn!(
-            "the run was begun by needle {}, this is {version}: it may not go on to the same bits",
+            "the run was started by needle {}, this is {version}: the result may not be bit-identical",
             progress.version
         );
     }
     Ok(progress)
 }
 
-/// Records what a new run reads, and makes sure that a resumed one reads the same.
+/// Records the inputs of a new run, and checks that a resumed one has the same.
 ///
 /// # Errors
-/// If an input cannot be read, or is not what it was when the run began.
+/// If an input cannot be read, or has changed since the run started.
 pub fn compare_inputs(
     progress: &mut Progress,
     is_resumed: bool,
@@ -56,7 +55,7 @@ pub fn compare_inputs(
         Some(begun) => inputs::ensure_same(&now, begun, base, run.path()),
         None => {
             if is_resumed {
-                tracing::warn!("an earlier version of needle began this run: what it reads cannot be compared");
+                tracing::warn!("an earlier version of needle started this run: its inputs cannot be checked");
             }
             progress.inputs = Some(now);
             Ok(())

@@ -1,5 +1,5 @@
-//! A run's checkpoints: `last/`, and `best/` where a validation has chosen one. Rank 0 writes, for
-//! all.
+//! Writes a run's checkpoints: `last/`, and `best/` if a validation has chosen one. Rank 0 writes
+//! for all ranks.
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
@@ -21,14 +21,14 @@ pub struct Saver<'a> {
     world: &'a World,
     config: SanConfig,
     tokenizer: &'a Tokenizer,
-    /// Checkpoints kept, the one in `last/` included.
+    /// Number of checkpoints that are kept, including `last/`.
     keep_last: usize,
     /// Step of the checkpoint in `last/`.
     saved_step: Option<usize>,
 }
 
 impl<'a> Saver<'a> {
-    /// For a run whose `last/` is of step `saved_step`, if it has one.
+    /// A saver for a run whose `last/` is of step `saved_step`, if it has one.
     pub fn new(
         run: &'a RunDir,
         world: &'a World,
@@ -61,27 +61,27 @@ impl<'a> Saver<'a> {
         let optimizer = gather_state(self.world, optimizer, &model.device())?;
         let mut cursors: Vec<Cursor> = self.world.all_gather_object(&progress.cursors)?.concat();
         cursors.sort_by_key(|cursor| cursor.lane);
-        // Ranks that divide a lane stand at the same place in it.
+        // Ranks that share a lane have the same position in it.
         cursors.dedup();
         if self.world.is_main() {
             let state = state::to_files(&Progress { cursors, ..progress.clone() }, optimizer)?;
             let checkpoint =
                 Checkpoint { config: self.config.clone(), model: model.valid(), tokenizer: self.tokenizer.clone() };
             let files = checkpoint.to_files(&state)?;
-            // `last/` first: a run that is killed between the two knows by it that `best/` is to be
-            // written.
+            // `last/` first: from it, a run that was killed between the two knows that `best/` is
+            // still to be written.
             self.run.save_last(&files, self.saved_step, self.keep_last)?;
             if is_best {
                 directory::write(&self.run.best(), &files, None)?;
             }
         }
         self.saved_step = Some(progress.step);
-        // No rank goes on, or reads the checkpoint, before it is there.
+        // No rank continues, or reads the checkpoint, before it is written.
         self.world.barrier()
     }
 
-    /// Writes the `best/` that a killed run was about to write: the checkpoint in `last/`, by its
-    /// own account.
+    /// Writes the `best/` that a killed run was about to write, if the state in `last/` says that
+    /// `last/` is the best checkpoint.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -6,7 +6,7 @@ impl ScheduleConfig {
     /// The factor after `count` of `steps` updates: 0 at 0, 1 after the warmup, `final_fraction`
     /// from `steps` on.
     ///
-    /// Our n-th update takes `factor(n)`. The original takes `factor(n - 1)`, so that its first
+    /// Our n-th update uses `factor(n)`. The original uses `factor(n - 1)`, so that its first
     /// update does nothing.
     pub fn factor(&self, count: usize, steps: usize) -> f64 {
         let decay_steps = ((steps as f64 * self.decay_ratio) as usize).max(1);

@@ -1,4 +1,4 @@
-//! A run before its first step, new or resumed; all ranks agree on it.
+//! Sets up a run, new or resumed, and makes sure that all ranks agree on it.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
 where
     AB::InnerBackend: FusedOps,
 {
-    /// A run that is about to begin, or to go on.
+    /// Sets up a run that is about to begin or to be resumed.
     pub(super) fn new(
         mut start: Start<AB>,
         recipe: &'a Recipe,
@@ -78,7 +78,7 @@ where
         })
     }
 
-    /// Makes sure that all ranks are about to run the same thing; only then is anything written.
+    /// Makes sure that all ranks are about to run the same training; nothing is written before.
     pub(super) fn handshake(&mut self, data: &Sources) -> Result<(), TrainError> {
         let (world, recipe, run) = (self.world, self.recipe, self.run);
         if world.size() > 1 {
@@ -98,7 +98,7 @@ where
     }
 }
 
-/// The optimizer of the weights that this rank updates, with no state yet.
+/// A new optimizer for the weights that this rank updates.
 pub(super) fn own_optimizer<B: FusedOps>(recipe: &Recipe, shards: &Shards, world: &World) -> Optimizer<B> {
     let optimizer = Optimizer::new(&recipe.optim, recipe.seed);
     if world.size() == 1 { optimizer } else { optimizer.of_pieces(shards.of(world.rank())) }

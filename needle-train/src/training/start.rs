@@ -1,4 +1,4 @@
-//! What a run starts from: a new model or a checkpoint, and the limits at which it cuts text.
+//! What a run starts from: a new model or a checkpoint. Also the limits at which text is truncated.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::run::inputs::{Base, file_hash};
 
 /// What a run starts from.
 pub struct Start<AB: AutodiffBackend> {
-    /// Sizes.
+    /// Sizes of the model.
     pub config: SanConfig,
     /// Weights, fresh or from a base checkpoint.
     pub model: San<AB>,
@@ -38,8 +38,8 @@ impl<AB: AutodiffBackend> Start<AB> {
         Ok(Self { config, model, tokenizer, base: Base::None, is_resumed: false })
     }
 
-    /// A run that goes on from its own checkpoint in `last`; `base` is what it began from, as far
-    /// as the user has named it.
+    /// A run that resumes from its own checkpoint in `last`; `base` is the checkpoint with which it
+    /// started, if the user has named it.
     ///
     /// # Errors
     /// If one of the two cannot be read.
@@ -60,17 +60,17 @@ impl<AB: AutodiffBackend> Start<AB> {
         if model.retrieval_head.is_some() {
             tracing::info!("retrieval head: the one of {}", path.display());
         } else if recipe.loss.contrastive_weight > 0.0 {
-            // The preset's width; the base has none of its own.
+            // The preset's width, because the base has no head.
             config.contrastive_dim = SanConfig::preset(&recipe.model)?.contrastive_dim;
             model.retrieval_head = San::new(&config, recipe.seed, device)?.retrieval_head;
-            tracing::info!("retrieval head: a new one, {} has none", path.display());
+            tracing::info!("retrieval head: a new one, because {} has none", path.display());
         }
         let base = Base::Checkpoint(file_hash(&path.join(files::WEIGHTS))?);
         Ok(Self { config, model, tokenizer, base, is_resumed: false })
     }
 }
 
-/// The limits at which a recipe cuts text.
+/// The limits at which a recipe truncates text.
 pub fn encode_config(recipe: &Recipe) -> EncodeConfig {
     EncodeConfig {
         max_enc_tokens: recipe.data.row_enc_tokens.longest(),

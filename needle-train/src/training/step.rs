@@ -1,12 +1,12 @@
 //! One training step up to the gradients: a share of a batch -> losses -> backward.
 //!
 //! A share is computed in micro-batches, one after the other, which takes less memory. Their losses
-//! have the whole batch's denominators, so the sum of their gradients, over micro-batches and
-//! ranks, is the whole batch's gradient, to rounding. The contrastive loss is not divided: every
-//! pair is every other pair's negative, on whatever rank.
+//! are divided by the whole batch's counts, so the sum of their gradients over micro-batches and
+//! ranks is the whole batch's gradient, up to rounding. The contrastive loss is not split: every
+//! pair is a negative for every other pair, on any rank.
 //!
-//! (Side by side they would be no faster: burn's autodiff waits for every graph at the end of a
-//! backward pass.)
+//! Computing micro-batches in parallel would not be faster: burn's autodiff waits for all graphs at
+//! the end of a backward pass.
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
@@ -43,7 +43,7 @@ where
     result.expect("there is no other rank")
 }
 
-/// What `share` adds to the losses and gradients of step `step` (from 1).
+/// The contribution of `share` to the losses and gradients of step `step` (from 1).
 ///
 /// # Errors
 /// If a rank is gone.
@@ -60,21 +60,20 @@ where
 {
     let quantized = recipe.qat.applies(step, recipe.steps);
     let quantizes = |p: &ParamInfo| p.is_attention_matrix() || recipe.qat.embedding && p.name == EMBEDDING;
-    // Leaves of its own for each graph: burn forgets a leaf that an earlier backward pass has left
-    // behind.
+    // Each graph needs its own leaves: burn drops leaves that an earlier backward pass has used.
     let graph = || {
         let model = with_gradients(model.clone());
         let seen = if quantized { fake_quantize(model.clone(), Bits::Int4, quantizes) } else { model.clone() };
         let seen = if recipe.compute_dtype == ComputeDtype::Bf16 { in_bf16(seen) } else { seen };
         (model, seen)
     };
-    // The streams depend on the step and the place in the batch alone, so a resumed step drops what
-    // it dropped the first time.
+    // The random streams depend only on the step and the place in the batch, so a resumed step has
+    // the same dropout masks as the first time.
     let dropout = |purpose, [lane, part]: [u64; 2], micro_batch: usize| {
         let place = [step as u64, lane, part, micro_batch as u64];
         Dropout::new(recipe.dropout, rng(recipe.seed, purpose, &place).random())
     };
-    // Read once, at the end: reading waits for the device.
+    // Losses are read once, at the end, because reading waits for the device.
     let (mut of_text, mut of_pairs) = (Vec::new(), Vec::new());
     let mut gradients = Gradients::<AB::InnerBackend>::new();
     for lane in &share.lanes {
@@ -82,8 +81,8 @@ where
             let dropout = &mut dropout(Purpose::Dropout, lane.place, i);
             let (model, seen) = graph();
             let (loss, more) = if recipe.activation_checkpointing {
-                // The straight-through estimator passes gradients on as they are: those of the
-                // quantized weights are the weights'.
+                // With the straight-through estimator, the gradients of the quantized weights are
+                // those of the weights.
                 text_loss_and_gradients(&seen, part, share.num_targets, &recipe.loss, dropout)
             } else {
                 let weights = recipe.loss.class_weights();
@@ -120,9 +119,9 @@ where
     Ok((StepLosses { cross_entropy, z, contrastive, total, quantized }, gradients))
 }
 
-/// Contrastive loss over the pairs of all ranks, of which `own` are those of this rank: embeddings
-/// of queries and tools, lane by lane. Only they have gradients; the other ranks see to theirs.
-/// None where this rank has no pair.
+/// Contrastive loss over the pairs of all ranks. `own` are the embeddings of this rank's queries
+/// and tools, lane by lane. Only they get gradients here; the other ranks compute their own. `None`
+/// if this rank has no pair.
 fn contrastive_loss<AB: AutodiffBackend>(
     model: &San<AB>,
     own: Vec<[Tensor<AB, 2>; 2]>,
@@ -136,13 +135,14 @@ fn contrastive_loss<AB: AutodiffBackend>(
     });
     let both = (!queries.is_empty()).then(|| [Tensor::cat(queries, 0), Tensor::cat(tools, 0)]); // [pairs, dim] each
     let (Some([mut queries, mut tools]), Some(head)) = (both, &model.retrieval_head) else {
-        // Nothing of its own, but the others wait for its word.
+        // This rank has no pairs, but the others wait for it.
         world.all_gather(&[])?;
         return Ok(None);
     };
     let mut log_temp = head.log_temp.val();
     if world.size() > 1 {
-        // Side by side, so that each rank's part is its pairs in order: [pairs, 2 * dim].
+        // Queries and tools side by side, so that one all-gather keeps the pairs in order: [pairs,
+        // 2 * dim].
         let own = Tensor::cat(vec![queries, tools], 1);
         let [own_pairs, width] = own.dims();
         let values = own.clone().inner().into_data().convert::<f32>().into_vec::<f32>().unwrap_or_default();
@@ -163,15 +163,15 @@ fn contrastive_loss<AB: AutodiffBackend>(
         let all = Tensor::cat(rows, 0); // [all pairs, 2 * dim]
         queries = all.clone().narrow(1, 0, width / 2);
         tools = all.narrow(1, width / 2, width / 2);
-        // Every rank finds its whole gradient; each counts for a part, so that the sum over ranks
-        // is one.
+        // Every rank computes the whole gradient of the temperature; each is weighted by the rank's
+        // share of the pairs, so that their sum is the gradient.
         let part = own_part(share);
         log_temp = log_temp.clone().detach() * (1.0 - part) + log_temp * part;
     }
     Ok(Some(clip_loss(queries, tools, log_temp)))
 }
 
-/// Which part of all pairs are this rank's.
+/// This rank's share of all pairs.
 fn own_part(share: &RankBatch) -> f64 {
     share.pairs.iter().map(|(_, pairs)| pairs.pairs).sum::<usize>() as f64 / share.num_pairs.max(1) as f64
 }

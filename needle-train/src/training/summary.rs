@@ -25,7 +25,7 @@ pub fn log(
     tracker.finish();
     if has_lost_patience {
         let (validations, step) = (progress.early_stopping.validations_since_best, progress.step);
-        tracker.message(&format!("no better result in {validations} validations: ended after step {step}"));
+        tracker.message(&format!("no better result in {validations} validations: stopped early after step {step}"));
     }
     tracker.message(&format!("while training: {counts}"));
     if world.size() > 1 {
@@ -33,7 +33,7 @@ pub fn log(
         tracker.message(&format!("peak memory of each rank in MB: {}", peaks.join(" ")));
     }
     if progress.stability.skipped_steps > 0 {
-        tracker.message(&format!("{} steps skipped: not finite", progress.stability.skipped_steps));
+        tracker.message(&format!("{} steps skipped: loss or gradient not finite", progress.stability.skipped_steps));
     }
     Ok(counts)
 }

@@ -1,8 +1,8 @@
 //! The loop: batch -> losses and gradients -> clip -> update -> hooks.
 //!
-//! All ranks of a run go through it side by side and come to the same decisions; rank 0 also
-//! validates, writes and reports. When to stop, what to do about a loss that is not finite, and
-//! which checkpoint is the best is decided in `training::policies`.
+//! All ranks of a run go through it in parallel and come to the same decisions; rank 0 also
+//! validates, writes and reports. `training::policies` decides when to stop, what to do about a
+//! loss that is not finite, and which checkpoint is the best.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ use crate::training::step::forward_backward_rank_batch;
 use crate::training::summary;
 use crate::training::validation::Validator;
 
-/// Claims the directory of a run, on the rank that writes it; all other ranks wait for that.
+/// Claims the directory of a run on rank 0, which writes it; all other ranks wait for that.
 ///
 /// # Errors
 /// Those of [`RunDir::claim`], on every rank.
@@ -44,13 +44,13 @@ pub fn claim(run: &RunDir, existing: Existing, world: &World) -> Result<Option<C
     world.all_or_none(world.is_main().then(|| run.claim(existing)).transpose())
 }
 
-/// Trains from `start` by `recipe` and writes the run to `run`, together with all other ranks of
-/// `world`. It claims the directory, unless the caller has.
+/// Trains from `start` by `recipe`, together with all other ranks of `world`, and writes the run to
+/// `run`. Claims the directory, unless the caller already has.
 ///
 /// # Errors
-/// If the directory cannot be claimed, no example can be used, losses or gradients stay not finite,
-/// or something cannot be written; if a rank has a problem, is about to run something else, or is
-/// gone.
+/// If the directory cannot be claimed, no example can be used, losses or gradients remain
+/// non-finite, or something cannot be written. Also if a rank has an error, is about to run
+/// something else, or is gone.
 pub fn train<AB: AutodiffBackend + FusedOps>(
     start: Start<AB>,
     recipe: &Recipe,
@@ -105,12 +105,12 @@ pub(super) struct Trainer<'a, AB: AutodiffBackend> {
     pub(super) model: San<AB>,
     pub(super) optimizer: Optimizer<AB::InnerBackend>,
     pub(super) progress: Progress,
-    /// Rank 0 has one.
+    /// Only rank 0 has one.
     pub(super) tracker: Option<Tracker>,
     pub(super) stragglers: Stragglers,
     /// The host of each rank.
     pub(super) hosts: Vec<String>,
-    /// Of the lanes of this rank.
+    /// Row counts of this rank's lanes.
     pub(super) counts: Counts,
     pub(super) began: Instant,
     pub(super) validating: Duration,
@@ -120,8 +120,8 @@ impl<'a, AB: AutodiffBackend + FusedOps> Trainer<'a, AB>
 where
     AB::InnerBackend: FusedOps,
 {
-    /// What a run has before its first step: a result to beat, and a checkpoint to go back to. A
-    /// resumed run still has it.
+    /// Before the first step of a new run: validates or saves, if the recipe needs a result to
+    /// compare with or a checkpoint to back off to. A resumed run already has both.
     fn before_first_step(&mut self) -> Result<(), TrainError> {
         match (self.saver.has_saved(), self.recipe.eval.at_start, self.recipe.max_backoffs) {
             (false, true, _) => self.validate(),
@@ -191,7 +191,7 @@ where
         let hooks: [(Option<usize>, Hook<'a, AB>); 2] =
             [(self.recipe.eval.every_steps, Self::validate), (self.recipe.checkpoint.every_steps, Self::save)];
         let step = self.progress.step;
-        // What the end of a run does is done there.
+        // The last step's validation and save are left to `finish`.
         let is_due =
             |every: Option<usize>| step < self.recipe.steps && every.is_some_and(|n| step.is_multiple_of(n.max(1)));
         hooks.into_iter().find(|(every, _)| is_due(*every)).map_or(Ok(()), |(_, hook)| hook(self))
@@ -205,7 +205,7 @@ where
             Some(tracker) => self.validator.measure(&self.model.valid(), step, self.run, tracker)?,
             None => Measured::default(),
         };
-        // Only rank 0 has measured, and all go by it.
+        // Only rank 0 has measured; all ranks use its result.
         let is_best = self.progress.early_stopping.observe(step, self.world.broadcast(&measured)?);
         self.saver.save(&self.model, &self.optimizer, &self.progress, is_best)?;
         self.validator.write_report(self.world)?;
@@ -227,7 +227,7 @@ where
         let has_lost_patience = self.progress.early_stopping.is_over(self.recipe.eval.patience);
         let mut validation = Vec::new();
         if stopped_at.is_some() {
-            // A run that is asked to stop does not keep anybody waiting for a validation.
+            // A run that is asked to stop saves without a validation, so that it ends quickly.
             self.save()?;
         } else {
             if !has_lost_patience {

@@ -1,5 +1,4 @@
-//! What a run is measured by while it trains: the loss at f32 and at INT4, and answers to tool-call
-//! examples.
+//! Validation during training: the loss at f32 and at INT4, and answers to tool-call examples.
 
 use std::path::Path;
 
@@ -26,14 +25,14 @@ use crate::run::tracking::{Event, Tracker};
 use crate::training::loss::{DeviceBatch, text_loss};
 use crate::training::policies::early_stopping::Measured;
 
-/// Answers kept for the report.
+/// Number of answers kept for the report.
 const SAMPLE_PREDICTIONS: usize = 100;
 
-/// Validation rows, ready to measure a model by.
+/// Validation examples, prepared for measuring models.
 pub struct Validator<'a> {
     encoder: &'a Encoder<'a>,
     recipe: &'a Recipe,
-    /// Of the model.
+    /// Sizes of the model.
     config: SanConfig,
     /// All tool-call examples.
     examples: Vec<Example>,
@@ -55,7 +54,7 @@ struct Answered {
 }
 
 impl Answered {
-    /// `prediction` for `example`, judged.
+    /// Judges `prediction`, the answer to `example`.
     fn new(example: &Example, prediction: &Prediction) -> Self {
         let mistake = mistake(&example.answers, prediction.calls.as_deref());
         Self {
@@ -70,8 +69,9 @@ impl Answered {
 }
 
 impl<'a> Validator<'a> {
-    /// The first `recipe.eval.max_examples` of `records` give the loss, all tool calls among them
-    /// answers. `config` are the sizes of the models that are measured.
+    /// Prepares `records` for validation: the first `recipe.eval.max_examples` of them are for the
+    /// loss, all tool calls among `records` are for answers. `config` are the sizes of the models
+    /// that are measured.
     pub fn new(
         records: &[Record],
         encoder: &'a Encoder<'a>,
@@ -79,7 +79,8 @@ impl<'a> Validator<'a> {
         config: SanConfig,
         run: &RunDir,
     ) -> Self {
-        // An answer too long for the decoder cannot be measured by; training counts such rows.
+        // Examples whose answers are too long for the decoder are left out; training counts such
+        // rows.
         let encoded = records.iter().take(recipe.eval.max_examples).filter_map(|r| encoder.encode_record(r).ok());
         let encoded: Vec<EncodedExample> = encoded.flatten().collect();
         let sizes = recipe.data.row_sizes();
@@ -100,9 +101,9 @@ impl<'a> Validator<'a> {
         Self { encoder, recipe, config, examples: examples.collect(), batches, report }
     }
 
-    /// Measures `model` after `step` at INT4: the loss, and answers to the first
-    /// `eval.max_examples` examples; see [`Measured::new`] for which of the two chooses
-    /// checkpoints. Answers go to `run`, figures to `tracker`.
+    /// Validates `model` after `step`: the loss at f32 and INT4, and answers at INT4 to the first
+    /// `eval.max_examples` examples. [`Measured::new`] explains which of the two chooses
+    /// checkpoints. Answers are written to `run`, metrics to `tracker`.
     ///
     /// # Errors
     /// If the model cannot answer, or something cannot be written.
@@ -128,9 +129,9 @@ impl<'a> Validator<'a> {
         Ok(Measured::new(call_f1, sample.len(), int4_loss))
     }
 
-    /// Measures what the run results in, at f32 and INT4, on all examples: `last` (the model at the
-    /// run's end, and its step), or the checkpoint in `best/` where another step was the best.
-    /// Nothing, where there are no examples.
+    /// Evaluates the run's result at f32 and INT4 on all examples: `last` (the model at the end of
+    /// the run, and its step), or the checkpoint in `best/` if another step was the best. Returns
+    /// nothing if there are no examples.
     ///
     /// # Errors
     /// As [`Validator::measure`].
@@ -157,7 +158,7 @@ impl<'a> Validator<'a> {
         Ok(evaluations)
     }
 
-    /// Writes the run's page, on rank 0.
+    /// Writes the run's report page; only rank 0 does.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -177,7 +178,7 @@ impl<'a> Validator<'a> {
         Ok(evaluate(&needle, examples, &mut |_| {})?)
     }
 
-    /// Weighted cross-entropy of `model` at `precision` over the validation rows; none where there
+    /// Weighted cross-entropy of `model` at `precision` over the validation rows; `None` if there
     /// are none.
     fn loss<B: FusedOps>(&self, model: &San<B>, precision: Precision) -> Option<f64> {
         let num_targets: usize = self.batches.iter().map(Batch::num_targets).sum();

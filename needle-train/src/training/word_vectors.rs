@@ -1,8 +1,8 @@
-//! Word vectors as the beginning of an embedding.
+//! Initializes an embedding with word vectors.
 //!
-//! A small model that trains for hours never meets enough sentences to find out that a lamp and a
-//! light are alike. Vectors that were counted on billions of words (GloVe: Pennington, Socher and
-//! Manning, 2014) say so from the first step on. What it brings: docs/LOG.md, "Word vectors".
+//! A small model that trains for hours never sees enough sentences to learn that a lamp and a light
+//! are similar. Vectors from the statistics of billions of words (GloVe: Pennington, Socher and
+//! Manning, 2014) contain this from the first step on. Results: docs/LOG.md, "Word vectors".
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,29 +17,29 @@ use needle_model::San;
 
 use crate::error::TrainError;
 
-/// Standard deviation of the embedding's numbers, with vectors and without. More than the 0.02 of
-/// [`San::new`], so that what the vectors say outlasts the first steps of AdamW.
+/// Standard deviation of the embedding, of rows with and without a word vector. It is larger than
+/// the 0.02 of [`San::new`], so that the vectors outlast the first steps of AdamW.
 const STD: f32 = 0.05;
-/// Share of a piece's length that its word's vector has. The rest is drawn at random, so that
-/// `Light` and `light`, which share a vector, can be told apart.
+/// Share of a row's norm that comes from the word's vector. The rest is random, so that `Light` and
+/// `light`, which share a vector, can be distinguished.
 const VECTOR_SHARE: f32 = 0.9;
 
-/// How much of a tokenizer is words with a vector.
+/// How many pieces of a tokenizer are words with a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    /// Pieces whose word has a vector.
+    /// Number of pieces whose word has a vector.
     pub num_pieces: usize,
-    /// All pieces.
+    /// Number of all pieces.
     pub vocab_size: usize,
 }
 
-/// Gives each piece of `tokenizer` that is a word of the file in `path` that word's vector, in any
-/// case of letters. The file is text in GloVe's format: a word and its numbers a line, separated by
-/// spaces; a first line with two numbers (word2vec's) is skipped.
+/// Gives each piece of `tokenizer` that is a word in the file `path`, in upper or lower case, the
+/// vector of that word. The file is text in GloVe's format, with a word and its numbers on each
+/// line, separated by spaces; a first line with two numbers (word2vec's header) is skipped.
 ///
 /// # Errors
-/// If the file cannot be read, a line is not a word and as many numbers as the others, they are
-/// more than the model is wide, or no piece is among the words.
+/// If the file cannot be read, a line is malformed, or has more or fewer numbers than the others,
+/// the vectors are wider than the model, or no piece is among the words.
 pub fn begin_with<B: Backend>(model: &mut San<B>, tokenizer: &Tokenizer, path: &Path) -> Result<Known, TrainError> {
     let words: Vec<Option<String>> = (0..tokenizer.vocab_size())
         .map(|id| u32::try_from(id).ok().and_then(|id| word(tokenizer.piece(id)?)))
@@ -66,14 +66,14 @@ pub fn begin_with<B: Backend>(model: &mut San<B>, tokenizer: &Tokenizer, path: &
     Ok(Known { num_pieces, vocab_size: words.len() })
 }
 
-/// The lower-case word that a piece is; none for parts that mean nothing by themselves.
+/// The word that a piece is, in lower case; `None` for fragments of words and other text.
 fn word(piece: &str) -> Option<String> {
     let text = piece.trim_start_matches('▁');
     let is_word = text.chars().nth(1).is_some() && text.chars().all(char::is_alphabetic);
     is_word.then(|| text.to_lowercase())
 }
 
-/// Fills in those of `vectors` that the file has, at length 1.
+/// Fills in those of `vectors` that the file has, scaled to norm 1.
 fn read(path: &Path, d_model: usize, vectors: &mut HashMap<&str, Option<Vec<f32>>>) -> Result<(), TrainError> {
     let io = |e| TrainError::Data(DataError::io(path, e));
     let mut width = None;
@@ -88,7 +88,7 @@ fn read(path: &Path, d_model: usize, vectors: &mut HashMap<&str, Option<Vec<f32>
             continue;
         }
         if count > d_model {
-            return Err(refuse(format!("{count} numbers, and the model is {d_model} wide: use shorter vectors")));
+            return Err(refuse(format!("{count} numbers, but the model is only {d_model} wide: use shorter vectors")));
         }
         let expected = *width.get_or_insert(count);
         if count != expected {
@@ -98,14 +98,14 @@ fn read(path: &Path, d_model: usize, vectors: &mut HashMap<&str, Option<Vec<f32>
         let parsed: Result<Vec<f32>, _> = numbers.split(' ').map(str::parse).collect();
         let mut vector = parsed.map_err(|e| refuse(e.to_string()))?;
         if !scale_to(&mut vector, 1.0) {
-            return Err(refuse("the vector has no direction".into()));
+            return Err(refuse("the vector is zero or not finite".into()));
         }
         *place = Some(vector);
     }
     Ok(())
 }
 
-/// Puts `vector`, of length 1, into the first numbers of `row`, whose length stays.
+/// Writes `vector`, of norm 1, into the first elements of `row`, and keeps the norm of `row`.
 fn overlay(row: &mut [f32], vector: &[f32]) {
     let length = norm(row);
     let (of_word, rest) = row.split_at_mut(vector.len());
@@ -114,7 +114,7 @@ fn overlay(row: &mut [f32], vector: &[f32]) {
     scale_to(rest, length * (1.0 - share * share).sqrt());
 }
 
-/// Whether `vector` has a direction; if so it has this length now.
+/// Scales `vector` to norm `length`; false if it is zero or not finite.
 fn scale_to(vector: &mut [f32], length: f32) -> bool {
     let now = norm(vector);
     if !(now.is_finite() && now > 0.0) {
@@ -182,11 +182,11 @@ mod tests {
             ("lamp\n", "line 1: expected a word"),
             ("lamp 1 2\nlight 1 2 3\n", "line 2: 3 numbers, where the lines before have 2"),
             ("lamp 1 x\n", "line 1: invalid float"),
-            ("lamp 0 0\n", "line 1: the vector has no direction"),
-            ("lamp NaN 0\n", "line 1: the vector has no direction"),
+            ("lamp 0 0\n", "line 1: the vector is zero or not finite"),
+            ("lamp NaN 0\n", "line 1: the vector is zero or not finite"),
             ("unheard 1 2\n", "no piece of the tokenizer"),
             ("", "no piece of the tokenizer"),
-            (&format!("lamp{}\n", " 1".repeat(5000)), "line 1: 5000 numbers, and the model is"),
+            (&format!("lamp{}\n", " 1".repeat(5000)), "line 1: 5000 numbers, but the model is"),
         ] {
             let message = begun(file).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(message.contains(named) && message.contains("words.txt"), "{file:.20}: {message}");

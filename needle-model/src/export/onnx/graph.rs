@@ -1,4 +1,5 @@
-//! Building a graph, one operation a method: each gives the name of its output.
+//! Builds an ONNX graph: one method per operation, which returns the name of the operation's
+//! output.
 
 use std::collections::HashMap;
 
@@ -7,23 +8,23 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto, attribute_type, data_type,
 };
 
-/// Where operations are that ONNX itself does not have.
+/// The domain of onnxruntime's own operations.
 pub const CONTRIB: &str = "com.microsoft";
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
-/// Blocks that a loader may map.
+/// Alignment of each weight in bytes, so that a loader can memory-map it.
 const ALIGNMENT: usize = 64;
 
 /// A dimension of an input or output.
 #[derive(Clone, Copy)]
 pub enum Dim {
-    /// Known.
+    /// A known length.
     Is(usize),
-    /// Free, by name.
+    /// A dynamic length, by name.
     Free(&'static str),
 }
 
-/// Weights in a file beside the graphs, each stored once whatever graphs name it.
+/// Weights in a file next to the graphs. A weight that several graphs use is stored once.
 #[derive(Default)]
 pub struct Weights {
     /// The file's contents.
@@ -32,7 +33,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Stores `bytes` under `name`, once.
+    /// Stores `bytes` under `name`, unless they are stored already; returns offset and length.
     fn place(&mut self, name: &str, bytes: &[u8]) -> (usize, usize) {
         if let Some(place) = self.places.get(name) {
             return *place;
@@ -65,7 +66,7 @@ fn value_info(name: &str, elem_type: i32, dims: &[Dim]) -> ValueInfoProto {
     ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type }) }
 }
 
-/// A whole-number attribute.
+/// An integer attribute.
 pub fn int(name: &str, value: usize) -> AttributeProto {
     AttributeProto {
         name: name.to_owned(),
@@ -116,12 +117,12 @@ impl Graph {
         self.proto.output.push(value_info(name, data_type::FLOAT, dims));
     }
 
-    /// An operation with one output.
+    /// Adds an operation with one output.
     pub fn op(&mut self, op_type: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> Value {
         self.op_of("", op_type, inputs, attribute)
     }
 
-    /// As [`Graph::op`], of another domain.
+    /// As [`Graph::op`], for an operation of another domain.
     pub fn op_of(&mut self, domain: &str, op_type: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> Value {
         let name = format!("{op_type}_{}", self.proto.node.len());
         self.proto.node.push(NodeProto {
@@ -141,19 +142,19 @@ impl Graph {
         self.constant(name, data_type::FLOAT, dims, bytes)
     }
 
-    /// One number.
+    /// A scalar f32 constant.
     pub fn float(&mut self, value: f32) -> Value {
         self.floats(&format!("float_{value:?}"), &[], &[value])
     }
 
-    /// A list of whole numbers.
+    /// A constant vector of integers.
     pub fn int64s(&mut self, values: &[i64]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let name = format!("ints_{}", values.iter().map(i64::to_string).collect::<Vec<_>>().join("_"));
         self.constant(&name, data_type::INT64, &[values.len()], bytes)
     }
 
-    /// A whole number without dimensions.
+    /// A scalar integer constant.
     pub fn int64(&mut self, value: i64) -> Value {
         self.constant(&format!("int_{value}"), data_type::INT64, &[], value.to_le_bytes().to_vec())
     }
@@ -171,7 +172,8 @@ impl Graph {
         name.to_owned()
     }
 
-    /// A constant in the file of weights: the bytes called `stored` there, seen as `dims`.
+    /// A constant in the weights file: the bytes that are called `stored` there, with the shape
+    /// `dims`.
     pub fn weight(
         &mut self,
         weights: &mut Weights,
@@ -215,23 +217,23 @@ impl Graph {
         self.op("MatMul", &[a, b], vec![])
     }
 
-    /// `x` in another shape; 0 keeps a dimension, -1 is what is left.
+    /// `x` with another shape; 0 keeps a dimension, -1 is inferred.
     pub fn reshape(&mut self, x: &str, shape: &[i64]) -> Value {
         let shape = self.int64s(shape);
         self.op("Reshape", &[x, &shape], vec![])
     }
 
-    /// `x` with its dimensions in another order.
+    /// `x` with its dimensions permuted.
     pub fn transpose(&mut self, x: &str, order: &[i64]) -> Value {
         self.op("Transpose", &[x], vec![ints("perm", order)])
     }
 
-    /// Values one after the other along `axis`.
+    /// Concatenates `values` along `axis`.
     pub fn concat(&mut self, values: &[&str], axis: i64) -> Value {
         self.op("Concat", values, vec![signed("axis", axis)])
     }
 
-    /// New dimensions of length 1.
+    /// Inserts dimensions of length 1.
     pub fn unsqueeze(&mut self, x: &str, axes: &[i64]) -> Value {
         let axes = self.int64s(axes);
         self.op("Unsqueeze", &[x, &axes], vec![])
@@ -243,19 +245,20 @@ impl Graph {
         self.op("Slice", &[x, &from, &to, &axis], vec![])
     }
 
-    /// The length of dimension `axis`, without dimensions.
+    /// The length of dimension `axis`, as a scalar.
     pub fn length(&mut self, x: &str, axis: i64) -> Value {
         let shape = self.op("Shape", &[x], vec![]);
         let axis = self.int64(axis);
         self.op("Gather", &[&shape, &axis], vec![int("axis", 0)])
     }
 
-    /// The mean over the last dimension, which stays with length 1.
+    /// The mean over the last dimension, which is kept with length 1.
     pub fn mean_last(&mut self, x: &str) -> Value {
         self.op("ReduceMean", &[x], vec![ints("axes", &[-1]), int("keepdims", 1)])
     }
 
-    /// The sum over `axis` (given as a constant from opset 13 on), which stays with length 1.
+    /// The sum over `axis` (an input instead of an attribute from opset 13 on), which is kept with
+    /// length 1.
     pub fn sum(&mut self, x: &str, axis: i64) -> Value {
         let axis = self.int64s(&[axis]);
         self.op("ReduceSum", &[x, &axis], vec![int("keepdims", 1)])
@@ -266,7 +269,7 @@ impl Graph {
         self.op("Softmax", &[x], vec![signed("axis", -1)])
     }
 
-    /// `x` as another type.
+    /// Casts `x` to another type.
     pub fn cast(&mut self, x: &str, to: i32) -> Value {
         self.op("Cast", &[x], vec![signed("to", to.into())])
     }

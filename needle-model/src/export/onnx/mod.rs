@@ -1,4 +1,4 @@
-//! ONNX graphs for `onnxruntime`: INT4 everywhere, weights in one file that the graphs share.
+//! ONNX graphs for `onnxruntime`, with INT4 weights in one file that the graphs share.
 //!
 //! | file | inputs | outputs |
 //! | --- | --- | --- |
@@ -8,9 +8,9 @@
 //! | `weights.bin` | | codes and scales |
 //!
 //! Q, K, V and O are `MatMulNBits` (block 32, symmetric: a code is stored as `code + 8`), the
-//! embedding is read by `GatherBlockQuantized` and multiplied by `MatMulNBits` over the same bytes;
-//! both are onnxruntime's own operations. Scales are f16. The rest is opset 17. Keys and values are
-//! `[batch, positions, kv_heads, head_dim]`; before the first token, `positions` is 0.
+//! embedding is looked up by `GatherBlockQuantized` and multiplied by `MatMulNBits`, over the same
+//! bytes. Both are onnxruntime's own operations. Scales are f16. The rest is opset 17. Keys and
+//! values are `[batch, positions, kv_heads, head_dim]`; before the first token, `positions` is 0.
 
 mod graph;
 mod proto;
@@ -29,25 +29,25 @@ use graph::{CONTRIB, Dim, Graph, Value, Weights, int};
 use needle_runtime::config::SanConfig;
 use proto::{ModelProto, OperatorSetIdProto, data_type};
 
-/// Names of the files.
+/// The encoder's graph.
 pub const ENCODER: &str = "encoder.onnx";
-/// See there.
+/// The decoder's graph.
 pub const DECODER: &str = "decoder.onnx";
-/// See there.
+/// The retrieval head's graph.
 pub const RETRIEVAL: &str = "retrieval.onnx";
-/// See there.
+/// The weights of all graphs.
 pub const WEIGHTS: &str = "weights.bin";
 
 const OPSET: i64 = 17;
 /// IR version of onnx 1.13, the first whose opset is 17 or 18.
 const IR_VERSION: i64 = 8;
-/// What a masked score becomes: finite, as in training.
+/// Added to masked scores; finite, as in training.
 const MASKED: f32 = -3.0e38;
 
-/// The artifact's files, by name.
+/// The files of the artifact, as pairs of name and contents.
 ///
 /// # Errors
-/// If the width is not a multiple of a block.
+/// If `d_model` is not a multiple of the block size.
 pub fn artifact<B: Backend>(model: &San<B>, config: &SanConfig) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
     if !config.d_model.is_multiple_of(GROUP_SIZE) {
         let reason = format!("{} is not a multiple of {GROUP_SIZE}, the block of MatMulNBits", config.d_model);
@@ -76,7 +76,7 @@ pub struct Constant {
     pub bytes: Vec<u8>,
 }
 
-/// The constants of the graph in `bytes`; those in the file beside it are in `weights`.
+/// The constants of the graph in `bytes`; `weights` are the contents of the weights file.
 ///
 /// # Errors
 /// If `bytes` are not a graph, or a constant lies beyond the end of `weights`.
@@ -94,11 +94,11 @@ pub fn weights_of(bytes: &[u8], weights: &[u8]) -> Result<Vec<Constant>, ModelEr
     model.graph.unwrap_or_default().initializer.into_iter().map(of).collect()
 }
 
-/// A parameter as the graphs have it.
+/// A parameter as the graphs store it.
 enum Param {
     /// Packed codes `[out, in / 32, 16]` and scales `[out, in / 32]`, f16.
     Int4 { codes: Vec<u8>, scales: Vec<u8>, inputs: usize, outputs: usize },
-    /// As it is.
+    /// Not quantized.
     F32 { shape: Vec<usize>, values: Vec<f32> },
 }
 
@@ -110,7 +110,8 @@ impl<B: Backend> ParamVisitor<B> for Read {
         let param = if info.is_attention_matrix() {
             int4(tensor.reshape([shape[0], shape[1]]))
         } else if info.name == EMBEDDING {
-            // Groups along d_model: what a row is read by, and what logits are summed over.
+            // Groups lie along d_model: a lookup reads whole rows, and logits are sums over
+            // d_model.
             int4(tensor.reshape([shape[0], shape[1]]).transpose())
         } else {
             Param::F32 { shape, values: tensor.into_data().iter::<f32>().collect() }
@@ -119,7 +120,7 @@ impl<B: Backend> ParamVisitor<B> for Read {
     }
 }
 
-/// `weight [in, out]` by the one function that quantizes.
+/// Quantizes `weight [in, out]` as training does, and packs the codes.
 fn int4<B: Backend>(weight: Tensor<B, 2>) -> Param {
     let [inputs, outputs] = weight.dims();
     let quantized = quantize(weight, Bits::Int4).with_f16_scales();
@@ -281,8 +282,8 @@ impl Builder<'_> {
         let name = format!("{stored}.rows");
         let scales =
             g.weight(&mut self.weights, WEIGHTS, (&name, &stored), data_type::FLOAT16, &[vocab, blocks], scales);
-        // Widened once, when the graph is loaded: the operations want the type of what they are
-        // multiplied with.
+        // Cast to f32 once, when the graph is loaded: the operations need scales of the same type
+        // as their other input.
         let scales = g.cast(&scales, data_type::FLOAT);
         let attributes =
             vec![int("gather_axis", 0), int("quantize_axis", 1), int("block_size", GROUP_SIZE), int("bits", 4)];
@@ -361,7 +362,7 @@ impl Builder<'_> {
         ["Cos", "Sin"].map(|op| g.op(op, &[&angles], vec![]))
     }
 
-    /// The first half of each head with the second: `[x1 cos - x2 sin, x2 cos + x1 sin]`.
+    /// Rotates the first half of each head with the second: `[x1 cos - x2 sin, x2 cos + x1 sin]`.
     fn rotated(&self, g: &mut Graph, x: Value, rotation: Option<&[Value; 2]>) -> Value {
         let Some([cos, sin]) = rotation else { return x };
         let half = (self.config.head_dim() / 2) as i64;
@@ -381,8 +382,8 @@ impl Builder<'_> {
         let (kv, width_i) = (kv_heads as i64, width as i64);
         let scale = g.float(1.0 / (width as f32).sqrt());
         let queries = g.mul(queries, &scale);
-        // Query head h reads key head h / repeat: [batch, q_len, kv, repeat, width] -> [batch, kv,
-        // repeat, q_len, width].
+        // Query head h reads key/value head h / repeat: [batch, q_len, kv, repeat, width] ->
+        // [batch, kv, repeat, q_len, width].
         let queries = g.reshape(&queries, &[0, 0, kv, repeat, width_i]);
         let queries = g.transpose(&queries, &[0, 2, 3, 1, 4]);
         let keys = g.transpose(keys, &[0, 2, 3, 1]); // [batch, kv, width, k_len]

@@ -1,9 +1,9 @@
 //! Grouped-query attention, forward and backward, one `(batch row, key/value head)` at a time.
 //!
-//! Queries of one segment form a run, and a run sees one stretch of keys, so blocks that no segment
-//! shares are never touched. The backward pass computes the weights anew instead of keeping them
-//! (as FlashAttention, arXiv:2205.14135): memory grows with the longest run, not with its square
-//! times the heads.
+//! Consecutive queries of one segment form a run, and a run sees one range of keys, so blocks whose
+//! queries and keys share no segment are skipped. The backward pass recomputes the weights instead
+//! of keeping them (as in FlashAttention, arXiv:2205.14135), so that no `[heads, q_len, k_len]`
+//! array is kept for it.
 
 use burn_flex::Flex;
 use multiversion::multiversion;
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::gemm::{Parallelism, View, product};
 use super::{MaskPrimitive, integers, math};
 
-/// Sizes of one attention.
+/// Sizes of one attention operation.
 pub(super) struct AttentionShape {
     batch: usize,
     q_len: usize,
@@ -32,15 +32,14 @@ impl AttentionShape {
     }
 }
 
-/// The mask on the host.
+/// The mask as slices.
 pub(super) struct Mask {
     query_segments: Option<Vec<i32>>,
     key_segments: Option<Vec<i32>>,
     causal: bool,
 }
 
-/// Queries `start..end` of one segment, and the keys `keys.0..keys.1` outside which they see
-/// nothing.
+/// Queries `start..end`, all of one segment; they see no key outside `keys.0..keys.1`.
 struct Run {
     start: usize,
     end: usize,
@@ -60,7 +59,7 @@ impl Mask {
             key_segments.as_ref().is_none_or(|s| s.len() == shape.batch * shape.k_len),
             "key segments are [batch, k_len]"
         );
-        assert!(!mask.causal || shape.k_len >= shape.q_len, "causal attention has a key for each query");
+        assert!(!mask.causal || shape.k_len >= shape.q_len, "causal attention needs a key for each query");
         Self { query_segments, key_segments, causal: mask.causal }
     }
 
@@ -114,7 +113,7 @@ impl Run {
         let keys = keys.filter(|keys| keys.iter().any(|&s| hides(s)));
         for (i, scores) in scores.chunks_exact_mut(self.num_keys()).enumerate() {
             let seen = if mask.causal {
-                // The last query stands beside the last key.
+                // The last query is aligned with the last key.
                 let position = self.start + i + (shape.k_len - shape.q_len);
                 (position + 1).saturating_sub(self.keys.0).min(scores.len())
             } else {
@@ -138,7 +137,7 @@ impl Run {
     }
 }
 
-/// Softmax in place; NaN anywhere makes every weight NaN.
+/// Softmax in place; a NaN anywhere makes every weight NaN.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn softmax(scores: &mut [f32]) {
     let max = math::max(scores);
@@ -148,8 +147,8 @@ fn softmax(scores: &mut [f32]) {
     }
 }
 
-/// Turns the slopes of one query's weights into those of its scores:
-/// `weight * (slope - sum(grad * out))`.
+/// Turns the gradients of one query's weights into those of its scores (the backward pass of
+/// softmax): `weight * (slope - sum(grad * out))`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn score_slopes(slopes: &mut [f32], weights: &[f32], grad: &[f32], out: &[f32]) {
     let delta = math::dot(grad, out);
@@ -158,10 +157,10 @@ fn score_slopes(slopes: &mut [f32], weights: &[f32], grad: &[f32], out: &[f32]) 
     }
 }
 
-/// A pointer to an output of which every task writes its own part.
+/// A pointer to an output; every task writes its own part of it.
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
-// SAFETY: tasks write disjoint elements, see where it is used.
+// SAFETY: tasks write disjoint elements, as the comments at each use explain.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}

@@ -1,5 +1,5 @@
-//! Cross-entropy of the tied output, a block of rows at a time: the logits of all rows are never
-//! held.
+//! Cross-entropy of the tied output, computed for a block of rows at a time, so that the logits of
+//! all rows are never held.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::gemm::{Parallelism, View, product};
 use super::math;
 
-/// Logits held at a time: 8 MiB.
+/// Number of logits held at a time: 8 MiB.
 const BLOCK: usize = 1 << 21;
 
 fn rows_per_block(vocab: usize) -> usize {
@@ -18,11 +18,11 @@ fn block_logits(logits: &mut Vec<f32>, hidden: &[f32], embedding: &[f32], d_mode
     let (rows, vocab) = (hidden.len() / d_model, embedding.len() / d_model);
     logits.resize(rows * vocab, 0.0);
     let (a, b) = (View::new(hidden, d_model), View::new(embedding, d_model).transposed());
-    // SAFETY: `logits` has `rows * vocab` elements and is ours.
+    // SAFETY: `logits` has `rows * vocab` elements and is borrowed exclusively.
     unsafe { product([rows, vocab, d_model], logits.as_mut_ptr(), vocab, 0.0, 1.0, a, b, Parallelism::Rayon(0)) };
 }
 
-/// `ln(sum(e^logits))`; the logits are used up.
+/// `ln(sum(e^logits))`; the logits are overwritten.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn log_sum_exp(logits: &mut [f32]) -> f32 {
     let max = math::max(logits);
@@ -86,7 +86,8 @@ pub(super) fn backward(
         let dlogits = View::new(&logits, vocab);
         let (embedding, hidden) = (View::new(embedding, d_model), View::new(hidden, d_model));
         let all = Parallelism::Rayon(0);
-        // SAFETY: both outputs are ours, `[rows, d_model]` and `[vocab, d_model]`.
+        // SAFETY: both outputs are borrowed exclusively and have the shapes `[rows, d_model]` and
+        // `[vocab, d_model]`.
         unsafe {
             product([rows, d_model, vocab], dhidden.as_mut_ptr(), d_model, 0.0, 1.0, dlogits, embedding, all);
             product(

@@ -32,16 +32,16 @@ impl<'a> View<'a> {
     }
 }
 
-/// `c = keep * c + scale * a b` with `a [m, k]`, `b [k, n]`, and rows of `c` at a distance of
-/// `row_stride`.
+/// `c = keep * c + scale * a b` with `a [m, k]`, `b [k, n]`, where the rows of `c` are `row_stride`
+/// elements apart.
 ///
 /// # Safety
-/// `c` is valid for writes of `m` rows of `n` elements at that distance, and nothing else touches
-/// them meanwhile.
+/// `c` must be valid for reads and writes of `m` rows of `n` elements at that distance, and nothing
+/// else may access them during the call.
 ///
 /// # Panics
 /// If a view is smaller than its matrix.
-#[expect(clippy::too_many_arguments, reason = "the customary arguments of a matrix product")]
+#[expect(clippy::too_many_arguments, reason = "the usual arguments of a matrix product")]
 pub(super) unsafe fn product(
     [m, n, k]: [usize; 3],
     c: *mut f32,

@@ -30,7 +30,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let mantissa = (p * r).mul_add(r, r) + 1.0;
     let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
     let y = mantissa * power;
-    // The clamp hides NaN, and a loss of NaN must be seen.
+    // The clamp would hide a NaN, and a NaN loss must stay visible.
     if x < -87.0 {
         0.0
     } else if x.is_nan() {
@@ -95,7 +95,7 @@ pub(super) fn dot_product(a: &[f32], b: &[f32]) -> f32 {
     dot(a, b)
 }
 
-/// The largest value; `-inf` of none.
+/// The largest value; `-inf` for an empty slice.
 #[inline(always)]
 pub(super) fn max(values: &[f32]) -> f32 {
     let mut best = [f32::NEG_INFINITY; LANES];
@@ -109,7 +109,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
     best.iter().chain(tail).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Replaces each `x` by `e^(x - shift)` and gives their sum.
+/// Replaces each `x` by `e^(x - shift)` and returns the sum.
 #[inline(always)]
 pub(super) fn exp_sum(values: &mut [f32], shift: f32) -> f32 {
     for x in values.iter_mut() {

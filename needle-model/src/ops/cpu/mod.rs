@@ -1,10 +1,10 @@
-//! Kernels for burn-flex: rows stay in cache, exponentials and sums are vectorized, nothing of size
-//! `[batch, heads, seq, seq]` or `[rows, vocab]` is ever held.
+//! Kernels for burn-flex. Rows stay in cache, exponentials and sums are vectorized, and no tensor
+//! of size `[batch, heads, seq, seq]` or `[rows, vocab]` is ever held.
 //!
 //! Vector instructions are chosen at run time by `multiversion`; matrix products are `gemm`'s, on
-//! strided views without copies. Work is cut into pieces of fixed size and partial sums are added
-//! in their order, so that a result does not depend on the number of threads. Tensors of another
-//! type than f32 take the plain graph.
+//! strided views without copies. Work is split into pieces of a fixed size whose partial sums are
+//! added in order, so that results do not depend on the number of threads. Tensors that are not f32
+//! fall back to [`super::reference`].
 
 mod attention;
 mod cross_entropy;
@@ -45,7 +45,7 @@ fn integers(tensor: &FlexTensor) -> Vec<i32> {
     match tensor.dtype() {
         DType::I32 => tensor.storage::<i32>().to_vec(),
         DType::I64 => tensor.storage::<i64>().iter().map(|&x| x as i32).collect(),
-        // Other widths hold no ids in this crate; the conversion through burn is right for all.
+        // No ids of this crate have another type; burn's conversion is correct for any.
         _ => int::<Flex, 1>(tensor).into_data().convert::<i32>().into_vec().unwrap_or_default(),
     }
 }

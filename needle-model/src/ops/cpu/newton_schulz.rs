@@ -1,18 +1,18 @@
-//! Newton-Schulz iterations on many matrices, a thread for each.
+//! Newton-Schulz iterations on many matrices, one matrix per thread.
 //!
 //! `X X^T` and its square are symmetric, so only the blocks on and above the diagonal are computed:
-//! 10 of 16 for a side of 512. A matrix and what is computed of it stay in one core's cache (1 MB
+//! 10 of 16 for a side of 512. A matrix and its intermediate results stay in one core's cache (1 MB
 //! each at 512 x 512).
 
 use rayon::prelude::*;
 
 use super::gemm::{Parallelism, View, product};
 
-/// Side of a block: small enough to leave out nearly half of the square, large enough for the
-/// product to run at full speed.
+/// Side of a block: small enough to skip nearly half of the square, large enough for the product to
+/// run at full speed.
 const BLOCK: usize = 256;
 
-/// Side of what is mirrored at once; divides [`BLOCK`].
+/// Side of the tiles that are mirrored across the diagonal; divides [`BLOCK`].
 const TILE: usize = 16;
 
 /// See [`crate::ops::reference::newton_schulz`]; `x [batch, rows, columns]`.
@@ -44,7 +44,7 @@ pub(super) fn newton_schulz(
             before.copy_from_slice(x);
             let (before, polynomial) = (View::new(&before, columns), View::new(&polynomial, side));
             let (first, second) = if rows <= columns { (polynomial, before) } else { (before, polynomial) };
-            // SAFETY: `x` has `rows` rows of `columns`, and is borrowed by nothing else here.
+            // SAFETY: `x` has `rows` rows of `columns`, and nothing else borrows it here.
             unsafe {
                 product([rows, columns, side], x.as_mut_ptr(), columns, a, 1.0, first, second, Parallelism::None);
             }
@@ -67,8 +67,8 @@ fn symmetric_product(out: &mut [f32], m: View<'_>, side: usize, inner: usize) {
             product([height, width, inner], block, side, 0.0, 1.0, first, second, Parallelism::None);
         }
     }
-    // Below the diagonal's blocks stands what was computed above them; by tiles, so that both sides
-    // stay in cache.
+    // Mirrors the blocks above the diagonal to those below it, tile by tile, so that source and
+    // destination stay in cache.
     for top in (0..side).step_by(TILE) {
         for left in (0..top / BLOCK * BLOCK).step_by(TILE) {
             for row in top..side.min(top + TILE) {

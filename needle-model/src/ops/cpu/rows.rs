@@ -1,12 +1,12 @@
-//! Row by row: norm, rotary embedding, gated residual.
+//! Kernels that work row by row: norm, rotary embedding, gated residual.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math;
 
-/// Values of one piece of work; fixed, so that sums are added in the same order whatever the number
-/// of threads.
+/// Number of values in one piece of work. It is fixed, so that sums are added in the same order
+/// with any number of threads.
 const PIECE: usize = 1 << 15;
 
 fn rows_per_piece(width: usize) -> usize {

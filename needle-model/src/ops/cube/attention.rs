@@ -5,8 +5,8 @@
 //! in plain multiply-adds, so that they run on every device that CubeCL compiles for: a unit keeps
 //! one query (or, for the gradients of keys and values, one key) in registers, a cube of [`UNITS`]
 //! of them reads the other side in tiles through shared memory, where all units read one address at
-//! a time, four values in one access. Tiles that share no segment with the cube's positions are not
-//! read at all.
+//! a time, four values in one access. Tiles that share no segment with the cube's positions are
+//! skipped.
 //!
 //! ```text
 //! forward      o = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m),   s_j = q k_j / sqrt(head_dim),   m = max_j s_j so far
@@ -14,8 +14,8 @@
 //!              dq_i = sum_j ds_ij k_j,   dk_j = sum_i ds_ij q_i,   dv_j = sum_i p_ij do_i
 //! ```
 //!
-//! The forward pass keeps nothing but its result; the backward pass finds the log-sum-exp `lse` of
-//! each query again. Inputs may be f32 or bf16; sums are f32.
+//! The forward pass keeps nothing but its result; the backward pass recomputes the log-sum-exp
+//! `lse` of each query. Inputs may be f32 or bf16; sums are f32.
 
 use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
@@ -30,22 +30,22 @@ use super::tile::{
     sum_of_four, zeros,
 };
 
-/// Below every score.
+/// Initial value of the running maximum, below every score.
 const LOWEST: f32 = -1e30;
 
-/// Which pairs are visible, besides that both exist.
+/// Which pairs of query and key are visible, in addition to the bounds checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rules {
-    /// Both are of the same segment.
+    /// Query and key must be of the same segment.
     pub query_segments: bool,
-    /// The key is of any.
+    /// The key must have a segment, which padding lacks.
     pub key_segments: bool,
-    /// The key is not later.
+    /// The key must not be later than the query.
     pub causal: bool,
 }
 
 /// Whether the query at `query` of segment `query_segment` may see the key at `key`. The last query
-/// stands beside the last key: `offset` keys come before the first query.
+/// is aligned with the last key: `offset` keys come before the first query.
 #[cube]
 fn is_visible(
     query: usize,
@@ -65,7 +65,7 @@ fn is_visible(
     visible
 }
 
-/// Result, where `of_values`, and log-sum-exp of each query.
+/// The attention's result (only with `of_values`) and the log-sum-exp of each query:
 /// `out [batch, q_len, num_heads, head_dim]`, `lse [batch, num_heads, q_len]`.
 #[cube(launch)]
 fn forward_kernel<E: Float, I: Int>(
@@ -155,7 +155,7 @@ fn forward_kernel<E: Float, I: Int>(
         begin += comptime!(TILE);
     }
     if position < q_len {
-        // No visible key: 0. NaN is not 0, so it stays NaN.
+        // A query without visible keys gives 0. NaN is not equal to 0, so it stays NaN.
         let mut inverse = 0.0f32;
         if total != 0.0f32 {
             inverse = 1.0f32 / total;
@@ -173,8 +173,8 @@ fn forward_kernel<E: Float, I: Int>(
     }
 }
 
-/// `dq [batch, q_len, num_heads, head_dim]`, and `delta_i = do_i o_i [batch, num_heads, q_len]` for
-/// the other two.
+/// `dq [batch, q_len, num_heads, head_dim]`, and `delta_i = do_i o_i [batch, num_heads, q_len]`,
+/// which the gradients of keys and values need.
 #[cube(launch)]
 fn queries_kernel<E: Float, I: Int>(
     q: &Tensor<E>,
@@ -267,8 +267,8 @@ fn queries_kernel<E: Float, I: Int>(
     }
 }
 
-/// `dk`, or `dv` where `of_values`, `[batch, k_len, num_kv_heads, head_dim]`; one of them at a time
-/// keeps within a unit's registers.
+/// `dk`, or `dv` with `of_values`: `[batch, k_len, num_kv_heads, head_dim]`. Computing one of them
+/// at a time keeps within a unit's registers.
 #[cube(launch)]
 fn keys_kernel<E: Float, I: Int>(
     q: &Tensor<E>,
@@ -364,7 +364,7 @@ fn keys_kernel<E: Float, I: Int>(
     }
 }
 
-/// Whether the kernels can do it: a head is read in fours.
+/// Whether the kernels support `q`: they read a head four elements at a time.
 pub fn fits<R: CubeRuntime>(q: &CubeTensor<R>) -> bool {
     q.meta.shape()[3].is_multiple_of(4)
 }
@@ -395,7 +395,8 @@ impl<R: CubeRuntime> Inputs<R> {
         };
         let [q, k, v] = [q, k, v].map(into_contiguous);
         let head_dim = q.meta.shape()[3];
-        // A kernel has the same arguments whatever the rules; one that is not read can be any.
+        // A kernel takes the same arguments under all rules; a placeholder stands for segments that
+        // it does not read.
         let nothing = || {
             let device = q.device.clone();
             empty_device_dtype(q.client.clone(), device, Shape::new([1, 1]), burn::tensor::DType::I32)
@@ -421,14 +422,15 @@ impl<R: CubeRuntime> Inputs<R> {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// One cube for [`UNITS`] positions of a head of a row of `x [batch, length, heads, head_dim]`.
+    /// One cube for every [`UNITS`] positions of each head of each row of
+    /// `x [batch, length, heads, head_dim]`.
     fn cubes(x: &CubeTensor<R>) -> CubeCount {
         let shape = x.meta.shape();
         CubeCount::Static(shape[1].div_ceil(UNITS) as u32, shape[2] as u32, shape[0] as u32)
     }
 
-    /// The result, written to `out`, and the log-sum-exp of each query; without `out`, the latter
-    /// alone.
+    /// Writes the attention's result to `out`, if there is one, and returns the log-sum-exp of each
+    /// query.
     fn forward(&self, out: Option<&CubeTensor<R>>) -> CubeTensor<R> {
         let lse = self.per_query();
         forward_kernel::launch::<R>(
@@ -440,7 +442,7 @@ impl<R: CubeRuntime> Inputs<R> {
             self.v.clone().into_tensor_arg(),
             self.q_segments.clone().into_tensor_arg(),
             self.k_segments.clone().into_tensor_arg(),
-            // Not written to, if there is none.
+            // A placeholder if there is no `out`: the kernel then does not write to it.
             out.unwrap_or(&self.q).clone().into_tensor_arg(),
             lse.clone().into_tensor_arg(),
             self.scale(),

@@ -113,7 +113,7 @@ where
                 grad.clone().narrow(0, begin, rows),
             );
             of_hidden.push(dhidden);
-            // The sum over chunks in f32, whatever the chunks are in.
+            // The sum over chunks is f32, whatever the type of the chunks.
             let dembedding = dembedding.cast(FloatDType::F32);
             of_embedding = Some(match of_embedding {
                 Some(sum) => sum + dembedding,
@@ -127,14 +127,13 @@ where
 
     fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
         let x = float::<Self, 3>(x);
-        // The method is made for bf16 (see `reference::newton_schulz`); a device without it goes on
-        // in f32.
+        // The iteration is designed to run in bf16; a device without bf16 uses f32.
         if !Self::supports_dtype(&x.device(), DType::BF16) {
             return primitive(reference::newton_schulz(x, steps));
         }
         let [_, rows, columns] = x.dims();
         let is_tall = rows > columns;
-        // Its length is a sum of many small squares, for which bf16 is too narrow.
+        // The norm is a sum of many small squares, for which bf16 is too imprecise.
         let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt() + reference::NEWTON_SCHULZ_EPSILON; // [batch, 1, 1]
         let x = (x / norm).cast(FloatDType::BF16);
         let x = if is_tall { x.swap_dims(1, 2) } else { x };
@@ -143,7 +142,7 @@ where
     }
 }
 
-/// Beginnings and lengths of chunks of `rows` rows.
+/// Start and length of each chunk of `rows` rows.
 fn chunks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).step_by(CROSS_ENTROPY_ROWS).map(move |begin| (begin, CROSS_ENTROPY_ROWS.min(rows - begin)))
 }

@@ -1,5 +1,6 @@
-//! What works row by row, or element by element: norm, rotary embedding, gated residual. One pass
-//! over memory where the plain graph takes several. Inputs may be f32 or bf16; statistics are f32.
+//! Kernels that work row by row or element by element: norm, rotary embedding, dropout, gated
+//! residual. Each makes one pass over memory where the composed operations make several. Inputs may
+//! be f32 or bf16; statistics are f32.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -13,9 +14,9 @@ use crate::ops::reference::keep_threshold;
 
 /// Units that share a row.
 const LANES: usize = 32;
-/// Rows of a cube.
+/// Rows per cube.
 const ROWS: usize = 8;
-/// Rows whose gradients with respect to the gain one cube sums.
+/// Rows over which one cube sums the gradient of the gain.
 const BLOCK: usize = 128;
 /// Units of a cube that works element by element.
 const ELEMENTWISE: usize = 256;
@@ -35,7 +36,7 @@ fn row_sum(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     sum
 }
 
-/// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, one row `[width]` for each line of a cube.
+/// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, one row `[width]` for each value of `UNIT_POS_Y`.
 #[cube(launch)]
 fn norm_kernel<E: Float>(
     x: &Tensor<E>,
@@ -66,8 +67,8 @@ fn norm_kernel<E: Float>(
     }
 }
 
-/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`; keeps
-/// `r [rows]`.
+/// With `r = 1 / rms(x)` and `h = grad * (1 + gain)`: `dx = r * (h - x * r^2 * mean(h * x))`; also
+/// stores `r [rows]`.
 #[cube(launch)]
 fn norm_backward_kernel<E: Float>(
     x: &Tensor<E>,
@@ -131,7 +132,7 @@ fn gain_kernel<E: Float>(
     }
 }
 
-/// `(a cos - b sin, b cos + a sin)` of the halves `a` and `b` of each head, one pair a unit.
+/// `(a cos - b sin, b cos + a sin)` of the halves `a` and `b` of each head, one pair per unit.
 #[cube(launch)]
 fn rope_kernel<E: Float>(
     x: &Tensor<E>,
@@ -182,7 +183,7 @@ fn mix(x: u32) -> u32 {
     x ^ (x >> 16u32)
 }
 
-/// `x * scale` where the hash of seed and place is below `threshold`, else 0:
+/// `x * scale` where the hash of seed and index is below `threshold`, else 0:
 /// [`crate::ops::reference::is_kept`].
 #[cube(launch)]
 fn dropout_kernel<E: Float>(
@@ -231,7 +232,7 @@ fn empty_like<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
     empty(x, x.meta.shape().clone(), x.dtype)
 }
 
-/// Cubes for `units` units, as many of them side by side as every device allows.
+/// Enough cubes for `units` units, at most 2^15 of them along x, which every device allows.
 fn elementwise_cubes(units: usize) -> CubeCount {
     let cubes = units.div_ceil(ELEMENTWISE) as u32;
     let across = cubes.min(1 << 15);

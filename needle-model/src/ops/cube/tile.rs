@@ -1,14 +1,15 @@
-//! Positions in registers and in shared memory: what the attention kernels are made of.
+//! Positions in registers and in shared memory: the building blocks of the attention kernels.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// Units of a cube: queries, or keys, that it works on.
+/// Units per cube; each works on one query or one key.
 pub const UNITS: usize = 64;
 /// Positions of a tile in shared memory: two of `head_dim` 64 take 8 KB, which every device has.
 pub const TILE: usize = 16;
-/// Segments of `count` positions from `begin` on, into `tile`: 0 beyond the end, and 1 where all
-/// are alike.
+
+/// Loads the segments of `count` positions from `begin` on into `tile`: 0 beyond the end, and 1
+/// everywhere else if there are no segments.
 #[cube]
 pub fn load_segments<I: Int>(
     segments: &Tensor<I>,
@@ -34,7 +35,7 @@ pub fn load_segments<I: Int>(
     }
 }
 
-/// Four neighbours of a head: shared memory gives them in one access.
+/// Four adjacent elements of a head, which shared memory reads in one access.
 pub type Four = Vector<f32, Const<4>>;
 
 /// Four values of `x` from `at` on.
@@ -48,8 +49,8 @@ pub fn four<E: Float>(x: &Tensor<E>, at: usize) -> Four {
     values
 }
 
-/// Rows `[TILE, head_dim]` of `x [batch, length, heads, head_dim]` from position `begin` on, zeros
-/// beyond the end; in fours.
+/// Loads rows `[TILE, head_dim]` of `x [batch, length, heads, head_dim]` from position `begin` on,
+/// four elements at a time; zeros beyond the end.
 #[cube]
 pub fn load_rows<E: Float>(
     x: &Tensor<E>,
@@ -74,7 +75,8 @@ pub fn load_rows<E: Float>(
     }
 }
 
-/// One row of `x [batch, length, heads, head_dim]` in registers, zeros beyond the end; in fours.
+/// One row of `x [batch, length, heads, head_dim]` in registers, four elements at a time; zeros
+/// beyond the end.
 #[cube]
 pub fn row<E: Float>(
     x: &Tensor<E>,
@@ -97,7 +99,7 @@ pub fn row<E: Float>(
     values
 }
 
-/// Zeros in registers, for a row.
+/// A row of zeros in registers.
 #[cube]
 pub fn zeros(#[comptime] head_dim: usize) -> Array<Four> {
     let fours = comptime!(head_dim / 4);
@@ -140,13 +142,13 @@ pub fn store_row<E: Float>(
     }
 }
 
-/// The sum of the four.
+/// The sum of four elements.
 #[cube]
 pub fn sum_of_four(values: Four) -> f32 {
     values[0] + values[1] + values[2] + values[3]
 }
 
-/// Product of a row in registers and row `i` of a tile.
+/// Dot product of a row in registers and row `i` of a tile.
 #[cube]
 pub fn dot(values: &Array<Four>, tile: &SharedMemory<Four>, i: usize, #[comptime] head_dim: usize) -> f32 {
     let fours = comptime!(head_dim / 4);
@@ -158,8 +160,8 @@ pub fn dot(values: &Array<Four>, tile: &SharedMemory<Four>, i: usize, #[comptime
     sum_of_four(sum)
 }
 
-/// Smallest and largest segment of a tile, zeros left out; nothing visible where the first is above
-/// the second.
+/// Smallest and largest segment of a tile, ignoring zeros. If there is none, the first is above the
+/// second.
 #[cube]
 pub fn segment_range(tile: &SharedMemory<i32>, #[comptime] count: usize) -> (i32, i32) {
     let mut least = 2147483647i32;
@@ -176,7 +178,7 @@ pub fn segment_range(tile: &SharedMemory<i32>, #[comptime] count: usize) -> (i32
     (least, most)
 }
 
-/// Whether a tile of `count` has any visible segment between `least` and `most`.
+/// Whether a tile of `count` positions has a segment from `least` to `most`, other than 0.
 #[cube]
 fn has_any(tile: &SharedMemory<i32>, least: i32, most: i32, #[comptime] count: usize) -> bool {
     let mut any = false;
@@ -189,10 +191,10 @@ fn has_any(tile: &SharedMemory<i32>, least: i32, most: i32, #[comptime] count: u
     any
 }
 
-/// The segments of the tile that begins at `begin` of a row of `length`, and whether any of them is
-/// visible: between `least` and `most` where `compares`, always elsewhere. When it begins, all
-/// units are done with the tile before; what is loaded after it is there after one more
-/// `sync_cube`.
+/// Loads the segments of the tile that begins at `begin` in a row of `length`. Returns whether any
+/// of them can be visible: with `compares`, whether one lies from `least` to `most`; otherwise
+/// always true. It starts with a barrier, so that all units are done with the previous tile. What
+/// the caller loads next is visible to all units after one more `sync_cube`.
 #[cube]
 pub fn load_tile_segments<I: Int>(
     segments: &Tensor<I>,

@@ -9,7 +9,7 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 30.0;
 const COLORS: [&str; 8] = ["#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4b5563"];
-/// Points of a curve that are drawn; more cannot be seen.
+/// Largest number of points drawn per curve; more cannot be seen.
 const MAX_POINTS: usize = 400;
 
 /// One line of a chart.
@@ -17,7 +17,7 @@ pub(super) struct Curve {
     pub(super) name: String,
     /// Step and value.
     pub(super) points: Vec<(f64, f64)>,
-    /// Whether it varies from step to step: then its running mean is drawn over it.
+    /// Whether the curve varies from step to step, so that its running mean is drawn over it.
     pub(super) is_noisy: bool,
 }
 
@@ -34,8 +34,8 @@ impl Chart {
 
     pub(super) fn add(&mut self, mut curve: Curve) {
         curve.points.retain(|(x, y)| x.is_finite() && y.is_finite());
-        // The final evaluation is over more examples than those on the way: at one step, the first
-        // counts.
+        // The final evaluation uses more examples than earlier ones: if a step has several points,
+        // the first is drawn.
         curve.points.dedup_by_key(|(x, _)| *x);
         if !curve.points.is_empty() {
             self.curves.push(curve);
@@ -49,7 +49,7 @@ impl Chart {
         }
         let all = || self.curves.iter().flat_map(|c| &c.points);
         let most_x = all().map(|p| p.0).fold(1.0, f64::max);
-        // A few wild values must not flatten the rest: the axis holds 99 of 100.
+        // The axis covers 99 % of the values, so that a few outliers do not flatten the rest.
         let mut ys: Vec<f64> = all().map(|p| p.1).collect();
         ys.sort_by(f64::total_cmp);
         let (low, high) = (ys[0], ys[((ys.len() - 1) as f64 * 0.99).ceil() as usize]);
@@ -110,7 +110,7 @@ impl Chart {
         }
     }
 
-    /// Place, name and color of each curve that has a name.
+    /// Position, name and color of each curve that has a name.
     fn legend(&self) -> Vec<(f64, &str, &'static str)> {
         let mut at = LEFT;
         let names = self.curves.iter().map(|curve| curve.name.as_str()).zip(COLORS);
@@ -123,7 +123,7 @@ impl Chart {
     }
 }
 
-/// At most [`MAX_POINTS`], each the mean of its neighbours.
+/// At most [`MAX_POINTS`] points, each the mean of adjacent ones.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |chunk: &[(f64, f64)]| {
@@ -152,18 +152,18 @@ struct Ticks {
 }
 
 impl Ticks {
-    /// The number of ticks to aim at.
+    /// The desired number of ticks.
     const NUM: f64 = 5.0;
-    /// Of a step: what rounding may be off by.
+    /// Tolerance for rounding errors, as a fraction of a step.
     const SLACK: f64 = 1e-6;
 
-    /// That reach over `low` and `high`, `least` or more apart.
+    /// Ticks that enclose `low` and `high`, at least `least` apart.
     fn over(low: f64, high: f64, least: f64) -> Self {
         let step = Self::step(low, high, least);
         Self { step, from: (low / step + Self::SLACK).floor() as i64, to: (high / step - Self::SLACK).ceil() as i64 }
     }
 
-    /// That lie between `low` and `high`.
+    /// Ticks between `low` and `high`, at least `least` apart.
     fn within(low: f64, high: f64, least: f64) -> Self {
         let step = Self::step(low, high, least);
         Self { step, from: (low / step - Self::SLACK).ceil() as i64, to: (high / step + Self::SLACK).floor() as i64 }
@@ -172,7 +172,7 @@ impl Ticks {
     fn step(low: f64, high: f64, least: f64) -> f64 {
         let wanted = ((high - low) / Self::NUM).max(least);
         let power = 10_f64.powf(wanted.log10().floor());
-        // A little less than wanted is fine: one tick more.
+        // A slightly smaller step is fine: it gives one tick more.
         [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step > 0.8 * wanted).unwrap_or(wanted)
     }
 
@@ -180,7 +180,7 @@ impl Ticks {
         (self.from as f64 * self.step, self.to as f64 * self.step)
     }
 
-    /// Each with its text: no more digits than tell it from the next.
+    /// Each tick with its label, which has no more digits than distinguish it from the next.
     fn labelled(&self) -> impl Iterator<Item = (f64, String)> {
         let (low, high) = self.ends();
         let largest = low.abs().max(high.abs());

@@ -2,8 +2,8 @@
 //! recipe and machine.
 //!
 //! Everything comes from the run's directory (`metrics.jsonl`, `predictions.jsonl`, `recipe.toml`),
-//! so a page can be made of a run that has ended, or that is still going on elsewhere. Curves are
-//! SVG; the page runs no script and loads nothing.
+//! so a page can show a run that has ended, or one that is still running elsewhere. Curves are SVG;
+//! the page runs no script and loads nothing.
 
 mod chart;
 mod record;
@@ -30,7 +30,7 @@ pub fn write(runs: &[RunDir], path: &Path) -> Result<(), TrainError> {
     Ok(file::write_atomically(path, page(&records).as_bytes())?)
 }
 
-/// The page of a run that goes on: each writing reads only what the run has logged since the last.
+/// The page of a running run: each write reads only what the run has logged since the last one.
 pub struct LiveReport {
     record: Record,
     run: RunDir,
@@ -53,10 +53,10 @@ impl LiveReport {
     }
 }
 
-/// A chart: what it shows of each run.
+/// A chart and its curves for each run.
 struct ChartSpec {
     title: &'static str,
-    /// Whether its curves jump from step to step.
+    /// Whether its curves vary from step to step.
     is_noisy: bool,
     curves: &'static [CurveSpec],
 }
@@ -149,7 +149,7 @@ fn chart(spec: &ChartSpec, runs: &[Record]) -> Chart {
     chart
 }
 
-/// Metrics by key, and how they are called.
+/// Keys and labels of the metrics.
 const METRICS: [(&str, &str); 9] = [
     ("exact_match", "exact match"),
     ("call_f1", "call F1"),
@@ -162,13 +162,13 @@ const METRICS: [(&str, &str); 9] = [
     ("recall_at_5", "retrieval recall@5"),
 ];
 
-/// Rows of a list; of a longer one, the page says that there are more, and where.
+/// Largest number of rows in a list; for a longer one, the page says where the rest is.
 const SHOWN: usize = 200;
-/// Right answers that stand beside the wrong ones, as samples.
+/// Number of right answers shown as samples, after the wrong ones.
 const RIGHT_SHOWN: usize = 10;
 
-/// A finetune: base against tuned on the test part, by tool and by kind of mistake, with what
-/// changed.
+/// A finetune's comparison of base and tuned model on the test part: by metric, tool and kind of
+/// mistake, with the examples that changed.
 fn comparison(run: &Record) -> Markup {
     let Some(compared) = run.comparison() else { return html! {} };
     let after = &compared["after"];
@@ -199,7 +199,7 @@ fn comparison(run: &Record) -> Markup {
             (list(["query", "expected", "answered", "what is wrong"], "wrong", failures.iter().map(|failure| {
                 let wrong = html! {
                     (plain(&failure["wrong"]))
-                    @if let Some(sure) = failure["confidence"].as_f64() { (format!(" ({sure:.2} sure)")) }
+                    @if let Some(sure) = failure["confidence"].as_f64() { (format!(" (confidence {sure:.2})")) }
                 };
                 [text(&failure["query"]), code(&failure["expected"]), code(&failure["predicted"]), wrong]
             })))
@@ -238,7 +238,7 @@ fn before_and_after<'a>(title: &str, rows: impl Iterator<Item = (String, &'a Val
     }
 }
 
-/// `all`, and where the rest is if a list shows fewer.
+/// The number `all`, and where to find the rest if the list shows fewer.
 fn counted(all: usize, file: &str) -> String {
     if all > SHOWN { format!("{all} ({SHOWN} shown, all are in {file})") } else { all.to_string() }
 }
@@ -251,7 +251,7 @@ fn text(value: &Value) -> Markup {
     html! { (plain(value)) }
 }
 
-/// JSON, or the text that a model wrote.
+/// A value as code: JSON, or the text that a model wrote.
 fn code(value: &Value) -> Markup {
     html! {
         code {
@@ -263,7 +263,7 @@ fn code(value: &Value) -> Markup {
     }
 }
 
-/// The first [`SHOWN`] rows as a table; `class` tells how their last column looks.
+/// The first [`SHOWN`] rows as a table; `class` sets the style of the last column.
 fn list<const N: usize>(heads: [&str; N], class: &str, rows: impl Iterator<Item = [Markup; N]>) -> Markup {
     html! {
         table.answers {
@@ -275,7 +275,7 @@ fn list<const N: usize>(heads: [&str; N], class: &str, rows: impl Iterator<Item 
     }
 }
 
-/// The last scores as a table, a column a run and precision.
+/// The last scores as a table, with one column per run and precision.
 fn results(runs: &[Record]) -> Markup {
     let columns: Vec<(&Record, &str, &Value)> = runs
         .iter()
@@ -312,12 +312,12 @@ fn results(runs: &[Record]) -> Markup {
             }
         }
         @for run in runs.iter().filter(|run| run.skipped > 0) {
-            p { (run.name) ": " (run.skipped) " steps skipped, as their loss or gradient was not finite." }
+            p { (run.name) ": " (run.skipped) " steps skipped, because their loss or gradient was not finite." }
         }
     }
 }
 
-/// Answers of the last validation, the wrong ones with what is wrong, and a few right ones.
+/// Answers of the last validation: the wrong ones with their mistakes, and a few right ones.
 fn answers(run: &Record) -> Markup {
     let predictions = run.predictions();
     if predictions.is_empty() {

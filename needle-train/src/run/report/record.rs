@@ -1,5 +1,5 @@
-//! What a run left behind, read from its directory; of `metrics.jsonl`, only what was appended
-//! since the last reading.
+//! Reads the logs of a run from its directory; of `metrics.jsonl`, only what was appended since the
+//! last read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,7 +28,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The run in `dir`, of which nothing was read yet.
+    /// The run in `dir`, before anything is read.
     pub(super) fn new(dir: &RunDir) -> Self {
         let name = dir.path().file_name().unwrap_or(dir.path().as_os_str());
         Self {
@@ -44,7 +44,7 @@ impl Record {
     }
 
     /// Reads the lines of `metrics.jsonl` that were appended since the last call. A last line
-    /// without an end is still being written, and is left for the next call.
+    /// without a line break is still being written and is left for the next call.
     ///
     /// # Errors
     /// If there are no metrics, or a line is not JSON.
@@ -53,7 +53,7 @@ impl Record {
         let error = |e| DataError::io(&path, e);
         let mut metrics = File::open(&path).map_err(error)?;
         if metrics.metadata().map_err(error)?.len() < self.read_bytes {
-            // The file was written anew, as a resumed run does.
+            // The file was rewritten, as a resumed run does.
             *self = Self::new(&self.dir);
         }
         metrics.seek(SeekFrom::Start(self.read_bytes)).map_err(error)?;
@@ -81,7 +81,8 @@ impl Record {
         match kind.as_str() {
             "skipped" => self.skipped += 1,
             "step" => {
-                // Seconds count from the start of each session: a resumed run's begin anew.
+                // Seconds count from the start of each session, so a resumed run's start at 0
+                // again.
                 let seconds = event["seconds"].as_f64().unwrap_or_default();
                 let is_same_session = seconds > self.last_seconds;
                 let took = if is_same_session { seconds - self.last_seconds } else { seconds };
@@ -112,7 +113,7 @@ impl Record {
     /// The points of a curve by step, if there are any.
     pub(super) fn curve(&self, event: &str, key: &str) -> Option<Vec<(f64, f64)>> {
         let mut points = self.series.get(&(event.to_owned(), key.to_owned()))?.clone();
-        // The result is measured last, whichever step it is of.
+        // The result is measured last, but may belong to an earlier step.
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Some(points)
     }
@@ -123,7 +124,7 @@ impl Record {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Base against tuned model, of a finished finetune.
+    /// The comparison of base and tuned model, if a finetune has finished.
     pub(super) fn comparison(&self) -> Option<Value> {
         let text = file::read_text(&self.dir.comparison()).ok()?;
         serde_json::from_str(&text).ok().filter(|compared: &Value| compared["after"].is_object())
@@ -152,10 +153,10 @@ mod tests {
         };
         let (first, second) = (step(1), step(2));
         assert_eq!(losses(&format!("{first}{}", &second[..9])), [(1.0, 1.5)]);
-        // What was read before is not read again: it may be anything of that length.
+        // What was read before is not read again, so it may be anything of the same length.
         let blank = " ".repeat(first.len() - 1) + "\n";
         assert_eq!(losses(&format!("{blank}{second}")), [(1.0, 1.5), (2.0, 2.5)]);
-        // A file that is shorter was written anew.
+        // A file that is shorter was rewritten.
         assert_eq!(losses(&first), [(1.0, 1.5)]);
         assert_eq!(losses(&format!("{first}{}", step(3))), [(1.0, 1.5), (3.0, 3.5)]);
         std::fs::write(run.metrics(), format!("{first}{}nonsense\n", step(3))).unwrap();

@@ -1,5 +1,5 @@
-//! What a run reports, as events: a progress bar, lines in `metrics.jsonl`, and files for
-//! TensorBoard.
+//! Reports the events of a run: on a progress bar, as lines in `metrics.jsonl`, and in
+//! TensorBoard's files.
 
 mod tensorboard;
 
@@ -25,7 +25,7 @@ use tensorboard::EventFile;
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// An optimizer step was made.
+    /// An optimizer step was taken.
     Step {
         /// Steps done.
         step: usize,
@@ -34,20 +34,20 @@ pub enum Event {
         /// The losses.
         #[serde(flatten)]
         losses: StepLosses,
-        /// Global gradient norm before the clip.
+        /// Global gradient norm before clipping.
         gradient_norm: f64,
-        /// Muon's rate, as the optimizer received it.
+        /// Muon's learning rate, as the optimizer received it.
         muon_lr: f64,
-        /// AdamW's rate, as the optimizer received it.
+        /// AdamW's learning rate, as the optimizer received it.
         adamw_lr: f64,
         /// Examples of the batch.
         examples: usize,
-        /// Real tokens of the batch, encoder and decoder.
+        /// Tokens of the batch, encoder and decoder, without padding.
         tokens: usize,
-        /// What rank 0 sent to the others in this step, where there are any.
+        /// Rank 0's traffic in this step, if there are other ranks.
         #[serde(skip_serializing_if = "Option::is_none")]
         traffic: Option<Traffic>,
-        /// Seconds since the run (or its resumption) began.
+        /// Seconds since the run was started or resumed.
         seconds: f64,
     },
     /// A step was skipped: its loss or gradient was not finite.
@@ -57,20 +57,21 @@ pub enum Event {
         /// What was not finite, and its value.
         what: String,
     },
-    /// The run went back to its best checkpoint and continues with lower learning rates.
+    /// The run backed off: it returned to its best checkpoint and continues with lower learning
+    /// rates.
     BackedOff {
         /// Steps done.
         step: usize,
         /// What went wrong.
         what: String,
-        /// What the rates are multiplied by from here on.
+        /// Factor on the scheduled learning rates from here on.
         rate_factor: f64,
     },
     /// A rank is slower than the others, which wait for it.
     Straggler {
         /// Steps done.
         step: usize,
-        /// Which.
+        /// The rank.
         rank: usize,
         /// Where it runs.
         host: String,
@@ -85,7 +86,7 @@ pub enum Event {
         step: usize,
         /// Weighted cross-entropy at f32.
         validation_loss_f32: f64,
-        /// The same with the weights that ship.
+        /// Weighted cross-entropy with the INT4 weights that ship.
         validation_loss_int4: f64,
     },
     /// Validation examples were answered.
@@ -127,7 +128,7 @@ pub struct Tracker {
     tokens_per_second: Smoothed,
     last: Instant,
     validation: String,
-    /// When the next progress line is logged, where stderr is not a terminal.
+    /// When the next progress line is logged, if stderr is not a terminal.
     next_line: Instant,
 }
 
@@ -145,8 +146,8 @@ impl Smoothed {
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 impl Tracker {
-    /// Writes metrics to `path` and event files to `tensorboard`; metrics up to `done` steps stay,
-    /// so that a resumed run has one line a step.
+    /// Writes metrics to `path` and event files to `tensorboard`. Metrics of the first `done` steps
+    /// are kept, so that a resumed run has one line per step.
     ///
     /// # Errors
     /// If the files cannot be written.
@@ -203,10 +204,10 @@ impl Tracker {
             }
             Event::Skipped { step, what } => self.message(&format!("step {step}: skipped, {what}")),
             Event::BackedOff { step, what, rate_factor } => self.message(&format!(
-                "step {step}: {what}; going back to the best checkpoint, and on with {rate_factor} of the learning rates"
+                "step {step}: {what}; going back to the best checkpoint, with the learning rates multiplied by {rate_factor}"
             )),
             Event::Straggler { step, rank, host, rank_seconds, median_seconds } => self.message(&format!(
-                "step {step}: rank {rank} ({host}) is slow: {rank_seconds:.2} s a step, the median rank {median_seconds:.2} s"
+                "step {step}: rank {rank} ({host}) is slow: {rank_seconds:.2} s per step, the median rank {median_seconds:.2} s"
             )),
             Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
                 self.validation = format!("  val {validation_loss_int4:.3}");
@@ -268,13 +269,14 @@ impl Tracker {
         }
     }
 
-    /// Ends the bar.
+    /// Finishes the progress bar.
     pub fn finish(&self) {
         self.bar.finish();
     }
 }
 
-/// The lines of `text` about the first `done` steps; a line that was cut short by a crash goes too.
+/// The lines of `text` about the first `done` steps; a line that was cut short by a crash is
+/// dropped, too.
 fn keep_up_to(text: &str, done: usize) -> String {
     let is_kept = |line: &&str| {
         let value: Option<serde_json::Value> = serde_json::from_str(line).ok();

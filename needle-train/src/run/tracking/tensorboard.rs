@@ -42,14 +42,14 @@ pub struct EventFile(io::BufWriter<File>);
 
 impl EventFile {
     /// Begins a file in `dir` under the name that TensorBoard looks for. A resumed run begins
-    /// another; TensorBoard reads the files of a directory as one run, the later one from its first
-    /// step on.
+    /// another file. TensorBoard reads the files of a directory as one run, in which a later file
+    /// replaces earlier ones from its first step on.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn create(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        // Two files begun within one second still have an order.
+        // The number orders files that begin within the same second.
         let name = |n: u32| dir.join(format!("events.out.tfevents.{:.0}.needle.{n}", now()));
         let path = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
         let mut file = Self(io::BufWriter::new(File::create(path)?));
@@ -66,7 +66,7 @@ impl EventFile {
         self.write(&Event { wall_time: now(), step: step as i64, summary: Some(Summary { value }), file_version: None })
     }
 
-    /// Writes out what is buffered.
+    /// Flushes the buffer to the file.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -84,7 +84,7 @@ impl EventFile {
     }
 }
 
-/// The mask keeps a checksum of data that hold checksums from being weak.
+/// TensorFlow masks checksums, because a CRC of data that contain CRCs is weak.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,12 +1,13 @@
-//! What a run does when its loss is not finite, or rises far above where it began.
+//! What a run does when its loss is not finite, or rises far above its initial value.
 //!
-//! A step that is not finite is skipped: weights and moments stay as they are. Several in a row, or
-//! a loss that has diverged, send the run back to its best checkpoint and on with a tenth of its
-//! learning rates, as often as the recipe allows; after that it ends with an error.
+//! A step that is not finite is skipped: weights and moments stay unchanged. After several such
+//! steps in a row, or when the loss has diverged, the run backs off: it returns to its best
+//! checkpoint and continues with a tenth of its learning rates, as often as the recipe allows.
+//! After that, several skipped steps in a row end it with an error.
 
 use serde::{Deserialize, Serialize};
 
-/// What the learning rates are multiplied by at each back-off.
+/// Factor on the learning rates at each back-off.
 const RATE_FACTOR: f64 = 0.1;
 /// Weight of a new step in the smoothed loss.
 const SMOOTHING: f64 = 0.2;
@@ -16,21 +17,21 @@ const DIVERGED_FACTOR: f64 = 2.0;
 /// See [`DIVERGED_FACTOR`].
 const DIVERGED_MARGIN: f64 = 1.0;
 
-/// How often a run may be wrong, from its recipe.
+/// Limits on skipped steps and back-offs, from the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Steps in a row that may be skipped.
+    /// Number of consecutive steps that may be skipped.
     pub max_skipped_steps: usize,
-    /// Times that the run may go back to its best checkpoint.
+    /// Number of times that the run may back off.
     pub max_backoffs: usize,
 }
 
 /// What to do after a step that was not finite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterSkip {
-    /// Go on with the next step.
+    /// Continue with the next step.
     GoOn,
-    /// Go back to the best checkpoint, for this reason.
+    /// Back off, for this reason.
     BackOff(String),
     /// End the run.
     Fail,
@@ -40,11 +41,11 @@ pub enum AfterSkip {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stability {
-    /// Steps skipped because the loss or a gradient was not finite.
+    /// Number of steps skipped because the loss or a gradient was not finite.
     pub skipped_steps: usize,
-    /// Those of them that came last, in a row.
+    /// Number of consecutive skipped steps up to now.
     pub skipped_in_a_row: usize,
-    /// Times that the run went back to its best checkpoint.
+    /// Number of back-offs so far.
     pub backoffs: usize,
     /// Cross-entropy of the first batch, before anything was learned.
     pub initial_loss: Option<f64>,
@@ -53,12 +54,13 @@ pub struct Stability {
 }
 
 impl Stability {
-    /// What the scheduled learning rates are multiplied by.
+    /// Factor on the scheduled learning rates.
     pub fn rate_factor(&self) -> f64 {
         RATE_FACTOR.powi(self.backoffs as i32)
     }
 
-    /// Takes note of a finite step; returns why the run must back off, if it has diverged and may.
+    /// Records the loss of a finite step. If the run has diverged and may back off, returns the
+    /// reason.
     pub fn observe_loss(&mut self, loss: f64, limits: Limits) -> Option<String> {
         self.skipped_in_a_row = 0;
         let smoothed = self.smoothed_loss.map_or(loss, |mean| mean + SMOOTHING * (loss - mean));
@@ -69,7 +71,7 @@ impl Stability {
             .then(|| format!("the loss rose from {initial:.2} to {smoothed:.2}"))
     }
 
-    /// Takes note of a step that was skipped because of `what`.
+    /// Records a step that was skipped because of `what`.
     pub fn observe_skip(&mut self, what: &str, limits: Limits) -> AfterSkip {
         self.skipped_steps += 1;
         self.skipped_in_a_row += 1;
@@ -82,8 +84,8 @@ impl Stability {
         }
     }
 
-    /// Takes note of a back-off: what was smoothed and counted belongs to the weights that were
-    /// given up.
+    /// Records a back-off. The smoothed loss and the consecutive skips are reset, because they
+    /// belong to the discarded weights.
     pub fn backed_off(&mut self) {
         self.backoffs += 1;
         self.skipped_in_a_row = 0;
@@ -91,7 +93,7 @@ impl Stability {
     }
 }
 
-/// What of `loss` and `gradient_norm` is not finite, in words.
+/// Which of `loss` and `gradient_norm` is not finite, in words; `None` if both are finite.
 pub fn not_finite(loss: f64, gradient_norm: f64) -> Option<String> {
     let values = [("the loss", loss), ("the gradient norm", gradient_norm)];
     let found = values.into_iter().find(|(_, value)| !value.is_finite());

@@ -1,8 +1,8 @@
-//! Which checkpoint is the best so far, and when it is time to stop looking for a better one.
+//! Decides which checkpoint is the best so far, and when to stop training.
 
 use serde::{Deserialize, Serialize};
 
-/// Fewest answers that checkpoints are chosen by; with fewer, the loss chooses.
+/// Smallest number of answers by which checkpoints are chosen; with fewer, the loss decides.
 ///
 /// One of `n` answers moves a score by `1 / n`, and the standard error of a fraction near one half
 /// is `0.5 / sqrt(n)`: with 30 answers 0.09, with six 0.20, which is more than neighbouring
@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 /// the first answer is right.
 pub const LEAST_ANSWERS: usize = 30;
 
-/// One validation.
+/// The result of one validation.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// What checkpoints are chosen by, higher is better: call F1 or the negative loss, see
-    /// [`Measured::new`]; none where there was nothing to measure.
+    /// The score by which checkpoints are chosen, higher is better: call F1 or the negative loss
+    /// (see [`Measured::new`]). `None` if there was nothing to measure.
     pub score: Option<f64>,
-    /// Loss at INT4 on the validation rows, where there are any.
+    /// Loss at INT4 on the validation rows, if there are any.
     pub int4_loss: Option<f64>,
 }
 
 impl Measured {
-    /// A validation with the call F1 of `num_answers` answers, and the loss at INT4.
+    /// The result of a validation with the call F1 of `num_answers` answers, and the loss at INT4.
     ///
-    /// Call F1 chooses checkpoints, unless it is of fewer than [`LEAST_ANSWERS`] answers and there
-    /// is a loss to choose by.
+    /// The score is call F1, unless there are fewer than [`LEAST_ANSWERS`] answers and a loss to
+    /// use instead.
     pub fn new(call_f1: Option<f64>, num_answers: usize, int4_loss: Option<f64>) -> Self {
         let score = match (call_f1, int4_loss) {
             (Some(call_f1), _) if num_answers >= LEAST_ANSWERS => Some(call_f1),
@@ -43,15 +43,15 @@ pub struct EarlyStopping {
     pub best: Measured,
     /// The step after which it was measured: that of the checkpoint in `best/`.
     pub best_step: Option<usize>,
-    /// Validations without a better score since then.
+    /// Number of validations without a better score since then.
     pub validations_since_best: usize,
 }
 
 impl EarlyStopping {
-    /// Takes note of a validation after `step`; returns whether its checkpoint is the best one so
-    /// far.
+    /// Records a validation after `step`; returns whether its checkpoint is the best so far.
     ///
-    /// An equal score with no higher loss is worth keeping, but it is not worth going on for.
+    /// An equal score with a loss that is not higher makes the checkpoint the best, but does not
+    /// reset patience.
     pub fn observe(&mut self, step: usize, measured: Measured) -> bool {
         let has_risen = measured.score.is_some_and(|score| self.best.score.is_none_or(|best| score > best));
         let is_equal = measured.score == self.best.score
@@ -59,7 +59,7 @@ impl EarlyStopping {
         if has_risen {
             self.validations_since_best = 0;
         } else if measured.score.is_some() {
-            // A validation that had nothing to measure says nothing about progress.
+            // A validation without anything to measure says nothing about progress.
             self.validations_since_best += 1;
         }
         let is_best =
@@ -70,7 +70,8 @@ impl EarlyStopping {
         is_best
     }
 
-    /// Whether `patience` validations in a row were no better; never, where no patience is given.
+    /// Whether `patience` validations in a row brought no better score; always false without
+    /// `patience`.
     pub fn is_over(&self, patience: Option<usize>) -> bool {
         patience.is_some_and(|patience| self.validations_since_best >= patience)
     }

@@ -1,4 +1,4 @@
-//! What a run decides by: pure state machines, without a model, a file or a clock.
+//! The decisions of a run as pure state machines, without model, files or clock.
 
 pub(crate) mod back_off;
 pub(crate) mod early_stopping;
