@@ -327,7 +327,7 @@ fn five_thousand_random_models_satisfy_five_thousand_random_schemas() {
             Err(error) => {
                 let reason = error.to_string();
                 assert!(
-                    reason.contains("nothing satisfies") || reason.contains("at least"),
+                    reason.contains("no value satisfies") || reason.contains("at least"),
                     "case {seed}: {reason}: {schema}"
                 );
                 continue;
@@ -575,7 +575,7 @@ fn one_bad_argument_does_not_make_other_tools_unusable() {
     assert!(!allows(&mut constraint.clone(), &tokenizer, r#"[{"name":"bad","arguments":{}}]"#));
     let reports = reports(&tools);
     let refused = reports[0].refused.as_deref().unwrap();
-    assert!(refused.starts_with("tool \"bad\", argument \"x\", $ref: nothing satisfies it"), "{refused}");
+    assert!(refused.starts_with("tool \"bad\", argument \"x\", $ref: no value satisfies it"), "{refused}");
     assert_eq!(reports[1].refused, None);
     assert!(!allows(&mut constraint.clone(), &tokenizer, r#"[{"name":"costly"#));
     assert!(reports[2].refused.is_some());
@@ -699,7 +699,7 @@ fn what_multiplies_is_weakened_or_refused_before_it_takes_long() {
     }
     let (_, refused) = treated(json!({"x": {"allOf": [alternatives("a", 500), alternatives("b", 500)]}}), &["x"]);
     let refused = refused.unwrap();
-    assert!(refused.starts_with("tool \"a_tool\", argument \"x\", allOf: its schema costs too much work"), "{refused}");
+    assert!(refused.starts_with("tool \"a_tool\", argument \"x\", allOf: its schema is too complex"), "{refused}");
     // Without bounds some of these take minutes, others for ever.
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }

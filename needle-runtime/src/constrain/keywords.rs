@@ -91,7 +91,7 @@ pub fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShap
     }
     let is_copied = is_copied || schema.get("x-from-query") == Some(&Value::Bool(true));
     let min_chars = size(schema, "minLength").unwrap_or(0);
-    // No answer is longer than this.
+    // An answer is never longer than `LONGEST`, so a higher limit has no effect.
     let max_chars = size(schema, "maxLength").filter(|&max| max < LONGEST);
     max_chars.is_none_or(|max| min_chars <= max).then_some(StringShape { min_chars, max_chars, patterns, is_copied })
 }
