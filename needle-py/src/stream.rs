@@ -19,7 +19,7 @@ enum Event {
     End(Result<Box<Answer>, String>),
 }
 
-/// An iterator over the pieces of an answer's JSON. At its end, `answer` is the answer.
+/// An iterator over the pieces of an answer's JSON. After the last one, `answer` is set.
 #[pyclass(module = "needle", frozen)]
 pub struct Stream {
     events: Mutex<Receiver<Event>>,

@@ -179,7 +179,7 @@ fn a_nan_weight_is_refused_by_name() {
 }
 
 #[test]
-fn exported_models_can_be_imported_without_loss() {
+fn checkpoints_and_int4_artifacts_survive_a_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = needle_data::Tokenizer::import_sentencepiece(fixture("tokenizer/needle.model")).unwrap();
     let (config, model) = import(&pkl()).unwrap();

@@ -221,7 +221,7 @@ fn a_changed_recipe_is_not_resumed() {
 }
 
 #[test]
-fn a_learning_rate_that_diverges_ends_the_run_with_an_error_that_names_step_and_rate() {
+fn a_diverging_run_ends_with_an_error_that_names_the_step_and_the_learning_rate() {
     let examples = examples(30);
     let dir = tempfile::tempdir().unwrap();
     let wild = recipe(&["optim.muon_lr=1e30", "optim.adamw_lr=1e30", "steps=20"]);

@@ -66,7 +66,7 @@ class Needle:
     def call(self, query: str, tools: Tools, /) -> Answer:
         """Answers a query with calls of the tools."""
     def stream(self, query: str, tools: Tools, /) -> Stream:
-        """An iterator over the pieces of the answer's JSON as they are written. At its end, its `answer` is the answer."""
+        """An iterator over the pieces of the answer's JSON as they are written. After the last one, `answer` is set."""
     def batch(self, questions: Sequence[tuple[str, Tools]], /) -> list[Answer]:
         """Answers many questions together. Each question is a pair of query and tools."""
     def rank(self, query: str, tools: Tools, /, top_k: int | None = None) -> list[tuple[int, float]]:

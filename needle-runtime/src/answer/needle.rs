@@ -176,7 +176,7 @@ impl Needle {
     /// Sets the lengths at which text is cut; by default they are the longest that the model reads.
     ///
     /// # Errors
-    /// If a length is too small to hold anything.
+    /// If a length is too small for any text.
     pub fn with_lengths(self, lengths: EncodeConfig) -> Result<Self, RuntimeError> {
         lengths.validate()?;
         Ok(Self { lengths, ..self })

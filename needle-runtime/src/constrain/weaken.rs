@@ -100,7 +100,7 @@ fn number_holding(shape: &NumberShape) -> Holding {
     }
     if shape.factor().is_some_and(|factor| factor > LARGEST_FACTOR) {
         return Holding::TooHard(format!(
-            "a grammar can have steps of at most {LARGEST_FACTOR}, not counting the decimal point"
+            "a grammar can have steps of at most {LARGEST_FACTOR}, ignoring the decimal point"
         ));
     }
     let is_beyond = shape.min.is_some_and(|min| min > LARGEST) || shape.max.is_some_and(|max| max < -LARGEST);

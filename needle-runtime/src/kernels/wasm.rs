@@ -39,7 +39,7 @@ fn dot(sums: &mut [v128; 8], i: usize, codes: v128, a: v128) {
     sums[2 * i + 1] = i32x4_add(sums[2 * i + 1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(codes), a));
 }
 
-/// `a` where it is greater, else `b`.
+/// `a` where it is greater, otherwise `b`.
 #[inline(always)]
 fn max(a: v128, b: v128) -> v128 {
     // `pmax(b, a)` is `a` where `b < a`, otherwise `b`.
