@@ -1,7 +1,7 @@
 /* The C ABI of the needle engine. Link with libneedle_capi (shared or static; see docs/EMBEDDING.md).
  *
- * Strings are UTF-8 and end with NUL. A failure is NULL, false or 0, and needle_last_error() says why. No function ends the
- * process, throws or unwinds, whatever it is given, except a pointer to no memory. */
+ * Strings are UTF-8 and end with NUL. On failure a function returns NULL, false or 0, and needle_last_error() says why. No
+ * function ends the process, throws or unwinds on any input except an invalid pointer. */
 
 #ifndef NEEDLE_H
 #define NEEDLE_H
@@ -16,8 +16,8 @@
 typedef struct NeedleHandle NeedleHandle;
 
 /**
- * Is given a piece of the answer: its number, from 0, and its NUL-terminated UTF-8 text, which
- * lives until it returns.
+ * Receives one piece of the answer: its index, counted from 0, and its NUL-terminated UTF-8 text,
+ * which is valid until the callback returns.
  */
 typedef void (*NeedleStreamCallback)(uint32_t piece_index, const char *piece, void *user_data);
 
@@ -26,34 +26,35 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Loads a model. `weights_path` is a needle.safetensors and `vocab_path` its vocab.txt; or
- * `weights_path` is a directory with both, or a training checkpoint, and `vocab_path` is NULL.
+ * Loads a model. Either `weights_path` is a needle.safetensors file and `vocab_path` its
+ * vocab.txt, or `weights_path` is a directory with both files or a training checkpoint, and
+ * `vocab_path` is NULL.
  *
- * Returns NULL on failure: see needle_last_error(). The handle is to be freed with needle_free().
+ * Returns NULL on failure; needle_last_error() says why. Free the handle with needle_free().
  *
  * # Safety
- * Both are NULL or NUL-terminated strings.
+ * Each argument is NULL or a NUL-terminated string.
  */
 NeedleHandle *needle_load(const char *weights_path, const char *vocab_path);
 
 /**
- * As needle_load(), computing with so many threads; 0 is as many as the CPU has. Answers do not
- * depend on it.
+ * Like needle_load(), but computes with `threads` threads; 0 means as many as the CPU has. The
+ * answers do not depend on the number of threads.
  *
  * # Safety
- * As needle_load().
+ * As for needle_load().
  */
 NeedleHandle *needle_load_with_threads(const char *weights_path,
                                        const char *vocab_path,
                                        size_t threads);
 
 /**
- * Loads a model from the contents of needle.safetensors and vocab.txt, which are copied.
+ * Loads a model from the contents of needle.safetensors and vocab.txt. Both are copied.
  *
- * Returns NULL on failure. The handle is to be freed with needle_free().
+ * Returns NULL on failure. Free the handle with needle_free().
  *
  * # Safety
- * Each pointer is NULL or the beginning of so many bytes.
+ * Each pointer is NULL or points to as many bytes as the length that follows it.
  */
 NeedleHandle *needle_load_bytes(const uint8_t *weights_data,
                                 size_t weights_len,
@@ -61,24 +62,25 @@ NeedleHandle *needle_load_bytes(const uint8_t *weights_data,
                                 size_t vocab_len);
 
 /**
- * Answers a query with calls of the offered tools:
- * [{"name":"get_weather","arguments":{"city":"Paris"}}], or [] where no tool fits. Tools are a
- * JSON list in Needle's, the JSON Schema, the OpenAI or the MCP form.
+ * Answers a query with calls of the offered tools, as JSON:
+ * [{"name":"get_weather","arguments":{"city":"Paris"}}], or [] if no tool fits. `tools_json` is a
+ * JSON list of tool definitions in Needle's own, the JSON Schema, the OpenAI or the MCP form.
  *
- * Returns NULL on failure, also where the answer is no whole list of calls. The string is to be
- * freed with needle_free_str().
+ * Returns NULL on failure, and also if the answer is not a complete list of calls. Free the string
+ * with needle_free_str().
  *
  * # Safety
- * `handle` is NULL or of needle_load(), and not freed; the strings are NULL or NUL-terminated.
+ * `handle` is NULL or was returned by needle_load(), needle_load_with_threads() or
+ * needle_load_bytes() and has not been freed. The strings are NULL or NUL-terminated.
  */
 char *needle_run(const NeedleHandle *handle, const char *query, const char *tools_json);
 
 /**
- * As needle_run(); `callback`, if not NULL, is given each piece of the answer's JSON as it comes,
- * on the calling thread.
+ * Like needle_run(). In addition `callback`, unless it is NULL, receives each piece of the
+ * answer's JSON as it is written, together with `user_data`, on the calling thread.
  *
  * # Safety
- * As needle_run(); `callback` returns, and does not free the handle.
+ * As for needle_run(); `callback` returns normally and does not free the handle.
  */
 char *needle_run_stream(const NeedleHandle *handle,
                         const char *query,
@@ -87,33 +89,34 @@ char *needle_run_stream(const NeedleHandle *handle,
                         void *user_data);
 
 /**
- * As needle_run(), with all that is known of the answer: {"calls": [..], "text": "..",
- * "confidence": 0.93 or null, "is_complete": true, "abstained": false, "violations": [".."],
- * "seconds": 0.004}.
+ * Like needle_run(), but returns everything that is known about the answer: {"calls": [..],
+ * "text": "..", "confidence": 0.93 or null, "is_complete": true, "abstained": false, "violations":
+ * [".."], "seconds": 0.004}.
  *
- * An answer that is no whole list of calls is told by is_complete, and is not a failure.
+ * If the answer is not a complete list of calls, is_complete is false; this is not a failure.
  *
  * # Safety
- * As needle_run().
+ * As for needle_run().
  */
 char *needle_run_json(const NeedleHandle *handle, const char *query, const char *tools_json);
 
 /**
- * Length of an embedding; 0 for a model without a retrieval head.
+ * Number of values of an embedding; 0 if the model has no retrieval head, and on failure.
  *
  * # Safety
- * `handle` is NULL or of needle_load(), and not freed.
+ * `handle` is NULL or was returned by needle_load(), needle_load_with_threads() or
+ * needle_load_bytes() and has not been freed.
  */
 size_t needle_contrastive_dim(const NeedleHandle *handle);
 
 /**
- * Writes the unit vector of a text to `out`, which has needle_contrastive_dim() values. The dot
- * product of two is their likeness.
+ * Writes the embedding of a text, a unit vector, to `out`. `dim` must be needle_contrastive_dim().
+ * The dot product of two embeddings is their cosine similarity.
  *
  * Returns false on failure.
  *
  * # Safety
- * As needle_run(); `out` is NULL or the beginning of `dim` values.
+ * As for needle_run(); `out` is NULL or points to `dim` values.
  */
 bool needle_encode_contrastive(const NeedleHandle *handle,
                                const char *text,
@@ -121,12 +124,13 @@ bool needle_encode_contrastive(const NeedleHandle *handle,
                                size_t dim);
 
 /**
- * Ranks tools by likeness to a query, each described by its compact JSON: writes the indices of
- * the `top_k` best, best first, and their likenesses, and returns how many it wrote; 0 on failure.
+ * Ranks tools by cosine similarity to a query; each tool is described by its compact JSON. Writes
+ * the indices of the `top_k` best tools, best first, and their similarities. Returns how many it
+ * wrote (at most `n_tools`); 0 on failure.
  *
  * # Safety
- * As needle_run(); `tool_descs` has `n_tools` strings, `out_indices` and `out_scores` have `top_k`
- * values, or are NULL.
+ * As for needle_run(); `tool_descs` points to `n_tools` strings, `out_indices` and `out_scores`
+ * point to `top_k` values each; any of the three may be NULL.
  */
 size_t needle_retrieve_tools(const NeedleHandle *handle,
                              const char *query,
@@ -137,24 +141,24 @@ size_t needle_retrieve_tools(const NeedleHandle *handle,
                              float *out_scores);
 
 /**
- * Frees a string that this library returned. NULL is nothing to free.
+ * Frees a string that this library returned. Does nothing if `string` is NULL.
  *
  * # Safety
- * `string` is NULL or came from this library, and is not freed yet.
+ * `string` is NULL or came from this library and has not been freed.
  */
 void needle_free_str(char *string);
 
 /**
- * Frees a model. NULL is nothing to free.
+ * Frees a model. Does nothing if `handle` is NULL.
  *
  * # Safety
- * `handle` is NULL or came from this library, is not freed yet, and no call uses it.
+ * `handle` is NULL or came from this library and has not been freed, and no other call uses it.
  */
 void needle_free(NeedleHandle *handle);
 
 /**
- * Why the last call on this thread failed, in one sentence; NULL if it did not fail. It lives
- * until the next call on this thread, and is not to be freed.
+ * Why the last call on this thread failed, in one sentence; NULL if it succeeded. The string is
+ * valid until the next call on this thread. Do not free it.
  */
 const char *needle_last_error(void);
 

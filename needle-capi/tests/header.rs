@@ -1,4 +1,4 @@
-//! `include/needle.h` is what cbindgen makes of the code.
+//! `include/needle.h` equals what cbindgen generates from the code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,6 +20,6 @@ fn the_committed_header_declares_what_the_code_defines() {
     if generated != committed {
         let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join("needle.h");
         std::fs::write(&new, generated).unwrap();
-        panic!("include/needle.h is not that of the code: copy {} over it", new.display());
+        panic!("include/needle.h is out of date: copy {} over it", new.display());
     }
 }

@@ -1,5 +1,4 @@
-//! Tools and answers between Python and Rust. JSON is the bridge: what Python's own `json` reads
-//! and writes.
+//! Converts tools and answers between Python and Rust, as JSON text for Python's own `json` module.
 
 use needle_runtime::{Answer, Call, Tool, tools_from_json};
 use pyo3::prelude::*;
@@ -8,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::failed;
 
-/// Tools as JSON text, or as whatever `json.dumps` writes: a list of dictionaries.
+/// Reads tools from JSON text, or from any object that `json.dumps` accepts, such as a list of
+/// dictionaries.
 pub fn tools(given: &Bound<'_, PyAny>) -> PyResult<Vec<Tool>> {
     let text: String = match given.cast::<PyString>() {
         Ok(text) => text.extract()?,
@@ -20,19 +20,19 @@ pub fn tools(given: &Bound<'_, PyAny>) -> PyResult<Vec<Tool>> {
 /// What the model answered.
 #[pyclass(name = "Answer", module = "needle", frozen, get_all)]
 pub struct PyAnswer {
-    /// `[{"name": .., "arguments": {..}}]`; none where no tool fits, or the model abstained.
+    /// `[{"name": .., "arguments": {..}}]`; empty if no tool fits or the model abstained.
     calls: Py<PyAny>,
-    /// What the model wrote.
+    /// The text that the model wrote.
     text: String,
-    /// Probability that the whole answer is exact; none without a calibration.
+    /// Probability that the whole answer is exact; None if the model has no calibrated confidence.
     confidence: Option<f64>,
-    /// Whether the answer is a whole list of calls.
+    /// Whether the answer is a complete list of calls.
     is_complete: bool,
-    /// Whether the answer was withheld for being less sure than `abstain_below`.
+    /// Whether the answer was withheld because its confidence is below `abstain_below`.
     abstained: bool,
-    /// Where the calls break the tools' schemas, in words.
+    /// Violations of the tools' schemas, one sentence each.
     violations: Vec<String>,
-    /// Seconds from question to answer; of a batch, its share.
+    /// Seconds from question to answer; in a batch, the mean per answer.
     seconds: f64,
 }
 

@@ -1,5 +1,5 @@
-//! The Python module `needle._needle`, which `python/needle/__init__.py` shows as `needle`; its
-//! types stand in `__init__.pyi`.
+//! The Python module `needle._needle`, which `python/needle/__init__.py` re-exports as `needle`.
+//! Its types are declared in `__init__.pyi`.
 //!
 //! | file | concept |
 //! | --- | --- |
@@ -23,12 +23,12 @@ use pyo3::prelude::*;
 use convert::{PyAnswer, tools};
 use stream::Stream;
 
-create_exception!(needle, NeedleError, PyException, "Why a model cannot be loaded, or a question not answered.");
+create_exception!(needle, NeedleError, PyException, "A model cannot be loaded, or a question cannot be answered.");
 
-/// Most threads that a model may be asked to use.
+/// Upper limit of the `threads` argument.
 const MAX_THREADS: usize = 256;
 
-/// A loaded model. Threads may share it; Python's lock is released while it computes.
+/// A loaded model. Several threads may share it; it releases the GIL while it computes.
 #[pyclass(name = "Needle", module = "needle", frozen)]
 struct PyNeedle {
     needle: Arc<Needle>,
@@ -48,7 +48,7 @@ fn options(threads: Option<usize>) -> PyResult<Options> {
 
 #[pymethods]
 impl PyNeedle {
-    /// Opens an artifact or a training checkpoint.
+    /// Loads an artifact or a training checkpoint.
     #[staticmethod]
     #[pyo3(signature = (path, *, threads=None, constrained=true, max_calls=None, abstain_below=None))]
     fn load(
@@ -75,13 +75,13 @@ impl PyNeedle {
         PyAnswer::new(py, answer)
     }
 
-    /// The answer's JSON as it is written: an iterator of strings, which ends with the answer.
+    /// Returns an iterator over the pieces of the answer's JSON as they are written.
     #[pyo3(signature = (query, tools_, /))]
     fn stream(&self, query: String, tools_: &Bound<'_, PyAny>) -> PyResult<Stream> {
         Stream::start(self.needle.clone(), query, tools(tools_)?)
     }
 
-    /// Answers many questions together, each a pair of query and tools.
+    /// Answers many questions together. Each question is a pair of query and tools.
     #[pyo3(signature = (questions, /))]
     fn batch(&self, py: Python<'_>, questions: Vec<(String, Bound<'_, PyAny>)>) -> PyResult<Vec<PyAnswer>> {
         let read = |(query, given): (String, Bound<'_, PyAny>)| Ok((query, tools(&given)?));
@@ -90,7 +90,7 @@ impl PyNeedle {
         answers.into_iter().map(|answer| PyAnswer::new(py, answer)).collect()
     }
 
-    /// Indices of the tools by likeness to the query, best first, with their cosine.
+    /// Ranks the tools by similarity to the query: pairs of index and cosine, best first.
     #[pyo3(signature = (query, tools_, /, top_k=None))]
     fn rank(
         &self,
@@ -107,7 +107,7 @@ impl PyNeedle {
     }
 }
 
-/// The engine, natively.
+/// The native module behind `needle`.
 #[pymodule]
 fn _needle(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyNeedle>()?;

@@ -1,4 +1,4 @@
-//! An answer as it is written, by a thread of its own, so that Python can go on.
+//! Streams an answer from a thread of its own, so that Python can go on meanwhile.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +10,16 @@ use pyo3::prelude::*;
 use crate::convert::PyAnswer;
 use crate::failed;
 
-/// Pieces that may wait for their reader; then the writer waits.
+/// Capacity of the channel in pieces. When it is full, the writing thread blocks.
 const WAITING: usize = 64;
 
-/// What the thread sends.
+/// What the writing thread sends.
 enum Event {
     Piece(String),
     End(Result<Box<Answer>, String>),
 }
 
-/// An iterator of the pieces of an answer's JSON; afterwards, `answer` is the answer.
+/// An iterator over the pieces of an answer's JSON. After the last one, `answer` is set.
 #[pyclass(module = "needle", frozen)]
 pub struct Stream {
     events: Mutex<Receiver<Event>>,
@@ -27,12 +27,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Begins to answer.
+    /// Starts to answer in a new thread.
     pub fn start(needle: Arc<Needle>, query: String, tools: Vec<Tool>) -> PyResult<Self> {
         let (sender, events) = sync_channel(WAITING);
         let answer = move || {
             let mut pieces = Utf8Pieces::default();
-            // Whoever drops the stream stops reading; the answer is then written for nobody.
+            // Sending fails once the stream is dropped. The answer is then still computed to its
+            // end.
             let on_bytes = |bytes: &[u8]| {
                 let piece = pieces.push(bytes);
                 if !piece.is_empty() {
@@ -63,13 +64,13 @@ impl Stream {
                 Ok(None)
             }
             Ok(Event::End(Err(reason))) => Err(failed(reason)),
-            // After the end.
+            // The iterator was advanced again after its end.
             Err(_) if self.answer.lock().unwrap_or_else(PoisonError::into_inner).is_some() => Ok(None),
             Err(_) => Err(PyRuntimeError::new_err("the stream has ended")),
         }
     }
 
-    /// The answer, once the stream has ended; none before.
+    /// The answer, once the stream has ended; None before.
     #[getter]
     fn answer(&self, py: Python<'_>) -> Option<Py<PyAnswer>> {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-"""The Python module, with a model of random weights: scripts/check_python.sh writes it and gives its directory."""
+"""Tests of the Python module with a model of random weights. scripts/check_python.sh writes the model and passes its directory."""
 
 import json
 import threading
@@ -44,7 +44,7 @@ def test_an_answer_calls_offered_tools_under_their_own_names(model):
     assert repr(answer).startswith("Answer(calls=[")
 
 
-def test_tools_come_as_lists_as_json_and_as_mcp(model):
+def test_tools_may_be_lists_json_or_mcp(model):
     calls = model.call(QUERY, TOOLS).calls
     assert model.call(QUERY, json.dumps(TOOLS)).calls == calls
     assert model.call(QUERY, {"tools": TOOLS}).calls == calls
@@ -60,7 +60,7 @@ def test_a_stream_gives_the_answer_piece_by_piece(model):
     assert list(stream) == []
 
 
-def test_a_stream_that_nobody_reads_on_stops_nothing(model):
+def test_an_abandoned_stream_does_not_block_later_calls(model):
     next(model.stream(QUERY, TOOLS))
     assert model.call(QUERY, TOOLS).is_complete
 
@@ -101,12 +101,12 @@ def test_an_answer_has_at_most_max_calls(model_dir):
 
 
 @pytest.mark.parametrize("threads", [0, 100_000])
-def test_numbers_of_threads_that_cannot_be_are_refused(model_dir, threads):
+def test_invalid_numbers_of_threads_are_refused(model_dir, threads):
     with pytest.raises(ValueError, match="threads"):
         needle.Needle.load(model_dir, threads=threads)
 
 
-def test_what_is_no_model_is_an_error_that_names_it(tmp_path):
+def test_a_path_without_a_model_is_an_error_that_names_it(tmp_path):
     with pytest.raises(needle.NeedleError, match="missing"):
         needle.Needle.load(tmp_path / "missing")
     (tmp_path / "needle.safetensors").write_bytes(b"\x00" * 100)
@@ -124,7 +124,7 @@ def test_tools_that_cannot_be_offered_are_refused(model, tools):
         list(model.stream(QUERY, tools))
 
 
-def test_what_is_no_text_is_a_type_error(model):
+def test_arguments_of_a_wrong_type_are_type_errors_and_an_empty_query_is_refused(model):
     with pytest.raises(TypeError):
         model.call(5, TOOLS)
     with pytest.raises(TypeError):

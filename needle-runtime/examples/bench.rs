@@ -1,8 +1,8 @@
-//! Speed of the engine on the sizes of the published model with random weights: reading a prompt,
-//! writing, loading.
+//! Measures how fast the engine loads, prefills and decodes a model of the published sizes with
+//! random weights.
 //!
 //! ```text
-//! cargo run --release -p needle-runtime --example bench -- [--threads N] [--set scalar|avx2|avx-vnni|avx512-vnni] [--repeat N]
+//! cargo run --release -p needle-runtime --example bench -- [--threads N] [--set scalar|avx2|avx-vnni|avx512-vnni] [--repeat N] [--exact true|false]
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measuring, not a library")]
@@ -18,15 +18,15 @@ use needle_runtime::file::quantize::GROUP_SIZE;
 use needle_runtime::file::source::{Int4Ref, Source};
 use needle_runtime::generate::StepHook;
 
-/// Tokens of an answer.
+/// Tokens per answer.
 const ANSWER: usize = 64;
 
-/// Weights of no meaning, of the size of trained ones.
+/// Random weights, about as large as trained ones.
 struct Random {
     config: SanConfig,
 }
 
-/// A number from 0 to 2^32 for each place.
+/// A pseudo-random 32-bit number for each index.
 fn hash(seed: u32, index: usize) -> u32 {
     let mut x = (index as u32).wrapping_mul(0x9E37_79B9) ^ seed.wrapping_mul(0x85EB_CA6B);
     x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
@@ -65,16 +65,15 @@ impl Source for Random {
     }
 }
 
-/// Seconds of CPU that this thread has had: what one thread needs, also where others want the same
-/// core.
+/// CPU seconds of this thread: what the work takes even while other processes share the core.
 fn cpu_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes to `time` alone.
+    // SAFETY: the call writes only to `time`.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// Seconds of CPU with one thread, of the wall clock with several.
+/// Measures CPU seconds with one thread, wall-clock seconds with several.
 struct Clock {
     start: Instant,
     is_cpu: bool,
@@ -86,13 +85,13 @@ impl Clock {
     }
 }
 
-/// Never ends an answer, and makes the first token's time known.
+/// Forbids the end token, and records when the first token is chosen.
 struct Endless<'a> {
     clock: &'a Clock,
     first: Option<f64>,
-    /// Tokens that come determined after each chosen one.
+    /// Number of forced tokens after each chosen one.
     forced: usize,
-    /// The last token was chosen.
+    /// Whether the last token was chosen rather than forced.
     may_force: bool,
 }
 
@@ -133,7 +132,7 @@ fn main() {
                 );
             }
             "--exact" => options.exact = value.parse().unwrap(),
-            other => panic!("{other} is no option"),
+            other => panic!("unknown option {other}"),
         }
     }
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -142,7 +141,7 @@ fn main() {
     let start = Instant::now();
     let engine = Engine::from_source(&source, None, &options).unwrap();
     let load = start.elapsed().as_secs_f64();
-    println!("{cpu}; {:?}; {} threads; made and packed in {load:.2} s", engine.instructions(), options.threads);
+    println!("{cpu}; {:?}; {} threads; created and packed in {load:.2} s", engine.instructions(), options.threads);
     let clock = Clock { start, is_cpu: options.threads == 1 };
     for len in [200, 800] {
         let prompt: Vec<u32> = (0..len).map(|i| 6 + hash(9, i) % 8000).collect();

@@ -1,12 +1,12 @@
-//! The fast mode against the exact one, on a trained model: how far logits are off, and what that
-//! changes.
+//! Compares the fast mode with the exact one on a trained model: the error of the logits, and how
+//! many tokens and answers it changes.
 //!
 //! ```text
 //! cargo run --release -p needle-runtime --example numerics -- MODEL_DIR IDS.jsonl
 //! ```
 //!
-//! Each line is `{"prompt": [ids], "answer": [ids]}`, the answer from `<tool_call>` on, without the
-//! end.
+//! Each line is `{"prompt": [ids], "answer": [ids]}`. An answer begins with `<tool_call>` and
+//! leaves out the end token.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measuring, not a library")]
 
@@ -15,7 +15,7 @@ use needle_runtime::generate::NoHook;
 
 /// Token that begins a decoder's input and ends an answer.
 const END: u32 = 1;
-/// Most tokens of an answer.
+/// Maximum number of tokens of an answer.
 const MAX_TOKENS: usize = 128;
 
 fn ids(line: &serde_json::Value, key: &str) -> Vec<u32> {
@@ -54,9 +54,9 @@ fn main() {
     let n = values as f64;
     let deviation = (sum_squares / n - (sum / n).powi(2)).sqrt();
     println!("rms logit error / standard deviation: {:.5}", (squares / n).sqrt() / deviation);
-    println!("tokens the same: {same_tokens} of {tokens} ({:.5})", f64::from(same_tokens as u32) / f64::from(tokens));
+    println!("same tokens: {same_tokens} of {tokens} ({:.5})", f64::from(same_tokens as u32) / f64::from(tokens));
     let [a, b] = [&exact, &fast].map(|engine| engine.generate(&prompts, MAX_TOKENS, &mut NoHook).unwrap());
     let count = |is: &dyn Fn(usize) -> bool| (0..prompts.len()).filter(|&i| is(i)).count();
-    println!("answers the same: {} of {}", count(&|i| a[i].ids == b[i].ids), prompts.len());
+    println!("same answers: {} of {}", count(&|i| a[i].ids == b[i].ids), prompts.len());
     println!("exact match: {} exact, {} fast", count(&|i| a[i].ids == answers[i]), count(&|i| b[i].ids == answers[i]));
 }

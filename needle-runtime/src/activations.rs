@@ -1,19 +1,19 @@
-//! Rows of activations as products take them: INT8 in groups of 32, each with a scale and the
-//! offset at which its sums begin.
+//! Rows of activations in the layout of the matrix products: INT8 codes in groups of 32, each with
+//! a scale and the offset that its integer sums start from.
 //!
-//! Four rows are a block, in which each four codes of one row stand beside those of the next: a
-//! product of many rows then reads one stretch of memory, with one pointer a block.
+//! Four rows form a block. In a block, four codes of one row are followed by four codes of the
+//! next, so that a product of many rows reads contiguous memory with one pointer per block.
 
 use crate::file::quantize::GROUP_SIZE;
 
-/// Rows of one block.
+/// Rows per block.
 pub const BLOCK_ROWS: usize = 4;
 /// Codes that a dot product takes at once.
 pub const FOUR: usize = 4;
-/// Bytes of a block's group of codes.
+/// Bytes of the codes of one group in all rows of a block.
 pub const BLOCK_GROUP_BYTES: usize = BLOCK_ROWS * GROUP_SIZE;
 
-/// Quantized rows. Kept and filled again, so that it allocates only when it grows.
+/// Quantized rows. The buffers are reused, so they allocate only when they grow.
 #[derive(Debug, Default)]
 pub struct Activations {
     rows: usize,
@@ -27,8 +27,8 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Makes room for `rows` rows of `groups` groups, whose codes, scales and offsets are then to
-    /// be written.
+    /// Makes room for `rows` rows of `groups` groups. Returns the codes, scales and offsets for the
+    /// caller to write.
     pub fn resize(&mut self, rows: usize, groups: usize) -> (&mut [i8], &mut [f32], &mut [i32]) {
         (self.rows, self.groups) = (rows, groups);
         let places = rows.div_ceil(BLOCK_ROWS) * groups * BLOCK_ROWS;
@@ -43,7 +43,7 @@ impl Activations {
         self.rows
     }
 
-    /// Groups of a row.
+    /// Number of groups per row.
     pub fn groups(&self) -> usize {
         self.groups
     }
@@ -58,7 +58,7 @@ impl Activations {
         &self.scales
     }
 
-    /// What takes the offset of INT4 codes out of a sum: -8 times the sum of each group's codes,
+    /// Correction for INT4 codes being stored with 8 added: -8 times the sum of each group's codes,
     /// `[blocks, groups, 4 rows]`.
     pub fn offsets(&self) -> &[i32] {
         &self.offsets

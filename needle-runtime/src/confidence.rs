@@ -1,21 +1,21 @@
-//! How likely an answer is to be exact: a logistic regression on what the model was sure of, fitted
-//! on validation examples.
+//! How likely an answer is to be exact: a logistic regression on the model's certainties, fitted on
+//! validation examples.
 //!
 //! ```text
 //! P(exact) = sigmoid(bias + sum_i weight_i * feature_i)
 //! ```
 //!
-//! The features are logits of probabilities that the model itself gave (of the whole answer, of its
-//! names, of its values, of its least certain token), the least margin over another token, and the
-//! retrieval head's similarities. The weights begin at "the model's own probability of the whole
-//! answer" and are pulled back to it (a Gaussian prior), so that few examples move them little and
-//! thousands decide. With that one feature it is Platt scaling (Platt 1999; Guo et al.,
-//! arXiv:1706.04599).
+//! The features are the logits of the model's own probabilities (of the whole answer, its names,
+//! its values, and its least certain token), the smallest margin over another token, the retrieval
+//! head's similarities, and whether the answer calls nothing. A Gaussian prior pulls the weights
+//! towards the model's own probability of the whole answer, so that a few examples move them little
+//! and thousands decide. With that probability as the only feature this is Platt scaling (Platt
+//! 1999; Guo et al., arXiv:1706.04599).
 //!
-//! The model's own probability is far too high when it is wrong, so the prior alone is no
-//! confidence to give out. Below [`LEAST_EXAMPLES`] nothing is fitted; above, no answer is called
-//! surer than `n` examples can show: what is given out is `(n p + 1) / (n + 2)`, Laplace's rule of
-//! succession for `n p` right answers of `n`.
+//! The model's own probability is far too high when the model is wrong, so the prior alone must not
+//! be reported as a confidence. With fewer than [`LEAST_EXAMPLES`] nothing is fitted. With more,
+//! the confidence cannot exceed what `n` examples support: it is `(n p + 1) / (n + 2)`, Laplace's
+//! rule of succession for `n p` exact answers of `n`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -31,13 +31,13 @@ use crate::generate::Generated;
 
 /// Name of the file in a checkpoint.
 pub const FILE: &str = "confidence.json";
-/// A confidence fitted on fewer examples is not given out. With 30, a share of right answers is
-/// known to 0.18 (two standard errors); with 4, to 0.5.
+/// Minimum number of examples to fit a confidence on. With 30, the share of exact answers is known
+/// to within 0.18 (two standard errors); with 4, to within 0.5.
 pub const LEAST_EXAMPLES: usize = 30;
-/// Folds of [`cross_validated`].
+/// Number of folds of [`cross_validated`].
 pub const FOLDS: usize = 10;
 
-/// Names of the features, in order, as the file has them.
+/// Names of the features, in the order of the file.
 const NAMES: [&str; NUM] = [
     "answer_logit",
     "worst_token_logit",
@@ -49,24 +49,24 @@ const NAMES: [&str; NUM] = [
     "no_call",
 ];
 const NUM: usize = 8;
-/// What a feature is divided by, so that weights are of one size.
+/// Divisors of the features, which bring the weights to a common scale.
 const SCALES: [f64; NUM] = [1.0, 3.0, 5.0, 3.0, 3.0, 0.5, 0.5, 1.0];
-/// Strength of the pull to the weights to begin with; the bias is freer.
+/// Precision (inverse variance) of the Gaussian prior of the weights; that of the bias is weaker.
 const PULL: f64 = 2.0;
 const BIAS_PULL: f64 = 0.1;
-/// Logits beyond these say nothing more.
+/// Logits are clamped to plus or minus this: beyond it they carry no information.
 const MAX_LOGIT: f64 = 8.0;
 
-/// What an answer's confidence is computed from.
+/// Inputs of an answer's confidence, in the order of `NAMES`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Features([f64; NUM]);
 
 /// Cosines between a query and tools.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Similarity {
-    /// The least like of the called tools; 0 if none is called.
+    /// Smallest cosine of a called tool; 0 if none is called.
     pub called: f32,
-    /// The most like of the others; 0 if there is none.
+    /// Largest cosine of a tool that is not called; 0 if there is none.
     pub other: f32,
 }
 
@@ -77,8 +77,8 @@ fn logit(log_prob: f64) -> f64 {
 }
 
 impl Features {
-    /// Of an answer whose tokens have `classes` (none where they are not known) and that holds
-    /// `calls`.
+    /// Features of an answer whose tokens have `classes` (empty if they are unknown) and that
+    /// contains `calls` (`None` if it is not a list of calls).
     pub fn new(answer: &Generated, classes: &[TokenClass], calls: Option<&[Call]>) -> Self {
         let log_probs = || answer.certainties.iter().map(|c| f64::from(c.log_prob));
         let of_class = |class| logit(log_probs().zip(classes).filter(|(_, c)| **c == class).map(|(l, _)| l).sum());
@@ -96,24 +96,24 @@ impl Features {
         ])
     }
 
-    /// Adds what the retrieval head says.
+    /// Adds the retrieval head's similarities.
     pub fn add_similarity(&mut self, similarity: Similarity) {
         self.0[5] = f64::from(similarity.called);
         self.0[6] = f64::from(similarity.called - similarity.other);
     }
 }
 
-/// A fitted confidence, as it is kept in a checkpoint.
+/// A fitted confidence, in the form in which it is saved in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confidence {
     features: Vec<String>,
     weights: [f64; NUM],
     bias: f64,
-    /// Examples that it was fitted on.
+    /// Number of examples that it was fitted on.
     pub fitted_on: usize,
-    /// [`queries_sha256`] of those examples, so that measuring on the same ones can be told from
-    /// measuring on others.
+    /// [`queries_sha256`] of those examples, which tells whether a measurement is on the examples
+    /// of the fit.
     #[serde(default)]
     queries_sha256: Option<String>,
 }
@@ -128,14 +128,14 @@ impl Default for Confidence {
 }
 
 impl Confidence {
-    /// Fits answers to whether they were exact; none where there are fewer than [`LEAST_EXAMPLES`].
-    /// `queries` are what was asked.
+    /// Fits a confidence on answers and whether each was exact; `None` if there are fewer than
+    /// [`LEAST_EXAMPLES`]. `queries` are the queries of the answers.
     pub fn fit<'a>(answers: &[(Features, bool)], queries: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         (answers.len() >= LEAST_EXAMPLES)
             .then(|| Self { queries_sha256: Some(queries_sha256(queries)), ..Self::most_probable(answers) })
     }
 
-    /// The maximum a posteriori, by Newton's method.
+    /// The maximum a posteriori estimate, by Newton's method.
     fn most_probable(answers: &[(Features, bool)]) -> Self {
         let start = Self::default();
         let mut fitted = start.clone();
@@ -162,7 +162,7 @@ impl Confidence {
             }
             let step = solve(hessian, gradient);
             let largest = step.iter().fold(0.0_f64, |most, s| most.max(s.abs()));
-            // A whole step may overshoot where the curve is flat.
+            // A full Newton step may overshoot where the posterior is flat.
             let damped = 1.0 / largest.max(1.0);
             for (weight, step) in fitted.weights.iter_mut().zip(step) {
                 *weight -= damped * step;
@@ -175,23 +175,23 @@ impl Confidence {
         fitted
     }
 
-    /// The probability that an answer with `features` is exact; never surer than the examples that
-    /// it was fitted on can show.
+    /// The probability that an answer with `features` is exact, bounded by the number of examples
+    /// of the fit.
     pub fn of(&self, features: &Features) -> f64 {
         let n = self.fitted_on as f64;
         (n * self.unbounded(features) + 1.0) / (n + 2.0)
     }
 
-    /// Whether it was fitted on answers to just these queries.
+    /// Whether it was fitted on answers to exactly these queries.
     pub fn is_fitted_on<'a>(&self, queries: impl IntoIterator<Item = &'a str>) -> bool {
         self.queries_sha256.as_ref().is_some_and(|fitted| *fitted == queries_sha256(queries))
     }
 
-    /// What the README of an artifact says of [`FILE`].
+    /// The description of [`FILE`] in the README of an artifact.
     pub fn about_file(&self) -> String {
         format!(
-            "`{FILE}` is a logistic regression, fitted on {} validation examples, that tells how probable it is that an answer is exact. \
-             `needle run` reads it (`--abstain-below`); other runtimes do not, and answer without a confidence.",
+            "`{FILE}` is a logistic regression, fitted on {} validation examples, that gives the probability that an answer is exact. \
+             `needle run` reads it (`--abstain-below`); other runtimes ignore it and answer without a confidence.",
             self.fitted_on
         )
     }
@@ -202,11 +202,11 @@ impl Confidence {
         1.0 / (1.0 + (-score).exp())
     }
 
-    /// The calibration in the checkpoint `dir`; none if it has none, or (with a warning) one that
-    /// was fitted on too little.
+    /// Loads the confidence of the checkpoint `dir`; `None` if there is none or, with a warning, if
+    /// it was fitted on too few examples.
     ///
     /// # Errors
-    /// If it has one that cannot be read.
+    /// If the file exists but cannot be read.
     pub fn load(dir: &Path) -> Result<Option<Self>, RuntimeError> {
         let path = dir.join(FILE);
         if !path.exists() {
@@ -216,7 +216,7 @@ impl Confidence {
         let read = Self::from_json(&text).map_err(|reason| RuntimeError::bad_file(&path, reason))?;
         if read.fitted_on < LEAST_EXAMPLES {
             tracing::warn!(
-                "{}: fitted on {} examples, {LEAST_EXAMPLES} are needed: answers come without a confidence",
+                "{}: ignored, because it was fitted on {} examples and needs {LEAST_EXAMPLES}; answers have no confidence",
                 path.display(),
                 read.fitted_on
             );
@@ -225,20 +225,20 @@ impl Confidence {
         Ok(Some(read))
     }
 
-    /// Puts it into the checkpoint `dir`.
+    /// Saves it in the checkpoint `dir`.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), RuntimeError> {
         let path = dir.join(FILE);
         let json = self.to_json().map_err(|e| RuntimeError::bad_file(&path, e.to_string()))?;
         Ok(file::write_atomically(&path, json.as_bytes())?)
     }
 
-    /// Reads the file's contents.
+    /// Parses the contents of the file.
     ///
     /// # Errors
-    /// If they are malformed, or of other features.
+    /// If they are malformed or have other features.
     pub fn from_json(text: &str) -> Result<Self, String> {
         let read: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if read.features != NAMES {
@@ -247,17 +247,17 @@ impl Confidence {
         Ok(read)
     }
 
-    /// The file's contents.
+    /// The contents of the file.
     ///
     /// # Errors
-    /// If it holds a number that JSON cannot.
+    /// If a number has no JSON form (NaN or infinity).
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self)
     }
 }
 
-/// The confidence of each answer, by a fit on the answers of the other folds: what a fit on all of
-/// them is worth on new ones. `folds` has the fold of each answer, below [`FOLDS`].
+/// The confidence of each answer by a fit on the other folds, which estimates how a fit on all
+/// answers performs on new ones. `folds` has the fold of each answer, less than [`FOLDS`].
 pub fn cross_validated(answers: &[(Features, bool)], folds: &[usize]) -> Vec<f64> {
     let fitted: Vec<Confidence> = (0..FOLDS)
         .map(|fold| {
@@ -268,8 +268,7 @@ pub fn cross_validated(answers: &[(Features, bool)], folds: &[usize]) -> Vec<f64
     answers.iter().zip(folds).map(|((features, _), &fold)| fitted[fold].of(features)).collect()
 }
 
-/// The fold of each query, by the order in which they first occur; one that occurs again is in the
-/// same fold.
+/// The fold of each query, in order of first occurrence. Repeated queries share a fold.
 pub fn folds<'a>(queries: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let fold = |query: &str| {
@@ -289,7 +288,7 @@ fn queries_sha256<'a>(queries: impl IntoIterator<Item = &'a str>) -> String {
     hex(&hash.finalize())
 }
 
-/// The features in one size, and a 1 for the bias.
+/// The scaled features, and a 1 for the bias.
 fn scaled(features: &Features) -> [f64; NUM + 1] {
     std::array::from_fn(|i| if i < NUM { features.0[i] / SCALES[i] } else { 1.0 })
 }
@@ -314,8 +313,8 @@ fn solve(mut a: [[f64; NUM + 1]; NUM + 1], mut b: [f64; NUM + 1]) -> [f64; NUM +
 }
 
 /// Expected calibration error: the mean distance between confidence and accuracy over ten bins of
-/// equal width, weighted by their sizes (Guo et al. 2017). `answers` are confidences and whether
-/// the answer was exact.
+/// equal width, weighted by their sizes (Guo et al. 2017). `answers` are pairs of a confidence and
+/// whether the answer was exact.
 pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
     const BINS: usize = 10;
     let mut sums = [(0.0, 0.0); BINS];
@@ -330,11 +329,11 @@ pub fn expected_calibration_error(answers: &[(f64, bool)]) -> f64 {
 /// A point of the risk-coverage curve (El-Yaniv and Wiener 2010).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RiskAtCoverage {
-    /// Share of the questions that are answered: the most confident ones.
+    /// Share of the questions that are answered, the most confident first.
     pub coverage: f64,
     /// Share of those answers that are wrong.
     pub risk: f64,
-    /// What `--abstain-below` answers so many.
+    /// The value of `--abstain-below` at which this share is answered.
     pub abstain_below: f64,
 }
 
@@ -356,7 +355,8 @@ mod tests {
     use super::*;
     use rand::{RngExt, SeedableRng};
 
-    /// Answers whose true probability is `sigmoid(truth(x))` of the model's own logit `x`.
+    /// Answers that are exact with probability `sigmoid(truth(x))`, where `x` is the model's own
+    /// logit.
     fn answers(n: usize, truth: impl Fn(f64) -> f64) -> Vec<(Features, bool)> {
         let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(1);
         let mut draw = || {
@@ -389,8 +389,8 @@ mod tests {
     }
 
     #[test]
-    fn a_handful_of_answers_is_not_fitted_on_and_few_give_no_certainty() {
-        // The model is always sure, and right in one of four answers.
+    fn too_few_answers_are_not_fitted_and_few_answers_do_not_give_certainty() {
+        // The model is always confident, and right in one of four answers.
         let sure = |n: usize| -> Vec<(Features, bool)> {
             (0..n).map(|i| (Features([6.0, 6.0, 8.0, 7.0, 7.0, 0.9, 0.5, 0.0]), i % 4 == 0)).collect()
         };
@@ -408,8 +408,8 @@ mod tests {
     }
 
     #[test]
-    fn the_error_on_held_out_folds_is_that_on_new_answers_and_not_the_smaller_one_on_those_fitted_on() {
-        // Features that say nothing: a fit finds something in them all the same.
+    fn cross_validation_estimates_the_error_on_new_answers_better_than_the_error_on_the_fitted_ones() {
+        // The features are noise, and a fit overfits to them.
         let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(3);
         let mut draw = |n: usize| -> Vec<(Features, bool)> {
             (0..n)
@@ -420,7 +420,7 @@ mod tests {
         let queries: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let folds = folds(queries.iter().map(String::as_str));
         let (mut on_seen, mut on_fresh, mut on_held_out) = (0.0, 0.0, 0.0);
-        // One draw says little: the error of so few answers is mostly chance.
+        // The mean of many draws: the error on so few answers is mostly chance.
         for _ in 0..40 {
             let (seen, fresh) = (draw(N), draw(N));
             let fitted = Confidence::fit(&seen, ["q"]).unwrap();
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_occurs_again_is_in_the_same_fold_and_its_fit_is_known_by_it() {
+    fn repeated_queries_share_a_fold_and_identify_the_fit() {
         let folds = folds(["a", "b", " A ", "c"]);
         assert_eq!(folds, [0, 1, 0, 2]);
         let answers = vec![(Features::default(), true); LEAST_EXAMPLES];
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_confidence_that_was_fitted_on_four_rows_is_none() {
+    fn a_saved_confidence_that_was_fitted_on_four_examples_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         Confidence { fitted_on: 4, ..Confidence::default() }.save(dir.path()).unwrap();
         assert_eq!(Confidence::load(dir.path()).unwrap(), None);
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn risk_falls_as_fewer_are_answered_where_confidence_means_something() {
+    fn with_an_informative_confidence_risk_falls_with_coverage() {
         let judged: Vec<(f64, bool)> = (0..100).map(|i| (f64::from(i) / 100.0, i >= 30)).collect();
         let curve = risk_coverage(&judged);
         assert_eq!((curve[0].coverage, curve[0].risk, curve[0].abstain_below), (0.1, 0.0, 0.9));
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_stay_finite_at_certainty_and_at_impossibility() {
+    fn logits_of_probabilities_zero_and_one_stay_finite() {
         assert_eq!(logit(0.0), MAX_LOGIT);
         assert_eq!(logit(f64::NEG_INFINITY), -MAX_LOGIT);
         assert!((logit(0.5_f64.ln())).abs() < 1e-12);

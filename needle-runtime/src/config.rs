@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RuntimeError;
 
-/// Sizes of the model. Field names are those of Hugging Face configurations.
+/// Sizes of the model. Where there is an equivalent, fields are named as in Hugging Face
+/// configurations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SanConfig {
@@ -26,9 +27,9 @@ pub struct SanConfig {
     pub rms_norm_eps: f32,
     /// Width of the retrieval embedding; without it there is no retrieval head.
     pub contrastive_dim: Option<usize>,
-    /// Most encoder tokens, packed rows included.
+    /// Maximum number of encoder tokens of a row, packed or not.
     pub max_enc_len: usize,
-    /// Most decoder tokens, packed rows included.
+    /// Maximum number of decoder tokens of a row, packed or not.
     pub max_dec_len: usize,
 }
 
@@ -39,10 +40,10 @@ impl SanConfig {
     /// The preset called `name`.
     ///
     /// # Errors
-    /// If there is none of that name; the message lists them.
+    /// If there is no preset of that name; the message lists all presets.
     pub fn preset(name: &str) -> Result<Self, RuntimeError> {
-        // The sizes of the published model (needle/model/architecture.py); the others keep its
-        // proportions.
+        // The sizes of the published model (needle/model/architecture.py); the others have about
+        // its proportions.
         let published = Self {
             vocab_size: 8192,
             d_model: 512,
@@ -58,7 +59,7 @@ impl SanConfig {
         };
         Ok(match name {
             "needle-26m" => published,
-            // About 4M parameters: what a laptop trains in an hour.
+            // About 4M parameters: a laptop trains it in an hour.
             "small" => Self {
                 vocab_size: 4096,
                 d_model: 256,
@@ -75,7 +76,7 @@ impl SanConfig {
                 max_dec_len: published.max_dec_len,
                 ..Self::preset("quickstart")?
             },
-            // A little over 1M parameters: what two cores train in minutes.
+            // A little over 1M parameters: two cores train it in minutes.
             "quickstart" => Self {
                 vocab_size: 1024,
                 d_model: 192,
@@ -102,7 +103,7 @@ impl SanConfig {
                 ..published
             },
             other => {
-                let reason = format!("there is no preset {other:?}; there are {}", Self::PRESETS.join(", "));
+                let reason = format!("there is no preset {other:?}; the presets are {}", Self::PRESETS.join(", "));
                 return Err(RuntimeError::Config { field: "model", reason });
             }
         })
@@ -118,13 +119,15 @@ impl SanConfig {
         self.d_model / 4
     }
 
-    /// Longest row, encoder or decoder.
+    /// Length of the longest row, encoder or decoder, in tokens.
     pub fn max_len(&self) -> usize {
         self.max_enc_len.max(self.max_dec_len)
     }
 
+    /// Checks that the sizes fit together.
+    ///
     /// # Errors
-    /// If the sizes do not fit together.
+    /// If they do not; the error names the field.
     pub fn validate(&self) -> Result<(), RuntimeError> {
         let check =
             |ok: bool, field, reason: String| if ok { Ok(()) } else { Err(RuntimeError::Config { field, reason }) };
@@ -139,23 +142,27 @@ impl SanConfig {
             ("max_dec_len", self.max_dec_len),
         ] {
             check(value > 0, field, "must be at least 1".into())?;
-            // What a hostile file may claim; far beyond any model of this kind.
-            check(value <= 1 << 20, field, format!("{value} is beyond 2^20"))?;
+            // Limits what a hostile file can claim; it is far beyond any model of this kind.
+            check(value <= 1 << 20, field, format!("{value} exceeds the limit of 2^20"))?;
         }
         let (d, h, kv) = (self.d_model, self.num_heads, self.num_kv_heads);
         check(d.is_multiple_of(h), "d_model", format!("{d} is not a multiple of num_heads = {h}"))?;
         check(h.is_multiple_of(kv), "num_heads", format!("{h} is not a multiple of num_kv_heads = {kv}"))?;
-        check((d / h).is_multiple_of(2), "d_model", format!("a head of {} cannot be split into halves", d / h))?;
+        check(
+            (d / h).is_multiple_of(2),
+            "d_model",
+            format!("the head dimension {} is odd, but rotary embedding needs an even one", d / h),
+        )?;
         check(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite(), "rms_norm_eps", "must be positive".into())?;
         check(self.rope_theta > 0.0 && self.rope_theta.is_finite(), "rope_theta", "must be positive".into())?;
         if let Some(dim) = self.contrastive_dim {
             check((1..=1 << 20).contains(&dim), "contrastive_dim", "must be between 1 and 2^20".into())?;
-            check(d >= 4, "d_model", "the retrieval head needs at least 4".into())?;
+            check(d >= 4, "d_model", "must be at least 4 for a retrieval head".into())?;
         }
         Ok(())
     }
 
-    /// Number of attentions: one a layer of the encoder, two a layer of the decoder.
+    /// Number of attention blocks: one per encoder layer, two per decoder layer.
     fn num_attentions(&self) -> usize {
         self.num_encoder_layers + 2 * self.num_decoder_layers
     }
@@ -165,21 +172,21 @@ impl SanConfig {
         let kv_width = self.num_kv_heads * self.head_dim();
         // Q and O, K and V.
         let attention = 2 * self.d_model * self.d_model + 2 * self.d_model * kv_width;
-        // Sizes that a hostile file claims may be beyond any number.
+        // Saturating, because the sizes of a hostile file may overflow.
         self.num_attentions().saturating_mul(attention)
     }
 
     /// Number of parameters without the retrieval head.
     pub fn num_params(&self) -> usize {
         let d = self.d_model;
-        // Two norms over a head, the norm before the attention, and the gate.
+        // The norms of queries and keys over a head, the norm before the attention, and the gate.
         let norms_and_gate = 2 * self.head_dim() + d + 1;
         let beside_matrices = self.num_attentions().saturating_mul(norms_and_gate);
         let rest = beside_matrices.saturating_add(self.vocab_size * d + 2 * d);
         self.num_matrix_params().saturating_add(rest)
     }
 
-    /// Number of parameters, retrieval head included where there is one.
+    /// Number of parameters, including the retrieval head if there is one.
     pub fn num_params_with_head(&self) -> usize {
         let hidden = self.contrastive_hidden();
         let head = self.contrastive_dim.map_or(0, |dim| self.d_model * hidden + hidden + hidden * dim + 1);
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_is_valid_and_unknown_ones_are_named() {
+    fn every_preset_is_valid_and_an_unknown_name_is_refused_with_the_list_of_presets() {
         for name in SanConfig::PRESETS {
             SanConfig::preset(name).unwrap().validate().unwrap();
         }
@@ -210,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_do_not_fit_are_refused_by_name() {
+    fn sizes_that_do_not_fit_together_are_refused_by_field() {
         let good = SanConfig::preset("tiny").unwrap();
         for (config, field) in [
             (SanConfig { num_heads: 3, ..good.clone() }, "d_model"),

@@ -1,8 +1,8 @@
-//! The decoder: some next tokens of some sequences in one pass.
+//! The decoder: the next tokens of several sequences in one pass.
 //!
-//! A sequence may bring several tokens at once, when they are determined before their logits are
-//! known. Keys and values of all of them are written first; then each token attends to itself and
-//! those before it, as if it had come alone.
+//! A pass may contain several tokens of one sequence, if they are known before their logits (forced
+//! or drafted tokens). The keys and values of all of them are written first. Then each token
+//! attends to itself and to the tokens before it, as if it had been fed alone.
 
 use crate::activations::Activations;
 use crate::key_value::KeyValue;
@@ -12,18 +12,19 @@ use crate::workspace::{Mode, Order, Workspace};
 
 /// Keys and values of one sequence, for all layers.
 pub struct Cache {
-    /// Of the tokens so far.
+    /// Self-attention: keys and values of the tokens so far.
     own: Vec<KeyValue>,
-    /// Of the prompt.
+    /// Cross-attention: keys and values of the prompt.
     cross: Vec<KeyValue>,
-    /// Tokens so far.
+    /// Number of tokens so far.
     len: usize,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     prompt_len: usize,
 }
 
 impl Cache {
-    /// Room for a prompt of `prompt_len` and for `max_tokens` tokens.
+    /// An empty cache with room for a prompt of `prompt_len` tokens and an answer of `max_tokens`
+    /// tokens.
     pub fn new(weights: &Weights, mode: Mode, prompt_len: usize, max_tokens: usize) -> Self {
         let Dims { kv_heads, head_width, .. } = weights.dims;
         let layers = |positions: usize| {
@@ -33,22 +34,22 @@ impl Cache {
         Self { own: layers(max_tokens), cross: layers(prompt_len), len: 0, prompt_len }
     }
 
-    /// Forgets the last `count` tokens.
+    /// Drops the last `count` tokens.
     pub fn forget(&mut self, count: usize) {
         self.len -= count;
     }
 
-    /// Keys and values of the prompt, one for each layer.
+    /// Keys and values of the prompt, one per layer.
     pub fn cross_mut(&mut self) -> &mut [KeyValue] {
         &mut self.cross
     }
 }
 
-/// A sequence: the tokens to feed next, and what came before them.
+/// A sequence: the tokens to feed next, and the cache of the tokens before them.
 pub struct Sequence {
-    /// At least one in each pass.
+    /// The tokens of the next pass, at least one.
     pub tokens: Vec<u32>,
-    /// Is extended by them.
+    /// The cache, which a pass extends by `tokens`.
     pub cache: Cache,
 }
 
@@ -56,7 +57,7 @@ pub struct Sequence {
 pub struct Decoder {
     mode: Mode,
     workspace: Workspace,
-    /// Rows whose logits are wanted, `[rows, row]`.
+    /// Rows whose logits are needed, `[rows, row]`.
     last: Vec<f32>,
     activations: Activations,
 }
@@ -68,7 +69,8 @@ impl Decoder {
         Self { mode, workspace, last: Vec::new(), activations: Activations::default() }
     }
 
-    /// Feeds each sequence its tokens. The normed output of all rows is then the workspace's input.
+    /// Feeds each sequence its tokens. Afterwards the workspace's input holds the normalized output
+    /// of all rows.
     pub fn pass(&mut self, weights: &Weights, sequences: &mut [Sequence]) {
         let dims = weights.dims;
         let workspace = &mut self.workspace;
@@ -87,7 +89,7 @@ impl Decoder {
         workspace.norm(&weights.decoder_norm);
     }
 
-    /// Width of a row of logits, padding included.
+    /// Width of a row of logits, including padding.
     pub fn logits_width(&self, weights: &Weights) -> usize {
         weights.dims.vocab.next_multiple_of(LANES)
     }
@@ -168,7 +170,7 @@ fn cross_attention(
     workspace.project_residual(&cross.out, cross.block.gate);
 }
 
-/// All heads of one row over the first `len` positions of `cache`.
+/// Attention of all heads of one row to the first `len` positions of `cache`.
 fn attend_row(workspace: &mut Workspace, dims: Dims, row: usize, cache: &KeyValue, len: usize) {
     let group = dims.heads_per_kv();
     for kv_head in 0..dims.kv_heads {

@@ -1,9 +1,9 @@
-//! The encoder: a prompt to its memory, and the memory to the keys and values that the decoder
-//! attends to.
+//! The encoder: turns a prompt into the memory, and the memory into the keys and values that the
+//! decoder attends to.
 //!
-//! Each thread has a stretch of rows. In each layer it first computes their queries, keys and
-//! values, and then, when all threads have, attends to the keys of all rows. What a row becomes
-//! does not depend on how the rows are divided.
+//! Each thread processes a contiguous range of rows. In each layer it first computes their queries,
+//! keys and values. When all threads have done so, it attends to the keys of all rows. The results
+//! do not depend on how the rows are divided.
 
 use crate::key_value::KeyValue;
 use crate::pack::LANES;
@@ -11,12 +11,12 @@ use crate::pool::Pool;
 use crate::weights::{CrossAttention, Dims, SelfAttention, Weights};
 use crate::workspace::{HeadRow, HeadValues, Mode, Order, Workspace};
 
-/// Fewer rows than these are not worth a thread.
+/// Minimum number of rows per thread.
 const MIN_ROWS: usize = 16;
 
 /// The rows of one thread.
 struct Part {
-    /// Where they begin.
+    /// Index of the first row.
     first: usize,
     workspace: Workspace,
     /// Keys and values of all rows, one head at a time, for this thread's own queries.
@@ -26,11 +26,11 @@ struct Part {
 /// Keys and values of one thread's rows, for all threads to read.
 #[derive(Default)]
 struct Rows {
-    /// Keys, then values: `[rows, kv_heads, head_width]`.
+    /// Codes of the keys and of the values, `[rows, kv_heads, head_width]` each.
     codes: [Vec<i8>; 2],
-    /// `[rows, kv_heads]`.
+    /// Scales of the keys and of the values, `[rows, kv_heads]` each.
     scales: [Vec<f32>; 2],
-    /// `[rows, kv_heads, head_width]`, in the exact mode.
+    /// Keys and values in the exact mode, `[rows, kv_heads, head_width]` each.
     exact: [Vec<f32>; 2],
     rows: usize,
 }
@@ -74,12 +74,12 @@ impl Rows {
     }
 }
 
-/// Buffers of the encoder, kept from one prompt to the next.
+/// Buffers of the encoder, reused from prompt to prompt.
 pub struct PromptEncoder {
     mode: Mode,
     parts: Vec<Part>,
     rows: Vec<Rows>,
-    /// What the encoder has made of the prompt, `[prompt, row]`, normed.
+    /// The normalized output of the encoder, `[prompt, row]`.
     memory: Vec<f32>,
 }
 
@@ -89,7 +89,7 @@ impl PromptEncoder {
         Self { mode, parts: Vec::new(), rows: Vec::new(), memory: Vec::new() }
     }
 
-    /// Reads `prompt`: `[prompt, row]`, normed.
+    /// Encodes `prompt`; returns the normalized output, `[prompt, row]`.
     pub fn encode(&mut self, weights: &Weights, pool: &Pool, prompt: &[u32]) -> &[f32] {
         let (mode, dims) = (self.mode, weights.dims);
         let stretch = prompt.len().div_ceil(pool.threads()).max(MIN_ROWS);
@@ -123,10 +123,11 @@ impl PromptEncoder {
         &self.memory
     }
 
-    /// Reads `prompt`, and gives each layer of the decoder the keys and values that it attends to.
+    /// Encodes `prompt` and writes the keys and values that each decoder layer attends to.
     pub fn read(&mut self, weights: &Weights, pool: &Pool, prompt: &[u32], caches: &mut [KeyValue]) {
         self.encode(weights, pool, prompt);
-        // A stretch of layers for each thread, so that each quantizes the memory once.
+        // Each thread processes a contiguous range of layers, so that it quantizes the memory only
+        // once.
         let stretch = weights.decoder.len().div_ceil(pool.threads());
         while self.parts.len() < weights.decoder.len().div_ceil(stretch) {
             let all = KeyValue::new(1, weights.dims.head_width, 0, self.mode.is_exact);
@@ -142,7 +143,7 @@ impl PromptEncoder {
     }
 }
 
-/// Queries, keys and values of a thread's rows.
+/// Computes queries, keys and values of a thread's rows.
 fn project(part: &mut Part, rows: &mut Rows, layer: &SelfAttention, weights: &Weights) {
     let (workspace, dims) = (&mut part.workspace, weights.dims);
     let width = layer.qkv.panels * LANES;
@@ -155,7 +156,7 @@ fn project(part: &mut Part, rows: &mut Rows, layer: &SelfAttention, weights: &We
     }
 }
 
-/// Attention of a thread's rows to all rows, and what comes of it.
+/// Attention of a thread's rows to all rows, added to the residual stream.
 fn attend(part: &mut Part, rows: &[Rows], layer: &SelfAttention, mode: Mode, dims: Dims) {
     let own = part.workspace.rows();
     let group = dims.heads_per_kv();
@@ -177,7 +178,7 @@ fn attend(part: &mut Part, rows: &[Rows], layer: &SelfAttention, mode: Mode, dim
     part.workspace.project_residual(&layer.out, layer.block.gate);
 }
 
-/// Keys and values of `memory [prompt, row]` for some layers of the decoder.
+/// Computes the keys and values of `memory`, `[prompt, row]`, for some decoder layers.
 fn cross_keys_values(
     workspace: &mut Workspace,
     dims: Dims,

@@ -1,7 +1,7 @@
-//! The engine: a model on a CPU, INT4 weights times INT8 activations.
+//! The engine: runs a model on a CPU with INT4 weights and INT8 activations.
 //!
-//! Answers do not depend on the CPU, on the number of threads, or on what else is answered at the
-//! same time.
+//! Answers do not depend on the CPU, on the number of threads, or on other questions that are
+//! answered at the same time.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -25,40 +25,40 @@ use crate::precision::Precision;
 use crate::weights::{RetrievalHead, Weights};
 use crate::workspace::Mode;
 
-/// Sequences that one thread decodes at once: more cost more than they save.
+/// Maximum number of sequences that one thread decodes together; more cost more than they save.
 const GROUP: usize = 8;
-/// Drafted tokens that are fed at once: a long draft that is wrong costs more than it may save.
+/// Maximum number of drafted tokens per pass: a long wrong draft costs more than it can save.
 const MAX_DRAFT: usize = 8;
-/// Added to the squared length of an embedding before the root.
+/// Added to the squared norm of an embedding before the square root.
 const NORM_EPSILON: f32 = 1e-12;
 
-/// How an engine computes.
+/// Options of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Threads, at least 1.
+    /// Number of threads, at least 1.
     pub threads: usize,
-    /// f32 activations, keys, values and embedding: the reference, slow.
+    /// Whether activations, keys, values and the embedding are f32: slow, for reference.
     pub exact: bool,
-    /// Instructions to use; without it, the best of this CPU.
+    /// Instruction set to use; `None` means the best of this CPU.
     pub instructions: Option<InstructionSet>,
 }
 
 impl Default for Options {
-    /// As many threads as the system offers, fast, the best instructions.
+    /// All threads that the system offers, the fast mode, and the best instruction set.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads, exact: false, instructions: None }
     }
 }
 
-/// A model that is ready to answer.
+/// A loaded model.
 pub struct Engine {
     config: SanConfig,
     weights: Weights,
     mode: Mode,
     pool: Pool,
     tokenizer: Option<Tokenizer>,
-    /// Buffers that no prompt is read with at the moment.
+    /// Encoder buffers that are not in use.
     spare: Mutex<Vec<PromptEncoder>>,
 }
 
@@ -66,16 +66,16 @@ impl Engine {
     /// Opens the artifact or checkpoint in the directory `path` with the default options.
     ///
     /// # Errors
-    /// If a file is missing or malformed, or its tensors or its vocabulary are not those of its
-    /// sizes.
+    /// If a file is missing or malformed, or if the tensors or the vocabulary do not have the sizes
+    /// of the configuration.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
         Self::open_with(path, &Options::default())
     }
 
-    /// As [`Engine::open`], with `options`.
+    /// Like [`Engine::open`], with `options`.
     ///
     /// # Errors
-    /// As [`Engine::open`], and if this CPU does not have the instructions that are asked for.
+    /// As for [`Engine::open`], and if this CPU lacks the requested instruction set.
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
         let dir = path.as_ref();
         if dir.join(artifact::WEIGHTS).exists() {
@@ -95,10 +95,11 @@ impl Engine {
         Self::from_source(&source, Some(tokenizer), options)
     }
 
-    /// An artifact from the contents of its two files; without a vocabulary there is no tokenizer.
+    /// Loads an artifact from the contents of its two files. Without `vocab`, the engine has no
+    /// tokenizer.
     ///
     /// # Errors
-    /// As [`Engine::open_with`].
+    /// As for [`Engine::open_with`].
     pub fn from_bytes(weights: Vec<u8>, vocab: Option<&str>, options: &Options) -> Result<Self, RuntimeError> {
         let source = Artifact::new(TensorFile::from_bytes(Path::new(artifact::WEIGHTS), weights)?)?;
         let vocab_size = source.config().vocab_size;
@@ -107,11 +108,11 @@ impl Engine {
         Self::from_source(&source, tokenizer, options)
     }
 
-    /// A model from any source of weights.
+    /// Loads a model from any source of weights.
     ///
     /// # Errors
-    /// If its tensors are not those of its sizes, or this CPU does not have the instructions that
-    /// are asked for.
+    /// If the tensors do not have the sizes of the configuration, or this CPU lacks the requested
+    /// instruction set.
     pub fn from_source(
         source: &dyn Source,
         tokenizer: Option<Tokenizer>,
@@ -135,21 +136,21 @@ impl Engine {
         &self.config
     }
 
-    /// Its tokenizer, where the files bring one.
+    /// The tokenizer, if the files contained one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
     }
 
-    /// The instructions that it computes with.
+    /// The instruction set in use.
     pub fn instructions(&self) -> InstructionSet {
         self.mode.kernels.set()
     }
 
-    /// Logits after each of `tokens` (decoder input ids, the end first) as an answer to `prompt`,
-    /// `[tokens, vocab]`.
+    /// Logits after each of `tokens` (decoder input ids, beginning with the end token) as an answer
+    /// to `prompt`, `[tokens, vocab]`.
     ///
     /// # Errors
-    /// If the prompt or the tokens cannot be read by the model.
+    /// If the prompt or the tokens are empty, too long, or contain invalid ids.
     pub fn logits(&self, prompt: &[u32], tokens: &[u32]) -> Result<Vec<f32>, RuntimeError> {
         self.check(0, prompt)?;
         self.check_tokens(tokens)?;
@@ -162,11 +163,12 @@ impl Engine {
         Ok(logits.chunks_exact(width).flat_map(|row| &row[..vocab]).copied().collect())
     }
 
-    /// Decodes an answer to each of `prompts` (encoder ids), of at most `max_tokens` tokens, and of
-    /// at most as many as the model has positions. On equal logits the lowest id wins.
+    /// Decodes an answer to each of `prompts` (encoder ids) greedily. An answer has at most
+    /// `max_tokens` tokens, and at most as many as the model has positions. Among equal logits the
+    /// lowest id wins.
     ///
     /// # Errors
-    /// If a prompt is empty or too long, or holds ids that the model does not have.
+    /// If a prompt is empty or too long, or contains invalid ids.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -207,7 +209,8 @@ impl Engine {
             if is_done {
                 return Ok(answers);
             }
-            // One prompt is read by all threads; several, each by one.
+            // All threads encode a single prompt together; of several prompts, each is encoded by
+            // one thread.
             self.pool.run(groups.len(), &|index| {
                 let mut group = groups[index].lock().unwrap_or_else(PoisonError::into_inner);
                 group.step(self, prompts, max_tokens);
@@ -219,14 +222,15 @@ impl Engine {
         }
     }
 
-    /// Unit vectors of `texts` (ids), by which tools are ranked; `None` without a retrieval head.
+    /// Embeddings of `texts` (ids), unit vectors of `contrastive_dim` values; `None` if the model
+    /// has no retrieval head.
     ///
     /// # Errors
-    /// If a text is too long, or holds ids that the model does not have.
+    /// If a text is too long or contains invalid ids.
     pub fn embed(&self, texts: &[Vec<u32>]) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
         let Some(head) = &self.weights.retrieval else { return Ok(None) };
         for (row, text) in texts.iter().enumerate() {
-            // A text of nothing has a vector, too.
+            // An empty text has an embedding, too.
             if !text.is_empty() {
                 self.check(row, text)?;
             }
@@ -266,14 +270,14 @@ impl Engine {
         vector
     }
 
-    /// Reads a prompt: the keys and values that an answer of at most `max_tokens` attends to.
+    /// Encodes a prompt into a cache for an answer of at most `max_tokens` tokens.
     fn read(&self, prompt: &[u32], max_tokens: usize) -> Cache {
         let mut cache = Cache::new(&self.weights, self.mode, prompt.len(), max_tokens);
         self.with_encoder(|encoder| encoder.read(&self.weights, &self.pool, prompt, cache.cross_mut()));
         cache
     }
 
-    /// Calls `work` with buffers of the encoder, which are kept for the next prompt.
+    /// Calls `work` with encoder buffers, which are reused for later prompts.
     fn with_encoder<T>(&self, work: impl FnOnce(&mut PromptEncoder) -> T) -> T {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = spare().pop();
@@ -286,16 +290,19 @@ impl Engine {
     fn check(&self, row: usize, prompt: &[u32]) -> Result<(), RuntimeError> {
         let refuse = |reason: String| Err(RuntimeError::Prompt { row, reason });
         if prompt.is_empty() {
-            return refuse("it has no tokens".into());
+            return refuse("it is empty".into());
         }
         let most = self.config.max_len();
         if prompt.len() > most {
-            return refuse(format!("{} tokens; the model reads at most {most}", prompt.len()));
+            return refuse(format!("it has {} tokens, but the model reads at most {most}", prompt.len()));
         }
-        // Padding would be attended to.
+        // The encoder does not mask padding, so it would be attended to.
         match prompt.iter().find(|&&id| id == PAD_ID || id as usize >= self.config.vocab_size) {
-            Some(&PAD_ID) => refuse(format!("it holds the padding id {PAD_ID}")),
-            Some(id) => refuse(format!("it holds id {id}; the vocabulary ends at {}", self.config.vocab_size - 1)),
+            Some(&PAD_ID) => refuse(format!("it contains the padding id {PAD_ID}")),
+            Some(id) => refuse(format!(
+                "it contains id {id}, but the last id of the vocabulary is {}",
+                self.config.vocab_size - 1
+            )),
             None => Ok(()),
         }
     }
@@ -345,26 +352,26 @@ impl Network for Engine {
 /// The answers that one thread decodes together.
 struct Group {
     decoder: Decoder,
-    /// Which prompts, in the order of `sequences` and then `starting`.
+    /// Indices of the prompts, in the order of `sequences` and then `starting`.
     rows: Vec<usize>,
     sequences: Vec<Sequence>,
-    /// How many of each sequence's tokens are drafted.
+    /// Number of drafted tokens of each sequence.
     drafted: Vec<usize>,
-    /// Prompts that are read in the next step, and what is fed first.
+    /// Prompts to encode in the next step, with the first tokens to feed.
     starting: Vec<(usize, Next)>,
-    /// The rows of a pass whose logits are wanted: each sequence's last determined token, and its
-    /// drafted ones.
+    /// The rows of a pass whose logits are needed: each sequence's last token before the draft, and
+    /// its drafted tokens.
     wanted: Vec<usize>,
     logits: Vec<f32>,
-    /// Of each row of logits.
+    /// One value per row of logits.
     log_sum_exps: Vec<f32>,
 }
 
-/// What is fed next.
+/// The tokens to feed next.
 struct Next {
-    /// At least one, drafted ones last.
+    /// At least one token; drafted ones come last.
     tokens: Vec<u32>,
-    /// How many are drafted.
+    /// Number of drafted tokens.
     drafted: usize,
 }
 
@@ -382,10 +389,11 @@ impl Group {
         }
     }
 
-    /// Reads the prompts that are starting, and computes the logits of all next tokens.
+    /// Encodes the starting prompts and computes the logits of all sequences.
     fn step(&mut self, engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) {
         for (row, Next { tokens, drafted }) in self.starting.drain(..) {
-            // The token that ends an answer is not fed, but the one that begins it is.
+            // `max_tokens` positions suffice: the last token of an answer is not fed, but the start
+            // token is.
             self.sequences.push(Sequence { tokens, cache: engine.read(&prompts[row], max_tokens) });
             self.drafted.push(drafted);
         }
@@ -407,12 +415,12 @@ impl Group {
         }
     }
 
-    /// Chooses tokens for each sequence; those that have ended leave.
+    /// Chooses tokens for each sequence, and removes the sequences that have ended.
     fn choose(&mut self, engine: &Engine, answers: &mut [Generated], max_tokens: usize, hook: &mut dyn StepHook) {
         let (width, vocab_size) = (self.decoder.logits_width(&engine.weights), engine.config.vocab_size);
         let mut place = 0;
         let mut first = 0;
-        // A sequence that leaves moves the later ones up, but not their logits.
+        // Removing a sequence shifts the later ones, but not their logits.
         for _ in 0..self.sequences.len() {
             let (row, drafted) = (self.rows[place], self.drafted[place]);
             let (answer, sequence) = (&mut answers[row], &mut self.sequences[place]);
@@ -435,7 +443,7 @@ impl Group {
                     has_ended = true;
                     break;
                 }
-                // As drafted: its row is computed already.
+                // A token that matches the draft already has its row of logits.
                 if draft.get(i) != Some(&token) {
                     sequence.cache.forget(drafted - i);
                     sequence.tokens.clear();
@@ -456,7 +464,7 @@ impl Group {
     }
 }
 
-/// Adds to what is fed next of row `row` what is drafted, and says how many tokens that is.
+/// Appends the drafted tokens of row `row` to `tokens`; returns their number.
 fn add_draft(
     row: usize,
     answer: &Generated,
@@ -472,8 +480,7 @@ fn add_draft(
     drafted
 }
 
-/// Adds the tokens that are determined to an answer and to what is fed next; true if the answer has
-/// ended.
+/// Appends the forced tokens to the answer and to `tokens`; true if the answer has ended.
 fn extend(
     row: usize,
     answer: &mut Generated,
@@ -503,7 +510,8 @@ fn extend(
     }
 }
 
-/// The best token, the lowest of equals, and how sure it is. Its logit is lost.
+/// The token with the largest logit (the lowest id among equals), and its certainty. Overwrites its
+/// logit.
 fn choose(kernels: &Kernels, logits: &mut [f32], log_sum_exp: f32) -> (u32, Certainty) {
     let largest = kernels.greatest(logits);
     let token = logits.iter().position(|&logit| logit == largest).unwrap_or(0);

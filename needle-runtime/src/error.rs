@@ -1,19 +1,19 @@
-//! Why a question cannot be answered.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The offered tools cannot be turned into a grammar.
+    /// The offered tools cannot be compiled to a grammar.
     #[error("tools: {0}")]
     Tools(String),
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("{field}: {reason}")]
     Config {
         /// The setting.
         field: &'static str,
-        /// What was expected.
+        /// What is wrong, or what was expected.
         reason: String,
     },
     /// A file could not be read.
@@ -21,10 +21,10 @@ pub enum RuntimeError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has invalid contents.
     #[error("{}: {reason}", path.display())]
     BadFile {
         /// The file.
@@ -32,34 +32,34 @@ pub enum RuntimeError {
         /// What is wrong.
         reason: String,
     },
-    /// A prompt cannot be read by the model.
+    /// A prompt cannot be encoded.
     #[error("prompt {row}: {reason}")]
     Prompt {
-        /// Its index in the batch.
+        /// Index of the prompt in the batch.
         row: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// A question that cannot be answered.
+    /// A question cannot be answered.
     #[error("{query:?}: {reason}")]
     Question {
-        /// What was asked.
+        /// The query.
         query: String,
-        /// Why not.
+        /// Why it cannot be answered.
         reason: String,
     },
-    /// What the data crate has to say of a file or a setting.
+    /// An error of the data crate.
     #[error(transparent)]
     Data(#[from] needle_data::DataError),
 }
 
 impl RuntimeError {
-    /// Wraps an I/O error with the file that it happened on.
+    /// An I/O error on the file `path`.
     pub fn io(path: impl Into<PathBuf>, error: std::io::Error) -> Self {
         Self::Io { path: path.into(), error }
     }
 
-    /// A file that is not what it should be.
+    /// An error for a file with invalid contents.
     pub fn bad_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::BadFile { path: path.into(), reason: reason.into() }
     }

@@ -1,43 +1,43 @@
-//! What decoding gives, and the hook that constraints and streaming go into. Whoever computes the
-//! logits decodes: the engine here, or burn's model where training wants f32 or a GPU.
+//! The result of decoding, and the hook for constraints and streaming. Each network implements
+//! decoding itself: the engine here, and burn's model where training needs f32 or a GPU.
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// The model ended it.
+    /// The model chose the end token.
     Eos,
-    /// It reached the length limit.
+    /// The answer reached the length limit, or a hook stopped it.
     Length,
 }
 
 /// One decoded answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// The tokens, `<tool_call>` first, without the end.
+    /// The tokens, from `<tool_call>` on, without the end token.
     pub ids: Vec<u32>,
-    /// How sure the model was of each token, and last of the end if it ended.
+    /// The certainty of each token, followed by that of the end token if the model chose it.
     pub certainties: Vec<Certainty>,
-    /// Why it ended.
+    /// Why decoding ended.
     pub stop: Stop,
 }
 
-/// How sure a model is of a token that it chose.
+/// How certain a model is of a token that it chose.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Certainty {
-    /// The token's log-probability among all tokens, those included that a constraint forbids.
+    /// The token's log-probability among all tokens, including those that a constraint forbids.
     pub log_prob: f32,
-    /// Its logit less that of the best other token that was allowed; at most [`MAX_MARGIN`], also
-    /// where there was no other.
+    /// Its logit minus that of the next best allowed token; at most [`MAX_MARGIN`], which is also
+    /// the value if there is no other allowed token.
     pub margin: f32,
 }
 
 impl Certainty {
-    /// Of a token that nothing could have stood in place of: no logits were computed.
+    /// The certainty of a forced token, for which no logits are computed.
     pub const FORCED: Self = Self { log_prob: 0.0, margin: MAX_MARGIN };
 }
 
-/// The token of the highest logit; on equal ones the lowest id, as in the original.
+/// The token with the largest logit; among equals the lowest id, as in the original.
 pub fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, &logit) in logits.iter().enumerate() {
@@ -48,11 +48,11 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Beyond it the choice is certain.
+/// Margins are capped at this value, beyond which a choice is certain.
 pub const MAX_MARGIN: f32 = 20.0;
 
-/// Sees every step of a row before and after its token is chosen: the place where constraints and
-/// streaming go in.
+/// Is called before and after each token of a row is chosen. Constraints and streaming are
+/// implemented as hooks.
 pub trait StepHook {
     /// May forbid tokens by setting their logits to negative infinity. `row` is the row's index in
     /// the batch.
@@ -60,44 +60,45 @@ pub trait StepHook {
         let _ = (row, logits);
     }
 
-    /// Tokens of row `row` that are determined before any logits are known, in order; mostly none.
-    /// They are fed in one pass with the token before them, without logits of their own. Each of
-    /// them, too, is told to [`StepHook::chosen`], and then the row is asked again, until nothing
-    /// is determined. A network may ask for them or not: [`StepHook::mask`] must allow nothing
-    /// else.
+    /// Tokens that row `row` must continue with, in order; mostly none. They are fed in one pass
+    /// together with the token before them, and no logits are computed for them.
+    /// [`StepHook::chosen`] is called for each of them. Then this method is called again, until it
+    /// returns nothing. A network need not call it, so [`StepHook::mask`] must allow only these
+    /// tokens, too.
     fn forced(&mut self, row: usize) -> Vec<u32> {
         let _ = row;
         Vec::new()
     }
 
-    /// Told how sure the model is of the token that [`StepHook::chosen`] is told next.
+    /// Receives the certainty of the token that [`StepHook::chosen`] receives next.
     fn certain(&mut self, row: usize, certainty: Certainty) {
         let _ = (row, certainty);
     }
 
-    /// True ends the answer of row `row` after the token that was just chosen, as if it had reached
-    /// the length limit. A network may ask or not.
+    /// Returning true ends the answer of row `row` after the token that was just chosen, as if it
+    /// had reached the length limit. A network need not call it.
     fn is_stopped(&mut self, row: usize) -> bool {
         let _ = row;
         false
     }
 
-    /// Tokens that row `row` will probably go on with, in order; mostly none. A network may feed
-    /// them in one pass with the token before them, and then goes through [`StepHook::mask`] and
-    /// [`StepHook::chosen`] with each of them as if it had come alone: those after the first wrong
-    /// one are dropped, so that the answer is the same with them and without.
+    /// Tokens that row `row` will probably continue with, in order; mostly none (speculative
+    /// decoding). A network may feed them in one pass together with the token before them. It then
+    /// calls [`StepHook::mask`] and [`StepHook::chosen`] for each of them as if it had been fed
+    /// alone, and drops the tokens after the first wrong one. The answer is the same with and
+    /// without drafts.
     fn draft(&mut self, row: usize) -> Vec<u32> {
         let _ = row;
         Vec::new()
     }
 
-    /// Told the token that row `row` got.
+    /// Receives the token that was chosen for row `row`.
     fn chosen(&mut self, row: usize, token: u32) {
         let _ = (row, token);
     }
 }
 
-/// No constraint, no streaming.
+/// A hook that does nothing: no constraint, no streaming.
 pub struct NoHook;
 
 impl StepHook for NoHook {}

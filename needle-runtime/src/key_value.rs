@@ -1,22 +1,22 @@
-//! Keys and values that queries attend to: of a prompt, or of the tokens written so far.
+//! Keys and values that queries attend to: those of a prompt, or of the tokens so far.
 //!
-//! INT8, laid out as the dot products of the kernels take them, four bytes at a time (see
-//! [`crate::pack`]): a panel of 16 keys is a line for each four dimensions, so that 16 scores come
-//! from one pass; 16 dimensions of the values are a line for each four keys. Each head of each
-//! position has a scale. The exact mode keeps f32.
+//! They are INT8, in the layout of the kernels' dot products, which take four bytes at a time (see
+//! [`crate::pack`]). A panel of 16 keys has one line per four dimensions, so that one pass gives 16
+//! scores. Of the values, a panel of 16 dimensions has one line per four keys. Each head of each
+//! position has a scale. The exact mode stores f32.
 
 use crate::pack::{LANES, Line};
 
-/// Code 0, as it is stored.
+/// A line of zeros: code 0 is stored as 128.
 const ZERO: Line = Line([128; Line::BYTES]);
 
-/// Keys and values of one attention.
+/// Keys and values of one attention block.
 #[derive(Debug)]
 pub struct KeyValue {
     kv_heads: usize,
-    /// Padded to whole lanes.
+    /// Dimension of a head, padded to a multiple of the lanes.
     head_width: usize,
-    /// Positions that there is room for, a multiple of 16.
+    /// Maximum number of positions, a multiple of 16.
     capacity: usize,
     store: Store,
 }
@@ -40,7 +40,7 @@ enum Store {
 /// One head's keys and values.
 #[derive(Debug, Clone, Copy)]
 pub enum HeadView<'a> {
-    /// See [`KeyValue`].
+    /// INT8 codes and their scales.
     Int8 {
         /// `[capacity / 16, head_width / 4]`.
         keys: &'a [Line],
@@ -51,7 +51,7 @@ pub enum HeadView<'a> {
         /// `[capacity]`.
         value_scales: &'a [f32],
     },
-    /// Each `[capacity, head_width]`.
+    /// f32 values, each `[capacity, head_width]`.
     Exact {
         /// Keys.
         keys: &'a [f32],
@@ -61,7 +61,7 @@ pub enum HeadView<'a> {
 }
 
 impl KeyValue {
-    /// Room for `positions` positions of `kv_heads` heads of `head_width` dimensions.
+    /// Allocates room for `positions` positions of `kv_heads` heads of `head_width` dimensions.
     pub fn new(kv_heads: usize, head_width: usize, positions: usize, is_exact: bool) -> Self {
         let head_width = head_width.next_multiple_of(LANES);
         let capacity = positions.next_multiple_of(LANES);
@@ -80,7 +80,7 @@ impl KeyValue {
         Self { kv_heads, head_width, capacity, store }
     }
 
-    /// Makes room for `positions` positions. What was there before is lost.
+    /// Makes room for `positions` positions. The previous contents are lost.
     pub fn clear(&mut self, positions: usize) {
         if positions > self.capacity {
             let is_exact = matches!(self.store, Store::Exact { .. });
@@ -110,7 +110,7 @@ impl KeyValue {
         }
     }
 
-    /// Sets one head of one position from codes of `head_width` dimensions and their scales.
+    /// Sets one head of one position from `head_width` codes and their scale, for key and value.
     ///
     /// # Panics
     /// If the position is beyond the capacity, or the mode is exact.
@@ -137,7 +137,7 @@ impl KeyValue {
         }
     }
 
-    /// Sets one head of one position, in the exact mode.
+    /// Sets one head of one position in the exact mode.
     ///
     /// # Panics
     /// If the position is beyond the capacity, or the mode is not exact.

@@ -1,7 +1,8 @@
-//! A query and tools in, tool calls out. No burn, no training.
+//! The inference engine: turns a query and tools into tool calls. It depends neither on burn nor on
+//! the training code.
 //!
-//! Decoding can only write what the offered tools allow. Here the first token of every answer is
-//! the only one that a constraint lets through:
+//! Decoding is constrained to what the offered tools allow. In this example, a constraint allows
+//! only one first token, the one that begins every answer:
 //!
 //! ```
 //! use needle_data::tokenizer::{TOOL_CALL_ID, TokenizerConfig};
@@ -32,33 +33,37 @@
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | [`error`] | why a question cannot be answered |
+//! | [`error`] | errors |
 //! | [`config`](mod@config) | sizes, presets, number of parameters |
-//! | [`precision`](mod@precision) | what weights are stored as |
-//! | [`generate`] | what decoding gives, and the hook that constraints and streaming go into |
-//! | [`constrain`] | decoding that can only write what the offered tools allow |
-//! | `unconstrained` | what stands in its place without the feature `constrain` |
-//! | [`network`] | whatever computes answers |
-//! | [`mod@file`] | the files that hold a model |
-//! | `pool` | a few threads |
-//! | `pack`, `activations`, `key_value` | the operands of the kernels: weights, rows, what is attended to |
-//! | `kernels` | what is computed, for each instruction set |
-//! | `rope` | angles of positions |
+//! | [`precision`](mod@precision) | the formats of stored weights |
+//! | [`generate`] | the result of decoding, and the hook for constraints and streaming |
+//! | [`constrain`] | decoding that is constrained to what the offered tools allow |
+//! | `unconstrained` | replaces `constrain` if the feature `constrain` is off |
+//! | [`network`] | the interface of everything that computes answers |
+//! | [`mod@file`] | the files of a model |
+//! | `pool` | a thread pool |
+//! | `pack`, `activations`, `key_value` | the operands of the kernels: weights, activations, keys and values |
+//! | `kernels` | the computations, for each instruction set |
+//! | `rope` | rotary position embedding |
 //! | `weights` | a model in the layout of the kernels |
 //! | `workspace` | buffers, and the steps that encoder and decoder share |
-//! | `encode`, `decode` | a prompt read; next tokens of some sequences in one pass |
-//! | [`engine`] | a model that computes answers on a CPU |
+//! | `encode`, `decode` | encoding a prompt; decoding the next tokens of several sequences in one pass |
+//! | [`engine`] | runs a model on a CPU |
 //! | [`confidence`] | how likely an answer is to be exact |
-//! | [`retrieval`] | tools by likeness to a query |
-//! | [`answer`] | a model to ask: load, call, stream, many at once |
+//! | [`retrieval`] | ranking tools by similarity to a query |
+//! | [`answer`] | the high-level interface: load, call, stream, batch |
 //!
 //! # Shapes
 //!
-//! `rows` positions; `row` the width of the residual stream in whole groups of 32; `heads` query
-//! heads, `kv_heads` key/value heads of `head_dim`, in whole lanes `head_width`; `panels` of 16
-//! outputs, `groups` of 32 inputs; `vocab` ids.
+//! `rows` is the number of positions, `row` the width of the residual stream, padded to groups
+//! of 32. There are `heads` query heads and `kv_heads` key/value heads of dimension `head_dim`,
+//! which is `head_width` when padded to a multiple of the lanes. Matrices have `panels` of 16
+//! outputs and `groups` of 32 inputs. `vocab` is the number of token ids.
 
-#![cfg_attr(not(feature = "constrain"), allow(unused_variables, reason = "of constraints that cannot be"))]
+#![cfg_attr(
+    not(feature = "constrain"),
+    allow(unused_variables, reason = "parameters of constraints, which do not exist")
+)]
 
 mod activations;
 pub mod answer;
@@ -98,7 +103,7 @@ pub use network::Network;
 pub use precision::Precision;
 pub use retrieval::catalogue::Catalogue;
 
-/// The README's Rust, compiled as it is printed.
+/// Compiles the Rust examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

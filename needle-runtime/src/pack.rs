@@ -1,22 +1,22 @@
-//! Matrices as the kernels read them: one layout for all instruction sets.
+//! Matrices in the layout of the kernels, which is the same for all instruction sets.
 //!
-//! Outputs stand in panels of 16, inputs in groups of 32; what is missing is filled with zeros. A
-//! panel's group of INT8 codes is eight lines of 64 bytes, each with four inputs of each of the 16
-//! outputs: byte `4 output + input`. INT4 codes are half as many lines: the low nibbles of line `l`
-//! are INT8 line `2l`, the high ones line `2l + 1`.
+//! Outputs are in panels of 16 and inputs in groups of 32, both padded with zeros. One group of a
+//! panel's INT8 codes is eight lines of 64 bytes, each with four inputs of each of the 16 outputs:
+//! byte `4 output + input`. INT4 codes need half as many lines: the low nibbles of line `l`
+//! correspond to INT8 line `2l`, the high ones to line `2l + 1`.
 //!
-//! Codes are stored without sign, `code + 8` and `code + 128`: the operand that the dot products of
-//! x86 want unsigned. With activations `a`, sums begin at `-8 sum(a)` or `-128 sum(a)`, which takes
-//! the offset out again, exactly.
+//! Codes are stored unsigned, as `code + 8` and `code + 128`, because the dot products of x86 need
+//! one unsigned operand. With activations `a`, sums start at `-8 sum(a)` or `-128 sum(a)`, which
+//! cancels the offset exactly.
 
 use crate::file::quantize::{GROUP_SIZE, group_size};
 use crate::file::source::Int4Ref;
 
-/// Outputs of one panel: the lanes of every kernel.
+/// Outputs per panel, which are the lanes of every kernel.
 pub const LANES: usize = 16;
-/// Bytes of a panel's group of INT4 codes.
+/// Bytes of one group of a panel's INT4 codes.
 pub const INT4_GROUP_BYTES: usize = LANES * GROUP_SIZE / 2;
-/// Bytes of a panel's group of INT8 codes.
+/// Bytes of one group of a panel's INT8 codes.
 pub const INT8_GROUP_BYTES: usize = LANES * GROUP_SIZE;
 
 /// One cache line.
@@ -42,7 +42,7 @@ pub struct Int4Matrix {
 }
 
 impl Int4Matrix {
-    /// What one weight stands for.
+    /// The dequantized weight.
     #[cfg(test)]
     pub(crate) fn weight(&self, output: usize, input: usize) -> f32 {
         let (panel, group) = (output / LANES, input / GROUP_SIZE);
@@ -54,8 +54,8 @@ impl Int4Matrix {
     }
 }
 
-/// The codes of `matrix` in panels, `[panels, groups, 4]` lines: the body of a kernel, compiled for
-/// each instruction set.
+/// Packs the codes of `matrix` into panels, `[panels, groups, 4]` lines. This is the body of a
+/// kernel, which is compiled for each instruction set.
 #[inline(always)]
 pub(crate) fn pack_int4_codes(matrix: &Int4Ref<'_>, lines: &mut [Line]) {
     let groups = matrix.inputs.div_ceil(GROUP_SIZE);
@@ -77,7 +77,7 @@ pub(crate) fn pack_int4_codes(matrix: &Int4Ref<'_>, lines: &mut [Line]) {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| u32::from(pairs[i][column]));
             let low = a & 0x0F | (a & 0xF0) << 4 | (b & 0x0F) << 16 | (b & 0xF0) << 20;
             let high = c & 0x0F | (c & 0xF0) << 4 | (d & 0x0F) << 16 | (d & 0xF0) << 20;
-            // The sign bit of four bits flipped adds 8.
+            // Flipping the sign bit of a nibble adds 8.
             *word = (low | high << 4) ^ 0x8888_8888;
         }
         for (bytes, word) in line.0.chunks_exact_mut(4).zip(words) {
@@ -86,7 +86,7 @@ pub(crate) fn pack_int4_codes(matrix: &Int4Ref<'_>, lines: &mut [Line]) {
     }
 }
 
-/// `[groups, outputs]` as bytes to `[panels, groups, 16]`.
+/// Packs scales from `[groups, outputs]`, as bytes, to `[panels, groups, 16]`.
 pub(crate) fn pack_scales(matrix: &Int4Ref<'_>, groups: usize, scales: &mut [u16]) {
     debug_assert_eq!(groups, matrix.inputs.div_ceil(group_size(matrix.inputs)));
     for (index, scales) in scales.chunks_exact_mut(LANES).enumerate() {
@@ -99,7 +99,7 @@ pub(crate) fn pack_scales(matrix: &Int4Ref<'_>, groups: usize, scales: &mut [u16
     }
 }
 
-/// An INT8 matrix with groups of 32 along the inputs.
+/// An INT8 matrix.
 pub struct Int8Matrix {
     /// Panels of 16 outputs.
     pub panels: usize,

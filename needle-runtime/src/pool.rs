@@ -1,29 +1,29 @@
-//! A few threads that work on one thing at a time, for as long as the engine lives.
+//! A thread pool that runs one job at a time and lives as long as the engine.
 //!
-//! Work is a number of tasks; the caller and the threads take one after the other until none is
-//! left, and the caller returns when all are done. A waiting thread spins for a moment, because the
-//! next work mostly comes at once, and then sleeps.
+//! A job is a number of tasks. The caller and the threads take tasks until none is left, and the
+//! caller returns when all are done. A waiting thread spins for a moment, because the next job
+//! mostly comes immediately, and then sleeps.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
-/// How often a thread looks for new work before it sleeps: about 50 microseconds.
+/// How often a thread checks for a new job before it sleeps: about 50 microseconds.
 const SPINS: usize = 2_000;
 
 thread_local! {
-    /// Whether this thread is at a task of some pool.
+    /// Whether this thread is running a task of some pool.
     static IS_AT_A_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the threads do: the function, called with the index of each task.
+/// The function of a job, called with the index of each task.
 type Work = dyn Fn(usize) + Sync;
 
-/// One piece of work.
+/// A job.
 #[derive(Clone)]
 struct Job {
-    /// Lives until `unfinished` is 0: see [`Pool::run`].
+    /// Valid until `unfinished` is 0: see [`Pool::run`].
     work: *const Work,
     tasks: usize,
     next: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ struct Job {
 unsafe impl Send for Job {}
 
 impl Job {
-    /// Takes tasks until none is left.
+    /// Runs tasks until none is left.
     fn work(&self) {
         loop {
             let task = self.next.fetch_add(1, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl Job {
             if result.is_err() {
                 self.panicked.fetch_add(1, Ordering::Relaxed);
             }
-            // Whoever sees 0 also sees what the tasks have written.
+            // `Release`: a thread that reads 0 also sees everything that the tasks have written.
             self.unfinished.fetch_sub(1, Ordering::Release);
         }
     }
@@ -65,18 +65,18 @@ struct State {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Number of jobs so far; changes under the lock of `state`.
+    /// Number of jobs so far; it changes only while `state` is locked.
     epoch: AtomicUsize,
     wake: Condvar,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the job after number `seen`; none when the pool closes.
+    /// Waits for a job after number `seen`; `None` when the pool is closed.
     fn wait(&self, seen: &mut usize) -> Option<Job> {
         for _ in 0..SPINS {
             if self.epoch.load(Ordering::Relaxed) != *seen {
@@ -101,17 +101,16 @@ impl Shared {
     }
 }
 
-/// The threads.
+/// A thread pool.
 pub struct Pool {
     shared: Arc<Shared>,
-    /// Held while a job runs: another caller then works alone.
+    /// Locked while a job runs; another caller then runs its tasks on its own thread.
     busy: Mutex<()>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// A pool in which `threads` work, the caller among them. Where the system gives no more
-    /// threads, fewer work.
+    /// A pool of `threads` threads, including the caller; fewer if the system cannot start so many.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let spawn = |_| {
@@ -128,27 +127,28 @@ impl Pool {
         Self { shared, busy: Mutex::new(()), workers }
     }
 
-    /// Threads that work for this caller, itself among them: a task of a pool works alone.
+    /// Number of threads that work for this caller, including itself; 1 inside a task of a pool.
     pub fn threads(&self) -> usize {
         if IS_AT_A_TASK.get() { 1 } else { self.workers.len() + 1 }
     }
 
-    /// Calls `work` with each of `0..tasks`, on all threads, and returns when all calls have.
+    /// Calls `work` with each of `0..tasks`, on all threads, and returns when all calls have
+    /// returned.
     ///
     /// # Panics
-    /// If a call does.
+    /// If a call panics.
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
-        // A second caller at the same time, or one inside of a task, works alone.
+        // A second concurrent caller, or one inside a task, runs all tasks itself.
         let _guard = match self.busy.try_lock() {
             _ if tasks < 2 || self.threads() < 2 => return (0..tasks).for_each(work),
             Ok(guard) => guard,
-            // A task panicked; nothing was left half done.
+            // A task panicked, but the pool itself is in a valid state.
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return (0..tasks).for_each(work),
         };
-        // SAFETY: only the lifetime changes. The job's calls all come from tasks below `tasks`, and
-        // this function does not return, nor unwind, before `unfinished` says that each of them has
-        // returned.
+        // SAFETY: only the lifetime changes. The job is called only for tasks below `tasks`, and
+        // this function neither returns nor unwinds before `unfinished` shows that all of these
+        // calls have returned.
         let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(work) };
         let counter = |value| Arc::new(AtomicUsize::new(value));
         let job = Job { work, tasks, next: counter(0), unfinished: counter(tasks), panicked: counter(0) };
@@ -162,7 +162,7 @@ impl Pool {
         let mut spins = 0;
         while job.unfinished.load(Ordering::Acquire) != 0 {
             spins += 1;
-            // Another thread may need this core to finish.
+            // The thread that is still working may need this core.
             if spins > SPINS { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         assert!(job.panicked.load(Ordering::Relaxed) == 0, "a task of the pool panicked");
@@ -173,7 +173,7 @@ impl Pool {
         let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
         self.run(items.len(), &|index| {
             let item = items[index].lock().unwrap_or_else(PoisonError::into_inner).take();
-            // Each index comes once.
+            // Every index comes once, so the item is still there.
             if let Some(item) = item {
                 work(item);
             }
@@ -186,7 +186,7 @@ impl Drop for Pool {
         self.shared.lock().is_closed = true;
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker catches the panics of its tasks.
+            // Workers catch the panics of their tasks, so `join` does not fail.
             let _ = worker.join();
         }
     }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_panics_is_a_panic_of_the_caller_and_the_pool_goes_on() {
+    fn a_task_that_panics_makes_the_caller_panic_and_the_pool_stays_usable() {
         let pool = Pool::new(2);
         let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.run(8, &|task| assert!(task != 5))));
         assert!(failed.is_err());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn work_inside_of_work_is_done_by_its_caller() {
+    fn a_job_inside_a_task_runs_on_the_tasks_own_thread() {
         let pool = Pool::new(3);
         let sum = AtomicUsize::new(0);
         pool.run(4, &|_| {

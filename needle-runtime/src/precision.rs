@@ -1,21 +1,20 @@
-//! What a model is evaluated, exported and run at.
+//! The precision at which a model is evaluated, exported and run.
 
-/// What a model is evaluated, exported and run at.
+/// The precision at which a model is evaluated, exported and run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// As trained.
     F32,
-    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16: what the `needle-rs`
-    /// artifact holds.
+    /// Q, K, V and O in INT4 with scales in f16, the embedding in bf16, as in the `needle-rs`
+    /// artifact.
     Int4,
-    /// Q, K, V, O and the embedding in INT4 with scales in f16: what the `onnx` artifact holds.
+    /// Q, K, V, O and the embedding in INT4 with scales in f16, as in the `onnx` artifact.
     Int4Embedding,
 }
 
 impl Precision {
-    /// The precision that ships, and that answers and measurements are of unless another is asked
-    /// for.
+    /// The precision of the shipped models, and the default for answers and measurements.
     pub const SHIPPED: Self = Self::Int4;
 }
 

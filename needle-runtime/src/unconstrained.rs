@@ -1,5 +1,5 @@
-//! What stands in for `constrain` where that feature is off: answers are free, and asking for
-//! others is an error.
+//! Replaces `constrain` if that feature is off: answers are free, and asking for constrained ones
+//! is an error.
 
 #[path = "constrain/asked.rs"]
 mod asked;
@@ -21,11 +21,11 @@ use crate::error::RuntimeError;
 pub use asked::Asked;
 pub use constrained::Constrained;
 
-/// Compiles nothing.
+/// Stands in for the compiler of constraints.
 pub struct Constrainer(());
 
 impl Constrainer {
-    /// For texts of a tokenizer.
+    /// Does nothing.
     ///
     /// # Errors
     /// Never.
@@ -33,43 +33,43 @@ impl Constrainer {
         Ok(Self(()))
     }
 
-    /// No constraint.
+    /// Always fails, because there are no constraints.
     ///
     /// # Errors
     /// Always.
     pub fn compile(&self, _: &Asked<'_>) -> Result<Constraint, RuntimeError> {
-        let reason = "this build has no constraints: it was made without the feature `constrain`";
+        let reason = "this build has no constraints: it was compiled without the feature `constrain`";
         Err(RuntimeError::Config { field: "constrained", reason: reason.to_owned() })
     }
 }
 
-/// There is none.
+/// A type without values, because there are no constraints.
 #[derive(Clone)]
 pub enum Constraint {}
 
 impl Constraint {
-    /// Is never called.
+    /// Never called.
     #[must_use]
     pub fn preferring(self, _: Option<preference::Preference>) -> Self {
         match self {}
     }
 
-    /// Is never called.
+    /// Never called.
     pub fn mask(&mut self, _: &mut [f32]) {
         match *self {}
     }
 
-    /// Is never called.
+    /// Never called.
     pub fn draft(&mut self) -> Vec<u32> {
         match *self {}
     }
 
-    /// Is never called.
+    /// Never called.
     pub fn advance(&mut self, _: u32) {
         match *self {}
     }
 
-    /// Is never called.
+    /// Never called.
     pub fn error(&self) -> Option<&str> {
         match *self {}
     }

@@ -12,29 +12,30 @@ use crate::pack::{Int4Matrix, Int8Matrix, LANES};
 use crate::pool::Pool;
 use crate::rope::Rope;
 
-/// Longest row for which all sums fit into 32 bits: 255 * 127 for each position.
+/// Maximum number of positions for which all sums fit into 32 bits, with at most 255 * 127 per
+/// position.
 const MAX_POSITIONS: usize = 1 << 16;
 
-/// Most bytes of keys and values that one sequence may ask for: a hundred times what the published
-/// model does.
+/// Maximum number of bytes of keys and values of one sequence: a hundred times those of the
+/// published model.
 const MAX_CACHE_BYTES: usize = 1 << 30;
 
-/// Sizes that everything else is laid out by.
+/// The sizes that determine all layouts.
 #[derive(Debug, Clone, Copy)]
 pub struct Dims {
     /// Width of the residual stream.
     pub d_model: usize,
-    /// The same in whole groups of 32: the stride of rows. What is beyond `d_model` is 0.
+    /// `d_model` padded to a multiple of 32: the stride of rows. Values beyond `d_model` are 0.
     pub row: usize,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
     pub kv_heads: usize,
-    /// Dimensions of a head.
+    /// Dimension of a head.
     pub head_dim: usize,
-    /// The same in whole lanes.
+    /// `head_dim` padded to a multiple of the lanes.
     pub head_width: usize,
-    /// Number of ids.
+    /// Number of token ids.
     pub vocab: usize,
     /// Added to the mean square in every norm.
     pub epsilon: f32,
@@ -54,25 +55,25 @@ impl Dims {
         }
     }
 
-    /// Query heads that share a key/value head.
+    /// Number of query heads that share a key/value head.
     pub fn heads_per_kv(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// Outputs of Q, in whole panels.
+    /// Number of outputs of Q, padded to whole panels.
     pub fn q_width(&self) -> usize {
         (self.heads * self.head_dim).next_multiple_of(LANES)
     }
 
-    /// Outputs of K, and of V, in whole panels.
+    /// Number of outputs of K, and of V, padded to whole panels.
     pub fn kv_width(&self) -> usize {
         (self.kv_heads * self.head_dim).next_multiple_of(LANES)
     }
 }
 
-/// What surrounds the projections of one attention.
+/// The norms and the gate of one attention block.
 pub struct Block {
-    /// `1 + g` of the norm before it, `[d_model]`.
+    /// `1 + g` of the norm before the attention, `[d_model]`.
     pub norm: Vec<f32>,
     /// `1 + g` of the norm over each query head, `[head_dim]`.
     pub q_norm: Vec<f32>,
@@ -92,7 +93,7 @@ pub struct SelfAttention {
     pub out: Int4Matrix,
 }
 
-/// Cross-attention: Q reads the decoder's rows, K and V the encoder's.
+/// Cross-attention: Q projects the decoder's rows, K and V project the encoder's.
 pub struct CrossAttention {
     /// Norms and gate.
     pub block: Block,
@@ -104,7 +105,7 @@ pub struct CrossAttention {
     pub out: Int4Matrix,
 }
 
-/// The head that embeds texts, in f32.
+/// The retrieval head, in f32.
 pub struct RetrievalHead {
     /// `[d_model, hidden]`.
     pub hidden: Vec<f32>,
@@ -120,7 +121,7 @@ pub struct Weights {
     pub dims: Dims,
     /// bf16 bits, `[vocab, d_model]`.
     pub embedding: Vec<u16>,
-    /// The embedding once more, for logits; none in the exact mode.
+    /// The embedding in INT8, for logits; `None` in the exact mode.
     pub output: Option<Int8Matrix>,
     /// First to last.
     pub encoder: Vec<SelfAttention>,
@@ -130,7 +131,7 @@ pub struct Weights {
     pub decoder: Vec<(SelfAttention, CrossAttention)>,
     /// `1 + g`.
     pub decoder_norm: Vec<f32>,
-    /// Where the model has one.
+    /// The retrieval head, if the model has one.
     pub retrieval: Option<RetrievalHead>,
     /// Angles of positions.
     pub rope: Rope,
@@ -140,26 +141,28 @@ impl Weights {
     /// Reads and packs all weights.
     ///
     /// # Errors
-    /// If a tensor is missing, misshapen or not finite, or a row of the model is too long.
+    /// If a tensor is missing, has a wrong shape or is not finite, or if the model has too many
+    /// positions.
     pub fn load(source: &dyn Source, kernels: &Kernels, pool: &Pool, is_exact: bool) -> Result<Self, RuntimeError> {
         let config = source.config();
         if config.max_len() > MAX_POSITIONS {
             let most = config.max_len();
-            return Err(source.bad(format!("{most} positions; the engine computes with at most {MAX_POSITIONS}")));
+            return Err(
+                source.bad(format!("the model has {most} positions, but the engine supports at most {MAX_POSITIONS}"))
+            );
         }
         let dims = Dims::new(config);
-        // Keys and values, of the prompt and of the answer: a small file can ask for far more than
-        // its own size.
+        // Keys and values of the prompt and of the answer. A small file can ask for far more memory
+        // than its own size.
         let position = 4 * config.num_decoder_layers * dims.kv_heads * dims.head_width * if is_exact { 4 } else { 1 };
         let bytes = position.saturating_mul(config.max_len());
         if bytes > MAX_CACHE_BYTES {
-            return Err(
-                source.bad(format!("{} positions would take {bytes} bytes to answer one query", config.max_len()))
-            );
+            return Err(source
+                .bad(format!("keys and values of {} positions would take {bytes} bytes per query", config.max_len())));
         }
         let loader = Loader { source, kernels, dims };
         let (encoder_layers, decoder_layers) = (config.num_encoder_layers, config.num_decoder_layers);
-        // Every attention is a task; the embedding is one more, and the last, since it uses all
+        // Every attention block is a task. The embedding comes last, because quantizing it uses all
         // threads itself.
         let mut encoder: Vec<_> = (0..encoder_layers).map(|_| None).collect();
         let mut decoder: Vec<_> = (0..decoder_layers).map(|_| (None, None)).collect();
@@ -204,7 +207,7 @@ impl Weights {
     }
 }
 
-/// One attention to load, and where it goes.
+/// An attention block to load, and where to store it.
 enum Task<'a> {
     Own(BlockNames, &'a mut Option<Result<SelfAttention, RuntimeError>>),
     Cross(BlockNames, &'a mut Option<Result<CrossAttention, RuntimeError>>),
@@ -269,7 +272,7 @@ impl Loader<'_> {
     }
 }
 
-/// `1 / (1 + e^-x)`, the same on all systems.
+/// `1 / (1 + e^-x)`, with the same bits on all systems.
 fn sigmoid(x: f32) -> f32 {
     (1.0 / (1.0 + libm::exp(-f64::from(x)))) as f32
 }

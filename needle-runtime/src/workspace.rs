@@ -1,8 +1,8 @@
-//! Buffers of one thread's work, and the steps that encoder and decoder share: norm, projection,
-//! heads, gated residual.
+//! Buffers of one thread, and the steps that encoder and decoder share: norm, projection, heads,
+//! gated residual.
 //!
-//! Shapes: `rows` positions; `row` the padded width; a head is `head_dim` values, padded to
-//! `head_width`.
+//! Shapes: `rows` is the number of positions, `row` the padded width; a head has `head_dim` values,
+//! padded to `head_width`.
 
 use crate::activations::Activations;
 use crate::kernels::{Angles, Kernels, Queries, Scratch};
@@ -11,30 +11,30 @@ use crate::pack::{Int4Matrix, LANES};
 use crate::rope::Rope;
 use crate::weights::{Block, Dims};
 
-/// How a computation is done.
+/// The instruction set and the precision of a computation.
 #[derive(Clone, Copy)]
 pub struct Mode {
-    /// The instruction set's functions.
+    /// The functions of the instruction set.
     pub kernels: &'static Kernels,
-    /// f32 activations, keys and values.
+    /// Whether activations, keys and values are f32.
     pub is_exact: bool,
 }
 
-/// Rotation of a row's heads: the tables and the row's position. None in cross-attention.
+/// Rotation of a row's heads: the angles and the row's position; `None` in cross-attention.
 pub type Rotation<'a> = Option<(&'a Rope, usize)>;
 
-/// Buffers, which grow with the rows and are kept from one pass to the next.
+/// Buffers, which grow with the number of rows and are reused from pass to pass.
 pub struct Workspace {
     mode: Mode,
     dims: Dims,
     /// The residual stream, `[rows, row]`.
     pub x: Vec<f32>,
-    /// What is projected next, `[rows, row]`.
+    /// Input of the next projection, `[rows, row]`.
     input: Vec<f32>,
     activations: Activations,
-    /// What was projected, `[rows, panels * 16]`.
+    /// Output of the last projection, `[rows, panels * 16]`.
     projected: Vec<f32>,
-    /// One head: its query or key, its value, and the codes of both.
+    /// One head: its query or key, its value, and the codes of key and value.
     head: Vec<f32>,
     value: Vec<f32>,
     key_codes: Vec<i8>,
@@ -42,7 +42,7 @@ pub struct Workspace {
     queries: QueryHeads,
     scratch: Scratch,
     scores: Vec<f32>,
-    /// What a group of heads has read, `[queries, head_width]`.
+    /// Output of attention, `[queries, head_width]`.
     mixed: Vec<f32>,
 }
 
@@ -57,31 +57,31 @@ struct QueryHeads {
     exact: Vec<f32>,
 }
 
-/// Keys and values of one row of one head, as they come from the projection.
+/// Key and value of one row of one head.
 pub struct HeadRow<'a> {
-    /// Which head.
+    /// Index of the head.
     pub head: usize,
-    /// Codes of the key with their scale; in the exact mode the key.
+    /// The key: codes with their scale, or f32 values in the exact mode.
     pub key: HeadValues<'a>,
-    /// The same of the value.
+    /// The value, likewise.
     pub value: HeadValues<'a>,
 }
 
-/// A head's values.
+/// Values of one head.
 #[derive(Clone, Copy)]
 pub enum HeadValues<'a> {
-    /// `[head_width]` and their scale.
+    /// Codes, `[head_width]`, and their scale.
     Int8(&'a [i8], f32),
     /// `[head_width]`.
     Exact(&'a [f32]),
 }
 
-/// In which order queries stand.
+/// Order of the queries in the buffers.
 #[derive(Clone, Copy)]
 pub enum Order {
-    /// `[rows, heads]`: each row attends on its own.
+    /// `[rows, heads]`: each row attends to keys of its own.
     ByRow,
-    /// `[heads, rows]`: all rows attend to the same.
+    /// `[heads, rows]`: all rows attend to the same keys.
     ByHead,
 }
 
@@ -106,7 +106,8 @@ impl Workspace {
         }
     }
 
-    /// Makes room for `rows` rows. What `x` holds is unspecified, but for its padding, which is 0.
+    /// Makes room for `rows` rows. The contents of `x` are unspecified, except that its padding
+    /// is 0.
     pub fn resize(&mut self, rows: usize) {
         let (dims, queries) = (self.dims, rows * self.dims.heads);
         self.x.resize(rows * dims.row, 0.0);
@@ -126,7 +127,7 @@ impl Workspace {
         self.x.len() / self.dims.row
     }
 
-    /// The norm of `x` becomes the next input.
+    /// Writes the norm of `x` to the input.
     pub fn norm(&mut self, gain: &[f32]) {
         let (row, width) = (self.dims.row, self.dims.d_model);
         for (x, input) in self.x.chunks_exact(row).zip(self.input.chunks_exact_mut(row)) {
@@ -135,12 +136,12 @@ impl Workspace {
         self.quantize_input();
     }
 
-    /// The input as it is, `[rows, row]`.
+    /// The current input, `[rows, row]`.
     pub fn input(&self) -> &[f32] {
         &self.input
     }
 
-    /// Takes rows from elsewhere as the next input.
+    /// Sets the input to `rows`, `[rows, row]`.
     pub fn set_input(&mut self, rows: &[f32]) {
         self.input.resize(rows.len(), 0.0);
         self.input.copy_from_slice(rows);
@@ -153,7 +154,7 @@ impl Workspace {
         }
     }
 
-    /// Projects the input: what was projected is `[rows, panels * 16]`.
+    /// Multiplies the input by `matrix`; the output is `[rows, panels * 16]`.
     pub fn project(&mut self, matrix: &Int4Matrix) {
         let rows = self.input.len() / self.dims.row;
         self.projected.resize(rows * matrix.panels * LANES, 0.0);
@@ -164,8 +165,8 @@ impl Workspace {
         }
     }
 
-    /// Queries of row `row` from what was projected, where a row is `width` values and queries come
-    /// first.
+    /// Computes the queries of row `row` from the last projection, whose rows have `width` values
+    /// and begin with the queries.
     pub fn set_queries(&mut self, block: &Block, row: usize, width: usize, rotation: Rotation<'_>, order: Order) {
         let Dims { head_dim, head_width, heads, .. } = self.dims;
         let rows = self.rows();
@@ -198,8 +199,8 @@ impl Workspace {
         }
     }
 
-    /// Keys and values of row `row` from what was projected, where a row is `width` values and keys
-    /// begin at `start`; each head goes to `set`.
+    /// Computes the keys and values of row `row` from the last projection, whose rows have `width`
+    /// values with the keys at `start`. Passes each head to `set`.
     pub fn keys_values(
         &mut self,
         block: &Block,
@@ -231,8 +232,9 @@ impl Workspace {
         }
     }
 
-    /// The queries `first..first + count`, which share a key/value head, attend to the first `len`
-    /// positions of `head`. What they read is given to `set`, query by query.
+    /// Attention of the queries `first..first + count`, which share a key/value head, to the first
+    /// `len` positions of `head`. Calls `set` for each query with the input, the index of the
+    /// query, and its output.
     pub fn attend(
         &mut self,
         first: usize,
@@ -263,7 +265,7 @@ impl Workspace {
         }
     }
 
-    /// Projects what the heads have read and adds it to the residual stream.
+    /// Projects the input with `matrix` and adds the result, times `gate`, to the residual stream.
     pub fn project_residual(&mut self, matrix: &Int4Matrix, gate: f32) {
         self.quantize_input();
         self.project(matrix);
@@ -275,7 +277,7 @@ impl Workspace {
     }
 }
 
-/// The norm over one head, rotated, written to `out [head_width]`, whose padding stays 0.
+/// Normalizes and rotates one head; writes it to `out [head_width]`, whose padding stays 0.
 fn normalize_head(
     kernels: &Kernels,
     from: &[f32],
@@ -292,7 +294,7 @@ fn normalize_head(
 }
 
 impl KeyValue {
-    /// Sets one head of position `position`.
+    /// Sets key and value of one head at `position`.
     pub fn set(&mut self, position: usize, row: &HeadRow<'_>) {
         match (row.key, row.value) {
             (HeadValues::Int8(key, key_scale), HeadValues::Int8(value, value_scale)) => {

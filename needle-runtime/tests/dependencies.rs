@@ -1,11 +1,11 @@
-//! Answering needs neither burn nor a command's dependencies.
+//! Answering depends neither on burn nor on the dependencies of the command line.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
 #[test]
-fn what_only_answers_does_not_bring_the_trainer_or_the_command() {
+fn the_runtime_does_not_depend_on_the_trainer_or_the_command_line() {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--locked", "-p", "needle-runtime", "-e", "normal", "--prefix", "none"])
         .args(["--format", "{p}"])

@@ -1,5 +1,5 @@
-//! Files that are damaged, or made to do damage: each is one clear error, or a model that answers.
-//! Never a panic.
+//! Damaged and malicious files: each must give one clear error, or a model that answers, and never
+//! a panic.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -15,10 +15,10 @@ use needle_runtime::{InstructionSet, RuntimeError};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-/// A message longer than this, or of several lines, is not a sentence.
+/// Maximum length of an error message, in bytes.
 const LONGEST_MESSAGE: usize = 400;
 
-/// A safetensors file taken apart.
+/// A safetensors file, split into header and data.
 #[derive(Clone)]
 struct Parts {
     header: Value,
@@ -52,7 +52,7 @@ impl Parts {
         &mut self.data[start..end]
     }
 
-    /// The same file without tensor `name`, whole in itself.
+    /// The same file without tensor `name`, with consistent offsets.
     fn without(mut self, name: &str) -> Self {
         let removed = self.header.as_object_mut().unwrap().remove(name).unwrap();
         let [start, end] = [0, 1].map(|i| removed["data_offsets"][i].as_u64().unwrap());
@@ -73,7 +73,7 @@ fn with_header(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
 
-/// A number that is not finite, in a float type.
+/// Bytes of a number that is not finite, if `dtype` is a float type.
 fn not_finite(dtype: &str) -> Option<&'static [u8]> {
     match dtype {
         "F16" => Some(&[0x00, 0x7C]),
@@ -83,9 +83,9 @@ fn not_finite(dtype: &str) -> Option<&'static [u8]> {
     }
 }
 
-/// The one sentence that opening gave.
+/// The message of the error that opening gave, which must be one line.
 fn refused(what: &str, opened: Result<Engine, RuntimeError>) -> String {
-    let message = opened.err().unwrap_or_else(|| panic!("{what}: was opened")).to_string();
+    let message = opened.err().unwrap_or_else(|| panic!("{what}: it was opened")).to_string();
     assert!(message.len() <= LONGEST_MESSAGE && !message.contains('\n'), "{what}: {message}");
     message
 }
@@ -94,7 +94,7 @@ fn open(weights: Vec<u8>, vocab: &str) -> Result<Engine, RuntimeError> {
     Engine::from_bytes(weights, Some(vocab), &Options { threads: 1, ..Options::default() })
 }
 
-/// Damages of the bytes of a safetensors file, with what the message says.
+/// Damaged versions of a safetensors file, each with a description of the damage.
 fn broken_bytes(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let parts = Parts::of(whole);
     let header = parts.header.to_string();
@@ -109,12 +109,12 @@ fn broken_bytes(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("no bytes", Vec::new()),
         ("half a length", whole[..7].to_vec()),
         ("a length alone", whole[..8].to_vec()),
-        ("a header longer than any file", [&u64::MAX.to_le_bytes(), &whole[8..]].concat()),
-        ("a header longer than this file", [&(whole.len() as u64).to_le_bytes(), &whole[8..]].concat()),
+        ("a header that is longer than any file", [&u64::MAX.to_le_bytes(), &whole[8..]].concat()),
+        ("a header that is longer than this file", [&(whole.len() as u64).to_le_bytes(), &whole[8..]].concat()),
         ("a header of no bytes", with_header(b"", data)),
-        ("a header that is no JSON", with_header(b"{\"a\":", data)),
+        ("a header that is not JSON", with_header(b"{\"a\":", data)),
         ("a header that is a list", with_header(b"[]", data)),
-        ("a header that is no text", with_header(&[0xFF; 64], data)),
+        ("a header that is not text", with_header(&[0xFF; 64], data)),
         ("a header without end", with_header(deep.as_bytes(), data)),
         ("a header of zeros", vec![0; whole.len()]),
         ("bytes after the last tensor", [whole, &[0; 3]].concat()),
@@ -128,9 +128,9 @@ fn broken_bytes(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("a shape that is negative", with("shape", json!([-1]))),
         ("a shape of no values", with("shape", json!([0]))),
         ("a type that does not exist", with("dtype", json!("F9"))),
-        ("a tensor that is no tensor", with_header(header.replacen("\"dtype\"", "\"type\"", 1).as_bytes(), data)),
+        ("a tensor without a type", with_header(header.replacen("\"dtype\"", "\"type\"", 1).as_bytes(), data)),
     ];
-    // All tensors at the place of the first one of their size: they overlap.
+    // Every tensor gets the offsets of the first tensor of its size, so that they overlap.
     let mut overlapping = parts.clone();
     let names = parts.names();
     for name in &names {
@@ -146,7 +146,7 @@ fn broken_bytes(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_damaged_safetensors_file_is_one_sentence_that_names_it() {
+fn a_damaged_safetensors_file_gives_a_one_line_error_that_names_it() {
     let (weights, vocab) = Model::tiny(1).artifact();
     open(weights.clone(), &vocab).unwrap();
     for (what, bytes) in broken_bytes(&weights) {
@@ -163,7 +163,8 @@ fn a_damaged_safetensors_file_is_one_sentence_that_names_it() {
 fn each_tensor_of_an_artifact_that_is_missing_misshapen_or_not_finite_is_named() {
     let (weights, vocab) = Model::tiny(2).artifact();
     let whole = Parts::of(&weights);
-    // Ranking needs no temperature; without its last matrix there is no retrieval head.
+    // Ranking does not need the temperature, and without the last matrix there is no retrieval
+    // head.
     let optional = ["log_temp", "contrastive_proj_kernel"];
     for name in whole.names().iter().filter(|name| *name != "log_temp") {
         let names_it = |what: &str, parts: &Parts| {
@@ -177,7 +178,7 @@ fn each_tensor_of_an_artifact_that_is_missing_misshapen_or_not_finite_is_named()
         let mut flat = whole.clone();
         let shape: Vec<u64> = serde_json::from_value(flat.header[name]["shape"].clone()).unwrap();
         flat.header[name]["shape"] = json!([1, shape.iter().product::<u64>(), 1]);
-        // Its last side says how long vectors of the retrieval head are.
+        // Its last dimension defines the length of embeddings.
         if *name != "contrastive_proj_kernel" {
             names_it("of another shape", &flat);
         }
@@ -200,7 +201,7 @@ fn each_tensor_of_an_artifact_that_is_missing_misshapen_or_not_finite_is_named()
 }
 
 #[test]
-fn sizes_that_an_artifact_cannot_have_are_refused_before_memory_is_taken_for_them() {
+fn impossible_sizes_of_an_artifact_are_refused_before_memory_is_allocated() {
     let (weights, vocab) = Model::tiny(3).artifact();
     let whole = Parts::of(&weights);
     let sizes = [
@@ -236,7 +237,7 @@ fn sizes_that_an_artifact_cannot_have_are_refused_before_memory_is_taken_for_the
 }
 
 #[test]
-fn a_vocabulary_that_is_not_the_models_is_refused() {
+fn a_vocabulary_that_does_not_fit_the_model_is_refused() {
     let (weights, vocab) = Model::tiny(4).artifact();
     let lines: Vec<&str> = vocab.lines().collect();
     let with = |at: usize, line: &str| {
@@ -271,14 +272,14 @@ fn a_vocabulary_that_is_not_the_models_is_refused() {
 }
 
 #[test]
-fn each_damage_of_a_checkpoint_is_one_sentence_that_names_the_file() {
+fn each_damage_of_a_checkpoint_gives_a_one_line_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::tiny(5);
     model.write_checkpoint(dir.path());
     Engine::open(dir.path()).unwrap();
     let files = model.checkpoint();
     let whole = |name: &str| files.iter().find(|(file, _)| *file == name).unwrap().1.clone();
-    // Puts other contents into one file, opens, and puts the right ones back.
+    // Replaces the contents of one file, opens the checkpoint, and restores the file.
     let refuse = |name: &str, what: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -297,7 +298,7 @@ fn each_damage_of_a_checkpoint_is_one_sentence_that_names_the_file() {
         let tensor = renamed.header.as_object_mut().unwrap().remove(&name).unwrap();
         renamed.header[format!("{name}.old")] = tensor;
         assert!(refuse("model.safetensors", "renamed", &renamed.bytes()).contains(&name));
-        // Ranking needs no temperature, and does not look at it.
+        // Ranking does not need the temperature and does not read it.
         if name == "retrieval_head.log_temp" {
             continue;
         }
@@ -312,7 +313,7 @@ fn each_damage_of_a_checkpoint_is_one_sentence_that_names_the_file() {
     for i in 0..5_000 {
         unexpected.header[format!("adapter.{i}")] = json!({"dtype": "F32", "shape": [0], "data_offsets": [0, 0]});
     }
-    let message = refuse("model.safetensors", "many tensors more", &unexpected.bytes());
+    let message = refuse("model.safetensors", "many unexpected tensors", &unexpected.bytes());
     assert!(message.contains("adapter.0") && message.contains("4997 more"), "{message}");
 
     let config: Value = serde_json::from_slice(&whole("config.json")).unwrap();
@@ -321,7 +322,7 @@ fn each_damage_of_a_checkpoint_is_one_sentence_that_names_the_file() {
         for absurd in
             [json!(null), json!("x"), json!([]), json!(-1), json!(0), json!(1 << 20), json!(u64::MAX), json!(1e99)]
         {
-            // What says nothing of the model, and what may be left out.
+            // Values that are valid, or keys that may be missing.
             let is_harmless = absurd == *value
                 || key == "contrastive_dim" && absurd.is_null()
                 || key == "rms_norm_eps" && absurd.as_f64().is_some_and(|x| x > 0.0 && x < 1e38)
@@ -364,8 +365,8 @@ fn each_damage_of_a_checkpoint_is_one_sentence_that_names_the_file() {
 }
 
 #[test]
-fn more_memory_than_a_model_of_this_kind_needs_is_refused_before_it_is_taken() {
-    // Few bytes that ask for many: positions beyond those of any model, and a deep decoder with
+fn a_model_that_needs_absurd_amounts_of_memory_is_refused_before_it_is_allocated() {
+    // Small files that need much memory: more positions than any model has, and a deep decoder with
     // long answers.
     let tiny = SanConfig::preset("tiny").unwrap();
     for (config, reason) in [
@@ -379,7 +380,7 @@ fn more_memory_than_a_model_of_this_kind_needs_is_refused_before_it_is_taken() {
     }
 }
 
-/// Never ends an answer.
+/// Forbids the end token.
 struct Endless;
 
 impl StepHook for Endless {
@@ -389,7 +390,7 @@ impl StepHook for Endless {
 }
 
 #[test]
-fn the_most_extreme_finite_weights_are_computed_with_on_every_instruction_set() {
+fn models_with_the_most_extreme_finite_weights_run_on_every_instruction_set() {
     let (weights, vocab) = Model::tiny(7).artifact();
     let whole = Parts::of(&weights);
     let extremes: [(&str, &[u8]); 7] = [
@@ -412,7 +413,7 @@ fn the_most_extreme_finite_weights_are_computed_with_on_every_instruction_set() 
                 let engine = Engine::from_bytes(parts.bytes(), Some(&vocab), &options).unwrap();
                 let prompts = [vec![9, 8, 7], (6..80).collect()];
                 let answers = engine.generate(&prompts, 5, &mut Endless).unwrap();
-                // Of numbers beyond all others nothing is left to choose by; what is written is of
+                // Weights that overflow leave no meaningful logits, but the tokens must still be in
                 // the vocabulary.
                 let ids = || answers.iter().flat_map(|answer| &answer.ids);
                 let vocab_size = engine.config().vocab_size;
@@ -425,7 +426,7 @@ fn the_most_extreme_finite_weights_are_computed_with_on_every_instruction_set() 
 }
 
 #[test]
-fn artifacts_with_random_bytes_changed_are_refused_or_answer() {
+fn artifacts_with_random_changes_are_refused_or_answer() {
     let (weights, vocab) = Model::new(smallest(), small_tokenizer(), 10).artifact();
     let mut random = rand::rngs::ChaCha8Rng::seed_from_u64(1);
     let header_len = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize + 8;
@@ -433,7 +434,8 @@ fn artifacts_with_random_bytes_changed_are_refused_or_answer() {
     for round in 0..600 {
         let mut changed = weights.clone();
         for _ in 0..random.random_range(1..4) {
-            // The header is where most of the damage is done, a twentieth of the file.
+            // Half of the rounds change only the header, a twentieth of the file, where most damage
+            // is possible.
             let end = if round % 2 == 0 { header_len } else { changed.len() };
             changed[random.random_range(0..end)] = random.random();
         }
@@ -448,7 +450,7 @@ fn artifacts_with_random_bytes_changed_are_refused_or_answer() {
 }
 
 #[test]
-fn an_embedding_beyond_what_bf16_holds_is_refused() {
+fn an_embedding_beyond_the_range_of_bf16_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::tiny(8);
     model.write_checkpoint(dir.path());
@@ -460,7 +462,7 @@ fn an_embedding_beyond_what_bf16_holds_is_refused() {
 }
 
 #[test]
-fn both_kinds_of_files_of_a_whole_model_open_and_answer_the_same() {
+fn an_artifact_and_a_checkpoint_of_the_same_model_give_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::tiny(9);
     let [artifact, checkpoint] = ["artifact", "checkpoint"].map(|name| dir.path().join(name));

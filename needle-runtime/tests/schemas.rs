@@ -1,5 +1,5 @@
-//! Whatever the schema is, and whatever writes: a value is whole within its limit and satisfies the
-//! schema, as far as the report says; judged by the `jsonschema` crate and the official
+//! For any schema and any model, a constrained value is complete within its limit and satisfies the
+//! schema as far as the report promises. The judges are the `jsonschema` crate and the official
 //! JSON-Schema-Test-Suite (`json-schema-test-suite/`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -27,8 +27,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::train(&config, [text; 3].iter()).unwrap()
 }
 
-/// What a model that knows nothing writes, which leans to tokens that end things, or away from
-/// them.
+/// Decodes with random logits, which favour or avoid tokens that close strings, objects and lists.
 fn write(
     constraint: &mut Constraint,
     tokenizer: &Tokenizer,
@@ -57,14 +56,15 @@ fn write(
         }
         constraint.advance(best);
     }
-    Err(format!("not whole after {max_tokens} tokens: {}", tokenizer.decode(&ids)))
+    Err(format!("incomplete after {max_tokens} tokens: {}", tokenizer.decode(&ids)))
 }
 
 /// True if `text` can be written.
 fn allows(constraint: &mut Constraint, tokenizer: &Tokenizer, text: &str) -> bool {
     let ids = [&[TOOL_CALL_ID], tokenizer.encode(text).as_slice(), &[EOS_ID]].concat();
     ids.iter().all(|&id| {
-        // The wished-for token is the best by far, so that the room to close is asked for it.
+        // The wanted token is by far the best, so that the constraint checks whether it leaves room
+        // for the rest.
         let mut logits = vec![0.0; tokenizer.vocab_size()];
         logits[id as usize] = 100.0;
         constraint.mask(&mut logits);
@@ -82,7 +82,7 @@ fn oracle(schema: &Value) -> jsonschema::Validator {
     jsonschema::options().should_validate_formats(true).build(schema).unwrap_or_else(|e| panic!("{e}: {schema}"))
 }
 
-/// `{"type": "string", "nullable": true}` of OpenAPI 3.0 as JSON Schema has it.
+/// Translates `{"type": "string", "nullable": true}` of OpenAPI 3.0 to JSON Schema.
 fn without_nullable(schema: Value) -> Value {
     match schema {
         Value::Object(object) => {
@@ -91,7 +91,8 @@ fn without_nullable(schema: Value) -> Value {
                 let value = without_nullable(value);
                 match (key.as_str(), value) {
                     ("type", name) if is_nullable => (key, json!([name, "null"])),
-                    // People leave out what the specification wants to stand there.
+                    // The specification demands `null` in the list, but many definitions leave it
+                    // out.
                     ("enum", Value::Array(values)) if is_nullable => (key, [values, vec![Value::Null]].concat().into()),
                     (_, value) => (key, value),
                 }
@@ -114,7 +115,7 @@ struct Case {
     is_valid: bool,
 }
 
-/// The cases of the official suite that need no other document.
+/// The cases of the official suite that do not need another document.
 fn suite() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/json-schema-test-suite");
     let mut files: Vec<_> = [root.clone(), root.join("format")]
@@ -129,7 +130,8 @@ fn suite() -> Vec<Case> {
         for group in groups {
             let schema = &group["schema"];
             let text = schema.to_string();
-            // References to other documents, to names relative to a base, and to the metaschema.
+            // Skips references to other documents, to names relative to a base, and to the
+            // metaschema.
             let is_elsewhere =
                 ["http://", "urn:", ".json", "json-schema.org/draft/2019", "unevaluated", "/draft2020-12/", "$dynamic"];
             let text = text.replace("https://json-schema.org/draft/2020-12/schema\",", "").replace("$schema", "");
@@ -152,8 +154,8 @@ fn suite() -> Vec<Case> {
     cases
 }
 
-/// Rare spellings that the standard takes and we do not: leap seconds, quoted names and addresses
-/// in e-mail, IPv4 inside IPv6, users and IPv6 in URIs.
+/// Rare forms that the standard accepts and we do not: leap seconds, quoted local parts and address
+/// literals in e-mail addresses, IPv4 inside IPv6, users and IPv6 in URIs.
 const STRICTER: [&str; 6] = [
     "leap second",
     "e-mail addresses: a",
@@ -164,7 +166,7 @@ const STRICTER: [&str; 6] = [
 ];
 
 #[test]
-fn the_official_suite_agrees_on_what_satisfies_a_schema() {
+fn our_validation_agrees_with_the_official_suite() {
     let wrong: Vec<String> = suite()
         .into_iter()
         .filter(|case| check(&case.schema, &case.schema, &case.data).is_ok() != case.is_valid)
@@ -175,7 +177,7 @@ fn the_official_suite_agrees_on_what_satisfies_a_schema() {
 }
 
 #[test]
-fn what_the_official_suite_calls_invalid_cannot_be_written() {
+fn values_that_the_official_suite_calls_invalid_cannot_be_written() {
     let tokenizer = tokenizer();
     let constrainer = Constrainer::new(&tokenizer).unwrap();
     let (mut refused, mut allowed, mut valid) = (0, 0, 0);
@@ -193,12 +195,13 @@ fn what_the_official_suite_calls_invalid_cannot_be_written() {
             assert!(!writable, "{}: {}", case.name, case.data);
         }
     }
-    // Objects are closed where the schema does not say, and numbers are written one way.
+    // Not all valid values can be written: objects are closed unless the schema says otherwise, and
+    // each number has one spelling.
     assert!(refused > 250 && allowed > valid / 2, "{refused} refused, {allowed} of {valid} allowed");
 }
 
 #[test]
-fn every_schema_of_the_official_suite_is_answered_with_what_satisfies_it() {
+fn values_written_for_the_official_suites_schemas_satisfy_them() {
     let tokenizer = tokenizer();
     let constrainer = Constrainer::new(&tokenizer).unwrap();
     let mut schemas: Vec<Value> = suite().into_iter().map(|case| case.schema).collect();
@@ -216,7 +219,8 @@ fn every_schema_of_the_official_suite_is_answered_with_what_satisfies_it() {
     }
 }
 
-/// Beyond what an f64 holds exactly, what is a multiple of what depends on who rounds.
+/// True if a number is too large for exact arithmetic in f64, where validators disagree about
+/// multiples.
 fn has_large_number(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.as_f64().is_none_or(|float| float.abs() > 1e15),
@@ -314,7 +318,7 @@ fn random_document(rng: &mut ChaCha8Rng) -> Value {
 }
 
 #[test]
-fn five_thousand_random_models_satisfy_five_thousand_random_schemas() {
+fn random_models_satisfy_five_thousand_random_schemas() {
     let tokenizer = tokenizer();
     let constrainer = Constrainer::new(&tokenizer).unwrap();
     let (mut written, mut enforced, mut invalid, mut chars) = (0, 0, 0, 0);
@@ -327,7 +331,7 @@ fn five_thousand_random_models_satisfy_five_thousand_random_schemas() {
             Err(error) => {
                 let reason = error.to_string();
                 assert!(
-                    reason.contains("nothing satisfies") || reason.contains("at least"),
+                    reason.contains("no value satisfies") || reason.contains("at least"),
                     "case {seed}: {reason}: {schema}"
                 );
                 continue;
@@ -349,7 +353,7 @@ fn five_thousand_random_models_satisfy_five_thousand_random_schemas() {
             invalid += usize::from(own.is_err());
         }
     }
-    // Else there would be little to it.
+    // Otherwise the test would cover little.
     assert!(
         written > 4000 && enforced > 3000 && chars > 20 * written,
         "{written} written, {enforced} enforced, {invalid} invalid"
@@ -357,7 +361,7 @@ fn five_thousand_random_models_satisfy_five_thousand_random_schemas() {
 }
 
 #[test]
-fn tools_as_servers_declare_them_are_called_with_what_they_take() {
+fn tools_as_servers_declare_them_are_called_with_valid_arguments() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools.json");
     let tools = Tool::list_from_json(&serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).unwrap();
     let tokenizer = tokenizer();
@@ -431,7 +435,8 @@ fn the_reference_answers_of_invented_tools_can_be_written() {
     }
 }
 
-/// Each tool of `tool-definitions/`, or why it cannot be read, with the list that it stands in.
+/// Each tool of `tool-definitions/`, or why it cannot be read, with its file and name and its
+/// definition.
 fn definitions() -> Vec<(String, Value, Result<Tool, String>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tool-definitions");
     let mut files: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -451,15 +456,15 @@ fn definitions() -> Vec<(String, Value, Result<Tool, String>)> {
     all
 }
 
-/// Enough for the shortest call of each tool but one, which has to write 1536 numbers.
+/// Enough for the shortest call of each tool except one, which has to write 1536 numbers.
 const MAX_TOKENS: usize = 400;
 const MAX_TOKENS_OF_MATRIX: usize = 3200;
 
-/// Keywords that pass a value on to a subschema, whose keyword is then the one that is broken.
+/// Keywords that apply a subschema, whose own keyword is then the one that a violation names.
 const PASSES_ON: [&str; 6] = ["then", "else", "propertyNames", "patternProperties", "dependentSchemas", "dependencies"];
 
 #[test]
-fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keyword() {
+fn every_tool_is_called_with_valid_arguments_or_refused_by_name_argument_and_keyword() {
     let tokenizer = tokenizer();
     let constrainer = Constrainer::new(&tokenizer).unwrap();
     let (mut called, mut judged, mut refused, mut unread, mut chars) = (0, 0, 0, 0, 0);
@@ -501,8 +506,8 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
         let is_checked = |keyword: &str| {
             report.keywords.iter().any(|line| line.keyword == keyword && line.treatment == Treatment::Checked)
         };
-        // The other judge reads the definition as it was written, if it can read it, and knows some
-        // keywords that are reported as ignored here.
+        // The `jsonschema` crate reads the original definition, if it can. It knows some keywords
+        // that we ignore, so tools with ignored keywords are not judged by it.
         let schema = without_nullable(definition["inputSchema"].clone());
         let oracle = jsonschema::options().should_validate_formats(true).build(&schema).ok();
         let oracle = oracle.filter(|_| report.keywords.iter().all(|line| line.treatment != Treatment::Ignored));
@@ -527,8 +532,8 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
                             is_checked(&violation.keyword) || PASSES_ON.iter().any(|keyword| is_checked(keyword));
                         expect(may_break, format!("{violation}: {call}"));
                     }
-                    // Here `\s` is Unicode's white space, in ECMAScript all of it but the next
-                    // line.
+                    // Here `\s` is Unicode white space; in ECMAScript it lacks the next-line
+                    // character, U+0085.
                     None if !has_large_number(arguments) && !call.to_string().contains('\u{85}') => {
                         judged += usize::from(oracle.is_some());
                         let error = oracle.as_ref().and_then(|oracle| oracle.validate(arguments).err());
@@ -540,15 +545,15 @@ fn every_tool_is_called_with_what_it_takes_or_refused_by_name_argument_and_keywo
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    // Else there would be little to it.
+    // Otherwise the test would cover little.
     assert!(
         called > 1400 && judged > 1000 && refused < 20 && unread < 20 && chars > 40 * called,
         "{called} calls, {judged} judged, {refused} refused, {unread} unread, {chars} characters"
     );
 }
 
-/// The report of a tool with these arguments, as `keyword treatment` of each line, and why it is
-/// refused.
+/// The lines of a tool's report that are not enforced, as `path keyword treatment`, and why the
+/// tool is refused.
 fn treated(properties: Value, required: &[&str]) -> (Vec<String>, Option<String>) {
     let schema = json!({"type": "object", "properties": properties, "required": required});
     let tool = Tool::from_json(&json!({"name": "a_tool", "inputSchema": schema}), "tool").unwrap();
@@ -575,7 +580,7 @@ fn one_bad_argument_does_not_make_other_tools_unusable() {
     assert!(!allows(&mut constraint.clone(), &tokenizer, r#"[{"name":"bad","arguments":{}}]"#));
     let reports = reports(&tools);
     let refused = reports[0].refused.as_deref().unwrap();
-    assert!(refused.starts_with("tool \"bad\", argument \"x\", $ref: nothing satisfies it"), "{refused}");
+    assert!(refused.starts_with("tool \"bad\", argument \"x\", $ref: no value satisfies it"), "{refused}");
     assert_eq!(reports[1].refused, None);
     assert!(!allows(&mut constraint.clone(), &tokenizer, r#"[{"name":"costly"#));
     assert!(reports[2].refused.is_some());
@@ -584,7 +589,7 @@ fn one_bad_argument_does_not_make_other_tools_unusable() {
 }
 
 #[test]
-fn what_is_too_hard_for_a_grammar_is_checked_after_the_answer() {
+fn keywords_that_are_too_hard_for_a_grammar_are_checked_after_decoding() {
     for (spec, expected) in [
         (json!({"type": "string", "minLength": 6000}), vec!["xminLength Checked"]),
         (json!({"type": "string", "format": "hostname", "minLength": 60}), vec!["xformat Checked"]),
@@ -611,7 +616,7 @@ fn what_is_too_hard_for_a_grammar_is_checked_after_the_answer() {
 }
 
 #[test]
-fn an_argument_that_nothing_satisfies_is_left_out_or_refuses_its_tool() {
+fn an_argument_that_no_value_satisfies_is_left_out_or_its_tool_is_refused() {
     for spec in [
         json!({"type": "string", "pattern": "^a$", "minLength": 5}),
         json!({"type": "integer", "minimum": 5, "maximum": 3}),
@@ -648,7 +653,7 @@ fn a_choice_is_enforced_only_if_all_alternatives_are() {
 }
 
 #[test]
-fn annotations_and_unused_definitions_are_no_losses() {
+fn annotations_and_unused_definitions_are_not_reported() {
     let (lines, _) = treated(
         json!({"x": {"type": "string", "title": "X", "x-order": 1, "markdownDescription": "x", "examples": ["a"],
             "xml": {"name": "x"}, "externalDocs": {"url": "u"}, "discriminator": {"propertyName": "k"},
@@ -670,7 +675,7 @@ fn alternatives(name: &str, count: usize) -> Value {
 }
 
 #[test]
-fn what_multiplies_is_weakened_or_refused_before_it_takes_long() {
+fn schemas_that_multiply_are_weakened_or_refused_before_they_take_long() {
     let texts: Vec<String> = (0..1900).map(|i| format!("value {i}")).collect();
     let constants: Vec<Value> = (0..20_000).map(|i| json!({"const": i})).collect();
     let mut definitions = Map::new();
@@ -699,7 +704,7 @@ fn what_multiplies_is_weakened_or_refused_before_it_takes_long() {
     }
     let (_, refused) = treated(json!({"x": {"allOf": [alternatives("a", 500), alternatives("b", 500)]}}), &["x"]);
     let refused = refused.unwrap();
-    assert!(refused.starts_with("tool \"a_tool\", argument \"x\", allOf: its schema costs too much work"), "{refused}");
-    // Without bounds some of these take minutes, others for ever.
+    assert!(refused.starts_with("tool \"a_tool\", argument \"x\", allOf: its schema is too complex"), "{refused}");
+    // Without limits some of these take minutes, others forever.
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }

@@ -1,8 +1,8 @@
-//! The engine as a WebAssembly module for `www/needle.js`, by plain functions on its memory: a
-//! tenth of the size of generated bindings. A module holds any number of models and runs on one
-//! thread.
+//! The engine as a WebAssembly module for `www/needle.js`. The interface is plain functions on the
+//! module's memory, a tenth of the size of generated bindings. A module can have any number of
+//! models and runs on one thread.
 //!
-//! Texts go in as places in memory that `needle_alloc` gave. What comes back is a [`Reply`].
+//! Arguments are passed in memory from `needle_alloc`. Results are returned as a [`Reply`].
 
 use std::cell::RefCell;
 
@@ -10,13 +10,13 @@ use needle_runtime::retrieval::rank;
 use needle_runtime::{AnswerConfig, Needle, Options, Utf8Pieces, tools_from_json};
 use serde_json::{Value, json};
 
-/// Where a result is. It lives until the next call.
+/// The location of a result, which is valid until the next call.
 #[repr(C)]
 pub struct Reply {
-    /// First byte of a JSON text, or of a sentence that says what went wrong.
+    /// The text: JSON, or an error message.
     text: *const u8,
     len: usize,
-    /// 1 for a JSON text.
+    /// 1 if the text is JSON, 0 if it is an error message.
     is_good: usize,
 }
 
@@ -28,7 +28,7 @@ thread_local! {
 #[cfg(target_arch = "wasm32")]
 #[link(wasm_import_module = "needle")]
 unsafe extern "C" {
-    /// Is given each piece of an answer as it comes.
+    /// Receives each piece of an answer as it is written.
     safe fn piece(text: *const u8, len: usize);
 }
 
@@ -44,32 +44,33 @@ fn reply(result: Result<Value, String>) -> *const Reply {
     })
 }
 
-/// Room for `len` bytes.
+/// Allocates `len` bytes.
 #[unsafe(no_mangle)]
 pub extern "C" fn needle_alloc(len: usize) -> *mut u8 {
     Box::into_raw(vec![0_u8; len].into_boxed_slice()).cast()
 }
 
-/// Takes room back as the bytes that are in it.
+/// Takes ownership of allocated bytes.
 ///
 /// # Safety
-/// It came from [`needle_alloc`] with this `len`, and is not used again.
+/// `place` came from [`needle_alloc`] with this `len` and is not used again.
 unsafe fn taken(place: *mut u8, len: usize) -> Vec<u8> {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(place, len)) }.into_vec()
 }
 
 /// # Safety
-/// As [`taken`].
+/// As for [`taken`].
 unsafe fn text(place: *mut u8, len: usize) -> Result<String, String> {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     String::from_utf8(unsafe { taken(place, len) }).map_err(|error| error.to_string())
 }
 
-/// Loads the contents of `needle.safetensors` and `vocab.txt`: the reply is the model's number.
+/// Loads a model from the contents of `needle.safetensors` and `vocab.txt`. The reply is the
+/// model's handle, a number.
 ///
 /// # Safety
-/// Both came from [`needle_alloc`] with these lengths, and are not used again.
+/// Both pointers came from [`needle_alloc`] with these lengths and are not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_load(
     weights: *mut u8,
@@ -77,7 +78,7 @@ pub unsafe extern "C" fn needle_load(
     vocab: *mut u8,
     vocab_len: usize,
 ) -> *const Reply {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     let (weights, vocab) = unsafe { (taken(weights, weights_len), text(vocab, vocab_len)) };
     let load = || {
         let options = Options { threads: 1, ..Options::default() };
@@ -87,12 +88,12 @@ pub unsafe extern "C" fn needle_load(
     reply(load())
 }
 
-/// Answers a query with calls of the tools, of at most `max_tokens` tokens, or of as many as the
-/// model writes if that is 0.
+/// Answers a query with calls of the tools. The answer has at most `max_tokens` tokens; 0 means the
+/// model's own limit.
 ///
 /// # Safety
-/// `needle` is of [`needle_load`] and not freed; query and tools came from [`needle_alloc`], and
-/// are not used again.
+/// `needle` came from [`needle_load`] and has not been freed; query and tools came from
+/// [`needle_alloc`] and are not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_call(
     needle: *const Needle,
@@ -102,7 +103,7 @@ pub unsafe extern "C" fn needle_call(
     tools_len: usize,
     max_tokens: usize,
 ) -> *const Reply {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     let (needle, query, tools) = unsafe { (&*needle, text(query, query_len), text(tools, tools_len)) };
     let answer = || {
         let tools = tools_from_json(&tools?).map_err(|error| error.to_string())?;
@@ -124,10 +125,11 @@ pub unsafe extern "C" fn needle_call(
     reply(answer())
 }
 
-/// Ranks the tools by likeness to the query: the reply is a list of `[index, cosine]`, best first.
+/// Ranks the tools by similarity to the query. The reply is a list of `[index, cosine]`, best
+/// first.
 ///
 /// # Safety
-/// As [`needle_call`].
+/// As for [`needle_call`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_rank(
     needle: *const Needle,
@@ -136,7 +138,7 @@ pub unsafe extern "C" fn needle_rank(
     tools: *mut u8,
     tools_len: usize,
 ) -> *const Reply {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     let (needle, query, tools) = unsafe { (&*needle, text(query, query_len), text(tools, tools_len)) };
     let ranked = || {
         let tools = tools_from_json(&tools?).map_err(|error| error.to_string())?;
@@ -151,7 +153,7 @@ pub unsafe extern "C" fn needle_rank(
 /// Frees a model.
 ///
 /// # Safety
-/// `needle` is of [`needle_load`], and is not used again.
+/// `needle` came from [`needle_load`] and is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn needle_free(needle: *mut Needle) {
     // SAFETY: it came from `Box::into_raw`.

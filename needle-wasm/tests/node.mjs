@@ -1,4 +1,4 @@
-// Asks a model in node: node node.mjs WASM MODEL QUERY TOOLS_JSON MAX_TOKENS. Prints the answer's text; errors are tried, too.
+// Asks a model in Node.js: node node.mjs WASM MODEL QUERY TOOLS_JSON MAX_TOKENS. Checks answers and errors, and prints the answer's text.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { Needle } from "../www/needle.js";

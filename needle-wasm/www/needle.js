@@ -1,6 +1,6 @@
-// A model in a browser or in node: const needle = await Needle.load(wasm, weights, vocab); needle.call(query, tools).
+// Runs a model in a browser or in Node.js: const needle = await Needle.load(wasm, weights, vocab); needle.call(query, tools).
 
-/** Bytes of whatever they are given as: an address to fetch, a response, or bytes. */
+/** The bytes of a URL (which is fetched), of a Response, or of a buffer. */
 async function bytes(source) {
   if (typeof source === "string" || source instanceof URL) source = await fetch(source);
   if (typeof Response !== "undefined" && source instanceof Response) {
@@ -15,7 +15,7 @@ export class Needle {
   #model;
   #onPiece = () => {};
 
-  /** needle_wasm.wasm, needle.safetensors and vocab.txt, each as an address or as bytes. */
+  /** Loads a model. The arguments are needle_wasm.wasm, needle.safetensors and vocab.txt, each as a URL, a Response or bytes. */
   static async load(wasm, weights, vocab) {
     const [code, ...files] = await Promise.all([wasm, weights, vocab].map(bytes));
     const needle = new Needle();
@@ -26,13 +26,13 @@ export class Needle {
     return needle;
   }
 
-  /** Calls of the tools (a list, or its JSON) that answer the query; onPiece is given the JSON as it is written. */
+  /** Answers the query with calls of the tools (a list, or its JSON). onPiece receives the JSON piece by piece as it is written. */
   call(query, tools, { onPiece = () => {}, maxTokens = 0 } = {}) {
     this.#onPiece = onPiece;
     return this.#ask("needle_call", query, tools, maxTokens);
   }
 
-  /** The tools' indices and likenesses to the query, best first. */
+  /** Ranks the tools by similarity to the query: a list of [index, cosine], best first. */
   rank(query, tools) {
     return this.#ask("needle_rank", query, tools);
   }
@@ -48,7 +48,7 @@ export class Needle {
     return this.#reply(name, this.#model, encoder.encode(query), encoder.encode(text), ...more);
   }
 
-  /** Calls a function of the module: numbers as they are, bytes as a place in its memory and their number. */
+  /** Calls a function of the module. Numbers are passed as they are; bytes are copied and passed as address and length. */
   #reply(name, ...args) {
     const { memory, needle_alloc, [name]: call } = this.#exports;
     const given = args.flatMap((arg) => {
@@ -58,7 +58,7 @@ export class Needle {
       return [at, arg.length];
     });
     const reply = call(...given);
-    // Afterwards, since memory that grows is another buffer.
+    // Read only after the call: when memory grows, memory.buffer is replaced.
     const [at, length, isGood] = new Uint32Array(memory.buffer, reply, 3);
     const text = this.#text(at, length);
     if (!isGood) throw new Error(text);

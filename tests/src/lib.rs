@@ -91,7 +91,7 @@ impl Golden {
     }
 }
 
-/// A recipe and overrides of the form `key=value`.
+/// Parses a recipe with overrides of the form `key=value`.
 ///
 /// # Panics
 /// If it is not valid.
@@ -100,10 +100,10 @@ pub fn recipe(text: &str, overrides: &[&str]) -> Recipe {
     Recipe::parse(text, &overrides).unwrap()
 }
 
-/// Short generated examples, the same each time.
+/// Short generated examples, the same on every call.
 ///
 /// # Panics
-/// Never: the settings are valid.
+/// Never, because the settings are valid.
 pub fn examples(count: usize) -> Vec<Example> {
     let config = SynthConfig { num_tools: (1, 2), max_calls: 1, brief: true, ..SynthConfig::default() };
     Generator::new(config).unwrap().take(count).collect()
@@ -112,7 +112,7 @@ pub fn examples(count: usize) -> Vec<Example> {
 /// A new model with a tokenizer trained on `examples`.
 ///
 /// # Panics
-/// If the recipe does not fit them.
+/// If the recipe does not fit the examples.
 pub fn start(examples: &[Example], recipe: &Recipe) -> Start<Training> {
     let texts: Vec<String> = examples.iter().flat_map(Encoder::texts).collect();
     let tokenizer = Tokenizer::train(&recipe.tokenizer, texts.iter()).unwrap();
@@ -135,7 +135,7 @@ pub fn weights_by_name<B: Backend>(model: &San<B>) -> BTreeMap<String, Vec<f32>>
     collect.0
 }
 
-/// The sizes of the golden model.
+/// The configuration of the golden model (`fixtures/parity`).
 pub fn golden_config() -> SanConfig {
     SanConfig {
         vocab_size: 1024,
@@ -184,10 +184,10 @@ pub fn golden_model_for_training<AB: AutodiffBackend>() -> San<AB> {
     params::with_gradients(golden_model::<AB>())
 }
 
-/// The largest difference of two arrays, which must be of one length.
+/// The largest absolute difference between two arrays of the same length.
 ///
 /// # Panics
-/// If the lengths differ, or a value is not a number.
+/// If the lengths differ.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());

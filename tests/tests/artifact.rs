@@ -1,4 +1,4 @@
-//! The exported artifact in the runtime that it is made for, against our own INT4 decoding.
+//! Compares the exported artifact in the needle-rs runtime with our own INT4 decoding.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,9 +21,10 @@ use needle_train::training::trainer::RunOptions;
 
 const EXAMPLES: usize = 50;
 const MAX_TOKENS: usize = 48;
+/// Tolerance of a component of an embedding.
 const EMBEDDING: f32 = 1e-3;
 
-/// Greedy decoding by the runtime, without its grammar constraint.
+/// Greedy decoding by the runtime, without a grammar.
 fn decode(engine: &NeedleEngine, prompt: &[u32]) -> Vec<u32> {
     let model = engine.model();
     let mut enc = model.make_enc_kv_caches(prompt.len());
@@ -43,8 +44,8 @@ fn decode(engine: &NeedleEngine, prompt: &[u32]) -> Vec<u32> {
     ids
 }
 
-/// Asserts that the artifact in `artifact` answers `examples` as the checkpoint in `checkpoint`
-/// does at INT4.
+/// Asserts that the artifact in `artifact` answers `examples` like the checkpoint in `checkpoint`
+/// at INT4.
 fn assert_same_answers(checkpoint: &Path, artifact: &Path, examples: &[Example]) {
     let checkpoint = Checkpoint::<Flex>::load(checkpoint, &Default::default()).unwrap();
     let limits = EncodeConfig {
@@ -66,7 +67,11 @@ fn assert_same_answers(checkpoint: &Path, artifact: &Path, examples: &[Example])
         assert_eq!(vocabulary.encode(&example.query), checkpoint.tokenizer.encode(&example.query));
         distinct.insert(answer.ids.clone());
     }
-    assert!(distinct.len() > 5, "the model has learned to tell prompts apart: {}", distinct.len());
+    assert!(
+        distinct.len() > 5,
+        "only {} distinct answers: the model has not learned to tell prompts apart",
+        distinct.len()
+    );
 
     let queries: Vec<Vec<u32>> = examples.iter().map(|e| encoder.query_ids(&e.query)).collect();
     for (example, ours) in examples.iter().zip(embed(&ours, &queries, 16).unwrap()) {
@@ -77,7 +82,7 @@ fn assert_same_answers(checkpoint: &Path, artifact: &Path, examples: &[Example])
 }
 
 #[test]
-fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
+fn the_needle_rs_runtime_decodes_the_tokens_of_our_own_int4_model() {
     let dir = tempfile::tempdir().unwrap();
     let short = [
         "model=tiny",
@@ -100,7 +105,7 @@ fn the_runtime_writes_the_tokens_of_our_own_int4_model() {
 
 #[test]
 #[ignore = "needs the output of `cargo run --release -- quickstart` in quickstart/"]
-fn the_runtime_writes_the_tokens_of_the_whole_quickstart() {
+fn the_needle_rs_runtime_decodes_the_tokens_of_the_quickstart_model() {
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../quickstart");
     let recipe = Recipe::parse(RECIPE, &[]).unwrap();
     let data = quickstart::data(recipe.seed).unwrap();

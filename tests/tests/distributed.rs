@@ -1,4 +1,4 @@
-//! Several ranks as one run: what one of them alone would have done.
+//! A run of several ranks gives the results of a run of one rank.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ use needle_train::training::loss::StepLosses;
 use needle_train::training::step::forward_backward_rank_batch;
 use needle_train::training::trainer::{Outcome, RunOptions, encode_config, train};
 
-/// Quantized, with retrieval loss, packing, rows of two sizes and validations.
+/// A recipe with INT4 quantization, retrieval loss, packing, two row sizes and validations.
 fn recipe(overrides: &[&str]) -> Recipe {
     let text = r#"
         model = "tiny"
@@ -45,7 +45,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
     needle_tests::recipe(text, overrides)
 }
 
-/// One rank's part of the run in `out`.
+/// Runs one rank of the run in `out`.
 fn run_rank(world: &World, recipe: &Recipe, out: &Path, options: RunOptions) -> Result<Outcome, TrainError> {
     let examples = examples(150);
     let held_out: Vec<Record> = examples[..4].iter().cloned().map(Record::ToolCall).collect();
@@ -66,7 +66,7 @@ fn run(ranks: usize, recipe: &Recipe, out: &Path, resume: bool) -> Vec<Result<Ou
     Threads::run(ranks, |world| run_rank(&world, recipe, out, options()))
 }
 
-/// Largest difference of two models' parameters, relative to their lengths.
+/// The largest relative difference (by L2 norm) between the parameters of two models.
 fn apart(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f64 {
     let length =
         |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
@@ -88,14 +88,15 @@ fn steps(out: &Path) -> Vec<serde_json::Value> {
     all.filter(|event| event["event"] == "step").collect()
 }
 
-/// Without INT4: a weight that rounding puts on the other side of a tie becomes another code, and
-/// from there on runs differ.
+/// Turns INT4 off: a rounding difference at a tie gives another code, and from there on two runs
+/// differ.
 const NOT_QUANTIZED: [&str; 2] = ["qat.every_steps=1000000", "qat.final_fraction=0"];
 
 #[test]
-fn two_three_and_eight_ranks_make_the_run_of_one() {
+fn two_three_and_eight_ranks_give_the_run_of_one_rank() {
     let dir = tempfile::tempdir().unwrap();
-    // Of eight ranks, some divide a lane: dropout draws otherwise there, so it goes without.
+    // With eight ranks, some ranks share a lane, which changes the dropout masks, so dropout is
+    // off.
     for (ranks, dropout) in [(2, "dropout=0.1"), (3, "dropout=0.1"), (8, "dropout=0.0")] {
         let recipe = recipe(&[&NOT_QUANTIZED[..], &[dropout]].concat());
         let (one, several) = (dir.path().join(format!("one{ranks}")), dir.path().join(ranks.to_string()));
@@ -104,7 +105,7 @@ fn two_three_and_eight_ranks_make_the_run_of_one() {
         let apart = difference(&one.join("last"), &several.join("last"));
         assert!(apart < 1e-4, "{ranks} ranks: {apart:e}");
         for outcome in outcomes {
-            assert_eq!(outcome.unwrap().counts, alone.counts, "every rank knows what happened to all rows");
+            assert_eq!(outcome.unwrap().counts, alone.counts, "every rank has the counts of all rows");
         }
         for (one, other) in steps(&one).iter().zip(&steps(&several)) {
             for count in ["step", "epoch", "examples", "tokens"] {
@@ -112,22 +113,22 @@ fn two_three_and_eight_ranks_make_the_run_of_one() {
             }
             assert_eq!(one["contrastive"].is_null(), other["contrastive"].is_null());
         }
-        assert_eq!(steps(&several).len(), 20, "rank 0 alone writes");
+        assert_eq!(steps(&several).len(), 20, "only rank 0 writes");
     }
 }
 
 #[test]
-fn each_of_twenty_steps_is_that_of_one_with_int4_retrieval_and_packing() {
+fn each_of_twenty_steps_equals_that_of_one_rank_with_int4_retrieval_and_packing() {
     for ranks in [2, 3] {
         let losses = Threads::run(ranks, |world| twenty_steps(&world));
         assert!(losses.iter().all(|all| *all == losses[0]));
     }
 }
 
-/// Starts itself again by `mpirun`, and does the same there.
+/// Starts this test binary again under `mpirun`, which runs the same comparison.
 #[test]
 #[cfg(feature = "mpi")]
-fn each_of_twenty_steps_is_that_of_one_under_mpirun() {
+fn each_of_twenty_steps_equals_that_of_one_rank_under_mpirun() {
     let launch = needle_train::distributed::launch::Launch::from_variables(|name| std::env::var(name).ok());
     if launch.num_processes > 1 {
         let world = launch.join().unwrap();
@@ -139,7 +140,7 @@ fn each_of_twenty_steps_is_that_of_one_under_mpirun() {
         let mut command = std::process::Command::new("mpirun");
         command.args(["--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "-n", ranks]);
         command.arg(std::env::current_exe().unwrap());
-        command.args(["--exact", "each_of_twenty_steps_is_that_of_one_under_mpirun", "--nocapture"]);
+        command.args(["--exact", "each_of_twenty_steps_equals_that_of_one_rank_under_mpirun", "--nocapture"]);
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -148,8 +149,8 @@ fn each_of_twenty_steps_is_that_of_one_under_mpirun() {
     }
 }
 
-/// Makes twenty steps by all ranks and each of them by one alone, from the same weights and state,
-/// and compares.
+/// Computes each of twenty steps with all ranks and with one rank alone, from the same weights and
+/// state, and compares the results.
 fn twenty_steps(world: &World) -> Vec<StepLosses> {
     let (recipe, examples) = (recipe(&[]), examples(150));
     let start = start(&examples, &recipe);
@@ -157,8 +158,8 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
     let data = Sources::memory(examples);
     let losses = std::thread::scope(|scope| {
         let (alone, place) = (World::default(), (6, &[][..]));
-        let mut whole_feed = BatchLoader::start(scope, &encoder, &data, &recipe, place, &alone).unwrap();
-        let mut own_feed = BatchLoader::start(scope, &encoder, &data, &recipe, place, world).unwrap();
+        let mut whole_loader = BatchLoader::start(scope, &encoder, &data, &recipe, place, &alone).unwrap();
+        let mut own_loader = BatchLoader::start(scope, &encoder, &data, &recipe, place, world).unwrap();
         let mut model = start.model;
         let mut optimizer = Optimizer::<Inference>::new(&recipe.optim, recipe.seed);
         let shards = Shards::new(&params::list(&model), &recipe.optim, world.size());
@@ -166,8 +167,9 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
         for step in 1..=20 {
             let mut own_optimizer = Optimizer::new(&recipe.optim, recipe.seed).of_pieces(shards.of(world.rank()));
             own_optimizer.load_state(optimizer.state()).unwrap();
-            let (by_all, _) = one_step(world, &shards, &mut own_feed, &mut own_optimizer, model.clone(), &recipe, step);
-            let (by_one, of_step) = one_step(&alone, &shards, &mut whole_feed, &mut optimizer, model, &recipe, step);
+            let (by_all, _) =
+                one_step(world, &shards, &mut own_loader, &mut own_optimizer, model.clone(), &recipe, step);
+            let (by_one, of_step) = one_step(&alone, &shards, &mut whole_loader, &mut optimizer, model, &recipe, step);
             let apart = apart(&weights_by_name(&by_one.valid()), &weights_by_name(&by_all.valid()));
             assert!(apart < 1e-4, "step {step} of {} ranks: {apart:e}", world.size());
             losses.push(of_step);
@@ -183,14 +185,14 @@ fn twenty_steps(world: &World) -> Vec<StepLosses> {
 fn one_step(
     world: &World,
     shards: &Shards,
-    feed: &mut BatchLoader,
+    loader: &mut BatchLoader,
     optimizer: &mut Optimizer<Inference>,
     model: San<Training>,
     recipe: &Recipe,
     step: usize,
 ) -> (San<Training>, StepLosses) {
-    let fed = feed.read().unwrap();
-    let decision = before_step(world, step, Ok(fed.lanes), false, recipe.data.max_retrieval_pairs).unwrap();
+    let loaded = loader.read().unwrap();
+    let decision = before_step(world, step, Ok(loaded.lanes), false, recipe.data.max_retrieval_pairs).unwrap();
     let Decision::Go(batch) = decision else { panic!("{decision:?}") };
     let (losses, gradients) = forward_backward_rank_batch(&model, &batch, recipe, step, world).unwrap();
     let gradients = reduce_scatter(world, shards, gradients, GradientDtype::F32, &model.device()).unwrap();
@@ -199,7 +201,7 @@ fn one_step(
 }
 
 #[test]
-fn adapters_adamw_and_recomputed_layers_are_divided_too() {
+fn lora_adamw_and_activation_checkpointing_give_the_run_of_one_rank() {
     let dir = tempfile::tempdir().unwrap();
     for (name, settings) in [
         ("lora", &["optim.lora_rank=2"][..]),
@@ -216,7 +218,7 @@ fn adapters_adamw_and_recomputed_layers_are_divided_too() {
 }
 
 #[test]
-fn gradients_that_travel_in_bf16_give_nearly_the_same_and_half_the_bytes() {
+fn gradients_sent_in_bf16_give_nearly_the_same_loss_and_need_half_the_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, half) = (dir.path().join("f32"), dir.path().join("bf16"));
     run(2, &recipe(&["steps=8"]), &whole, false);
@@ -225,19 +227,19 @@ fn gradients_that_travel_in_bf16_give_nearly_the_same_and_half_the_bytes() {
     let apart = (loss(&half) / loss(&whole) - 1.0).abs();
     assert!(apart > 0.0 && apart < 0.01, "{apart:e}");
     let bytes = |out: &Path| steps(out)[0]["traffic"]["bytes_sent"].as_f64().unwrap();
-    // Weights still travel whole: 4 + 4 bytes a value become 2 + 4.
+    // Weights are still sent in f32: 4 + 4 bytes per value become 2 + 4.
     let ratio = bytes(&half) / bytes(&whole);
     assert!((0.73..0.78).contains(&ratio), "{ratio}");
 }
 
 #[test]
-fn a_run_goes_on_with_any_number_of_ranks_and_to_the_same_bits_with_as_many() {
+fn a_run_resumes_with_any_number_of_ranks_and_to_the_same_bits_with_the_same_number() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = recipe(&NOT_QUANTIZED);
     let out = |name: &str| dir.path().join(name);
     run(2, &recipe, &out("whole"), false).into_iter().for_each(|outcome| drop(outcome.unwrap()));
 
-    // Stops after some steps, by the wish of one rank.
+    // Runs until one rank asks to stop, after some steps.
     let stopped = |name: &str| {
         let outcomes = Threads::run(2, |world| {
             let stop = Arc::new(AtomicBool::new(false));
@@ -255,7 +257,7 @@ fn a_run_goes_on_with_any_number_of_ranks_and_to_the_same_bits_with_as_many() {
                 run_rank(&world, &recipe, &out(name), options).unwrap().stopped_at
             })
         });
-        assert_eq!(outcomes[0], outcomes[1], "all stop after the same step");
+        assert_eq!(outcomes[0], outcomes[1], "all ranks stop after the same step");
         let step = outcomes[0].unwrap();
         assert!((7..20).contains(&step), "{step}");
     };
@@ -268,7 +270,7 @@ fn a_run_goes_on_with_any_number_of_ranks_and_to_the_same_bits_with_as_many() {
         }
         let apart = difference(&out("whole").join("last"), &out(name).join("last"));
         assert!(apart < 1e-4, "{name}: {apart:e}");
-        // The same rows: none lost, none twice.
+        // The same rows: none is lost or repeated.
         let tokens = |name: &str| steps(&out(name)).iter().map(|s| s["tokens"].clone()).collect::<Vec<_>>();
         assert_eq!(tokens(name), tokens("whole"), "{name}");
     }
@@ -303,7 +305,7 @@ fn a_rank_with_another_recipe_tokenizer_or_data_is_refused_by_name() {
 }
 
 #[test]
-fn what_one_rank_cannot_read_ends_all_with_the_place() {
+fn data_that_one_rank_cannot_read_ends_all_ranks_with_the_same_error() {
     let dir = tempfile::tempdir().unwrap();
     let errors = |data: Vec<Example>| {
         let results = Threads::run(2, |world| {
@@ -315,7 +317,7 @@ fn what_one_rank_cannot_read_ends_all_with_the_place() {
         assert_eq!(results[0], results[1]);
         results[0].clone()
     };
-    // Five rows do not go round among six lanes: the last lane is rank 1's.
+    // Five rows are too few for six lanes, of which the last belongs to rank 1.
     let error = errors(examples(5));
     assert!(error.contains("lane 0 of 6 gets no row") || error.contains("lane 5 of 6 gets no row"), "{error}");
 }

@@ -1,5 +1,5 @@
-//! The engine against the trainer's own model, and against itself: on every instruction set, with
-//! any number of threads, in any company, an answer is the same to the bit.
+//! Compares the engine with the trainer's own model and with itself: an answer has the same bits on
+//! every instruction set, with any number of threads, and in any batch.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -24,25 +24,25 @@ use needle_runtime::engine::{Engine, Options};
 use needle_runtime::generate::{Generated, NoHook, StepHook};
 use needle_tests::{Golden, golden_model, max_difference};
 
-/// Of a logit, between the exact mode and the trainer's model at INT4.
+/// Tolerance of a logit between the exact mode and the trainer's model at INT4.
 const EXACT: f64 = 1e-4;
-/// Of a component of an embedding.
+/// Tolerance of a component of an embedding.
 const EMBEDDING: f64 = 1e-5;
 
-/// A tokenizer of 300 ids or a few fewer.
+/// A tokenizer with 300 ids or slightly fewer.
 fn tokenizer() -> Tokenizer {
     let config = TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false };
     Tokenizer::train(&config, ["set a timer for ten minutes"; 3].iter()).unwrap()
 }
 
-/// Sizes on which lanes and groups do not come out even: heads of 20, a width of 80 inputs.
+/// Sizes that are not multiples of lanes and groups: heads of dimension 20, a width of 80.
 fn uneven(vocab_size: usize) -> SanConfig {
     let tiny = SanConfig::preset("tiny").unwrap();
     SanConfig { vocab_size, d_model: 80, num_heads: 4, num_kv_heads: 2, ..tiny }
 }
 
-/// A model whose gains and gates are not those of the first step, saved as a checkpoint and as an
-/// artifact in `dir`.
+/// A model with varied gains and gates, unlike a newly initialized one, saved as a checkpoint and
+/// as an artifact in `dir`.
 fn save(dir: &Path, config: &SanConfig, tokenizer: Tokenizer, seed: u64) -> (PathBuf, PathBuf, San<Flex>) {
     struct Spread;
     impl ParamMapper<Flex> for Spread {
@@ -52,7 +52,7 @@ fn save(dir: &Path, config: &SanConfig, tokenizer: Tokenizer, seed: u64) -> (Pat
             let values: Vec<f32> =
                 (0..count).map(|i| ((i * 7919 + info.name.len() * 31) % 97) as f32 / 97.0 - 0.5).collect();
             let offset = Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device());
-            // Larger matrices than the first step's, so that attention prefers some positions.
+            // Matrices are larger than initialized ones, so that attention is not uniform.
             if is_vector { tensor + offset } else { tensor * 4.0 }
         }
     }
@@ -72,7 +72,7 @@ fn options(exact: bool) -> Options {
     Options { exact, ..Options::default() }
 }
 
-/// Prompts of `lens` tokens without padding.
+/// Prompts of `lens` tokens, without padding.
 fn prompts(vocab_size: usize, lens: &[usize]) -> Vec<Vec<u32>> {
     let id = |row: usize, i: usize| 1 + (i * i * 31 + i * 17 + row * 101) as u32 % (vocab_size as u32 - 1);
     lens.iter().enumerate().map(|(row, &len)| (0..len).map(|i| id(row, i)).collect()).collect()
@@ -92,7 +92,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Answers with their certainties as bits.
+/// The ids of answers, and their certainties as bits.
 fn answer_bits(answers: &[Generated]) -> Vec<(Vec<u32>, Vec<[u32; 2]>)> {
     let bits =
         |answer: &Generated| answer.certainties.iter().map(|c| [c.log_prob.to_bits(), c.margin.to_bits()]).collect();
@@ -100,7 +100,7 @@ fn answer_bits(answers: &[Generated]) -> Vec<(Vec<u32>, Vec<[u32; 2]>)> {
 }
 
 #[test]
-fn the_exact_mode_computes_what_the_trainer_computes_at_int4() {
+fn the_exact_mode_agrees_with_the_trainer_at_int4() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let tiny = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
@@ -135,10 +135,10 @@ fn the_exact_mode_computes_what_the_trainer_computes_at_int4() {
 }
 
 #[test]
-fn the_exact_mode_computes_the_golden_models_logits() {
+fn the_exact_mode_agrees_with_the_golden_model() {
     let dir = tempfile::tempdir().unwrap();
     let config = needle_tests::golden_config();
-    // The golden model has more ids than a tokenizer of these few words.
+    // The golden model has more ids than this tokenizer, so only the weights are used.
     let files = artifact(&golden_model::<Flex>(), &config, &tokenizer()).unwrap();
     let weights = files.into_iter().find(|(name, _)| name == "needle.safetensors").unwrap().1;
     drop(dir);
@@ -161,7 +161,7 @@ fn the_exact_mode_computes_the_golden_models_logits() {
 }
 
 #[test]
-fn a_checkpoint_is_quantized_to_the_codes_of_its_artifact() {
+fn a_checkpoint_is_quantized_to_the_same_codes_as_its_artifact() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     for config in [SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() }, uneven(300)]
@@ -172,7 +172,7 @@ fn a_checkpoint_is_quantized_to_the_codes_of_its_artifact() {
         let [one, two] = [checkpoint, exported].map(|path| Engine::open(path).unwrap());
         let prompt = &prompts(config.vocab_size, &[70])[0];
         let tokens = [EOS_ID, 4, 7, 200];
-        // Equal codes and scales, or some bit of some logit would tell.
+        // If a code or a scale differed, some bit of some logit would differ.
         assert_eq!(bits(&one.logits(prompt, &tokens).unwrap()), bits(&two.logits(prompt, &tokens).unwrap()));
     }
 }
@@ -190,7 +190,7 @@ fn all_instruction_sets_threads_and_pass_widths_give_the_same_bits() {
         let prompts = prompts(config.vocab_size, &[1, 16, 33, 100, 250, 47, 12, 80, 90, 5]);
         let tokens: Vec<u32> = std::iter::once(EOS_ID).chain(prompts[3].iter().copied().take(50)).collect();
         let logits = bits(&reference.logits(&prompts[4], &tokens).unwrap());
-        // One at a time.
+        // Each prompt alone.
         let alone: Vec<Generated> = prompts
             .iter()
             .map(|prompt| reference.generate(std::slice::from_ref(prompt), 20, &mut Endless).unwrap().remove(0))
@@ -210,7 +210,7 @@ fn all_instruction_sets_threads_and_pass_widths_give_the_same_bits() {
     }
 }
 
-/// Never ends an answer: random models end theirs at once.
+/// Forbids the end token, because random models end their answers immediately.
 struct Endless;
 
 impl StepHook for Endless {
@@ -219,8 +219,7 @@ impl StepHook for Endless {
     }
 }
 
-/// Says of every second and third token that it is determined: by what the model has written
-/// without.
+/// Forces two of three tokens, to those that the model has written without the hook.
 struct Forced {
     answers: Vec<Generated>,
     written: Vec<usize>,
@@ -229,8 +228,8 @@ struct Forced {
 
 impl StepHook for Forced {
     fn mask(&mut self, row: usize, logits: &mut [f32]) {
-        // Only what was not determined comes here.
-        assert!(self.written[row].is_multiple_of(3), "row {row} was asked for a determined token");
+        // This is called only for tokens that are not forced.
+        assert!(self.written[row].is_multiple_of(3), "row {row} was masked for a forced token");
         assert!(logits.iter().all(|x| x.is_finite()));
         Endless.mask(row, logits);
     }
@@ -254,7 +253,7 @@ impl StepHook for Forced {
 }
 
 #[test]
-fn determined_tokens_in_one_pass_leave_the_others_as_they_are() {
+fn forced_tokens_in_one_pass_do_not_change_the_other_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
@@ -269,13 +268,14 @@ fn determined_tokens_in_one_pass_leave_the_others_as_they_are() {
         assert_eq!((&forced.ids, forced.stop), (&free.ids, free.stop));
         assert_eq!(forced.certainties.len(), free.certainties.len());
         for (i, (a, b)) in forced.certainties.iter().zip(&free.certainties).enumerate() {
-            // The first of three was chosen, and as surely as without company.
+            // The first of three tokens was chosen, with the same certainty as without forced
+            // tokens.
             assert!(i % 3 != 0 || a == b, "token {i}: {a:?} and {b:?}");
         }
     }
 }
 
-/// Drafts what the model has written without, but for every third token, which it gets wrong.
+/// Drafts the tokens that the model has written without the hook, but with every third one wrong.
 struct Drafted {
     answers: Vec<Generated>,
     written: Vec<usize>,
@@ -292,7 +292,7 @@ impl StepHook for Drafted {
         let ids = &self.answers[row].ids;
         let draft = |i: usize| if i.is_multiple_of(3) { ids[i] ^ 1 } else { ids[i] };
         self.has_been_wrong += 1;
-        // Also none at all, and more than there is room for.
+        // Drafts are sometimes empty, and sometimes longer than the rest of the answer.
         (at..(at + at % 7).min(ids.len())).map(draft).chain((at % 2 == 1).then_some(7)).collect()
     }
 
@@ -303,7 +303,7 @@ impl StepHook for Drafted {
 }
 
 #[test]
-fn what_is_drafted_well_or_badly_leaves_answers_and_certainties_as_they_are() {
+fn right_and_wrong_drafts_do_not_change_answers_or_certainties() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let config = uneven(tokenizer.vocab_size());
@@ -317,7 +317,8 @@ fn what_is_drafted_well_or_badly_leaves_answers_and_certainties_as_they_are() {
     assert_eq!(answer_bits(&drafted), answer_bits(&answers));
 }
 
-/// Other wishes at each place, with a leaning to calls: a random model would seldom make one.
+/// Adds varying values to the logits, with a preference for calls, which a random model would
+/// seldom write.
 struct Whims<'a> {
     tokenizer: &'a Tokenizer,
     written: Vec<usize>,
@@ -337,7 +338,7 @@ impl StepHook for Whims<'_> {
     }
 }
 
-/// The same constraints with and without their drafts.
+/// Constraints with or without their drafts.
 struct Passes<'a> {
     constrained: Constrained<'a, Whims<'a>>,
     has_drafts: bool,
@@ -361,7 +362,7 @@ impl StepHook for Passes<'_> {
 }
 
 #[test]
-fn what_the_grammar_determines_is_drafted_and_the_answers_are_the_same() {
+fn the_grammar_drafts_forced_tokens_and_answers_stay_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
@@ -385,11 +386,11 @@ fn what_the_grammar_determines_is_drafted_and_the_answers_are_the_same() {
     assert_eq!(answer_bits(&drafted), answer_bits(&one_by_one));
     assert!(none == 0 && many > 5 * prompts.len(), "{many} tokens drafted");
     let calls = drafted.iter().filter(|answer| tokenizer.decode(&answer.ids).contains("set_timer")).count();
-    assert!(calls > 3, "{calls} of {} answers hold a call", prompts.len());
+    assert!(calls > 3, "{calls} of {} answers contain a call", prompts.len());
 }
 
 #[test]
-fn prompts_that_cannot_be_read_are_named() {
+fn prompts_that_cannot_be_encoded_are_refused_by_index_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer();
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
@@ -397,9 +398,9 @@ fn prompts_that_cannot_be_read_are_named() {
     let engine = Engine::open(path).unwrap();
     let good = vec![9, 8, 7];
     for (bad, reason) in [
-        (vec![], "no tokens"),
+        (vec![], "is empty"),
         (vec![5, 0, 5], "padding id 0"),
-        (vec![5, 70_000], "holds id 70000"),
+        (vec![5, 70_000], "contains id 70000"),
         (vec![5; 257], "at most 256"),
     ] {
         let error = engine.generate(&[good.clone(), bad], 4, &mut NoHook).unwrap_err().to_string();
@@ -407,7 +408,7 @@ fn prompts_that_cannot_be_read_are_named() {
     }
     assert!(engine.generate(&[], 4, &mut NoHook).unwrap().is_empty());
     assert!(engine.generate(std::slice::from_ref(&good), 0, &mut NoHook).unwrap()[0].ids.is_empty());
-    // More than there are positions is as many as there are.
+    // A limit beyond the number of positions is lowered to it.
     assert!(engine.generate(&[good], usize::MAX, &mut NoHook).unwrap()[0].ids.len() <= config.max_len());
 }
 
@@ -418,7 +419,7 @@ fn damaged_files_are_one_clear_error_and_never_a_panic() {
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
     let (checkpoint, exported, _) = save(dir.path(), &config, tokenizer, 6);
     let refuse = |path: &Path, what: &str| {
-        let error = Engine::open(path).err().unwrap_or_else(|| panic!("{what} was opened")).to_string();
+        let error = Engine::open(path).err().unwrap_or_else(|| panic!("{what}: it was opened")).to_string();
         assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{what}: {error}");
     };
     refuse(&dir.path().join("missing"), "missing");
@@ -439,8 +440,8 @@ fn damaged_files_are_one_clear_error_and_never_a_panic() {
         }
         Engine::open(path).unwrap();
     }
-    // Headers that lie: sizes beyond the file, ranges that overlap, other shapes, other types,
-    // values that are not finite.
+    // Invalid headers: sizes beyond the file, overlapping ranges, wrong shapes and types, values
+    // that are not finite.
     let name = exported.join("needle.safetensors");
     let whole = std::fs::read(&name).unwrap();
     let header_len = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;

@@ -1,8 +1,8 @@
-//! The kernels for GPUs against their plain definitions, and a model on a GPU against the same
-//! model on the CPU.
+//! Compares the GPU kernels with their reference implementations, and a model on a GPU with the
+//! same model on the CPU.
 //!
-//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, also Mesa's software
-//! driver), or `--features cuda`.
+//! `cargo test -p needle-tests --features wgpu --test gpu` (any Vulkan driver, including Mesa's
+//! software driver), or `--features cuda`.
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -29,7 +29,7 @@ type Gpu = needle_train::device::Cuda;
 #[cfg(not(feature = "cuda"))]
 type Gpu = needle_train::device::Wgpu;
 
-/// Numbers between -1 and 1 that follow from `seed`.
+/// Pseudo-random numbers between -1 and 1.
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -65,7 +65,7 @@ fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
     assert!(apart <= tolerance * largest, "{what}: {apart:e} of {largest:e}");
 }
 
-/// Rows of packed segments `1 1 .. 2 2 .. 0 0`, of `examples` examples.
+/// Segment ids `1 1 .. 2 2 .. 0 0` of packed rows, each with `examples` examples in `real` tokens.
 fn segments(rows: usize, len: usize, examples: usize, real: usize) -> Vec<i32> {
     let row: Vec<i32> = (0..len).map(|i| if i < real { (i * examples / real) as i32 + 1 } else { 0 }).collect();
     row.repeat(rows)
@@ -76,9 +76,9 @@ fn ints<B: Backend>(ids: &[i32], rows: usize) -> Tensor<B, 2, Int> {
 }
 
 #[test]
-fn attention_and_its_gradients_are_those_of_the_plain_graph() {
-    // Rows, queries, keys, heads, key/value heads, head_dim, causal, packed, padding keys: beyond a
-    // tile and a cube, and not multiples of either.
+fn attention_and_its_gradients_agree_with_the_reference() {
+    // Some sizes exceed a tile and a cube, and some are not multiples of either. `padding` means
+    // that only keys have segments.
     for (rows, q_len, k_len, heads, kv_heads, head_dim, causal, packed, padding) in [
         (2, 70, 70, 4, 2, 16, false, true, false),
         (2, 33, 33, 4, 2, 16, true, true, false),
@@ -123,7 +123,7 @@ fn attention_and_its_gradients_are_those_of_the_plain_graph() {
         let out = Gpu::grouped_query_attention(q.clone(), k.clone(), v.clone(), gpu_mask.clone());
         let ours = list(back::<Gpu, 4>(out.clone()));
         assert_close(&case, &ours, &list(expected), 2e-5);
-        // A padding query sees no key.
+        // A padding query attends to no key, so its output is 0.
         for (i, values) in ours.chunks(heads * head_dim).enumerate() {
             let is_blind = packed && q_seg[i] == 0;
             assert!(!is_blind || values.iter().all(|x| *x == 0.0), "{case}: query {i}");
@@ -137,7 +137,7 @@ fn attention_and_its_gradients_are_those_of_the_plain_graph() {
 }
 
 #[test]
-fn a_query_of_nan_stays_nan() {
+fn a_nan_query_gives_nan_only_in_its_own_output() {
     let mut q = values(1, 4 * 2 * 8);
     q[..16].fill(f32::NAN);
     let q = Tensor::<Gpu, 4>::from_data(TensorData::new(q, [1, 4, 2, 8]), &Default::default());
@@ -149,7 +149,7 @@ fn a_query_of_nan_stays_nan() {
 }
 
 #[test]
-fn norms_rotations_gates_losses_and_newton_schulz_are_those_of_the_plain_graph() {
+fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
     for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96)] {
         let case = format!("{rows} x {width}");
         let (x, grad) = (tensor::<Cpu, 2>(1, [rows, width]), tensor::<Cpu, 2>(2, [rows, width]));
@@ -177,7 +177,7 @@ fn norms_rotations_gates_losses_and_newton_schulz_are_those_of_the_plain_graph()
     let expected = reference::rope::<Cpu>(tensor(1, shape), tensor(2, [13, 8]), tensor(3, [13, 8]));
     assert_close("rope", &list(back::<Gpu, 4>(out)), &list(expected), 1e-5);
     if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) {
-        // Tables in f32 in either type: the result alone is rounded.
+        // The tables are f32 in both cases; only the result is rounded.
         let x = primitive(tensor::<Gpu, 4>(1, shape).cast(burn::tensor::FloatDType::BF16));
         let tables = [2, 3].map(|seed| primitive(tensor::<Gpu, 2>(seed, [13, 8])));
         let [cos, sin] = tables;
@@ -186,7 +186,7 @@ fn norms_rotations_gates_losses_and_newton_schulz_are_those_of_the_plain_graph()
         assert_close("rope in bf16", &list(back::<Gpu, 4>(Gpu::rope(x, cos, sin))), &list(expected), 4e-3);
     }
 
-    // More rows than a chunk of the cross-entropy.
+    // More rows than one chunk of the cross-entropy.
     let (rows, width, vocab) = (2050, 16, 40);
     let targets: Vec<i32> = (0..rows as i32).map(|i| i * 7 % vocab as i32).collect();
     fn three<B: FusedOps>(rows: usize, width: usize, vocab: usize, targets: &[i32]) -> [Vec<f32>; 3] {
@@ -203,7 +203,7 @@ fn norms_rotations_gates_losses_and_newton_schulz_are_those_of_the_plain_graph()
         assert_close(name, ours, expected, 3e-5);
     }
 
-    // In bf16 where the device has it.
+    // Newton-Schulz runs in bf16 if the device supports it.
     let ours = list(newton_schulz(tensor::<Gpu, 3>(1, [3, 24, 16]), 5));
     let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 0.05 } else { 1e-4 };
     assert_close("Newton-Schulz", &ours, &list(newton_schulz(tensor::<Cpu, 3>(1, [3, 24, 16]), 5)), tolerance);
@@ -240,7 +240,7 @@ fn batch(config: &SanConfig) -> Batch {
     }
 }
 
-/// Losses of some steps, and the weights after them.
+/// The losses of some steps, and the weights after them.
 fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, BTreeMap<String, Vec<f32>>) {
     let config = SanConfig { vocab_size: 300, ..SanConfig::preset("tiny").unwrap() };
     let mut model = San::<Autodiff<B>>::new(&config, 1, &Default::default()).unwrap();
@@ -262,8 +262,8 @@ fn recipe(more: &str) -> Recipe {
 }
 
 #[test]
-fn training_steps_are_those_of_the_cpu_quantized_with_retrieval_and_dropout() {
-    // Without dropout, and with: both draw the same.
+fn training_steps_agree_with_the_cpu_with_int4_retrieval_and_dropout() {
+    // Without dropout and with it: GPU and CPU draw the same masks.
     for more in [
         "dropout = 0.0\nqat = { every_steps = 2, final_fraction = 0 }",
         "dropout = 0.1\nactivation_checkpointing = true",
@@ -274,7 +274,7 @@ fn training_steps_are_those_of_the_cpu_quantized_with_retrieval_and_dropout() {
         for (loss, expected) in losses.iter().zip(&expected_losses) {
             assert!((loss - expected).abs() < 2e-4 * expected.abs(), "{losses:?} {expected_losses:?}");
         }
-        // Newton-Schulz in bf16 moves a weight by up to a hundredth of a step.
+        // With Newton-Schulz in bf16, weights differ by up to a hundredth of a step.
         let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 2e-2 } else { 2e-3 };
         for ((name, ours), (_, expected)) in weights.iter().zip(&expected) {
             assert_close(name, ours, expected, tolerance);

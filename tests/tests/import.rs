@@ -1,5 +1,5 @@
-//! Checkpoints of others as ours: what comes in is what the original computes with, and hostile
-//! files are errors.
+//! Imports foreign checkpoints: weights and logits equal those of the original, and malicious files
+//! are errors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,7 +25,7 @@ fn pkl() -> Vec<u8> {
 }
 
 #[test]
-fn the_originals_pickle_gives_its_weights_bit_for_bit_and_its_logits() {
+fn the_originals_pickle_gives_its_exact_weights_and_its_logits() {
     let (config, model) = import(&pkl()).unwrap();
     assert_eq!(
         (config.d_model, config.num_encoder_layers, config.vocab_size, config.rope_theta),
@@ -67,7 +67,7 @@ fn the_originals_pickle_gives_its_weights_bit_for_bit_and_its_logits() {
 }
 
 #[test]
-fn every_protocol_order_and_numpy_gives_the_same_arrays() {
+fn every_pickle_protocol_array_order_and_numpy_version_gives_the_same_arrays() {
     let expected = std::fs::read(fixture("pickle/expected.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&expected).unwrap();
     let mut files = 0;
@@ -93,13 +93,13 @@ fn every_protocol_order_and_numpy_gives_the_same_arrays() {
 }
 
 #[test]
-fn a_pickle_cut_anywhere_or_changed_anywhere_is_an_error_or_a_model_but_no_panic() {
+fn a_truncated_or_changed_pickle_never_causes_a_panic() {
     let whole = pkl();
     for percent in 0..100 {
         let cut = &whole[..whole.len() * percent / 100];
         assert!(import(cut).is_err(), "{percent} %");
     }
-    // A small one, every byte changed in a few ways.
+    // In a small pickle, every byte is changed in a few ways.
     let small = std::fs::read(fixture("pickle/p4_corder_numpy2.pkl")).unwrap();
     for at in 0..small.len() {
         for change in [0x01, 0x80, 0xFF] {
@@ -112,7 +112,8 @@ fn a_pickle_cut_anywhere_or_changed_anywhere_is_an_error_or_a_model_but_no_panic
 
 #[test]
 fn a_model_of_another_kind_is_refused_with_a_reason() {
-    // The key's value in the pickle is NEWTRUE; NEWFALSE instead means feed-forward layers.
+    // The value of the key is NEWTRUE in the pickle; NEWFALSE means that the model has feed-forward
+    // layers.
     let mut bytes = pkl();
     let key = b"no_feedforward";
     let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len();
@@ -128,7 +129,7 @@ fn a_model_of_another_kind_is_refused_with_a_reason() {
 }
 
 #[test]
-fn hostile_safetensors_are_errors_and_cost_no_memory() {
+fn malicious_safetensors_are_errors_and_allocate_no_memory() {
     let config = needle_tests::golden_config();
     let load = |bytes: &[u8]| {
         weights_from_bytes::<Flex>(&config, bytes, Path::new("model.safetensors"), &Default::default())
@@ -150,7 +151,7 @@ fn hostile_safetensors_are_errors_and_cost_no_memory() {
     ] {
         assert!(load(&bytes).contains("model.safetensors"));
     }
-    // A configuration that asks for a petabyte.
+    // A configuration that needs a petabyte.
     let huge = SanConfig {
         vocab_size: 1 << 20,
         d_model: 1 << 20,
@@ -167,7 +168,7 @@ fn hostile_safetensors_are_errors_and_cost_no_memory() {
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_refused_by_name() {
+fn a_nan_weight_is_refused_by_name() {
     let mut bytes = pkl();
     // The float16 of log_temp: its two bytes follow the array's header, a SHORT_BINBYTES of two.
     let at = bytes.windows(8).position(|window| window == b"log_temp").unwrap();
@@ -178,7 +179,7 @@ fn a_weight_that_is_no_number_is_refused_by_name() {
 }
 
 #[test]
-fn what_goes_out_and_comes_back_is_the_same() {
+fn checkpoints_and_int4_artifacts_survive_a_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = needle_data::Tokenizer::import_sentencepiece(fixture("tokenizer/needle.model")).unwrap();
     let (config, model) = import(&pkl()).unwrap();
@@ -187,8 +188,7 @@ fn what_goes_out_and_comes_back_is_the_same() {
     checkpoint.save(dir.path().join("a").as_path(), &BTreeMap::new()).unwrap();
     let back = Checkpoint::<Flex>::load(&dir.path().join("a"), &Default::default()).unwrap();
     assert_eq!(weights_to_bytes(&back.model).unwrap(), weights_to_bytes(&checkpoint.model).unwrap());
-    // Through INT4 and back: the codes of what was dequantized are the same codes, and it answers
-    // alike.
+    // Through INT4 and back: quantizing the dequantized weights gives the same codes.
     let artifact = |checkpoint: &Checkpoint<Flex>| {
         needle_model::export::needle_rs::artifact(&checkpoint.model, &checkpoint.config, &checkpoint.tokenizer).unwrap()
     };

@@ -1,5 +1,5 @@
-//! Inside each crate, imports flow one way: the table in the documentation of its `lib.rs` lists
-//! its modules top to bottom, and a file imports only files of modules above its own.
+//! Inside each crate, imports go in one direction: the table in the documentation of its `lib.rs`
+//! lists its modules from top to bottom, and a file imports only modules above its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ const CRATES: [&str; 5] = ["needle-data", "needle-runtime", "needle-model", "nee
 
 /// The source of one crate.
 struct Sources {
-    /// Modules of the table in `lib.rs`, top to bottom, such as `text::json`.
+    /// Modules of the table in `lib.rs`, from top to bottom, such as `text::json`.
     map: Vec<String>,
     /// Code of each module, without comments and unit tests.
     code: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ impl Sources {
         Self { map: table(&lib), code, foreign: foreign.map(str::to_owned).collect() }
     }
 
-    /// The row of the table that `path` belongs to: the longest that it begins with.
+    /// The row of the table that `path` belongs to: that of its longest known prefix.
     fn row(&self, path: &str) -> Option<usize> {
         prefixes(path).find_map(|prefix| self.map.iter().position(|row| row == prefix))
     }
@@ -46,7 +46,7 @@ impl Sources {
         let code = &self.code[module];
         let own: Vec<&str> = module.split("::").collect();
         let absolute = paths(code, "crate::").into_iter().map(|p| p["crate::".len()..].to_owned());
-        // `super::*` stands in modules inside a file.
+        // `super::*` occurs only in modules inside a file.
         let relative = paths(code, "super::").into_iter().filter(|path| path != "super::");
         let relative = relative.map(|path| {
             let levels = path.split("::").take_while(|part| *part == "super").count();
@@ -57,13 +57,13 @@ impl Sources {
         let paths = absolute.chain(relative).filter(|path| !is_foreign(path));
         let module_of = |path: String| {
             let known = prefixes(&path).find(|prefix| self.code.contains_key(*prefix));
-            known.map_or_else(|| panic!("{module} imports {path}: which file?"), str::to_owned)
+            known.map_or_else(|| panic!("{module} imports {path}, which belongs to no known file"), str::to_owned)
         };
         paths.map(module_of).collect()
     }
 }
 
-/// `a::b::c`, `a::b`, `a`.
+/// All prefixes of a path: `a::b::c`, `a::b`, `a`.
 fn prefixes(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| Some(path.rsplit_once("::")?.0))
 }
@@ -79,7 +79,7 @@ fn without_tests(code: &str) -> String {
     let end = ["#[cfg(test)]\nmod ", "#[cfg(all(test"].iter().filter_map(|mark| code.find(mark));
     let code = &code[..end.min().unwrap_or(code.len())];
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-    // In a macro's body, `$crate` is where it is used.
+    // In the body of a macro, a `$crate` path is not an import of this module.
     lines.collect::<Vec<_>>().join("\n").replace("$crate::", "")
 }
 
@@ -91,7 +91,7 @@ fn table(lib: &str) -> Vec<String> {
     names.map(|name| name.trim_start_matches("mod@").to_owned()).collect()
 }
 
-/// Every path of `code` that begins with `start`, groups in braces taken apart.
+/// Every path in `code` that begins with `start`, with groups in braces expanded.
 fn paths(code: &str, start: &str) -> Vec<String> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let begins = |at: &usize| {
@@ -102,7 +102,7 @@ fn paths(code: &str, start: &str) -> Vec<String> {
     found.flat_map(|at| expanded(&code[at..])).collect()
 }
 
-/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`; what follows is not read.
+/// Expands `a::{b, c::{d, e}}` to `a::b`, `a::c::d`, `a::c::e`; ignores what follows.
 fn expanded(tree: &str) -> Vec<String> {
     let end = tree.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     let (head, rest) = tree.split_at(end.unwrap_or(tree.len()));
@@ -126,22 +126,22 @@ fn expanded(tree: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_file_stands_in_the_map_of_its_crate_and_imports_only_what_stands_above_it() {
+fn every_file_is_in_the_map_of_its_crate_and_imports_only_modules_above_it() {
     let mut wrong = Vec::new();
     for name in CRATES {
         let sources = Sources::read(name);
         assert!(sources.map.len() > 5, "{name}: the table in lib.rs was not found");
         for row in &sources.map {
             if !sources.code.contains_key(row) {
-                wrong.push(format!("{name}: the map names {row}, which is no file"));
+                wrong.push(format!("{name}: the map lists {row}, which is not a file"));
             }
         }
         for module in sources.code.keys() {
             let imports = sources.imports(module);
             let Some(own) = sources.row(module) else {
-                // A folder's `mod.rs` that only lists its files.
+                // A `mod.rs` that only lists the files of its folder needs no row.
                 if !imports.is_empty() || sources.code[module].contains("fn ") {
-                    wrong.push(format!("{name}: {module} does not stand in the map"));
+                    wrong.push(format!("{name}: {module} is not in the map"));
                 }
                 continue;
             };
@@ -149,7 +149,7 @@ fn every_file_stands_in_the_map_of_its_crate_and_imports_only_what_stands_above_
                 match sources.row(&import) {
                     Some(row) if row <= own => {}
                     Some(_) => wrong.push(format!("{name}: {module} imports {import} from below")),
-                    None => wrong.push(format!("{name}: {module} imports {import}, not in the map")),
+                    None => wrong.push(format!("{name}: {module} imports {import}, which is not in the map")),
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! The library that answers, as its users meet it: a checkpoint, its artifact and the trainer's own
-//! model give the same kind of answers by the same calls, alone, in company and from several
-//! threads at once.
+//! The answering library as its users call it: a checkpoint, its artifact and the trainer's own
+//! model answer through the same interface, one question at a time, in batches, and from several
+//! threads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use needle_model::{San, SanConfig};
 use needle_runtime::{Answer, AnswerConfig, Confidence, Needle, Options, Precision, Tool, tools_from_json};
 use needle_train::answering;
 
-/// A model of random weights as a checkpoint and as an artifact.
+/// Saves a model with random weights as a checkpoint and as an artifact.
 fn save(dir: &Path) -> (PathBuf, PathBuf) {
     let text = r#"[{"name":"set_timer","arguments":{"minutes":5}}] a timer for ten minutes"#;
     let tokenizer = TokenizerConfig { vocab_size: 320, isolate_spaces: true, join_structure: true };
@@ -38,13 +38,13 @@ fn tools() -> Vec<Tool> {
     tools_from_json(tools).unwrap()
 }
 
-/// What an answer says, without how long it took.
+/// The contents of an answer, without its time.
 fn said(answer: &Answer) -> (Vec<u32>, String, Option<f64>, Option<Vec<String>>) {
     (answer.token_ids.clone(), answer.text.clone(), answer.confidence, answer.picked.clone())
 }
 
 #[test]
-fn a_checkpoint_its_run_its_artifact_and_the_artifacts_bytes_answer_alike() {
+fn a_checkpoint_its_run_its_artifact_and_the_artifacts_bytes_give_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
     let (checkpoint, exported) = save(dir.path());
     let run = dir.path().join("run");
@@ -71,7 +71,7 @@ fn a_checkpoint_its_run_its_artifact_and_the_artifacts_bytes_answer_alike() {
 }
 
 #[test]
-fn clones_answer_as_each_is_told_and_from_several_threads_as_from_one() {
+fn clones_have_their_own_configuration_and_threads_get_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
     let (checkpoint, _) = save(dir.path());
     let needle = Needle::load(&checkpoint).unwrap().with_confidence(Some(Confidence::default()));
@@ -98,7 +98,7 @@ fn clones_answer_as_each_is_told_and_from_several_threads_as_from_one() {
 }
 
 #[test]
-fn the_trainers_model_is_asked_like_the_engine_at_every_precision() {
+fn the_trainers_model_answers_through_the_same_interface_at_every_precision() {
     let dir = tempfile::tempdir().unwrap();
     let (checkpoint, _) = save(dir.path());
     for precision in [Precision::F32, Precision::Int4, Precision::Int4Embedding] {
@@ -119,7 +119,7 @@ fn the_trainers_model_is_asked_like_the_engine_at_every_precision() {
 }
 
 #[test]
-fn the_retrieval_head_chooses_the_tool_as_far_as_it_is_given_weight() {
+fn with_a_large_weight_the_retrieval_head_chooses_the_tool() {
     let dir = tempfile::tempdir().unwrap();
     let (checkpoint, exported) = save(dir.path());
     for path in [checkpoint, exported] {
@@ -138,12 +138,12 @@ fn the_retrieval_head_chooses_the_tool_as_far_as_it_is_given_weight() {
             assert!(answer.is_complete && answer.violations.is_empty(), "{answer:?}");
             parted += usize::from(decoder.call(query, &tools()).unwrap().calls[0].name != *best);
         }
-        assert!(parted > 0, "the decoder alone chooses others");
+        assert!(parted > 0, "the decoder alone never chose another tool");
     }
 }
 
 #[test]
-fn a_watcher_can_end_an_answer_and_a_demanded_call_is_made() {
+fn a_watcher_can_stop_an_answer_and_min_calls_forces_a_call() {
     use std::ops::ControlFlow;
     let dir = tempfile::tempdir().unwrap();
     let (checkpoint, _) = save(dir.path());

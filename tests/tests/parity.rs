@@ -1,5 +1,6 @@
-//! Our numbers against the original's. Tolerances are those that the fixtures' authors measured
-//! between float32 and float64, with a margin; see `tests/fixtures/README.md`.
+//! Compares our numbers with the original's. The tolerances are the differences between float32 and
+//! float64 that were measured when the fixtures were made, with a margin; see
+//! `tests/fixtures/README.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -31,7 +32,7 @@ const ROPE: f64 = 3e-6;
 const EMBEDDINGS: f64 = 1e-6;
 const LOSS: f64 = 1e-5;
 const Z_LOSS: f64 = 1e-6;
-/// Of each tensor's largest value.
+/// Relative to each tensor's largest value.
 const GRADIENT: f64 = 2e-5;
 const SCALE_RELATIVE: f64 = 1.2e-7;
 const NEWTON_SCHULZ: f64 = 5e-6;
@@ -48,7 +49,7 @@ fn golden_values(golden: &Golden, name: &str) -> Vec<f32> {
     golden.values(name).0.into_iter().map(|x| x as f32).collect()
 }
 
-/// Difference over the rows of `width` values at positions where `mask` is not 0.
+/// The largest difference over rows of `width` values whose position has a nonzero `mask`.
 fn difference_at(a: &[f32], b: &[f32], mask: &[f64], width: usize) -> f64 {
     assert_eq!(a.len(), mask.len() * width);
     let rows = a.chunks_exact(width).zip(b.chunks_exact(width)).zip(mask);
@@ -56,7 +57,7 @@ fn difference_at(a: &[f32], b: &[f32], mask: &[f64], width: usize) -> f64 {
 }
 
 #[test]
-fn the_norm_agrees_on_ordinary_tiny_and_zero_rows() {
+fn the_norm_agrees_for_ordinary_tiny_and_zero_rows() {
     let golden = Golden::open("units");
     let norm = Flex::zc_rms_norm(
         golden.tensor::<Flex, 2>("norm/x").into_primitive().tensor(),
@@ -68,13 +69,13 @@ fn the_norm_agrees_on_ordinary_tiny_and_zero_rows() {
 }
 
 #[test]
-fn the_rotary_embedding_turns_halves() {
+fn the_rotary_embedding_rotates_the_halves_of_a_head() {
     let golden = Golden::open("units");
     let x = golden.tensor::<Flex, 4>("rope/x").swap_dims(1, 2); // [batch, seq, heads, head_dim]
     let rope = needle_model::rope::Rope::<Flex>::new(&golden_config(), &Default::default());
     let turned = rope.forward(x.clone(), 0).swap_dims(1, 2);
     assert!(max_difference(&values(turned), &golden_values(&golden, "rope/y")) < ROPE);
-    // A later start turns as the later rows of a longer text.
+    // Starting at a later position gives the later rows of a longer text.
     let later = rope.forward(x.clone().narrow(1, 4, 5), 4);
     assert!(max_difference(&values(later), &values(rope.forward(x, 0).narrow(1, 4, 5))) < ROPE);
 }
@@ -107,7 +108,7 @@ fn packed_rows_give_the_original_outputs() {
 }
 
 #[test]
-fn retrieval_embeddings_are_the_original_ones() {
+fn retrieval_embeddings_agree_with_the_original() {
     let golden = Golden::open("forward");
     let model = golden_model::<Flex>();
     for (tokens, expected) in [("query_tokens", "q_emb"), ("tool_tokens", "t_emb")] {
@@ -118,7 +119,7 @@ fn retrieval_embeddings_are_the_original_ones() {
     }
 }
 
-/// The packed golden batch, with the original's class weights and its z-loss over all positions.
+/// The packed golden batch, with the original's class weights and a z-loss over all positions.
 fn packed_batch<B: burn::tensor::backend::Backend>() -> DeviceBatch<B> {
     let golden = Golden::open("forward");
     let class_weights = json("parity/loss_grads.json")["class_weights"].clone();
@@ -194,12 +195,12 @@ fn losses_and_all_gradients_agree() {
 
 #[test]
 fn losses_and_all_gradients_agree_under_fake_quantization() {
-    // The original quantizes every kernel, the retrieval head's too.
+    // The original quantizes every kernel, including those of the retrieval head.
     losses_and_gradients_agree("int4", |info| info.name != EMBEDDING && info.shape.len() == 2);
 }
 
 #[test]
-fn codes_and_scales_are_exact() {
+fn quantized_codes_are_equal_and_scales_agree() {
     let golden = Golden::open("quant");
     let cases: Vec<String> =
         golden.names().iter().filter_map(|n| n.strip_suffix("/int8_codes").map(str::to_owned)).collect();
@@ -253,7 +254,7 @@ fn six_steps_of_standard_muon_and_adamw_give_the_float64_parameters() {
         beta2: 0.95,
         epsilon: 1e-8,
     });
-    // A stacked tensor is several matrices.
+    // A stacked tensor contains several matrices.
     let matrices = |name: &str, tensor: Tensor<Flex, 1>| -> Vec<(String, Vec<usize>, Tensor<Flex, 1>)> {
         let (_, shape) = golden.values(&format!("step0/params/{name}"));
         let (rows, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
@@ -273,7 +274,7 @@ fn six_steps_of_standard_muon_and_adamw_give_the_float64_parameters() {
         let gradients = current.keys().map(|n| (n.clone(), flat(&format!("step{step}/grads/{n}")))).collect();
         let (gradients, norm) = clip_global_norm(gradients, 1.0);
         let expected = hyper["grad_global_norm"].as_f64().unwrap();
-        assert!((norm - expected).abs() / expected < 1e-5, "gradient length of step {step}");
+        assert!((norm - expected).abs() / expected < 1e-5, "gradient norm of step {step}");
         let mut params = Vec::new();
         for name in &muon_names {
             let both = matrices(name, current[name].clone()).into_iter().zip(matrices(name, gradients[name].clone()));
@@ -341,7 +342,7 @@ fn schedules_agree_at_every_step() {
 }
 
 #[test]
-fn greedy_decoding_writes_the_original_tokens() {
+fn greedy_decoding_gives_the_original_tokens() {
     let model = golden_model::<Flex>();
     let about = json("parity/decode.json");
     let pairs = about["pairs"].as_array().unwrap();
@@ -371,7 +372,7 @@ fn greedy_decoding_writes_the_original_tokens() {
 }
 
 #[test]
-fn decoding_with_a_cache_writes_what_decoding_without_one_would() {
+fn decoding_with_a_cache_gives_the_same_tokens_as_without() {
     let model = golden_model::<Flex>();
     let about = json("parity/decode.json");
     for pair in about["pairs"].as_array().unwrap() {
@@ -431,7 +432,7 @@ fn eight_training_steps_follow_the_reference_trajectory() {
         assert!((ours - theirs).abs() < TRAJECTORY, "step {step}: {ours} and {theirs}");
 
         let (gradients, _) = clip_global_norm(collect(&model, &total_loss.backward()), 1.0);
-        // The reference counts from 0.
+        // The reference counts steps from 0.
         let factor = schedule.factor(step, total);
         let rates = LearningRates { muon: config.muon_lr * factor, adamw: config.adamw_lr * factor };
         model = optimizer.step(model, gradients, rates);
@@ -439,7 +440,7 @@ fn eight_training_steps_follow_the_reference_trajectory() {
 }
 
 #[test]
-fn golden_vectors_have_a_name_for_each_of_our_parameters() {
+fn every_parameter_has_a_counterpart_in_the_golden_vectors() {
     struct Names(usize);
     impl<B: AutodiffBackend> ParamVisitor<B> for Names {
         fn visit<const D: usize>(&mut self, info: ParamInfo, tensor: Tensor<B, D>) {

@@ -1,4 +1,4 @@
-//! What would catch a broken trainer.
+//! Tests that a broken trainer would fail.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -72,7 +72,7 @@ fn first_batch(encoder: &Encoder<'_>, examples: &[Example], recipe: &Recipe) -> 
 }
 
 #[test]
-fn a_new_model_is_as_unsure_as_a_guess() {
+fn the_loss_of_a_new_model_is_near_ln_of_the_vocabulary_size() {
     let (examples, recipe) =
         (examples(40), recipe(&["loss.value_weight=1", "loss.key_weight=1", "loss.name_weight=1"]));
     let start = start(&examples, &recipe);
@@ -84,7 +84,7 @@ fn a_new_model_is_as_unsure_as_a_guess() {
 }
 
 #[test]
-fn one_batch_can_be_learned_by_heart() {
+fn one_batch_can_be_overfitted() {
     let (examples, recipe) = (examples(4), recipe(&["qat.every_steps=1000000", "qat.final_fraction=0"]));
     let Start { model, tokenizer, .. } = start(&examples, &recipe);
     let encoder = Encoder::new(&tokenizer, encode_config(&recipe)).unwrap();
@@ -104,7 +104,7 @@ fn one_batch_can_be_learned_by_heart() {
 }
 
 #[test]
-fn packed_rows_have_the_gradient_of_single_rows() {
+fn packed_rows_have_the_same_gradient_as_single_rows() {
     let (examples, recipe) = (examples(6), recipe(&[]));
     let start = start(&examples, &recipe);
     let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();
@@ -113,12 +113,13 @@ fn packed_rows_have_the_gradient_of_single_rows() {
     let packed: Vec<Vec<&EncodedExample>> = encoded.chunks(2).map(|c| c.iter().collect()).collect();
     let (single, packed) = (Batch::from_rows(&single, 8), Batch::from_rows(&packed, 8));
     assert!(packed.rows < single.rows);
-    // Rotary positions run on through a packed row; attention sees only their differences.
+    // Rotary positions continue through a packed row, but attention depends only on their
+    // differences.
     assert_same_gradients(&gradients(&start.model, &single, &recipe), &gradients(&start.model, &packed, &recipe));
 }
 
 #[test]
-fn micro_batches_have_the_gradient_of_the_whole_batch() {
+fn micro_batches_have_the_same_gradient_as_the_whole_batch() {
     let (examples, whole) = (examples(40), recipe(&["data.rows=5"]));
     let start = start(&examples, &whole);
     let encoder = Encoder::new(&start.tokenizer, encode_config(&whole)).unwrap();
@@ -128,7 +129,7 @@ fn micro_batches_have_the_gradient_of_the_whole_batch() {
 }
 
 #[test]
-fn layers_computed_once_more_have_the_gradient_of_the_whole_graph() {
+fn activation_checkpointing_does_not_change_the_gradient() {
     let examples = examples(40);
     for settings in [&["dropout=0.0"][..], &["dropout=0.2", "qat.every_steps=1", "loss.contrastive_every_steps=1"]] {
         let whole = recipe(settings);
@@ -143,7 +144,7 @@ fn layers_computed_once_more_have_the_gradient_of_the_whole_graph() {
 }
 
 #[test]
-fn mixed_precision_is_f32_to_within_the_error_of_bf16() {
+fn mixed_precision_agrees_with_f32_within_the_error_of_bf16() {
     let examples = examples(40);
     for more in ["activation_checkpointing=false", "activation_checkpointing=true"] {
         let settings = ["qat.every_steps=1", "loss.contrastive_every_steps=1", more];
@@ -153,7 +154,8 @@ fn mixed_precision_is_f32_to_within_the_error_of_bf16() {
         let encoder = Encoder::new(&start.tokenizer, encode_config(&wide)).unwrap();
         let batch = first_batch(&encoder, &examples, &wide);
         let losses = |recipe| forward_backward(&start.model, &batch, recipe, 1).0.total;
-        // Eight bits: 0.4 % in one rounding, which are as often up as down.
+        // bf16 has eight significant bits: one rounding changes a value by at most 0.4 %, as often
+        // up as down.
         let (a, b) = (losses(&wide), losses(&narrow));
         assert!(a != b && (a / b - 1.0).abs() < 4e-3, "{a} {b}");
         let (wide, narrow) = (gradients(&start.model, &batch, &wide), gradients(&start.model, &batch, &narrow));
@@ -161,7 +163,7 @@ fn mixed_precision_is_f32_to_within_the_error_of_bf16() {
         let whole = wide.iter().map(|(_, g)| length(g).powi(2)).sum::<f32>().sqrt();
         for ((name, a), (_, b)) in wide.iter().zip(&narrow) {
             let apart: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-            // Of small gradients, which are differences of large ones, less is left.
+            // Small gradients are differences of large ones, so their relative error is larger.
             assert!(
                 length(&apart) < 0.05 * length(a) + 0.002 * whole,
                 "{name}: {:e} of {:e}",
@@ -173,7 +175,7 @@ fn mixed_precision_is_f32_to_within_the_error_of_bf16() {
 }
 
 #[test]
-fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
+fn equal_seeds_give_equal_bits_and_different_seeds_do_not() {
     let examples = examples(60);
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, recipe: &Recipe, options| {
@@ -219,7 +221,7 @@ fn a_changed_recipe_is_not_resumed() {
 }
 
 #[test]
-fn a_rate_that_breaks_the_model_ends_the_run_with_the_step_and_the_rate() {
+fn a_diverging_run_ends_with_an_error_that_names_the_step_and_the_learning_rate() {
     let examples = examples(30);
     let dir = tempfile::tempdir().unwrap();
     let wild = recipe(&["optim.muon_lr=1e30", "optim.adamw_lr=1e30", "steps=20"]);
@@ -256,7 +258,7 @@ fn answers_too_long_for_the_decoder_are_counted_and_an_empty_set_is_an_error() {
 }
 
 #[test]
-fn weights_survive_a_step_with_no_learning_rate() {
+fn a_step_with_learning_rate_zero_does_not_change_the_weights() {
     let (examples, recipe) = (examples(20), recipe(&[]));
     let start = start(&examples, &recipe);
     let encoder = Encoder::new(&start.tokenizer, encode_config(&recipe)).unwrap();

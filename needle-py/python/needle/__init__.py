@@ -1,4 +1,4 @@
-"""Tool calls from tiny models: a query and tools in, JSON calls out, on a CPU.
+"""Tool calls from tiny models: turns a query and tools into JSON calls, on a CPU.
 
 >>> import needle
 >>> model = needle.Needle.load("model")

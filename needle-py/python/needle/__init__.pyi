@@ -6,7 +6,7 @@ Tools = str | Sequence[dict[str, Any]] | dict[str, Any]
 """A list of tools in Needle's, the JSON Schema, the OpenAI or the MCP form; or the JSON of one."""
 
 class NeedleError(Exception):
-    """Why a model cannot be loaded, or a question not answered."""
+    """A model cannot be loaded, or a question cannot be answered."""
 
 @final
 class Answer:
@@ -14,25 +14,25 @@ class Answer:
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """`[{"name": .., "arguments": {..}}]`; none where no tool fits, or the model abstained."""
+        """`[{"name": .., "arguments": {..}}]`; empty if no tool fits or the model abstained."""
     @property
     def text(self) -> str:
-        """What the model wrote."""
+        """The text that the model wrote."""
     @property
     def confidence(self) -> float | None:
-        """Probability that the whole answer is exact; None without a calibration."""
+        """Probability that the whole answer is exact; None if the model has no calibrated confidence."""
     @property
     def is_complete(self) -> bool:
-        """Whether the answer is a whole list of calls. Where it is not, `calls` is empty."""
+        """Whether the answer is a complete list of calls. If it is not, `calls` is empty."""
     @property
     def abstained(self) -> bool:
-        """Whether the answer was withheld for being less sure than `abstain_below`."""
+        """Whether the answer was withheld because its confidence is below `abstain_below`."""
     @property
     def violations(self) -> list[str]:
-        """Where the calls break the tools' schemas, in words."""
+        """Violations of the tools' schemas, one sentence each."""
     @property
     def seconds(self) -> float:
-        """Seconds from question to answer; of a batch, its share."""
+        """Seconds from question to answer; in a batch, the mean per answer."""
 
 @final
 class Stream(Iterator[str]):
@@ -46,7 +46,7 @@ class Stream(Iterator[str]):
 
 @final
 class Needle:
-    """A loaded model. Threads may share it; Python's lock is released while it computes."""
+    """A loaded model. Several threads may share it; it releases the GIL while it computes."""
 
     @staticmethod
     def load(
@@ -57,16 +57,17 @@ class Needle:
         max_calls: int | None = None,
         abstain_below: float | None = None,
     ) -> Needle:
-        """Opens an artifact or a training checkpoint.
+        """Loads an artifact or a training checkpoint.
 
-        Answers do not depend on `threads` (all of the CPU's, if not given). `constrained` answers are calls that the tools
-        allow, at most `max_calls` of them. Answers less sure than `abstain_below` become no calls.
+        `threads` defaults to all of the CPU's threads; answers do not depend on it. If `constrained`, an answer contains
+        only calls that the tools allow, and at most `max_calls` of them. Answers with a confidence below `abstain_below`
+        have no calls.
         """
     def call(self, query: str, tools: Tools, /) -> Answer:
         """Answers a query with calls of the tools."""
     def stream(self, query: str, tools: Tools, /) -> Stream:
-        """The answer's JSON as it is written: an iterator of strings, whose `answer` is the answer when it has ended."""
+        """An iterator over the pieces of the answer's JSON as they are written. After the last one, `answer` is set."""
     def batch(self, questions: Sequence[tuple[str, Tools]], /) -> list[Answer]:
-        """Answers many questions together, each a pair of query and tools."""
+        """Answers many questions together. Each question is a pair of query and tools."""
     def rank(self, query: str, tools: Tools, /, top_k: int | None = None) -> list[tuple[int, float]]:
-        """Indices of the tools by likeness to the query, best first, with their cosine."""
+        """Ranks the tools by similarity to the query: pairs of index and cosine, best first."""

@@ -1,7 +1,8 @@
-//! Whatever an artifact's weights hold, it is an error, or a model that answers on every
-//! instruction set.
+//! Corrupts the weights of a valid artifact. Loading them must give an error, or a model that
+//! answers on every instruction set.
 //!
-//! The input is changes to a whole artifact: places and bytes, and where to cut it.
+//! The input is a list of changes of four bytes each: a position (three bytes) and the new byte
+//! there. A position past the end truncates the file.
 
 #![no_main]
 

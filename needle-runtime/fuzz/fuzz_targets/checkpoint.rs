@@ -1,6 +1,7 @@
-//! Whatever one file of a model holds, the directory is an error, or a model that answers.
+//! Replaces one file of a model directory by arbitrary contents. Opening the directory must give an
+//! error, or a model that can be asked.
 //!
-//! The first byte says which file, the others are its contents.
+//! The first byte selects the file; the others are its contents.
 
 #![no_main]
 

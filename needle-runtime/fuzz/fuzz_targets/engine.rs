@@ -1,5 +1,5 @@
-//! Whatever an artifact holds, it is a model that answers or an error. The input is the weights, a
-//! line, and the vocabulary.
+//! Loads arbitrary bytes as an artifact, which must give an error, or a model that can be asked.
+//! The input is the weights, a line `---`, and the vocabulary.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
-//! Whatever is asked, it is an error, or an answer that is a list of calls.
+//! Asks arbitrary questions. Each must give an error, or an answer that is a list of calls.
 //!
-//! The input is a query and tools, parted by a line break.
+//! The input is a query and tools, separated by a line break.
 
 #![no_main]
 

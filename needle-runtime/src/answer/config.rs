@@ -1,33 +1,34 @@
-//! How questions are answered.
+//! Configuration of answering.
 
 use crate::constrain::copying::ValuesPolicy;
 
 /// How questions are answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerConfig {
-    /// Only what the tools allow is written.
+    /// Whether decoding is constrained to what the tools allow.
     pub constrained: bool,
-    /// Fewest calls of an answer, where it is constrained: 1 where a call is demanded.
+    /// Minimum number of calls of a constrained answer: 1 if a call is required.
     pub min_calls: usize,
-    /// Most calls of an answer, where it is constrained.
+    /// Maximum number of calls of a constrained answer.
     pub max_calls: usize,
-    /// Most tokens of an answer; as many as the model writes, if not given.
+    /// Maximum number of tokens of an answer; `None` means the model's own limit.
     pub max_tokens: Option<usize>,
-    /// Which strings of a constrained answer must be words of the query.
+    /// Which strings of a constrained answer must be copied from the query.
     pub values: ValuesPolicy,
-    /// Where the grammar forbids what the model wants, other answers are decoded, and the most
-    /// probable one is taken.
+    /// Whether to decode alternative answers where the grammar forbids the model's first choice,
+    /// and to take the most probable one.
     pub look_ahead: bool,
-    /// Where more tools are offered, the retrieval head picks so many.
+    /// If more tools than this are offered, the retrieval head picks this many of them.
     pub top_k: usize,
-    /// How much the retrieval head has to say about which tool a constrained answer calls, beside
-    /// the decoder: 0 nothing, 1 as much. Without such a head it is 0.
+    /// Weight of the retrieval head's scores, relative to the decoder's logits, when a constrained
+    /// answer chooses a tool: 0 ignores them, 1 gives them the same weight. Has no effect without a
+    /// retrieval head.
     pub retrieval_weight: f32,
-    /// Answers of which the model is less sure become "nothing to call".
+    /// Answers with a confidence below this are replaced by an empty list of calls.
     pub abstain_below: Option<f64>,
-    /// A prompt longer than the model reads is an error; else its end is cut.
+    /// Whether a prompt longer than the model's limit is an error; otherwise its end is cut off.
     pub strict: bool,
-    /// Questions answered together.
+    /// Maximum number of questions per batch.
     pub batch_size: usize,
 }
 
@@ -36,7 +37,7 @@ impl Default for AnswerConfig {
         Self {
             constrained: cfg!(feature = "constrain"),
             min_calls: 0,
-            // More than any of the datasets in docs/LOG.md asks for.
+            // More than any of the datasets in docs/LOG.md needs.
             max_calls: 8,
             max_tokens: None,
             values: ValuesPolicy::default(),

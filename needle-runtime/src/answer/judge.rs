@@ -1,5 +1,4 @@
-//! What is thought of answers that are written: whether they break the tools' schemas, and how sure
-//! one can be of them.
+//! Judges finished answers: their violations of the tools' schemas, and their confidence.
 
 use std::collections::HashMap;
 
@@ -12,10 +11,10 @@ use crate::error::RuntimeError;
 use crate::network::Network;
 use crate::retrieval::{similarity, tool_texts};
 
-/// Adds to each of `predictions` what the retrieval head thinks of it, and its confidence.
+/// Adds the retrieval head's similarities and the confidence to each of `predictions`.
 ///
 /// # Errors
-/// If a query or a tool cannot be read.
+/// If a query or a tool cannot be embedded.
 pub(super) fn judge(
     network: &dyn Network,
     encoder: &Encoder<'_>,
@@ -28,22 +27,22 @@ pub(super) fn judge(
         prediction.features.add_similarity(similarity);
         prediction.confidence = Some(match prediction.calls {
             Some(_) => confidence.of(&prediction.features),
-            // What is no list of calls is not the right one.
+            // Text that is not a list of calls is never exact.
             None => 0.0,
         });
     }
     Ok(())
 }
 
-/// How like each query is to the tools that its answer calls, and to the others; zeros without a
-/// retrieval head.
+/// Similarity of each query to the tools that its answer calls and to the other tools; zeros
+/// without a retrieval head.
 fn similarities(
     network: &dyn Network,
     encoder: &Encoder<'_>,
     questions: &[Question<'_>],
     predictions: &[Prediction],
 ) -> Result<Vec<Similarity>, RuntimeError> {
-    // Tools recur from question to question.
+    // Questions often share tools: each distinct one is embedded once.
     let mut place: HashMap<Vec<u32>, usize> = HashMap::new();
     let mut texts: Vec<Vec<u32>> = Vec::new();
     let offered: Vec<Vec<usize>> = questions
@@ -78,7 +77,7 @@ fn similarities(
     Ok((0..questions.len()).map(of_one).collect())
 }
 
-/// Where `calls` break the schemas of `tools`, in words.
+/// Describes where `calls` violate the schemas of `tools`.
 pub(super) fn violations(tools: &[Tool], calls: &[Call]) -> Vec<String> {
     let of_call = |(i, call): (usize, &Call)| match tools.iter().find(|tool| tool.name == call.name) {
         Some(tool) => tool.violation(&call.arguments).map(|violation| format!("call {i}, {}: {violation}", call.name)),

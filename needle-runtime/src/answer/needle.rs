@@ -1,4 +1,4 @@
-//! A trained model as a library: load it, ask it.
+//! A trained model as a library: load it and ask it.
 //!
 //! ```no_run
 //! use needle_runtime::{Needle, tools_from_json};
@@ -44,17 +44,17 @@ use crate::retrieval::catalogue::Catalogue;
 use crate::retrieval::tool_vectors::ToolVectors;
 use crate::retrieval::{rank, tool_texts};
 
-/// Catalogues whose embeddings are remembered.
+/// Number of catalogues whose embeddings are kept in memory.
 const REMEMBERED_CATALOGUES: usize = 8;
 
-/// A loaded model. Clones share it, so that several configurations cost no more memory than one; it
-/// can be asked by several threads at once.
+/// A loaded model. Clones share the weights, so that several configurations need no more memory
+/// than one. Several threads can use it at the same time.
 #[derive(Clone)]
 pub struct Needle {
     model: Arc<Model>,
     confidence: Option<Confidence>,
     copying: CopyStatistics,
-    /// Where catalogues are kept.
+    /// Directory where embeddings of catalogues are cached; `None` caches them only in memory.
     dir: Option<PathBuf>,
     lengths: EncodeConfig,
     config: AnswerConfig,
@@ -70,8 +70,8 @@ struct Model {
 }
 
 impl Needle {
-    /// Loads what stands in `path` for the engine, as it ships: a training checkpoint, the result
-    /// of the run there, or the artifact of `needle export --format needle-rs`. Answers are
+    /// Loads the model at `path` into the INT4 engine: a training checkpoint, the result of a
+    /// training run, or an artifact of `needle export --format needle-rs`. By default, answers are
     /// constrained to the offered tools.
     ///
     /// # Errors
@@ -80,35 +80,36 @@ impl Needle {
         Self::load_with(path, &Options::default())
     }
 
-    /// As [`Needle::load`], computing as `options` say.
+    /// Like [`Needle::load`], with `options` of the engine.
     ///
     /// # Errors
-    /// As [`Needle::load`], and if this CPU does not have the instructions that are asked for.
+    /// As for [`Needle::load`], and if this CPU lacks the requested instruction set.
     pub fn load_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
         let path = path.as_ref();
         let dir = if path.join(artifact::WEIGHTS).exists() { path.to_owned() } else { locate(path)? };
         Self::from_engine(Engine::open_with(&dir, options)?)?.beside(&dir)
     }
 
-    /// The artifact whose two files are `weights` (`needle.safetensors`) and `vocab` (`vocab.txt`).
+    /// Loads an artifact from the contents of its two files, `weights` (`needle.safetensors`) and
+    /// `vocab` (`vocab.txt`).
     ///
     /// # Errors
-    /// If they are malformed or do not fit together, or as [`Needle::load_with`].
+    /// If they are malformed or do not fit together, and as for [`Needle::load_with`].
     pub fn from_bytes(weights: Vec<u8>, vocab: &str, options: &Options) -> Result<Self, RuntimeError> {
         Self::from_engine(Engine::from_bytes(weights, Some(vocab), options)?)
     }
 
-    /// An engine that is open already; no catalogue is kept on disk.
+    /// Wraps an engine that is already open. Embeddings of catalogues are not cached on disk.
     ///
     /// # Errors
-    /// If it was opened without a tokenizer, or as [`Needle::new`].
+    /// If the engine was opened without a tokenizer, and as for [`Needle::new`].
     pub fn from_engine(engine: Engine) -> Result<Self, RuntimeError> {
         let tokenizer = engine.tokenizer().cloned();
-        let none = || RuntimeError::Config { field: "vocab", reason: "the model brings no tokenizer".into() };
+        let none = || RuntimeError::Config { field: "vocab", reason: "the model has no tokenizer".into() };
         Self::new(Box::new(engine), tokenizer.ok_or_else(none)?)
     }
 
-    /// Any network, with the tokenizer that it was trained with.
+    /// Wraps any network, with the tokenizer that it was trained with.
     ///
     /// # Errors
     /// If the vocabulary cannot be used, or the model's sizes leave no room for a prompt.
@@ -132,8 +133,9 @@ impl Needle {
         })
     }
 
-    /// The same model with what stands beside it in `dir`: the calibration, and what training
-    /// always copied. Embeddings of catalogues are kept there.
+    /// Adds the files that lie beside the weights in `dir`: the calibrated confidence, and the
+    /// statistics of which arguments training always copied. Embeddings of catalogues are cached
+    /// there.
     ///
     /// # Errors
     /// If one of these files cannot be read.
@@ -142,14 +144,14 @@ impl Needle {
         Ok(Self { confidence, copying, dir: Some(dir.to_owned()), ..self })
     }
 
-    /// The same model, answering as `config` says.
+    /// Sets how questions are answered.
     ///
     /// # Errors
-    /// If it is to abstain and has no calibrated confidence.
+    /// If `config` sets `abstain_below` and the model has no calibrated confidence.
     pub fn with_config(self, config: AnswerConfig) -> Result<Self, RuntimeError> {
         if config.abstain_below.is_some() && self.confidence.is_none() {
             let reason = format!(
-                "no calibrated confidence ({}) to abstain by; `needle eval CHECKPOINT DATA --calibrate` adds one, with {} examples \
+                "abstaining needs a calibrated confidence ({}); `needle eval CHECKPOINT DATA --calibrate` adds one, with {} examples \
                  or more",
                 confidence::FILE,
                 confidence::LEAST_EXAMPLES
@@ -159,21 +161,21 @@ impl Needle {
         Ok(Self { config, ..self })
     }
 
-    /// The same model, which keeps embeddings of catalogues in memory alone: for a server, whose
-    /// clients bring the catalogues.
+    /// Caches embeddings of catalogues only in memory. This is for servers, whose clients bring the
+    /// catalogues.
     pub fn in_memory(self) -> Self {
         Self { dir: None, ..self }
     }
 
-    /// The same model with this calibration, or without any.
+    /// Sets or removes the calibrated confidence.
     pub fn with_confidence(self, confidence: Option<Confidence>) -> Self {
         Self { confidence, ..self }
     }
 
-    /// The same model, for which text is cut at other lengths than the longest that it reads.
+    /// Sets the lengths at which text is cut; by default they are the longest that the model reads.
     ///
     /// # Errors
-    /// If a length is too small to hold anything.
+    /// If a length is too small for any text.
     pub fn with_lengths(self, lengths: EncodeConfig) -> Result<Self, RuntimeError> {
         lengths.validate()?;
         Ok(Self { lengths, ..self })
@@ -184,7 +186,7 @@ impl Needle {
         self.model.network.config()
     }
 
-    /// What its weights are stored as.
+    /// The format of the stored weights.
     pub fn precision(&self) -> Precision {
         self.model.network.precision()
     }
@@ -194,17 +196,17 @@ impl Needle {
         &self.model.tokenizer
     }
 
-    /// How it answers.
+    /// How questions are answered.
     pub fn config(&self) -> &AnswerConfig {
         &self.config
     }
 
-    /// Its calibration, where it has one.
+    /// The calibrated confidence, if there is one.
     pub fn confidence(&self) -> Option<&Confidence> {
         self.confidence.as_ref()
     }
 
-    /// Texts to ids, cut at this model's lengths.
+    /// Encodes text as ids, cut at this model's lengths.
     pub fn encoder(&self) -> Encoder<'_> {
         #[expect(clippy::expect_used, reason = "the lengths are validated where they are set")]
         Encoder::new(&self.model.tokenizer, self.lengths.clone()).expect("validated")
@@ -213,20 +215,20 @@ impl Needle {
     /// Answers `query` with calls of `tools`.
     ///
     /// # Errors
-    /// If the query is empty, the tools cannot be constrained, or (where `strict`) the prompt is
-    /// too long.
+    /// If the query is empty, the tools cannot be constrained, or the prompt is too long and
+    /// [`AnswerConfig::strict`] is set.
     pub fn call(&self, query: &str, tools: &[Tool]) -> Result<Answer, RuntimeError> {
         self.call_streaming(query, tools, |_| ())
     }
 
-    /// As [`Needle::call`]; `on_bytes` is given the answer's JSON, under the names of `tools`, as
-    /// it comes.
+    /// Like [`Needle::call`]. In addition `on_bytes` receives the answer's JSON as it is written,
+    /// with the tool names of `tools`.
     ///
-    /// Where an answer may be withheld ([`AnswerConfig::abstain_below`]) nothing is given before it
-    /// is judged: then the whole of it at once, or `[]`.
+    /// If an answer may be withheld ([`AnswerConfig::abstain_below`]), `on_bytes` receives nothing
+    /// until the confidence is known, and then the whole answer or `[]`.
     ///
     /// # Errors
-    /// As [`Needle::call`].
+    /// As for [`Needle::call`].
     pub fn call_streaming(
         &self,
         query: &str,
@@ -239,11 +241,11 @@ impl Needle {
         })
     }
 
-    /// As [`Needle::call_streaming`]; `watch` is also told how sure the model was, and may end the
-    /// answer early, which then is not complete.
+    /// Like [`Needle::call_streaming`]. In addition `watch` receives the probability of each token,
+    /// and may stop the answer early, which is then incomplete.
     ///
     /// # Errors
-    /// As [`Needle::call`].
+    /// As for [`Needle::call`].
     pub fn call_watched(
         &self,
         query: &str,
@@ -264,7 +266,7 @@ impl Needle {
             watch: |piece: Piece<'_>| {
                 if may_withhold {
                     held_back.extend_from_slice(piece.bytes);
-                    // The watcher may stop what it is not shown yet.
+                    // `watch` may stop the answer even though it is not shown the text yet.
                     return watch(Piece { bytes: b"", probability: None });
                 }
                 watch(piece)
@@ -282,13 +284,14 @@ impl Needle {
         Ok(answer)
     }
 
-    /// Answers many questions, several at a time; `progress` is told how many are done.
+    /// Answers many questions in batches. `progress` receives the number of questions answered so
+    /// far.
     ///
-    /// Takes what one has: `&[(String, Vec<Tool>)]`, `[("a query", &tools)]`, any iterator of such
-    /// pairs.
+    /// Accepts any iterator over pairs of query and tools, such as `&[(String, Vec<Tool>)]` or
+    /// `[("a query", &tools)]`.
     ///
     /// # Errors
-    /// As [`Needle::call`], of the first question that cannot be answered.
+    /// As for [`Needle::call`]; the error is that of the first question that cannot be answered.
     pub fn call_batch(
         &self,
         questions: impl IntoIterator<Item: AsQuestion>,
@@ -310,9 +313,9 @@ impl Needle {
         Ok(answers.map(|((answer, (_, picked)), cut)| self.answer(answer, picked.clone(), cut, seconds)).collect())
     }
 
-    /// What the model answers to `questions` with all of their tools, whatever they are, for
-    /// measurements: nothing is picked, refused or withheld, and what does not fit is cut.
-    /// `progress` is told how many are done.
+    /// Answers `questions` for measurements, each with all of its tools: the retrieval head picks
+    /// none, no question is refused, no answer is withheld, and prompts that are too long are cut.
+    /// `progress` receives the number of questions answered so far.
     ///
     /// # Errors
     /// If a question's tools cannot be constrained.
@@ -326,7 +329,8 @@ impl Needle {
         answerer.answer(questions, &prompts, progress)
     }
 
-    /// Indices of the tools of `catalogue` by likeness to `query`, best first, with their cosine.
+    /// Ranks the tools of `catalogue` by similarity to `query`: pairs of index and cosine, best
+    /// first.
     ///
     /// # Errors
     /// If the model has no retrieval head.
@@ -335,8 +339,8 @@ impl Needle {
         Ok(rank(&query, catalogue.vectors()))
     }
 
-    /// The embeddings of `tools`, computed once, and kept in the directory of a model that was
-    /// loaded from one.
+    /// The embeddings of `tools`. They are computed once and cached, also in the model's directory
+    /// if it was loaded from one.
     ///
     /// # Errors
     /// If the model has no retrieval head.
@@ -356,20 +360,21 @@ impl Needle {
         Ok(catalogue)
     }
 
-    /// The unit vector of `text`, as a query; none without a retrieval head.
+    /// The embedding of `text` as a query, a unit vector of `contrastive_dim` values; `None` if the
+    /// model has no retrieval head.
     ///
     /// # Errors
-    /// If the model cannot read it.
+    /// If the network cannot embed it.
     pub fn embed(&self, text: &str) -> Result<Option<Vec<f32>>, RuntimeError> {
         Ok(self.model.network.embed(&[self.encoder().query_ids(text)])?.map(|mut vectors| vectors.remove(0)))
     }
 
-    /// The model itself, for measurements.
+    /// The network itself, for measurements.
     pub fn network(&self) -> &dyn Network {
         &*self.model.network
     }
 
-    /// Unit vectors of texts, given as ids.
+    /// Embeddings (unit vectors) of texts that are given as ids.
     fn embed_ids(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, RuntimeError> {
         let no_head = || {
             let dir = self.dir.clone().unwrap_or_default();
@@ -389,10 +394,11 @@ impl Needle {
         Ok((picked, Some(names)))
     }
 
-    /// What of the prompt does not fit, in words.
+    /// Which part of the prompt does not fit, in words.
     ///
     /// # Errors
-    /// If there is nothing to answer, or (where `strict`) if anything does not fit.
+    /// If the query or the list of tools is empty, or if [`AnswerConfig::strict`] is set and the
+    /// prompt does not fit.
     fn check(&self, question: Question<'_>, prompt: &Prompt) -> Result<Option<String>, RuntimeError> {
         let bad = |reason: String| RuntimeError::Question { query: question.query.to_owned(), reason };
         if question.query.trim().is_empty() {
@@ -408,10 +414,12 @@ impl Needle {
         let (whole, most) = (prompt.ids.len() + cut, self.lengths.max_enc_tokens);
         let query = self.tokenizer().encode(question.query).len();
         let reason = if query > most - 2 {
-            format!("the query alone has {query} tokens, the model reads {most}: its end and all tools were cut")
+            format!(
+                "the query alone has {query} tokens, but the model reads only {most}: its end and all tools were cut"
+            )
         } else {
             format!(
-                "query and tools have {whole} tokens, the model reads {most}: the last {cut}, of the tools, were cut"
+                "query and tools have {whole} tokens, but the model reads only {most}: the last {cut} of the tools were cut"
             )
         };
         if self.config.strict { Err(bad(reason.replace("were cut", "do not fit"))) } else { Ok(Some(reason)) }
@@ -454,25 +462,26 @@ impl Needle {
 /// The next bytes of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
-    /// Bytes of its JSON, under the user's tool names; may end inside a character.
+    /// Bytes of the answer's JSON, with the user's tool names; they may end inside a UTF-8
+    /// character.
     pub bytes: &'a [u8],
-    /// The model's probability of the token that they end with, among all tokens, where it is
-    /// known.
+    /// The probability that the model gave to the token that these bytes end with, among all
+    /// tokens; `None` if unknown.
     pub probability: Option<f32>,
 }
 
-/// Passes the bytes of each token on.
+/// Passes the bytes of each token to `watch`.
 struct Stream<'a, F> {
     tokenizer: &'a Tokenizer,
     text: AnswerStream,
     watch: F,
-    /// Of the token that comes next.
+    /// Probability of the next token.
     probability: Option<f32>,
     flow: ControlFlow<()>,
 }
 
 impl<F: FnMut(Piece<'_>) -> ControlFlow<()>> Stream<'_, F> {
-    /// Passes on what was held back, of an answer that ended in the middle of a name.
+    /// Passes on the bytes that were held back if the answer ended in the middle of a name.
     fn finish(mut self) {
         let _ = (self.watch)(Piece { bytes: &self.text.finish(), probability: None });
     }
@@ -496,7 +505,7 @@ impl<F: FnMut(Piece<'_>) -> ControlFlow<()>> StepHook for Stream<'_, F> {
     }
 }
 
-/// The longest prompts and answers of a model of these sizes.
+/// The longest prompts, answers and tools of a model with this configuration, in tokens.
 pub fn limits(config: &SanConfig) -> EncodeConfig {
     EncodeConfig {
         max_enc_tokens: config.max_enc_len,

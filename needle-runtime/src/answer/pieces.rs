@@ -1,13 +1,14 @@
-//! An answer's bytes as text while they come.
+//! An answer's bytes as text while they arrive.
 
-/// Cuts a stream of bytes where characters end.
+/// Splits a stream of bytes between UTF-8 characters.
 #[derive(Default)]
 pub struct Utf8Pieces {
     rest: Vec<u8>,
 }
 
 impl Utf8Pieces {
-    /// What is whole of the bytes so far; what can never be whole is replaced.
+    /// Returns the characters that are complete after `bytes`; invalid bytes become replacement
+    /// characters.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.rest.extend_from_slice(bytes);
         let mut text = String::new();
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_end_where_characters_do() {
+    fn pieces_end_between_characters() {
         let mut pieces = Utf8Pieces::default();
         let parts = ["Zü".as_bytes(), &[0xE2], &[0x82], &[0xAC, b'!', 0xC3], b"x"];
         let texts: Vec<String> = parts.iter().map(|bytes| pieces.push(bytes)).collect();

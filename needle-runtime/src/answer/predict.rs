@@ -1,4 +1,4 @@
-//! A model's answers to questions: constrained or free, with what their confidence is judged by.
+//! A model's answers to questions, constrained or free, with the features of their confidence.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -27,34 +27,35 @@ use crate::retrieval::{similarity, tool_texts};
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
-    /// The calls, under the user's tool names; none if the text is not a list of calls.
+    /// The calls, with the user's tool names; `None` if the text is not a list of calls.
     pub calls: Option<Vec<Call>>,
-    /// Where the calls break the tools' schemas, in words; what the grammar cannot hold is checked
-    /// here.
+    /// Violations of the tools' schemas, one sentence each; this covers rules that the grammar
+    /// cannot enforce.
     pub violations: Vec<String>,
     /// Where each argument comes from.
     pub groundings: Vec<ArgumentGrounding>,
-    /// What the model wrote.
+    /// The text that the model wrote.
     pub text: String,
-    /// Its tokens, `<tool_call>` first.
+    /// Token ids of `text`; the first is `<tool_call>`.
     pub token_ids: Vec<u32>,
-    /// Why it ended.
+    /// Why decoding ended.
     pub stop: Stop,
-    /// Tokens of the prompt that did not fit.
+    /// Number of prompt tokens that did not fit.
     pub cut_tokens: usize,
-    /// What the confidence is computed from.
+    /// Inputs of the confidence.
     #[serde(skip)]
     pub features: Features,
-    /// Calibrated probability that the whole answer is exact, where the model has a calibration.
+    /// Calibrated probability that the whole answer is exact; `None` if the model has no calibrated
+    /// confidence.
     pub confidence: Option<f64>,
 }
 
-/// A question as the model reads it.
+/// A question as the token ids that the model reads.
 #[derive(Debug, Clone)]
 pub(super) struct Prompt {
     /// Query and tools.
     pub(super) ids: Vec<u32>,
-    /// Tokens that did not fit.
+    /// Number of tokens that did not fit.
     pub(super) cut_tokens: usize,
 }
 
@@ -62,28 +63,28 @@ pub(super) struct Prompt {
 pub(super) struct Answerer<'a> {
     pub(super) network: &'a dyn Network,
     pub(super) encoder: Encoder<'a>,
-    /// Only what the tools allow is written, where given.
+    /// Constrains answers to what the tools allow; `None` leaves them free.
     pub(super) constrainer: Option<&'a Constrainer>,
-    /// The model's calibration, where it has one.
+    /// The model's calibrated confidence, if it has one.
     pub(super) confidence: Option<&'a Confidence>,
-    /// Which strings must be words of the query.
+    /// Which strings must be copied from the query.
     pub(super) values: Values,
-    /// The retrieval head's vectors of tools that were on offer before.
+    /// Cached embeddings of tools that were offered before.
     pub(super) vectors: &'a ToolVectors,
-    /// Most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     pub(super) max_tokens: usize,
     pub(super) config: &'a AnswerConfig,
 }
 
 impl Answerer<'_> {
-    /// What the model reads of `question`.
+    /// Encodes `question`.
     pub(super) fn prompt(&self, question: Question<'_>) -> Prompt {
         let (ids, cut_tokens) = self.encoder.prompt(question.query, question.tools);
         Prompt { ids, cut_tokens }
     }
 
-    /// Answers to `questions`, whose prompts are `prompts`, in order; `progress` is told how many
-    /// are done.
+    /// Answers `questions`, whose prompts are `prompts`, and returns the answers in the same order.
+    /// `progress` receives the number of questions answered so far.
     ///
     /// # Errors
     /// If a question's tools cannot be constrained.
@@ -93,7 +94,7 @@ impl Answerer<'_> {
         prompts: &[Prompt],
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<Prediction>, RuntimeError> {
-        // Prompts of like length share a batch: less padding.
+        // Prompts of similar length share a batch, which saves padding.
         let mut order: Vec<usize> = (0..questions.len()).collect();
         order.sort_by_key(|&i| prompts[i].ids.len());
         let each = questions.len().div_ceil(self.network.threads()).clamp(1, self.config.batch_size.max(1));
@@ -136,7 +137,7 @@ impl Answerer<'_> {
     ) -> Result<Prediction, RuntimeError> {
         let Prompt { ids, cut_tokens } = prompt;
         let answer = if self.config.look_ahead && self.constrainer.is_some() {
-            // Only then is it known which answer is the best.
+            // The best answer is known only at the end, so nothing is streamed before.
             let answer = self.generate(&[ids], &[question], &mut NoHook)?.remove(0);
             answer.ids.iter().for_each(|&token| hook.chosen(0, token));
             answer
@@ -177,8 +178,8 @@ impl Answerer<'_> {
         }
     }
 
-    /// What the retrieval head thinks of each question's tools, where it is asked and there is a
-    /// choice.
+    /// The retrieval head's preference among each question's tools; `None` if it has no weight or
+    /// there are fewer than two tools.
     fn preferences(&self, questions: &[Question<'_>]) -> Result<Vec<Option<Preference>>, RuntimeError> {
         let weight = self.config.retrieval_weight;
         let preference = |question: &Question<'_>| {
@@ -196,7 +197,8 @@ impl Answerer<'_> {
         questions.iter().map(preference).collect()
     }
 
-    /// The most probable of the greedy answer and those that part from it where it was not free.
+    /// The most probable of the greedy answer and the answers that fork off it where the grammar
+    /// forbade the model's first choice.
     fn look_ahead(
         &self,
         prompts: &[Vec<u32>],
@@ -225,7 +227,7 @@ impl Answerer<'_> {
         Ok(answers)
     }
 
-    /// Reads `generated` as an answer under the names of the offered tools.
+    /// Parses `generated` as calls, with the names of the offered tools.
     fn read(&self, generated: Generated, question: Question<'_>, cut_tokens: usize) -> Prediction {
         let text = self.encoder.tokenizer().decode(&generated.ids);
         let inner = serde_json::from_str::<Value>(&text).ok().and_then(|value| parse_answers(Some(&value)).ok());
@@ -242,11 +244,10 @@ impl Answerer<'_> {
         Prediction { calls, violations, groundings, text, token_ids: ids, stop, cut_tokens, features, confidence: None }
     }
 
-    /// The class of each token after the first, if the text is the compact JSON of `calls`; else
-    /// nothing.
+    /// The class of each token, if the text is the compact JSON of `calls`; otherwise empty.
     fn classes(&self, generated: &Generated, calls: &[Call]) -> Vec<TokenClass> {
         let json = SpanJson::of_calls(calls, |name| name);
-        // The text has a space in front.
+        // The decoded text begins with a space.
         let mut at = 0;
         let mut classes = Vec::new();
         let mut written = Vec::new();

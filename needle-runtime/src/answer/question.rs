@@ -1,20 +1,20 @@
-//! What is asked: a query and the tools on offer.
+//! A question: a query and the offered tools.
 
 use needle_data::Tool;
 use needle_data::error::{Problem, ProblemCode};
 
-/// What is asked.
+/// A question to a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The query.
     pub query: &'a str,
-    /// The tools on offer.
+    /// The offered tools.
     pub tools: &'a [Tool],
 }
 
-/// What can be asked: a query and the tools on offer, owned or by reference.
+/// Anything that is a query with offered tools, owned or by reference.
 pub trait AsQuestion {
-    /// Both by reference.
+    /// Borrows the query and the tools.
     fn as_question(&self) -> Question<'_>;
 }
 
@@ -36,11 +36,12 @@ impl<T: AsQuestion + ?Sized> AsQuestion for &T {
     }
 }
 
-/// Tool definitions from JSON: a list of them (or MCP's `{"tools": [..]}`), in the native, the JSON
+/// Reads tool definitions from JSON: a list (or MCP's `{"tools": [..]}`), in Needle's own, the JSON
 /// Schema, the OpenAI or the MCP form.
 ///
 /// # Errors
-/// If the text is not JSON, with line and column, or a definition cannot be read, with its field.
+/// If the text is not JSON (the message has line and column), or a definition cannot be read (the
+/// message names the field).
 pub fn tools_from_json(text: &str) -> Result<Vec<Tool>, Problem> {
     let value = serde_json::from_str(text)
         .map_err(|error| Problem::new("tools", ProblemCode::NotJson, format!("not JSON: {error}")))?;

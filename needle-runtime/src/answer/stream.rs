@@ -1,33 +1,33 @@
-//! An answer's text as it comes, made fit to show: without the space in front, and under the user's
-//! tool names.
+//! Prepares an answer's text for streaming: removes the leading space and puts back the user's tool
+//! names.
 //!
-//! The model writes `[{"name":"set_timer","arguments":{..}}]` with the names of inside the model.
-//! The value of a call's `name` is held back until it is whole, and passed on as the user's name;
-//! everything else is passed on at once.
+//! The model writes `[{"name":"set_timer","arguments":{..}}]` with its own, normalized tool names.
+//! The value of a call's `name` is held back until it is complete, and then passed on as the user's
+//! name. Everything else is passed on at once.
 
 use needle_data::text::names::NameMap;
 use serde_json::Value;
 
-/// Depth of a call's own keys: the list, then the call.
+/// Nesting depth of a call's own keys: inside the list and the call.
 const IN_CALL: usize = 2;
 
-/// Where in an answer's text the stream is.
+/// State of the scanner of an answer's text.
 pub struct AnswerStream {
     names: NameMap,
     has_begun: bool,
     depth: usize,
-    /// The string that is being written, from its quote on.
+    /// The string that is being written, from its opening quote on.
     string: Option<Vec<u8>>,
     is_escaped: bool,
-    /// Whether that string is the name of a called tool.
+    /// Whether this string is the name of a called tool.
     is_name: bool,
-    /// The string before it.
+    /// The previous string.
     last: Vec<u8>,
     is_after_colon: bool,
 }
 
 impl AnswerStream {
-    /// Of an answer that calls tools with these names.
+    /// A stream of an answer that calls tools with these names.
     pub fn new(names: NameMap) -> Self {
         let (string, last) = (None, Vec::new());
         Self {
@@ -42,7 +42,7 @@ impl AnswerStream {
         }
     }
 
-    /// What can be shown after the text has gone on with `bytes`.
+    /// Appends `bytes` to the text and returns what can be shown now.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut shown = Vec::with_capacity(bytes.len());
         for &byte in bytes {
@@ -57,7 +57,7 @@ impl AnswerStream {
         shown
     }
 
-    /// What was held back, of an answer that ended within a name.
+    /// What was held back if the answer ended inside a name.
     pub fn finish(&mut self) -> Vec<u8> {
         let held_back = self.string.take();
         held_back.filter(|_| self.is_name).unwrap_or_default()
@@ -96,7 +96,8 @@ impl AnswerStream {
         }
     }
 
-    /// The user's name for the tool of the last string; what is no JSON stays as it is.
+    /// The user's name for the tool of the last string; a string that is not valid JSON stays as it
+    /// is.
     fn outer(&self) -> Vec<u8> {
         let inner: Option<String> = serde_json::from_slice(&self.last).ok();
         inner.map_or_else(
@@ -110,7 +111,7 @@ impl AnswerStream {
 mod tests {
     use super::*;
 
-    /// What is shown of `text`, given in pieces of `size` bytes.
+    /// What is shown of `text` if it arrives in pieces of `size` bytes.
     fn shown(text: &str, size: usize) -> String {
         let mut stream = AnswerStream::new(NameMap::new(["setTimer", "stop \"now\""]));
         let mut shown: Vec<u8> = text.as_bytes().chunks(size).flat_map(|bytes| stream.push(bytes)).collect();
@@ -119,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_answer_has_no_space_in_front_and_calls_tools_by_the_names_of_the_user() {
+    fn a_streamed_answer_has_no_leading_space_and_calls_tools_by_the_users_names() {
         for (text, expected) in [
             (" []", "[]"),
             (
                 r#" [{"name":"set_timer","arguments":{"name":"set_timer","label":"\"name\":\"stop_now\" é"}},{"name":"stop_now","arguments":{}}]"#,
                 r#"[{"name":"setTimer","arguments":{"name":"set_timer","label":"\"name\":\"stop_now\" é"}},{"name":"stop \"now\"","arguments":{}}]"#,
             ),
-            // What is no list of calls, or breaks off, is shown as it is.
+            // Text that is not a list of calls, or that breaks off, is shown as it is.
             (" \"name\":\"set_timer\" ]", "\"name\":\"set_timer\" ]"),
             (" [{\"name\":\"set_t", "[{\"name\":\"set_t"),
             (" [{\"name\":\"other\"", "[{\"name\":\"other\""),

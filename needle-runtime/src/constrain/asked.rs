@@ -1,22 +1,22 @@
-//! What is asked, and what the answer may be.
+//! A question, and the limits of its answer.
 
 use needle_data::Tool;
 
 use super::copying::Values;
 
-/// A question, as constraints see it.
+/// A question to compile into a constraint.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// The query.
     pub query: &'a str,
-    /// The tools on offer.
+    /// The offered tools.
     pub tools: &'a [Tool],
-    /// Which strings must be words of the query.
+    /// Which strings must be copied from the query.
     pub values: &'a Values,
-    /// Fewest calls of an answer.
+    /// Minimum number of calls of an answer.
     pub min_calls: usize,
-    /// Most calls of an answer.
+    /// Maximum number of calls of an answer.
     pub max_calls: usize,
-    /// Most tokens of an answer, `<tool_call>` and the end included.
+    /// Maximum number of tokens of an answer, including `<tool_call>` and the end token.
     pub max_tokens: usize,
 }

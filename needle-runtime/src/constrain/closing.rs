@@ -1,42 +1,41 @@
-//! Room to close: what an unfinished answer still lacks.
+//! The shortest completion of an unfinished answer.
 //!
-//! JSON that has been written so far can be read without guessing: only along its open right edge
-//! is there a choice. So the text is read against the [`Rules`], and the shortest text that makes
-//! it a whole answer is found. Decoding asks before it takes a token whether what the token leaves
-//! to be written still fits into the tokens that are left.
+//! The prefix of a JSON text can be parsed without backtracking: only at its end is there a choice.
+//! So the text is parsed against the [`Rules`], and the shortest text that completes it is found.
+//! Before decoding takes a token, it checks that the completion after this token fits into the
+//! remaining tokens.
 
 use std::collections::HashMap;
 
 use super::shape::{ArrayShape, Member, ObjectShape, Others, RuleId, Rules, Shape};
 use super::string::Strings;
 
-/// JSON readers stop at 128.
+/// Maximum nesting depth of an answer. JSON parsers such as serde_json stop at 128.
 const MAX_NESTING: usize = 100;
 
-/// A value whose shortest text has more bytes than this fits into no answer.
+/// A value whose shortest text has more bytes than this does not fit into any answer.
 const LONGEST: usize = 1 << 16;
 
-/// What the beginning of a value is.
+/// Result of parsing a value that may be incomplete.
 #[derive(Debug, Clone, PartialEq)]
 enum Read {
-    /// A whole value, which ends before this place.
+    /// A complete value, which ends before this position.
     Whole(usize),
-    /// The text ends inside the value; these bytes would end it.
+    /// The text ends inside the value; these bytes complete it.
     Open(Vec<u8>),
 }
 
-/// The answers that rules allow.
+/// The set of answers that rules allow.
 pub struct Answers {
     rules: Rules,
     strings: Strings,
     start: RuleId,
-    /// Rules of members that no object has, since nothing satisfies them.
+    /// Rules of members that were left out, because no value satisfies them.
     left_out: Vec<RuleId>,
 }
 
 impl Answers {
-    /// Answers of rule `start`. Rules that nothing satisfies, and what depends on them, are taken
-    /// out of `rules`.
+    /// Answers of rule `start`. Removes from `rules` everything that no value satisfies.
     pub fn new(mut rules: Rules, mut strings: Strings, start: RuleId) -> Self {
         for shape in rules.shapes.iter().flatten() {
             if let Shape::String(shape) = shape {
@@ -52,22 +51,22 @@ impl Answers {
         Self { rules, strings, start, left_out }
     }
 
-    /// The rules of declared members that no answer has, since nothing satisfies them.
+    /// The rules of declared members that were left out, because no value satisfies them.
     pub fn left_out(&self) -> &[RuleId] {
         &self.left_out
     }
 
-    /// The rules, without those that nothing satisfies.
+    /// The rules, without those that no value satisfies.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// The rule of a whole answer.
+    /// The rule of a complete answer.
     pub fn start(&self) -> RuleId {
         self.start
     }
 
-    /// The shortest bytes that make `text` a whole answer; none if nothing does.
+    /// The shortest bytes that complete `text` to an answer; `None` if it cannot be completed.
     pub fn completion(&self, text: &[u8]) -> Option<Vec<u8>> {
         let mut known = HashMap::new();
         match self.value(self.start, text, 0, 0, &mut known)? {
@@ -90,7 +89,8 @@ impl Answers {
         if depth > MAX_NESTING {
             return None;
         }
-        // Only where there is a choice can the same be asked twice.
+        // Results are cached only for rules with several shapes: only those can be parsed twice at
+        // one position.
         let shapes = &self.rules.shapes[rule];
         if shapes.len() > 1
             && let Some(read) = known.get(&(rule, at))
@@ -117,7 +117,7 @@ impl Answers {
         best
     }
 
-    /// Literals, numbers and strings.
+    /// Parses literals, numbers and strings.
     fn scalar(&self, shape: &Shape, text: &[u8], at: usize) -> Option<Read> {
         let rest = &text[at..];
         if let Shape::Literals(literals) = shape
@@ -176,7 +176,7 @@ impl Answers {
     ) -> Option<Read> {
         let mut at = at + 1;
         let mut items = 0;
-        // What is left to write once `items` are there.
+        // The text that completes the array after `items` items.
         let rest = |items: usize| {
             let mut bytes = Vec::new();
             for i in items..array.min {
@@ -229,7 +229,7 @@ impl Answers {
             return self.lacks(object, &written)?.is_empty().then_some(Read::Whole(at + 1));
         }
         loop {
-            // A key, unless nothing is there at all.
+            // A key follows, unless the text ends here.
             if at == text.len() && written.count == 0 {
                 return self.lacks(object, &written).map(close);
             }
@@ -268,8 +268,8 @@ impl Answers {
         }
     }
 
-    /// The shortest end of an object whose text breaks off in a key, or after the comma in front of
-    /// one.
+    /// The shortest completion of an object whose text breaks off in a key, or after the comma
+    /// before a key.
     fn begun_key(&self, object: &ObjectShape, written: &mut Written, key: &[u8]) -> Option<Read> {
         let mut best: Option<Vec<u8>> = None;
         let mut offer = |bytes: Option<Vec<u8>>| {
@@ -304,10 +304,10 @@ impl Answers {
         best.map(Read::Open)
     }
 
-    /// Ends the undeclared name that `partial` begins.
+    /// Completes the undeclared name that begins with `partial`.
     fn end_of_name(&self, object: &ObjectShape, partial: &[u8]) -> Option<Vec<u8>> {
         let end = self.strings.completion(&Default::default(), partial)?;
-        // A declared name must not pass for an undeclared one: make it longer.
+        // The completed name must not be a declared one, so it is made longer until it is not.
         (0..=object.members.len()).find_map(|more| {
             let mut end = end.clone();
             let quote = end.pop()?;
@@ -319,7 +319,8 @@ impl Answers {
         })
     }
 
-    /// What an object with these members still needs, with commas, and its end.
+    /// The text that an object with these members still needs: the missing members, with commas,
+    /// and the closing brace.
     fn rest(&self, object: &ObjectShape, written: &Written) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         for text in self.lacks(object, written)? {
@@ -330,7 +331,7 @@ impl Answers {
         Some(bytes)
     }
 
-    /// The members that an object still needs; none if it cannot have them any more.
+    /// The members that an object still needs; `None` if one of them can no longer be written.
     fn lacks(&self, object: &ObjectShape, written: &Written) -> Option<Vec<String>> {
         let missing = |(i, member): &(usize, &Member)| member.is_required && !written.is_used[*i];
         let missing = object.members.iter().enumerate().filter(missing);
@@ -343,17 +344,17 @@ impl Answers {
     }
 }
 
-/// What an object that is being read has so far.
+/// The members of an object that have been parsed so far.
 #[derive(Clone)]
 struct Written {
     is_used: Vec<bool>,
     count: usize,
-    /// Members before this one have had their turn.
+    /// Members before this index can no longer be written.
     first_free: usize,
 }
 
 impl Written {
-    /// Notes that member `i` was written; false if it may not be.
+    /// Marks member `i` as written; false if it is not allowed here.
     fn take(&mut self, object: &ObjectShape, i: usize) -> bool {
         if self.is_used[i] || i < self.first_free {
             return false;
@@ -373,12 +374,12 @@ fn close(missing: Vec<String>) -> Read {
     Read::Open(format!("{}}}", missing.join(",")).into_bytes())
 }
 
-/// A name as JSON writes it.
+/// A name as a JSON string.
 pub fn key_text(name: &str) -> String {
     serde_json::Value::from(name).to_string()
 }
 
-/// Where the JSON string that `text` begins with ends.
+/// The end of the JSON string at the start of `text`; `None` if it is not closed.
 fn string_end(text: &[u8]) -> Option<usize> {
     let mut escaped = false;
     for (i, &byte) in text.iter().enumerate().skip(1) {
@@ -392,8 +393,8 @@ fn string_end(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length of the shortest text of each rule, found by improving on infinity until nothing
-/// improves.
+/// The length of the shortest text of each rule, by fixed-point iteration; `None` if no value
+/// satisfies the rule.
 fn lengths(rules: &Rules, strings: &Strings) -> Vec<Option<usize>> {
     let mut lengths: Vec<Option<usize>> = vec![None; rules.shapes.len()];
     loop {
@@ -429,7 +430,7 @@ fn length(shape: &Shape, lengths: &[Option<usize>], strings: &Strings) -> Option
     }
 }
 
-/// Takes out shapes and members that nothing satisfies; gives the rules of those members.
+/// Removes shapes and members that no value satisfies; returns the rules of those members.
 fn prune(rules: &mut Rules, lengths: &[Option<usize>], strings: &Strings) -> Vec<RuleId> {
     let mut left_out = Vec::new();
     for shapes in &mut rules.shapes {
@@ -465,7 +466,8 @@ fn prune(rules: &mut Rules, lengths: &[Option<usize>], strings: &Strings) -> Vec
     left_out
 }
 
-/// Fills in the shortest text of `rule`. Its parts are shorter than itself, so this ends.
+/// Fills in the shortest text of `rule`. The recursion ends, because the parts of a text are
+/// shorter than the text.
 fn shortest(rules: &mut Rules, lengths: &[Option<usize>], strings: &Strings, rule: RuleId) -> Option<String> {
     if let Some(known) = &rules.shortest[rule] {
         return Some(known.clone());

@@ -1,13 +1,13 @@
-//! The hook by which decoding asks each row's constraint.
+//! The hook that applies each row's constraint during decoding.
 
 use super::Constraint;
 use crate::generate::{Certainty, StepHook};
 
-/// A hook that constrains each row of a batch, and passes on to `inner` what was chosen.
+/// A hook that constrains each row of a batch and passes the chosen tokens to `inner`.
 pub struct Constrained<'a, H: ?Sized> {
-    /// One constraint a row.
+    /// One constraint per row.
     pub rows: Vec<Constraint>,
-    /// Told of tokens after them.
+    /// Called after the constraint for each token.
     pub inner: &'a mut H,
 }
 

@@ -1,4 +1,4 @@
-//! One answer as it is written: which tokens can come next.
+//! The constraint of one answer while it is written: which tokens can come next.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::probe::first_line;
 use crate::error::RuntimeError;
 use crate::generate::argmax;
 
-/// What one answer may be; where it stands in it.
+/// The grammar of one answer, and the state of the answer in it.
 #[derive(Clone)]
 pub struct Constraint {
     matcher: Matcher,
@@ -22,24 +22,24 @@ pub struct Constraint {
     env: TokEnv,
     tokenizer: Arc<Tokenizer>,
     max_tokens: usize,
-    /// Tokens written, `<tool_call>` included.
+    /// Number of tokens written, including `<tool_call>`.
     written: usize,
     /// Bytes written after `<tool_call>`.
     text: Vec<u8>,
-    /// Tokens that would end the answer from here.
+    /// Tokens that would complete the answer from here.
     plan: Vec<u32>,
-    /// The token last found to fit, and the plan after it.
+    /// The last token that was found to fit, and the plan after it.
     next: Option<(u32, Vec<u32>)>,
-    /// What is thought of the tools, beside the model's logits.
+    /// Preference among the tools, added to the model's logits.
     preference: Option<Preference>,
     error: Option<String>,
 }
 
 impl Constraint {
-    /// Of an answer of at most `max_tokens` tokens, of which nothing is written yet.
+    /// The constraint of an answer of at most `max_tokens` tokens, before its first token.
     ///
     /// # Errors
-    /// If no answer fits into the limit.
+    /// If no value satisfies the schema, or no answer fits into the limit.
     pub(super) fn new(
         compiled: Compiled,
         env: TokEnv,
@@ -61,23 +61,23 @@ impl Constraint {
             error: None,
         };
         let plan = constraint.plan_after(&[]);
-        constraint.plan = plan.ok_or_else(|| RuntimeError::Tools("nothing satisfies the schema".to_owned()))?;
-        // `<tool_call>`, the shortest answer, the end.
+        constraint.plan = plan.ok_or_else(|| RuntimeError::Tools("no value satisfies the schema".to_owned()))?;
+        // `<tool_call>`, the shortest answer, and the end token.
         let least = constraint.plan.len() + 2;
         if least > max_tokens {
-            let reason = format!("an answer needs at least {least} tokens; the limit is {max_tokens}");
+            let reason = format!("an answer needs at least {least} tokens, but the limit is {max_tokens}");
             return Err(RuntimeError::Tools(reason));
         }
         Ok(constraint)
     }
 
-    /// The same, choosing tools with this preference.
+    /// Sets the preference among the tools.
     pub fn preferring(self, preference: Option<Preference>) -> Self {
         Self { preference, ..self }
     }
 
-    /// Sets the logits of tokens that cannot come next to negative infinity. The best of those that
-    /// are left is known to leave room for the rest of the answer; others may not be.
+    /// Sets the logits of tokens that cannot come next to negative infinity. The best remaining
+    /// token leaves room for the rest of the answer; the others have not been checked for that.
     pub fn mask(&mut self, logits: &mut [f32]) {
         self.mask_by_grammar(logits);
         if self.error.is_some() || self.written == 0 {
@@ -89,8 +89,8 @@ impl Constraint {
         loop {
             let best = argmax(logits);
             if logits[best as usize] == f32::NEG_INFINITY {
-                // The plan was written down when it was known to fit, and the grammar refuses it.
-                self.error = Some("the grammar and what an answer still lacks disagree".to_owned());
+                // The plan was found to fit when it was made, but the grammar refuses it.
+                self.error = Some("internal error: the grammar refuses the planned end of the answer".to_owned());
                 logits[EOS_ID as usize] = 0.0;
                 return;
             }
@@ -108,13 +108,13 @@ impl Constraint {
                 if bits & 1 == 0 {
                     *logit = f32::NEG_INFINITY;
                 } else if logit.is_nan() || *logit == f32::NEG_INFINITY {
-                    // A broken model, too, writes only what is allowed.
+                    // Even a model with NaN or infinite logits writes only what is allowed.
                     *logit = f32::MIN;
                 }
                 bits >>= 1;
             }
         }
-        // Of a model with more logits than its vocabulary has tokens.
+        // A model may have more logits than its vocabulary has tokens.
         let covered = (32 * allowed.as_slice().len()).min(logits.len());
         logits[covered..].fill(f32::NEG_INFINITY);
     }
@@ -136,7 +136,8 @@ impl Constraint {
         })
     }
 
-    /// True if the answer can still end within its limit after `token`, which the grammar allows.
+    /// True if the answer can still end within its limit after `token`, which the grammar must
+    /// allow.
     pub fn fits(&mut self, token: u32) -> bool {
         let left = self.max_tokens.saturating_sub(self.written + 1);
         let plan = match self.plan.split_first() {
@@ -146,13 +147,13 @@ impl Constraint {
                 self.plan_after(&bytes)
             }
         };
-        // One more for the end.
+        // One more token is needed for the end.
         let plan = plan.filter(|plan| plan.len() < left);
         self.next = plan.map(|plan| (token, plan));
         self.next.is_some()
     }
 
-    /// Tokens that end the answer once `bytes` are written.
+    /// Tokens that complete the answer after `bytes`.
     fn plan_after(&self, bytes: &[u8]) -> Option<Vec<u32>> {
         let text = [&self.text, bytes].concat();
         let rest = match text.split_first() {
@@ -163,7 +164,7 @@ impl Constraint {
         Some(self.env.tok_trie().greedy_tokenize(&rest))
     }
 
-    /// Goes on past `token`.
+    /// Advances past `token`.
     pub fn advance(&mut self, token: u32) {
         self.written += 1;
         if self.written == 1 {
@@ -181,8 +182,8 @@ impl Constraint {
         }
     }
 
-    /// Tokens that will come next unless the model cuts the text in its own way: those that it was
-    /// trained on for the bytes which the grammar determines.
+    /// The tokens that probably come next: the bytes that the grammar forces, tokenized as in
+    /// training. The model may still split these bytes differently.
     pub fn draft(&mut self) -> Vec<u32> {
         if self.error.is_some() {
             return Vec::new();
@@ -195,8 +196,8 @@ impl Constraint {
             return Vec::new();
         }
         let text = [self.text.as_slice(), &forced].concat();
-        // The tokenizer puts the space in front itself. Text that ends within a character is not to
-        // be cut into tokens.
+        // The tokenizer adds the leading space itself. Text that ends inside a character cannot be
+        // tokenized.
         let Some(Ok(rest)) = text.strip_prefix(b" ").map(std::str::from_utf8) else { return Vec::new() };
         let ids = self.tokenizer.encode(rest);
         let mut at = 0;
@@ -206,16 +207,16 @@ impl Constraint {
             is_written
         });
         let written = written.count();
-        // Otherwise the tokens so far end elsewhere than those of the whole text.
+        // Otherwise the tokens of the whole text do not split where the tokens so far end.
         if at == self.text.len() { ids[written..].to_vec() } else { Vec::new() }
     }
 
-    /// True if an answer can have a call at all.
+    /// True if an answer can contain a call.
     pub fn can_call(&self) -> bool {
         self.answers.completion(b"[{").is_some()
     }
 
-    /// What went wrong, if anything did; the answer then ends early.
+    /// The error that ended the answer early, if there was one.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }

@@ -1,5 +1,5 @@
-//! Values held to the words of the query: for all tools, for none, or for the parameters that were
-//! always copied in training.
+//! Which string values must be copied from the query: those of all parameters, of none, or of the
+//! parameters that were always copied in training.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,39 +11,40 @@ use serde_json::Value;
 use super::grounding::Query;
 use crate::error::RuntimeError;
 
-/// Which strings are held to the words of the query, as a user says it.
+/// Which strings must be copied from the query, as a user sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValuesPolicy {
-    /// Those of parameters with `"x-from-query": true`.
+    /// Only strings of parameters with `"x-from-query": true`.
     #[default]
     Free,
-    /// All.
+    /// Strings of all parameters.
     Copied,
-    /// Those of parameters whose values were always copied in training.
+    /// Strings of parameters whose values were always copied in training.
     Auto,
 }
 
-/// Which strings of an answer must be words of the query. A parameter with `"x-from-query": true`
-/// always must.
+/// Which strings of an answer must be copied from the query. Those of a parameter with
+/// `"x-from-query": true` always must.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Values {
-    /// Those of parameters that ask for it.
+    /// Only strings of parameters with `"x-from-query": true`.
     #[default]
     Free,
-    /// All that have no other form to keep (`enum`, `format`, `pattern`).
+    /// All strings without an `enum`, a `format` or a `pattern`.
     Copied,
-    /// Those of parameters whose values in training were copied.
+    /// Strings of parameters whose values were always copied in training, according to these
+    /// statistics.
     Auto(CopyStatistics),
 }
 
-/// A parameter is held to the query once this many of its values were seen...
+/// Minimum number of training values of a parameter before it can count as copied.
 const LEAST_VALUES: u64 = 20;
-/// ...and this fraction of them were copied.
+/// Minimum fraction of copied values of a parameter that counts as copied.
 const COPIED_FRACTION: f64 = 0.99;
 
-/// How often the values of each parameter stand in the query, counted over training examples. Kept
-/// beside a checkpoint as [`Self::FILE`].
+/// How often the values of each parameter occur in the query, counted over training examples. Saved
+/// in a checkpoint as [`Self::FILE`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CopyStatistics {
@@ -55,9 +56,9 @@ pub struct CopyStatistics {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CopyCount {
-    /// Strings seen.
+    /// Number of strings.
     pub values: u64,
-    /// Those that are a run of words of the query, to the letter.
+    /// Number of strings that are a run of words of the query, character by character.
     pub copied: u64,
 }
 
@@ -87,7 +88,7 @@ impl CopyStatistics {
         statistics
     }
 
-    /// Reads the statistics of the checkpoint in `dir`; none counted where it has none.
+    /// Loads the statistics of the checkpoint `dir`; empty if it has none.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -101,7 +102,7 @@ impl CopyStatistics {
         }
     }
 
-    /// Puts them into the checkpoint in `dir`.
+    /// Saves the statistics in the checkpoint `dir`.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -112,7 +113,7 @@ impl CopyStatistics {
         file::write_atomically(&path, text.as_bytes()).map_err(|e| bad(e.to_string()))
     }
 
-    /// True if the parameter's values are copied from the query, as far as training showed.
+    /// True if the parameter's values were (almost) always copied from the query in training.
     pub fn is_copied(&self, tool: &str, parameter: &str) -> bool {
         let count = self.tools.get(tool).and_then(|counts| counts.get(parameter)).copied().unwrap_or_default();
         count.values >= LEAST_VALUES && count.copied as f64 >= COPIED_FRACTION * count.values as f64
@@ -120,7 +121,7 @@ impl CopyStatistics {
 }
 
 impl Values {
-    /// What `policy` means for a model with these statistics.
+    /// The strings that `policy` selects for a model with these statistics.
     pub fn new(policy: ValuesPolicy, statistics: &CopyStatistics) -> Self {
         match policy {
             ValuesPolicy::Free => Self::Free,
@@ -129,7 +130,7 @@ impl Values {
         }
     }
 
-    /// True if strings of this parameter are held to the words of the query.
+    /// True if strings of this parameter must be copied from the query.
     pub fn holds(&self, tool: &str, parameter: &str) -> bool {
         match self {
             Self::Free => false,
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_is_held_to_the_query_once_training_always_copied_it() {
+    fn a_parameter_must_be_copied_if_it_always_was_in_training() {
         let tools = r#"[{"name":"book","parameters":{"city":{"type":"string"},"mood":{"type":"string"},"tags":{"type":"array"}}}]"#;
         let example = |i: usize| {
             let mood = if i.is_multiple_of(2) { "keen" } else { "glad" };

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use needle_data::text::json_schema::{self, check, type_names};
 use serde_json::{Map, Value};
 
-/// Of more alternatives of a `oneOf` it is not found out whether a value can fit two of them.
+/// With more alternatives than this, a `oneOf` is not tested for disjointness.
 const MAX_COMPARED: usize = 64;
 
-/// True if no value can satisfy two of the alternatives of a `oneOf`, as far as their types,
-/// constants and required constant members tell: the grammar then holds the `oneOf` whole.
+/// True if no value can satisfy two of the alternatives of a `oneOf`, judging by their types,
+/// constants and required constant members. The grammar then enforces the `oneOf` completely.
 pub fn are_disjoint(alternatives: &[Value], root: &Value) -> bool {
     if let Some(literals) = all_literals(alternatives) {
         let different: HashSet<&String> = literals.iter().collect();
@@ -22,7 +22,8 @@ pub fn are_disjoint(alternatives: &[Value], root: &Value) -> bool {
     pairs.clone().all(|(i, a)| alternatives[i + 1..].iter().all(|b| two_are_disjoint(a, b, root, 0)))
 }
 
-/// The values of alternatives that are constants, as texts that only equal values share.
+/// The values of alternatives that are all constants, as canonical texts (equal values have equal
+/// texts).
 fn all_literals(alternatives: &[Value]) -> Option<Vec<String>> {
     alternatives.iter().map(|one| one.get("const").map(json_schema::canonical)).collect()
 }

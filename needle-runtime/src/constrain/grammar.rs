@@ -1,20 +1,20 @@
-//! [`Rules`] as a grammar for `llguidance`, in its dialect of Lark.
+//! Writes [`Rules`] as a grammar for `llguidance`, in its dialect of Lark.
 //!
-//! Members of an object in any order are one rule with a set of bits, not a rule for each order:
+//! Members of an object in any order become one rule with a bit set, not one rule per order:
 //!
 //! ```text
 //! r7     : "{\"minutes\":" r8 o7::1 | "{\"label\":" r9 o7::2
 //! o7::_  : "}" %if is_ones([0:1]) | ",\"minutes\":" r8 o7::set_bit(0) %if bit_clear(0) | ...
 //! ```
 //!
-//! The lexer takes the longest piece that it can, and never goes back. Where values of several
-//! shapes begin alike, pieces must therefore be as short as JSON's own; only a tool's arguments,
-//! which no other shape stands beside, have keys in one piece with what is around them, which is
-//! faster.
+//! The lexer takes the longest terminal that matches and never backtracks. Where values of several
+//! shapes begin alike, terminals must therefore be no longer than JSON's own tokens. Only in a
+//! tool's arguments, which have no alternative shape, is a key one terminal with the punctuation
+//! around it, which is faster.
 //!
 //! Patterns of strings and steps of numbers are left to `llguidance`'s own JSON-schema compiler
-//! (`%json`). Bounds of numbers are not: its expressions for them depend on how a bound is written
-//! (0.50 and not 0.5 between 0.5 and 0.75).
+//! (`%json`). Bounds of numbers are not, because its expressions for them depend on how a bound is
+//! written (between 0.5 and 0.75 it allows 0.50 but not 0.5).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -26,16 +26,17 @@ use super::number::{LARGEST, NumberShape};
 use super::shape::{ArrayShape, Member, ObjectShape, RuleId, Rules, Shape, StringShape};
 use super::string::{TRIMMED, chunks, json_schema, plain_regex};
 
-/// Terminals: compact JSON. Numbers without bounds stay within what an `i64` and an `f64` hold.
+/// Terminals of compact JSON. Numbers without bounds stay within the range of an `i64` and an
+/// `f64`.
 const NUMBERS: &str = r"
 INTEGER: /-?(0|[1-9][0-9]{0,17})/
 NUMBER: /-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?/
 ";
 
-/// More literals than this become one terminal.
+/// More literals than this are joined into one terminal.
 const FEW_LITERALS: usize = 64;
 
-/// The grammar of answers of rule `start`, with the space in front of them, to `query`.
+/// The grammar of answers of rule `start` to `query`, including the leading space.
 pub fn grammar(rules: &Rules, start: RuleId, query: &str) -> String {
     let strings = format!("STRING: /{}/", plain_regex(&StringShape::default()).replace('/', "\\/"));
     let mut writer = Writer {
@@ -55,7 +56,7 @@ pub fn grammar(rules: &Rules, start: RuleId, query: &str) -> String {
     writer.text
 }
 
-/// The rules of tools' arguments: objects that no other shape stands beside.
+/// The rules of tools' arguments: objects without an alternative shape.
 fn arguments(rules: &Rules) -> HashSet<RuleId> {
     let calls = rules.shapes.iter().flatten().filter_map(|shape| match shape {
         Shape::Object(object) if object.is_ordered => Some(object),
@@ -69,16 +70,16 @@ struct Writer<'a> {
     rules: &'a Rules,
     query: &'a str,
     text: String,
-    /// Names of terminals and of rules for single values, by what they stand for.
+    /// Names of terminals and of rules for single values, by definition.
     terminals: HashMap<String, String>,
     queue: Vec<RuleId>,
     met: Vec<bool>,
-    /// Rules whose keys are in one piece with what is around them.
+    /// Rules in which a key is one terminal with the punctuation around it.
     alone: HashSet<RuleId>,
 }
 
 impl Writer<'_> {
-    /// The name of `rule`, which is then written.
+    /// The name of `rule`; queues the rule for writing.
     fn name(&mut self, rule: RuleId) -> String {
         if !self.met[rule] {
             self.met[rule] = true;
@@ -110,7 +111,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The name of the terminal or rule that `definition` defines, written once.
+    /// The name of the terminal or rule with this definition, which is written only once.
     fn named(&mut self, prefix: &str, definition: String) -> String {
         if let Some(name) = self.terminals.get(&definition) {
             return name.clone();
@@ -121,7 +122,8 @@ impl Writer<'_> {
         name
     }
 
-    /// Many scalars are one terminal: the parser then has one way to go, not one for each.
+    /// Joins many scalars into one terminal, so that the parser has one alternative instead of one
+    /// per scalar.
     fn literals(&mut self, texts: &[String]) -> String {
         let (compound, scalars): (Vec<&String>, Vec<&String>) =
             texts.iter().partition(|text| text.starts_with(['[', '{']));
@@ -182,7 +184,7 @@ impl Writer<'_> {
         format!("\"[\" {} \"]\"", self.items(array, 0))
     }
 
-    /// What can follow the first `written` items of a list.
+    /// What can follow the first `written` items of an array.
     fn items(&mut self, array: &ArrayShape, written: usize) -> String {
         let left = array.max.map(|max| max.saturating_sub(written));
         let Some(rule) = array.rule_at(written).filter(|_| left != Some(0)) else { return String::new() };
@@ -191,7 +193,7 @@ impl Writer<'_> {
         let needed = array.min.saturating_sub(written);
         if written < array.prefix.len() {
             let rest = self.items(array, written + 1);
-            // By name, since the parser of grammars does not follow many parentheses.
+            // As a named rule, because the grammar parser limits how deep parentheses nest.
             let rest = if rest.is_empty() { rest } else { self.named("p", rest) };
             return if needed > 0 { format!("{comma}{item} {rest}") } else { format!("({comma}{item} {rest})?") };
         }
@@ -200,7 +202,7 @@ impl Writer<'_> {
         if needed > 0 { all } else { format!("({all})?") }
     }
 
-    /// Members in their order, all required.
+    /// Members in their declared order, all required.
     fn ordered(&mut self, object: &ObjectShape) -> String {
         let mut text = String::new();
         let mut parts: Vec<String> = Vec::new();
@@ -239,7 +241,7 @@ impl Writer<'_> {
         if let Some(other) = &other {
             first.push(format!("\"{{\" {other} o{place}x0::0"));
         }
-        // The first member may be of any group up to the first with a required one.
+        // The first member may come from any group up to the first group with a required member.
         for (g, group) in groups.iter().enumerate() {
             for (bit, (key, value)) in group.members.iter().enumerate() {
                 first.push(format!("{} {value} o{place}x{g}::{}", keys.written('{', key), 1_u64 << bit));
@@ -278,7 +280,7 @@ impl Writer<'_> {
         first.join("\n    | ")
     }
 
-    /// The members by group, required ones with the lowest bits.
+    /// The members by group. Required members have the lowest bits.
     fn groups(&mut self, object: &ObjectShape) -> Vec<Group> {
         let mut groups = Vec::new();
         let mut start = 0;
@@ -294,7 +296,7 @@ impl Writer<'_> {
         groups
     }
 
-    /// A terminal for names other than those of `members`.
+    /// A terminal for all names except those of `members`.
     fn other_key(&mut self, members: &[Member]) -> String {
         if members.is_empty() {
             return "STRING".to_owned();
@@ -305,7 +307,7 @@ impl Writer<'_> {
     }
 }
 
-/// How a key is cut.
+/// How a key is split into terminals.
 #[derive(Clone, Copy)]
 enum Keys {
     /// `,"name":`
@@ -345,7 +347,7 @@ fn repeat(what: &str, least: usize, most: Option<usize>) -> String {
     }
 }
 
-/// A number without a fraction as JSON writes an integer.
+/// Writes a number without a fraction as a JSON integer.
 fn whole(number: f64) -> Value {
     if number.fract() == 0.0 && number.abs() <= LARGEST { (number as i64).into() } else { number.into() }
 }
@@ -354,7 +356,7 @@ fn regex(pattern: &str) -> String {
     format!("/{}/", pattern.replace('/', "\\/"))
 }
 
-/// Compact JSON, cut where JSON itself is.
+/// Compact JSON, split into JSON's own tokens.
 fn pieces(text: &str) -> String {
     let mut pieces: Vec<String> = vec![String::new()];
     let (mut in_string, mut escaped) = (false, false);
@@ -376,7 +378,7 @@ fn pieces(text: &str) -> String {
     pieces.join(" ")
 }
 
-/// A string literal of the grammar's language, which writes them as JSON does.
+/// A string literal of the grammar language, which has the syntax of JSON strings.
 fn literal(text: &str) -> String {
     Value::from(text).to_string()
 }

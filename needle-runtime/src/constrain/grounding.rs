@@ -1,8 +1,8 @@
-//! Where the values of an answer come from: copied from the query, derived from it, or from nowhere
-//! in it.
+//! Where the values of an answer come from: copied from the query, derived from it, or not in the
+//! query at all.
 //!
-//! A value that stands nowhere in the query may still be right ("in an hour" -> 60), but where a
-//! model copies by habit it is the first sign of an invention.
+//! A value that is not in the query may still be right ("in an hour" -> 60), but from a model that
+//! usually copies it is the first sign of a hallucination.
 
 use needle_data::text::json_schema::check;
 use needle_data::text::number_words::{one, ten};
@@ -14,23 +14,23 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grounding {
-    /// It is a run of words of the query, to the letter.
+    /// The value is a run of words of the query, character by character.
     Copied,
-    /// The query or the tool's definition has it in another form: other capitals, a number in
-    /// words, one of the offered values, a value that has no words.
+    /// The query or the tool's definition has the value in another form: other capitalization, a
+    /// number in words, one of the listed values, or a value without words.
     Derived,
-    /// Nothing in the query says it.
+    /// Nothing in the query corresponds to the value.
     NotInQuery,
 }
 
 /// The grounding of one argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArgumentGrounding {
-    /// The place of the call in the answer.
+    /// Index of the call in the answer.
     pub call: usize,
-    /// The argument's name.
+    /// Name of the argument.
     pub argument: String,
-    /// Where its value comes from; of a list or an object, the worst of its parts.
+    /// Where its value comes from; for a list or an object, the worst of its parts.
     pub grounding: Grounding,
 }
 
@@ -65,17 +65,17 @@ fn is_offered(spec: &Map<String, Value>, value: &Value) -> bool {
         || alternatives.into_iter().any(is_listed)
 }
 
-/// A query, taken apart once.
+/// A query, split once into words and numbers.
 pub struct Query {
-    /// Words as they are written, and the characters between them.
+    /// The words as written, and the characters between them.
     pieces: Vec<String>,
-    /// Words in small letters.
+    /// The words in lower case.
     words: Vec<String>,
     numbers: Vec<f64>,
 }
 
 impl Query {
-    /// Takes `text` apart.
+    /// Splits `text` into words and numbers.
     pub fn new(text: &str) -> Self {
         let pieces = pieces(text);
         let words: Vec<String> = words(&pieces);
@@ -83,7 +83,7 @@ impl Query {
         Self { pieces, words, numbers }
     }
 
-    /// True if `text` is a run of words of the query, to the letter.
+    /// True if `text` is a run of words of the query, character by character.
     pub fn has_run(&self, text: &str) -> bool {
         let run = pieces(text);
         let is_trimmed = !text.is_empty() && text.trim() == text;
@@ -115,7 +115,7 @@ impl Query {
     }
 }
 
-/// Words, and the single characters between them.
+/// Splits `text` into words and the single characters between them.
 pub fn pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let mut in_word = false;
@@ -169,7 +169,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_value_is_marked_by_where_it_comes_from() {
+    fn each_value_is_copied_derived_or_not_in_the_query() {
         use Grounding::{Copied, Derived, NotInQuery};
         let query = Query::new("Play the Who's \"My Generation\" for twenty-five minutes at 8.30, 5th time, New York");
         for (value, expected) in [
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_the_tool_offers_is_derived() {
+    fn a_value_that_the_tools_definition_lists_is_derived() {
         let tools = Tool::list_from_json(&json!([{"name": "light", "parameters": {
             "mode": {"type": "string", "enum": ["on", "off"]}, "room": {"type": "string"}, "level": {"type": "integer", "default": 50}}}]))
         .unwrap();

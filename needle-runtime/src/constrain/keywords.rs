@@ -1,4 +1,4 @@
-//! What the keywords of one schema say of numbers and strings, and what is said of a value by none.
+//! The shapes of numbers and strings that a schema's keywords describe, and the shape of any value.
 
 use needle_data::text::json_schema::{self, size};
 use serde_json::{Map, Value};
@@ -7,13 +7,14 @@ use super::number::{LARGEST_STEP, NumberShape};
 use super::shape::{ANYTHING, ArrayShape, ObjectShape, Others, Shape, StringShape};
 use super::string::is_grammatical;
 
-/// Larger steps or finer ones than these are checked after the answer.
+/// Steps outside this range are not in the grammar; they are checked after decoding.
 const MULTIPLES: std::ops::RangeInclusive<f64> = 1e-6..=LARGEST_STEP;
-/// A string or a list of this length needs no limit: the answer's own is lower.
+/// A limit on the length of a string or a list has no effect from here on: the answer's own limit
+/// is lower.
 pub const LONGEST: usize = 1 << 15;
 
-/// Numbers with a step as the grammar has them: a list where they are few; else, without a fraction
-/// in their bounds.
+/// Prepares numbers with a step for the grammar: lists them if they are few, and otherwise rounds
+/// their bounds to integers.
 pub fn with_few_steps(shape: Shape) -> Option<Shape> {
     let Shape::Number(mut number) = shape else { return Some(shape) };
     if let Some(texts) = number.listed() {
@@ -25,7 +26,7 @@ pub fn with_few_steps(shape: Shape) -> Option<Shape> {
     Some(Shape::Number(number))
 }
 
-/// Every value.
+/// The shapes of any JSON value.
 pub fn anything() -> Vec<Shape> {
     vec![
         Shape::Literals(vec!["null".into()]),
@@ -37,18 +38,19 @@ pub fn anything() -> Vec<Shape> {
     ]
 }
 
-/// The step of `multipleOf`, where a grammar can hold it.
+/// The step of `multipleOf`, if the grammar can enforce it.
 pub fn step(schema: &Map<String, Value>) -> Option<f64> {
     let step = schema.get("multipleOf").and_then(Value::as_f64)?;
     let millionths = step * 1e6;
     (MULTIPLES.contains(&step) && (millionths - millionths.round()).abs() < 1e-9 * millionths).then_some(step)
 }
 
-/// Numbers that the keywords of `schema` allow; none if there are none.
+/// The numbers that the keywords of `schema` allow; `None` if there are none.
 pub fn number(schema: &Map<String, Value>, is_integer: bool) -> Option<NumberShape> {
     let mut shape = NumberShape { is_integer, multiple_of: step(schema), ..NumberShape::default() };
     for bound in json_schema::bounds(schema) {
-        // The next integer, or the next number that no rounding takes for the limit itself.
+        // An exclusive limit becomes the next integer, or the next number that rounding cannot turn
+        // into the limit.
         let gap = if is_integer { 0.0 } else { bound.limit.abs().max(1.0) * 1e-9 };
         let limit = match (bound.is_upper, bound.is_exclusive, is_integer) {
             (true, false, true) => bound.limit.floor(),
@@ -69,12 +71,12 @@ pub fn number(schema: &Map<String, Value>, is_integer: bool) -> Option<NumberSha
     (!shape.is_empty()).then_some(shape)
 }
 
-/// The regular expression of strings of the named format, if the format is known.
+/// The regular expression of strings of this format, if the format is known.
 pub fn format_regex(format: &str) -> Option<String> {
     json_schema::format_pattern(format).map(|pattern| format!("^(?:{pattern})$"))
 }
 
-/// Strings that the keywords of `schema` allow; none if there are none.
+/// The strings that the keywords of `schema` allow; `None` if there are none.
 pub fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShape> {
     let mut patterns = Vec::new();
     if let Some(Value::String(pattern)) = schema.get("pattern")
@@ -89,7 +91,7 @@ pub fn string(schema: &Map<String, Value>, is_copied: bool) -> Option<StringShap
     }
     let is_copied = is_copied || schema.get("x-from-query") == Some(&Value::Bool(true));
     let min_chars = size(schema, "minLength").unwrap_or(0);
-    // No answer is longer than this.
+    // An answer is never longer than `LONGEST`, so a higher limit has no effect.
     let max_chars = size(schema, "maxLength").filter(|&max| max < LONGEST);
     max_chars.is_none_or(|max| min_chars <= max).then_some(StringShape { min_chars, max_chars, patterns, is_copied })
 }

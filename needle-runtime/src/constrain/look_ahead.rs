@@ -1,20 +1,20 @@
-//! The best valid answer instead of the first valid token.
+//! Searches for the most probable valid answer instead of taking the best valid token at each step.
 //!
-//! Greedy decoding under a grammar goes wrong where the model's own choice is forbidden: having
-//! begun an optional argument, it is held to a value that it never meant. So where that happened,
-//! the places before it are looked at again: each other token that was allowed there begins another
-//! answer, and those whose beginning is still more probable than the whole answer are decoded, all
-//! at once. The answer of the highest probability wins. An optional argument for whose value the
-//! model has no probability loses to the answer without it.
+//! Greedy decoding under a grammar goes wrong where the model's first choice is forbidden: once it
+//! has begun an optional argument, it must write some value, even an improbable one. Where that
+//! happened, the steps before it are revisited. Each other token that was allowed there is a fork,
+//! the beginning of another answer. Forks that are still more probable than the whole greedy answer
+//! are decoded together, and the most probable answer wins. An optional argument with an improbable
+//! value thus loses to the answer without it.
 //!
-//! Answers in which nothing was forbidden cost nothing more than before.
+//! An answer in which nothing was forbidden costs nothing extra.
 
 use crate::constrain::Constraint;
 use crate::generate::{Generated, StepHook};
 
-/// Other tokens remembered at a step.
+/// Number of alternative tokens kept at each step.
 const ALTERNATIVES: usize = 2;
-/// Answers decoded beside the first one.
+/// Maximum number of forks that are decoded.
 const MAX_FORKS: usize = 6;
 
 /// A step of an answer.
@@ -22,46 +22,46 @@ const MAX_FORKS: usize = 6;
 struct Step {
     /// Log-probability of the token that was taken, among all tokens.
     log_prob: f32,
-    /// True if the model would have taken another one, which was forbidden.
+    /// True if the model's first choice was forbidden.
     was_forbidden: bool,
-    /// The next best tokens that were allowed, with their log-probabilities.
+    /// The next best allowed tokens, with their log-probabilities.
     others: Vec<(u32, f32)>,
 }
 
 /// A row that is being decoded.
 struct Row {
     constraint: Constraint,
-    /// Tokens that it must begin with.
+    /// Tokens that the answer must begin with.
     prefix: Vec<u32>,
     written: Vec<u32>,
     steps: Vec<Step>,
 }
 
-/// A hook that constrains rows and remembers what else could have been written.
+/// A hook that constrains rows and records the alternatives at each step.
 pub struct LookAhead<'a, H: ?Sized> {
     rows: Vec<Row>,
     inner: &'a mut H,
 }
 
 impl<'a, H: StepHook + ?Sized> LookAhead<'a, H> {
-    /// One row for each constraint; `inner` sees what greedy decoding would.
+    /// One row per constraint; `inner` is called as in greedy decoding.
     pub fn new(constraints: Vec<Constraint>, inner: &'a mut H) -> Self {
         Self::with_prefixes(constraints.into_iter().map(|constraint| (constraint, Vec::new())).collect(), inner)
     }
 
-    /// Rows that begin with given tokens.
+    /// Rows whose answers begin with the given tokens.
     pub fn with_prefixes(rows: Vec<(Constraint, Vec<u32>)>, inner: &'a mut H) -> Self {
         let row = |(constraint, prefix)| Row { constraint, prefix, written: Vec::new(), steps: Vec::new() };
         Self { rows: rows.into_iter().map(row).collect(), inner }
     }
 
-    /// What went wrong in row `row`: where it was given a beginning, also that no answer within the
-    /// limit begins so.
+    /// The error of row `row`, if there was one. For a row with a prefix, this includes that no
+    /// answer within the limit begins with that prefix.
     pub fn error(&self, row: usize) -> Option<&str> {
         self.rows[row].constraint.error()
     }
 
-    /// Beginnings of answers that may be better than the one that row `row` got: none where nothing
+    /// Prefixes of answers that may be more probable than the answer of row `row`; empty if nothing
     /// was forbidden in it.
     pub fn forks(&self, row: usize) -> Vec<Vec<u32>> {
         let Row { written, steps, .. } = &self.rows[row];
@@ -71,7 +71,7 @@ impl<'a, H: StepHook + ?Sized> LookAhead<'a, H> {
         let mut before = 0.0;
         for (i, step) in steps.iter().enumerate().take(last + 1) {
             for &(token, log_prob) in &step.others {
-                // What follows only lowers it.
+                // The tokens after the fork can only lower the probability.
                 if before + log_prob > total {
                     forks.push((before + log_prob, [&written[..i], &[token]].concat()));
                 }
@@ -92,7 +92,7 @@ impl<H: StepHook + ?Sized> StepHook for LookAhead<'_, H> {
         if let Some(&token) = row.prefix.get(row.written.len()) {
             let wanted = logits[token as usize];
             logits.fill(f32::NEG_INFINITY);
-            // The best by far, so that the constraint keeps or refuses exactly it.
+            // The only finite logit, so that the constraint keeps or refuses exactly this token.
             logits[token as usize] = if wanted.is_finite() { wanted } else { f32::MIN };
         }
         row.constraint.mask(logits);
@@ -117,7 +117,7 @@ impl<H: StepHook + ?Sized> StepHook for LookAhead<'_, H> {
     }
 }
 
-/// The log-probability of a whole answer, its end included.
+/// The log-probability of a whole answer, including the end token.
 pub fn log_prob(answer: &Generated) -> f32 {
     answer.certainties.iter().map(|certainty| certainty.log_prob).sum()
 }
@@ -135,7 +135,7 @@ mod tests {
 
     const MAX_TOKENS: usize = 60;
 
-    /// A model that would write each of these texts with this weight.
+    /// A fake model that prefers each of these texts with this logit.
     struct Wishes<'a>(&'a [(&'a str, f32)]);
 
     impl Wishes<'_> {
@@ -144,7 +144,8 @@ mod tests {
                 let begins = |id| if id == TOOL_CALL_ID { 9.0 } else { 0.0 };
                 return (0..tokenizer.vocab_size() as u32).map(begins).collect();
             };
-            // As trained models do, it writes a text in the pieces that the tokenizer cuts it into.
+            // Like a trained model, it writes a text in the tokens that the tokenizer splits it
+            // into.
             let next = |text: &str| match tokenizer.encode(text).strip_prefix(written) {
                 Some([]) => Some(EOS_ID),
                 Some([next, ..]) => Some(*next),
@@ -187,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The greedy answer, and the best one of it and its forks.
+    /// The greedy answer, and the best of it and its forks.
     fn answers(wishes: &Wishes<'_>) -> (String, String) {
         let config = TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
         let text = r#"[{"name":"read","arguments":{"limit":5}}] {}"#;
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_which_nothing_was_forbidden_stays() {
+    fn an_answer_in_which_nothing_was_forbidden_is_kept() {
         let wanted = r#"[{"name":"read","arguments":{"limit":5}}]"#;
         let with_space = format!(" {wanted}");
         let wishes = Wishes(&[(with_space.as_str(), 12.0), (" []", 11.9)]);

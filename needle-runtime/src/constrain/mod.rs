@@ -1,11 +1,12 @@
-//! Decoding that can only write calls which the offered tools allow, and that has room to end them.
+//! Constrained decoding: answers contain only calls that the offered tools allow, and always end
+//! within the length limit.
 //!
-//! The tools' JSON Schemas become rules (`schema`, `shape`), and the rules a grammar for the
-//! `llguidance` crate (`grammar`), which tells before each token which ones can go on: offered
-//! names only, declared arguments only, each at most once and in any order, required ones present,
-//! values as their schema wants them, at most `max_calls` calls. From the same rules comes what an
-//! unfinished answer still lacks (`closing`): a token that would leave too few for it is not
-//! taken, so that an answer within the length limit is always whole.
+//! The tools' JSON Schemas are compiled to rules (`schema`, `shape`), and the rules to a grammar
+//! for the `llguidance` crate (`grammar`). Before each token the grammar decides which tokens may
+//! follow: only offered names, only declared arguments, each at most once and in any order, all
+//! required ones, values that satisfy their schemas, and at most `max_calls` calls. The same rules
+//! give the shortest completion of an unfinished answer (`closing`). A token after which the
+//! completion would not fit is not taken, so that every answer within the length limit is complete.
 
 mod asked;
 mod closing;
@@ -49,10 +50,10 @@ pub use asked::Asked;
 pub use constrained::Constrained;
 pub use constraint::Constraint;
 
-/// Catalogues whose grammars are remembered.
+/// Number of catalogues whose grammars are cached.
 const CACHED_CATALOGUES: usize = 64;
 
-/// Compiles the constraints of one tokenizer.
+/// Compiles constraints for one tokenizer.
 pub struct Constrainer {
     factory: ParserFactory,
     env: TokEnv,
@@ -60,7 +61,7 @@ pub struct Constrainer {
     cache: Mutex<HashMap<String, Compiled>>,
 }
 
-/// The constraint of one catalogue, before anything is written.
+/// The compiled constraint of one catalogue, before the first token.
 #[derive(Clone)]
 struct Compiled {
     matcher: Matcher,
@@ -68,21 +69,21 @@ struct Compiled {
 }
 
 impl Constrainer {
-    /// For texts of `tokenizer`.
+    /// A constrainer for the vocabulary of `tokenizer`.
     ///
     /// # Errors
     /// If the vocabulary cannot be used.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, RuntimeError> {
         let vocab_size = tokenizer.vocab_size() as u32;
         let mut words: Vec<Vec<u8>> = (0..vocab_size).map(|id| tokenizer.token_bytes(id)).collect();
-        // Of two ids with the same bytes, the learned piece is the one that encoding gives.
+        // If two ids have the same bytes, encoding yields the later one, the learned piece.
         let mut owner: HashMap<Vec<u8>, usize> = HashMap::new();
         for id in 0..words.len() {
             if let Some(before) = owner.insert(words[id].clone(), id) {
                 words[before].clear();
             }
         }
-        // Ids without bytes are never allowed; the end has bytes that no text has.
+        // Ids without bytes are never allowed. The end token gets bytes that occur in no text.
         words[EOS_ID as usize] = b"\xFF</s>".to_vec();
         let trie = TokTrie::from(&TokRxInfo::new(vocab_size, EOS_ID), &words);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
@@ -90,12 +91,11 @@ impl Constrainer {
         Ok(Self { factory, env, tokenizer: Arc::new(tokenizer.clone()), cache: Mutex::default() })
     }
 
-    /// The constraint of an answer to what is asked. Tools that can never be called are left out of
-    /// it; [`report`] says which and why.
+    /// The constraint of an answer to `asked`. Tools that can never be called are left out;
+    /// [`report`] says which and why.
     ///
     /// # Errors
-    /// If the tools together are more than a grammar can hold, or no answer at all fits into the
-    /// limit.
+    /// If the tools together are too large for a grammar, or no answer fits into the limit.
     pub fn compile(&self, asked: &Asked<'_>) -> Result<Constraint, RuntimeError> {
         let compiled = self.compiled(asked)?;
         self.constraint(compiled, asked.max_tokens)
@@ -104,7 +104,7 @@ impl Constrainer {
     /// The constraint of an answer that is one value of `schema`, of at most `max_tokens` tokens.
     ///
     /// # Errors
-    /// As [`Self::compile`].
+    /// As for [`Self::compile`].
     pub fn compile_value(&self, schema: &Value, max_tokens: usize) -> Result<Constraint, RuntimeError> {
         let mut builder = Builder::new();
         let start = builder.schema(schema, schema);
@@ -128,11 +128,11 @@ impl Constrainer {
             has_copies |= text.contains("x-from-query") || tool.parameters.iter().any(is_held);
             key.push_str(&format!("\n{}\n{text}", names.inner(i)));
         }
-        // A grammar with words of the query serves this query alone.
+        // A grammar with words of the query is of no use for other queries.
         if has_copies {
             return self.catalogue(asked, &names, &schemas);
         }
-        // A cache stays good whatever happened to whoever held it.
+        // A panic while the lock was held cannot have damaged the cache.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
@@ -145,7 +145,7 @@ impl Constrainer {
         Ok(compiled)
     }
 
-    /// The grammar of all tools, or of those of which there is one.
+    /// The constraint of all tools, or, if that fails, of the tools that compile on their own.
     fn catalogue(&self, asked: &Asked<'_>, names: &NameMap, schemas: &[Value]) -> Result<Compiled, RuntimeError> {
         let all = vec![true; asked.tools.len()];
         let of = |offered: &[bool]| self.parser(answers(asked, offered, names, schemas)?, asked.query);
@@ -172,7 +172,7 @@ impl Constrainer {
 
     fn parser(&self, answers: Answers, query: &str) -> Result<Compiled, RuntimeError> {
         if answers.rules().shapes[answers.start()].is_empty() {
-            return Err(RuntimeError::Tools("nothing satisfies the schema".to_owned()));
+            return Err(RuntimeError::Tools("no value satisfies the schema".to_owned()));
         }
         let grammar = grammar::grammar(answers.rules(), answers.start(), query);
         let matcher = probe::matcher(&self.factory, grammar).map_err(RuntimeError::Tools)?;
@@ -180,14 +180,14 @@ impl Constrainer {
     }
 }
 
-/// The answers to what is asked, of those tools with these schemas that are offered.
+/// The possible answers to `asked` with those tools for which `offered` is true.
 fn answers(asked: &Asked<'_>, offered: &[bool], names: &NameMap, schemas: &[Value]) -> Result<Answers, RuntimeError> {
     let mut builder = Builder::new();
     let mut calls = Vec::new();
     for (i, (tool, schema)) in asked.tools.iter().zip(schemas).enumerate().filter(|(i, _)| offered[*i]) {
         for parameter in tool.parameters.iter().filter(|p| asked.values.holds(&tool.name, &p.name)) {
             let spec = schema.get("properties").and_then(|properties| properties.get(&parameter.name));
-            // A list of strings is held item by item.
+            // For a list of strings, each item must be copied.
             for spec in spec.into_iter().chain(spec.and_then(|spec| spec.get("items"))) {
                 builder.copy(spec, schema);
             }
@@ -262,7 +262,7 @@ mod tests {
         let asked = |min_calls| Asked { query: "q", tools: &tools, values, min_calls, max_calls: 2, max_tokens: 100 };
         for (min_calls, may_be_empty) in [(0, true), (1, false), (0, true)] {
             let mut constraint = constrainer.compile(&asked(min_calls)).unwrap();
-            // After `<tool_call>`, a space and the bracket: the end of an empty list.
+            // The ids of an empty list.
             let ids = [&[TOOL_CALL_ID], tokenizer.encode("[]").as_slice(), &[EOS_ID]].concat();
             let is_allowed = ids.iter().all(|&id| {
                 let mut logits = vec![0.0; tokenizer.vocab_size()];
@@ -273,11 +273,11 @@ mod tests {
             });
             assert_eq!(is_allowed, may_be_empty, "{min_calls}");
         }
-        assert!(constrainer.compile(&asked(3)).is_err(), "more than an answer may have");
+        assert!(constrainer.compile(&asked(3)).is_err(), "min_calls exceeds max_calls");
     }
 
     #[test]
-    fn what_the_tools_allow_can_be_written_and_nothing_else() {
+    fn only_what_the_tools_allow_can_be_written() {
         let tools = json!([
             {"name": "setTimer", "parameters": {
                 "label": {"type": "string"}, "minutes": {"type": "integer", "required": true},
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_declarations_hold_too() {
+    fn nested_schemas_are_enforced() {
         let tools = json!([{"name": "x", "inputSchema": {"type": "object", "properties": {
             "list": {"type": "array", "items": {"type": "integer"}},
             "points": {"type": "array", "items": {"type": "object", "required": ["a"], "properties": {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_of_a_hundred_and_thirty_parameters_takes_them_all() {
+    fn a_tool_may_have_a_hundred_and_thirty_parameters() {
         let parameters: Map<String, Value> =
             (0..130).map(|i| (format!("p{i}"), json!({"type": "boolean", "required": i == 1 || i == 70}))).collect();
         let tools = json!([{"name": "big", "parameters": parameters}]);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_asks_for_it_takes_only_words_of_the_query() {
+    fn a_parameter_with_x_from_query_takes_only_words_of_the_query() {
         let tools = json!([{"name": "find", "parameters": {
             "who": {"type": "string", "x-from-query": true}, "where": {"type": "string"},
             "how": {"type": "string", "enum": ["fast"]}, "tags": {"type": "array", "items": {"type": "string"}}}}]);
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_few_tokens_is_still_whole() {
+    fn an_answer_is_complete_even_with_a_limit_of_a_few_tokens() {
         let tokenizer = tokenizer();
         let tools = Tool::list_from_json(&json!([{"name": "x", "parameters": {"text": {"type": "string"}}}])).unwrap();
         let constrainer = Constrainer::new(&tokenizer).unwrap();
@@ -393,7 +393,7 @@ mod tests {
                 assert!(max_tokens < 6, "{max_tokens}");
                 continue;
             };
-            // Wants to write the letter a for ever, wherever it can.
+            // A model that writes the letter `a` forever, wherever it can.
             let (mut ids, mut ended) = (Vec::new(), false);
             for _ in 0..max_tokens {
                 let mut logits: Vec<f32> = (0..tokenizer.vocab_size() as u32)

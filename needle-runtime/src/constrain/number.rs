@@ -1,35 +1,36 @@
-//! Numbers within bounds: which texts are such numbers, and the shortest way to end one that has
-//! begun.
+//! Numbers with bounds and steps: which texts are such numbers, and the shortest completion of a
+//! partial one.
 
 use needle_data::text::json_schema::is_multiple;
 
-/// A number. Without bounds it stays within what an `i64` and an `f64` hold.
+/// A set of numbers. Without bounds they stay within the range of an `i64` and an `f64`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct NumberShape {
-    /// True if it has no fraction.
+    /// True if only integers are allowed.
     pub is_integer: bool,
-    /// The least it can be.
+    /// Smallest value, inclusive.
     pub min: Option<f64>,
-    /// The most it can be.
+    /// Largest value, inclusive.
     pub max: Option<f64>,
-    /// What it must be a multiple of.
+    /// The step: values must be multiples of it.
     pub multiple_of: Option<f64>,
 }
 
-/// Numbers of which one side is not bounded end here: 18 digits.
+/// The bound (in magnitude) of numbers without a bound on that side: 18 digits.
 pub const LARGEST: f64 = 999_999_999_999_999_872.0;
-/// Steps are at most so large, and whole numbers of millionths.
+/// Largest step. Steps are also multiples of one millionth.
 pub const LARGEST_STEP: f64 = 1e9;
-/// The most that a step may be but for its decimal places, so that it has few remainders.
+/// Largest step without its decimal places (see [`NumberShape::factor`]), which bounds the number
+/// of remainders.
 pub const LARGEST_FACTOR: u64 = 5000;
-/// Most digits behind the point of a number that is completed here.
+/// Maximum number of fraction digits of a completion.
 const MAX_FRACTION_DIGITS: u32 = 12;
 const MAX_DIGITS: u32 = 18;
-/// Most numbers that are written out one by one.
+/// Maximum number of multiples that are listed one by one.
 const MOST_LISTED: f64 = 2000.0;
 
 impl NumberShape {
-    /// The numbers of both shapes; none if there are none.
+    /// The numbers that are in both shapes; `None` if there are none.
     pub fn and(&self, other: &Self) -> Option<Self> {
         let mut min = [self.min, other.min].into_iter().flatten().reduce(f64::max);
         let mut max = [self.max, other.max].into_iter().flatten().reduce(f64::min);
@@ -37,8 +38,8 @@ impl NumberShape {
             (Some(a), Some(b)) => {
                 let common = least_common_multiple(a, b);
                 if common > LARGEST_STEP {
-                    // Few multiples are left of steps that have so little in common: zero stands
-                    // for them.
+                    // The common step is too large to enforce, so zero stands for its few
+                    // multiples.
                     (min, max) = (Some(min.unwrap_or(0.0).max(0.0)), Some(max.unwrap_or(0.0).min(0.0)));
                 }
                 Some(common).filter(|common| *common <= LARGEST_STEP)
@@ -50,7 +51,7 @@ impl NumberShape {
         (!both.is_empty()).then_some(both)
     }
 
-    /// The same numbers: of integers, the steps are whole.
+    /// The same numbers, with an integer step if they are integers.
     pub fn with_whole_steps(self) -> Self {
         let whole = |step| least_common_multiple(step, 1.0);
         let multiple_of = match self.multiple_of {
@@ -60,7 +61,7 @@ impl NumberShape {
         Self { multiple_of, ..self }
     }
 
-    /// True if no number lies within the bounds; false where that is not certain.
+    /// True if the shape certainly contains no number.
     pub fn is_empty(&self) -> bool {
         const NEARLY: f64 = 1e-9;
         let (Some(min), Some(max)) = (self.min, self.max) else { return false };
@@ -68,7 +69,7 @@ impl NumberShape {
         min > max || step.is_some_and(|step| (min / step - NEARLY).ceil() > (max / step + NEARLY).floor())
     }
 
-    /// The step without its decimal places: 25 of 0.25.
+    /// The step without its decimal places: 25 for 0.25.
     pub fn factor(&self) -> Option<u64> {
         let mut millionths = (self.multiple_of? * 1e6).round() as u64;
         let mut places = 6;
@@ -79,12 +80,12 @@ impl NumberShape {
         Some(millionths)
     }
 
-    /// True if it is any number, or any integer.
+    /// True if any number, or any integer, is allowed.
     pub fn is_free(&self) -> bool {
         self.min.is_none() && self.max.is_none() && self.multiple_of.is_none()
     }
 
-    /// True if `text` is such a number.
+    /// True if `text` is a number of this shape.
     pub fn accepts(&self, text: &str) -> bool {
         let is_whole = !text.contains(['.', 'e', 'E']);
         text.parse::<f64>().is_ok_and(|value| {
@@ -96,13 +97,12 @@ impl NumberShape {
         })
     }
 
-    /// The shortest such number; none if there is none.
+    /// The shortest number of this shape; `None` if there is none.
     pub fn shortest(&self) -> Option<String> {
         self.completion("")
     }
 
-    /// What to append to `partial`, the beginning of such a number, to make it one; none if nothing
-    /// does.
+    /// The text that completes `partial` to a number of this shape; `None` if nothing does.
     pub fn completion(&self, partial: &str) -> Option<String> {
         let ends = partial.ends_with(|c: char| c.is_ascii_digit());
         if ends && self.accepts(partial) && self.is_written_so(partial) {
@@ -121,15 +121,16 @@ impl NumberShape {
         }
     }
 
-    /// Of numbers with a step, `llguidance` writes no zero with a sign, and no zero at the end of a
-    /// negative fraction.
+    /// True if the grammar can write `text`: for numbers with a step, `llguidance` allows neither a
+    /// negative zero nor a trailing zero in a negative fraction.
     fn is_written_so(&self, text: &str) -> bool {
         self.multiple_of.is_none()
             || !text.starts_with('-')
             || text.parse() != Ok(0.0) && !(text.contains('.') && text.ends_with('0'))
     }
 
-    /// All such numbers, where they are few; none where they are many.
+    /// All numbers of this shape, if they are few; `None` if they are many or unbounded, or have no
+    /// step.
     pub fn listed(&self) -> Option<Vec<String>> {
         let (min, max, step) = (self.min?, self.max?, self.multiple_of?);
         let step_millionths = (step * 1e6).round() as i128;
@@ -148,21 +149,21 @@ impl NumberShape {
         Some(texts.filter(|text| self.accepts(text)).collect())
     }
 
-    /// Regular expressions that such numbers without a sign match, all of them, and those that
-    /// negative ones match behind their sign; none where there are no such numbers. Steps are not
-    /// among what they hold.
+    /// Regular expressions of the non-negative numbers, and of the negative ones without their
+    /// sign. A number must match all three of its list; `None` means that there are no numbers of
+    /// this sign. Steps are not included.
     pub fn regexes(&self) -> [Option<[String; 3]>; 2] {
         let (min, max) = (self.min.unwrap_or(-LARGEST).max(-LARGEST), self.max.unwrap_or(LARGEST).min(LARGEST));
         let fraction = if self.is_integer { "" } else { "(\\.[0-9]{1,17})?" };
         let form = format!("(0|[1-9][0-9]{{0,17}}){fraction}");
         [(min, max), (-max, -min)].map(|(low, high)| {
-            // Zero without a sign.
+            // Adding 0.0 turns -0.0 into 0.0.
             let (low, high) = (low.max(0.0) + 0.0, high + 0.0);
             (low <= high).then(|| [self.at_least(low), self.at_most(high), form.clone()])
         })
     }
 
-    /// A regular expression for numbers without a sign, from `low` on.
+    /// A regular expression of the unsigned numbers from `low` on.
     fn at_least(&self, low: f64) -> String {
         let text = low.to_string();
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
@@ -186,7 +187,7 @@ impl NumberShape {
         ways.join("|")
     }
 
-    /// A regular expression for numbers without a sign, up to `high`.
+    /// A regular expression of the unsigned numbers up to `high`.
     fn at_most(&self, high: f64) -> String {
         let text = high.to_string();
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
@@ -236,7 +237,7 @@ impl NumberShape {
         }
         let written = fraction.map_or(0, |fraction| fraction.len() as u32);
         let most_fraction = if self.is_integer { 0 } else { MAX_FRACTION_DIGITS.max(written + 1) };
-        // Fewest characters first; a point costs one.
+        // Shorter completions first; a decimal point costs a character.
         for places in written..=most_fraction {
             let may_grow = fraction.is_none() && (whole.is_empty() || whole != "0");
             let most_whole = if may_grow { MAX_DIGITS.saturating_sub(places) } else { whole.len() as u32 };
@@ -252,7 +253,7 @@ impl NumberShape {
     }
 
     /// The smallest number in `range` whose digits begin with `digits`, with `length` digits before
-    /// the point and `places` behind it.
+    /// the decimal point and `places` after it.
     fn smallest(&self, digits: &str, length: u32, places: u32, range: (f64, f64), is_negative: bool) -> Option<String> {
         let missing = (length + places).checked_sub(digits.len() as u32)?;
         if length + places > 30 {
@@ -262,7 +263,7 @@ impl NumberShape {
         let begun: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
         let (mut from, to) = (begun * power, begun * power + power - 1);
         if digits.is_empty() && length > 1 {
-            // No number begins with a zero.
+            // A number of several digits does not begin with a zero.
             from = 10_i128.pow(length + places - 1);
         }
         let scale = 10_f64.powi(places as i32);
@@ -279,7 +280,7 @@ impl NumberShape {
             }
             None => 1,
         };
-        // The bounds were rounded outwards: one of the next few lies inside.
+        // The bounds were rounded outwards, so one of the next few multiples lies inside.
         let mut value = from.div_euclid(step) * step;
         for _ in 0..4 {
             if value > to {
@@ -320,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_has_begun_is_ended_within_its_bounds() {
+    fn a_partial_number_is_completed_within_its_bounds() {
         let shape = |is_integer, min, max, multiple_of| NumberShape { is_integer, min, max, multiple_of };
         for (shape, partial, whole) in [
             (shape(true, None, None, None), "-", Some("-0")),
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_regular_expressions_of_bounds_hold_what_lies_within() {
+    fn the_regular_expressions_of_bounds_match_exactly_the_numbers_within() {
         let bounds = [-40.5, -7.25, -1.0, -0.1, 0.0, 0.05, 0.5, 1.0, 7.25, 9.9, 10.0, 99.0, 100.5, 1234.0];
         let texts = [
             "0", "0.0", "0.04", "0.05", "0.050", "0.1", "0.49", "0.5", "0.50", "1", "1.0", "7.2", "7.25", "7.2500",

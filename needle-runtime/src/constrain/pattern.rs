@@ -1,7 +1,6 @@
-//! Regular expressions in words: what stands in the way of a grammar where there is none for a
-//! pattern.
+//! Explains why a regular expression cannot be part of a grammar.
 
-/// What in `pattern`, for which there is no grammar, stands in its way.
+/// The reason why a grammar cannot express `pattern`.
 pub fn obstacle(pattern: &str) -> &'static str {
     let mut previous = None;
     let mut rest = pattern;
@@ -12,10 +11,10 @@ pub fn obstacle(pattern: &str) -> &'static str {
         match c {
             '\\' => {
                 if !in_class && next.is_some_and(|next| matches!(next, '1'..='9' | 'k')) {
-                    return "no grammar holds a reference back to a group";
+                    return "a grammar cannot express a back-reference";
                 }
                 if !in_class && matches!(next, Some('b' | 'B')) {
-                    return "no grammar holds a boundary of words";
+                    return "a grammar cannot express a word boundary";
                 }
                 previous = next;
                 rest = &after[next.map_or(0, char::len_utf8)..];
@@ -24,20 +23,20 @@ pub fn obstacle(pattern: &str) -> &'static str {
             '[' => in_class = true,
             ']' => in_class = false,
             '(' if !in_class && ["?=", "?!", "?<=", "?<!"].iter().any(|look| after.starts_with(look)) => {
-                return "no grammar holds look-around";
+                return "a grammar cannot express look-around";
             }
             '^' if !in_class && previous.is_some_and(|before| !"(|".contains(before)) => {
-                return "no grammar holds a ^ behind the beginning";
+                return "a grammar cannot express a ^ after the beginning";
             }
             '$' if !in_class && next.is_some_and(|next| !")|".contains(next)) => {
-                return "no grammar holds a $ before the end";
+                return "a grammar cannot express a $ before the end";
             }
             _ => {}
         }
         previous = Some(c);
         rest = after;
     }
-    "no grammar holds this regular expression: it is too large, or of a dialect that is not known here"
+    "a grammar cannot express this regular expression: it is too large or of an unsupported dialect"
 }
 
 #[cfg(test)]
@@ -45,14 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_without_a_grammar_says_what_it_has_instead_of_look_around() {
+    fn the_reason_names_what_a_grammar_cannot_express() {
         for (pattern, reason) in [
             ("^(?!admin$).+$", "look-around"),
             ("(?<=a)b", "look-around"),
             ("a$b", "$ before the end"),
-            ("x^y", "^ behind the beginning"),
-            ("^(a|b)\\1$", "reference back"),
-            ("\\bword\\b", "boundary of words"),
+            ("x^y", "^ after the beginning"),
+            ("^(a|b)\\1$", "back-reference"),
+            ("\\bword\\b", "word boundary"),
             ("^[\\^$]\\$(?<year>a)++$", "dialect"),
         ] {
             assert!(obstacle(pattern).contains(reason), "{pattern}: {}", obstacle(pattern));

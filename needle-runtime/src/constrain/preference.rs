@@ -1,30 +1,29 @@
-//! Which tool to call, as the retrieval head sees it.
+//! The retrieval head's preference among the offered tools.
 //!
-//! A small decoder copies values well before it has learned to choose among tools that it never
-//! saw; the retrieval head, which compares one query with one tool, learns that from fewer
-//! examples. Where a name is written, the logarithm of the head's probability of each tool is
-//! therefore added to the decoder's logits: a product of two experts, which leaves everything else
-//! of the answer alone.
+//! A small decoder copies values well long before it chooses well among unseen tools. The retrieval
+//! head, which compares one query with one tool, learns the choice from fewer examples. While a
+//! tool's name is written, the logarithm of the head's probability of each tool is therefore added
+//! to the decoder's logits (a product of experts). The rest of the answer is not affected.
 
 use needle_data::Tool;
 use needle_data::text::names::NameMap;
 use serde_json::Value;
 
-/// How an answer's call begins.
+/// The text at the beginning of a call.
 const CALL: &[u8] = br#"{"name":"#;
-/// Temperature of the cosines: that of the contrastive loss when training begins.
+/// Temperature of the cosines: the initial temperature of the contrastive loss in training.
 const TEMPERATURE: f32 = 0.07;
 
-/// Probabilities of the tools on offer.
+/// Odds of the offered tools.
 #[derive(Debug, Clone)]
 pub struct Preference {
-    /// The JSON text of each name, and its tool's odds.
+    /// The JSON text of each tool's name, and the tool's odds.
     tools: Vec<(Vec<u8>, f32)>,
 }
 
 impl Preference {
-    /// By the `cosines` of the query and each of `tools`; the logarithms of the odds count `weight`
-    /// times.
+    /// The preference that follows from the `cosines` between the query and each of `tools`. The
+    /// logarithms of the odds are multiplied by `weight`.
     pub fn new(tools: &[Tool], cosines: &[f32], weight: f32) -> Self {
         let names = NameMap::of(tools);
         let largest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -34,32 +33,34 @@ impl Preference {
         Self { tools }
     }
 
-    /// Adds to the logits of the tokens that go on with a name. `written` is the answer so far;
-    /// `bytes` are those of a token.
+    /// Adds the preference to the logits of tokens that continue a tool's name. `written` is the
+    /// answer so far; `bytes` returns the bytes of a token.
     pub fn add<'a>(&self, written: &[u8], bytes: impl Fn(u32) -> &'a [u8], logits: &mut [f32]) {
         let Some(name) = open_name(written) else { return };
         let possible = self.odds(name, b"").max(f32::MIN_POSITIVE);
         for (id, logit) in logits.iter_mut().enumerate() {
             if *logit > f32::MIN {
                 let share = self.odds(name, bytes(id as u32)) / possible;
-                // A token that ends no name and begins none is not the preference's to judge.
+                // A token that continues no offered name gets a tiny share instead of a logit of
+                // minus infinity.
                 *logit += share.max(f32::MIN_POSITIVE).ln();
             }
         }
     }
 
-    /// The odds of all tools whose name's text goes on with `next` after `begun`.
+    /// The total odds of the tools whose name continues with `next` after `begun`.
     fn odds(&self, begun: &[u8], next: &[u8]) -> f32 {
         let goes_on = |text: &[u8]| {
             let rest = text.strip_prefix(begun);
-            // A token may hold the end of the name and more.
+            // A token may contain the end of the name and more.
             rest.is_some_and(|rest| rest.starts_with(next) || next.starts_with(rest))
         };
         self.tools.iter().filter(|(text, _)| goes_on(text)).map(|(_, odds)| odds).sum()
     }
 }
 
-/// What is written of the JSON text of a call's name that has not ended; it may be nothing yet.
+/// The part of an unfinished tool name that is written so far, as JSON text (maybe empty); `None`
+/// outside of a name.
 fn open_name(written: &[u8]) -> Option<&[u8]> {
     let (mut depth, mut is_in_string, mut is_escaped, mut call) = (0_usize, false, false, 0);
     for (i, &byte) in written.iter().enumerate() {
@@ -69,7 +70,7 @@ fn open_name(written: &[u8]) -> Option<&[u8]> {
             (_, b'"') => is_in_string = !is_in_string,
             (false, b'[' | b'{') => {
                 depth += 1;
-                // A list of calls holds objects at this depth and nothing else.
+                // At this depth, a list of calls contains only objects.
                 if depth == 2 {
                     call = i;
                 }
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_likelier_tool_gains_on_the_other_at_each_token_of_its_name_and_nowhere_else() {
+    fn the_likelier_tool_is_preferred_at_each_token_of_its_name_and_nowhere_else() {
         let tools =
             Tool::list_from_json(&json!([{"name": "set_timer"}, {"name": "set_alarm"}, {"name": "x"}])).unwrap();
         let preference = Preference::new(&tools, &[0.9, 0.83, 0.2], 1.0);
@@ -123,8 +124,11 @@ mod tests {
         let first = after(r#" [{"name":""#);
         assert!(first[0].abs() < 0.01 && first[3] < -5.0, "{first:?}");
         let second = after(r#" [{"name":"set"#);
-        assert!((second[1] - second[2] - 1.0).abs() < 1e-3, "a cosine of 0.07 more is e times likelier: {second:?}");
-        assert_eq!(second[4], f32::NEG_INFINITY, "what is forbidden stays so");
+        assert!(
+            (second[1] - second[2] - 1.0).abs() < 1e-3,
+            "a cosine that is 0.07 larger is e times as likely: {second:?}"
+        );
+        assert_eq!(second[4], f32::NEG_INFINITY, "a forbidden token stays forbidden");
         for elsewhere in [r#" [{"name":"set_timer","arguments":{"#, " ["] {
             assert!(after(elsewhere).iter().all(|logit| *logit == 0.0 || *logit == f32::NEG_INFINITY));
         }

@@ -1,5 +1,5 @@
-//! Whether `llguidance` takes a grammar at all, asked with a vocabulary of single bytes: what the
-//! answer is does not depend on how a text is cut into tokens.
+//! Whether `llguidance` accepts a grammar. The test uses a vocabulary of single bytes, because the
+//! result does not depend on the tokenization.
 
 use std::sync::LazyLock;
 
@@ -7,11 +7,10 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv};
 use llguidance::{Matcher, ParserFactory};
 
-/// Work that the regular expressions of a grammar may cost before anything is written, a third of a
-/// second of it.
+/// Limit on the work of compiling the regular expressions of a grammar, about a third of a second.
 const LEXER_FUEL: u64 = 10_000_000;
 
-/// What makes parsers of answers in the vocabulary of `env`.
+/// A factory of parsers for the vocabulary of `env`.
 ///
 /// # Errors
 /// If the vocabulary cannot be used.
@@ -25,7 +24,7 @@ pub fn factory(env: &TokEnv) -> Result<ParserFactory, String> {
 /// The matcher of `grammar`.
 ///
 /// # Errors
-/// Why there is none.
+/// If `llguidance` does not accept it; the message says why.
 pub fn matcher(factory: &ParserFactory, grammar: String) -> Result<Matcher, String> {
     let parser = factory.create_parser(TopLevelGrammar::from_lark(grammar)).map_err(first_line)?;
     let matcher = Matcher::new(Ok(parser));
@@ -35,10 +34,10 @@ pub fn matcher(factory: &ParserFactory, grammar: String) -> Result<Matcher, Stri
     }
 }
 
-/// Whether there is a matcher of `grammar`.
+/// Checks that `llguidance` accepts `grammar`.
 ///
 /// # Errors
-/// Why there is none.
+/// If it does not; the message says why.
 pub fn takes(grammar: String) -> Result<(), String> {
     static BYTES: LazyLock<Result<ParserFactory, String>> =
         LazyLock::new(|| factory(&ApproximateTokEnv::single_byte_env()));
@@ -46,7 +45,8 @@ pub fn takes(grammar: String) -> Result<(), String> {
     matcher(bytes, grammar).map(drop)
 }
 
-/// The crate's messages go on with a dump of its state, and with regular expressions of any length.
+/// The first line of a message of the crate, shortened: its messages continue with a dump of the
+/// crate's state and with regular expressions of any length.
 pub fn first_line(reason: impl std::fmt::Display) -> String {
     let reason = reason.to_string();
     let line = reason.lines().next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Why a tool can never be called: which argument is to blame, and which of its keywords.
+//! Why a tool can never be called: the argument that prevents it, and its keywords.
 
 use needle_data::Tool;
 use serde_json::Value;
@@ -9,13 +9,15 @@ use super::probe;
 use super::schema::{Builder, Loss};
 use super::string::Strings;
 
-/// Why no answer can call `tool`, if none can: names the tool, the argument and the keyword.
+/// Why no answer can call `tool`, with the names of the argument and its keywords; `None` if an
+/// answer can.
 pub fn refusal(tool: &Tool) -> Option<String> {
     let schema = tool.schema();
     let reason = refused(&schema, &schema, true)?;
     let mut arguments: Vec<(&String, &Value)> =
         schema.get("properties").and_then(Value::as_object).into_iter().flatten().collect();
-    // An argument that may be left out is to blame only where it is too much for any grammar.
+    // Required arguments first: an optional one prevents calls only if it is too large for any
+    // grammar.
     arguments.sort_by_key(|(name, _)| !tool.parameter(name).is_some_and(|parameter| parameter.is_required()));
     let blamed = arguments.into_iter().find_map(|(name, spec)| {
         let reason = refused(spec, &schema, false)?;
@@ -25,8 +27,8 @@ pub fn refusal(tool: &Tool) -> Option<String> {
     Some(format!("tool {:?}, {blamed}", tool.name))
 }
 
-/// Why no answer is a value of `schema`, part of the document `root`, or the arguments that it
-/// declares.
+/// Why no answer can be a value of `schema`, a part of the document `root`, or the arguments that
+/// it declares.
 fn refused(schema: &Value, root: &Value, is_arguments: bool) -> Option<String> {
     let mut builder = Builder::new();
     let rule = if is_arguments { builder.arguments(schema) } else { Ok(builder.schema(schema, root)) };
@@ -36,10 +38,10 @@ fn refused(schema: &Value, root: &Value, is_arguments: bool) -> Option<String> {
     };
     let answers = Answers::new(built.rules, Strings::new(""), rule);
     if answers.rules().shapes[rule].is_empty() {
-        // A reference that leads nowhere says more.
+        // A broken reference is the more specific reason.
         let lost = built.losses.iter().find(|loss| loss.keyword == "$ref");
         let of_reference = lost.map(|Loss { reason, .. }| format!(" ({reason})")).unwrap_or_default();
-        return Some(format!("nothing satisfies it{of_reference}"));
+        return Some(format!("no value satisfies it{of_reference}"));
     }
     probe::takes(grammar(answers.rules(), rule, "")).err()
 }

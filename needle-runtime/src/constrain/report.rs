@@ -1,4 +1,4 @@
-//! What becomes of each keyword of a tool's schema: held by the grammar, checked after the answer,
+//! How each keyword of a tool's schema is treated: enforced by the grammar, checked after decoding,
 //! left out, or ignored.
 
 use std::collections::{HashMap, HashSet};
@@ -17,30 +17,30 @@ use super::schema::Builder;
 use super::shape::{RuleId, Rules, Shape};
 use super::string::{Strings, is_grammatical};
 
-/// What becomes of a keyword.
+/// How a keyword is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Treatment {
-    /// No answer can break it.
+    /// No answer can violate it.
     Enforced,
-    /// An answer can break it, and is then marked as invalid.
+    /// An answer can violate it; the violation is then reported.
     Checked,
-    /// Nothing satisfies the schema of this argument, which therefore no answer has.
+    /// No value satisfies the schema of this argument, so no answer has it.
     LeftOut,
     /// It has no effect.
     Ignored,
 }
 
-/// One keyword at one place of a schema.
+/// One keyword of one subschema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// Where the subschema stands, as a JSON pointer.
+    /// JSON pointer to the subschema.
     pub path: String,
     /// The keyword.
     pub keyword: String,
-    /// What becomes of it.
+    /// How it is treated.
     pub treatment: Treatment,
-    /// Why it is not enforced, where it is not.
+    /// Why it is not enforced; `None` if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -52,7 +52,7 @@ pub struct ToolReport {
     pub name: String,
     /// Every keyword of its schema that constrains something.
     pub keywords: Vec<Line>,
-    /// Why no answer calls it, if none does.
+    /// Why no answer can call the tool; `None` if one can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
@@ -64,8 +64,8 @@ pub fn reports(tools: &[Tool]) -> Vec<ToolReport> {
     tools.iter().map(of).collect()
 }
 
-/// What becomes of each keyword in `schema`, in order of appearance. Keywords that constrain
-/// nothing (`title`, `default`, ...) and definitions that nothing refers to are left out.
+/// How each keyword in `schema` is treated, in order of appearance. Leaves out keywords that
+/// constrain nothing (`title`, `default`, ...) and definitions without a reference to them.
 pub fn report(schema: &Value) -> Vec<Line> {
     let mut walk = Walk { root: schema, held: Held::of(schema), seen: HashSet::new(), lines: Vec::new() };
     walk.schema(schema, "");
@@ -86,7 +86,7 @@ pub fn report(schema: &Value) -> Vec<Line> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Keywords that say something about a schema and constrain no value.
+/// Keywords that describe a schema without constraining a value.
 const ANNOTATIONS: [&str; 28] = [
     "$id",
     "$schema",
@@ -118,19 +118,19 @@ const ANNOTATIONS: [&str; 28] = [
     "errorMessage",
 ];
 
-/// True if `keyword` constrains no value: one of those, or an extension.
+/// True if `keyword` constrains no value: one of `ANNOTATIONS`, or an extension.
 pub fn is_annotation(keyword: &str) -> bool {
     ANNOTATIONS.contains(&keyword) || keyword.starts_with("x-") && keyword != "x-from-query"
 }
 
-/// Keywords with subschemas that no grammar holds.
+/// Keywords with subschemas that a grammar cannot express.
 const CHECKED: [&str; 8] =
     ["not", "if", "then", "else", "contains", "propertyNames", "patternProperties", "dependentSchemas"];
 
-/// What the grammar of a schema holds of it.
+/// What the grammar of a schema does not enforce.
 #[derive(Default)]
 struct Held {
-    /// The keywords of each subschema that it does not hold, and why.
+    /// The keywords of each subschema that it does not enforce, and why.
     losses: HashMap<*const Value, Vec<(&'static str, String)>>,
     left_out: HashSet<*const Value>,
 }
@@ -139,7 +139,7 @@ impl Held {
     fn of(schema: &Value) -> Self {
         let mut builder = Builder::new();
         let start = builder.schema(schema, schema);
-        // Of a schema that is too much work nothing is held; that is what refuses its tool.
+        // A schema that is too complex has no grammar; its tool is refused for that.
         let Ok(built) = builder.finish() else { return Self::default() };
         let reachable = reachable(&built.rules, start);
         let mut losses: HashMap<_, Vec<_>> = HashMap::new();
@@ -153,7 +153,7 @@ impl Held {
     }
 }
 
-/// The rules that rule `start` leads to.
+/// The rules that can be reached from rule `start`.
 fn reachable(rules: &Rules, start: RuleId) -> HashSet<RuleId> {
     let mut found = HashSet::from([start]);
     let mut queue = vec![start];
@@ -172,12 +172,12 @@ fn reachable(rules: &Rules, start: RuleId) -> HashSet<RuleId> {
     found
 }
 
-/// Goes through a schema as far as the grammar does.
+/// Walks through the subschemas that the grammar enforces.
 struct Walk<'a> {
     root: &'a Value,
     held: Held,
     seen: HashSet<*const Value>,
-    /// With the subschema that each stands in.
+    /// The lines of the report, each with its subschema.
     lines: Vec<(&'a Value, Line)>,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if self.held.left_out.contains(&std::ptr::from_ref(value)) {
-            let reason = "nothing satisfies it: no answer has this argument";
+            let reason = "no value satisfies it, so no answer has this argument";
             self.line(value, path, "properties", Treatment::LeftOut, reason);
         }
         let Value::Object(schema) = value else { return };
@@ -211,11 +211,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The subschemas that a grammar of `value` holds, without those of the keywords `lost`, and their
-/// paths. What it refers to is one of them.
+/// The subschemas of `value` that a grammar can enforce, including the target of its reference,
+/// with their paths; without those of the keywords in `lost`.
 fn inner<'a>(value: &'a Value, path: &str, root: &'a Value, lost: &[&str]) -> Vec<(String, &'a Value)> {
     let Value::Object(schema) = value else { return Vec::new() };
-    // What a keyword that is only checked holds is not enforced either; its own line says so.
+    // Subschemas of a keyword that is only checked are not enforced either; the keyword's own line
+    // says so.
     let is_held = |place: &str| {
         let keyword = place[1..].split('/').next().unwrap_or_default();
         !CHECKED.contains(&keyword) && !lost.contains(&keyword) && !is_annotation(keyword)
@@ -231,7 +232,7 @@ fn inner<'a>(value: &'a Value, path: &str, root: &'a Value, lost: &[&str]) -> Ve
     all
 }
 
-/// True if `value` is one of `broken`, or leads to one.
+/// True if `value` is one of `broken` or contains or references one.
 fn reaches(value: &Value, root: &Value, broken: &HashSet<*const Value>) -> bool {
     let mut seen = HashSet::new();
     let mut queue = vec![value];
@@ -251,9 +252,9 @@ type Verdict = Option<(Treatment, &'static str)>;
 fn treatment(keyword: &str, argument: &Value, schema: &Map<String, Value>, root: &Value) -> Verdict {
     use Treatment::{Checked, Enforced, Ignored};
     let enforced = Some((Enforced, ""));
-    let no_grammar = Some((Checked, "no grammar holds it"));
+    let no_grammar = Some((Checked, "a grammar cannot express it"));
     if !is_readable(keyword, argument) {
-        return Some((Ignored, "the keyword cannot have this value"));
+        return Some((Ignored, "the keyword does not allow this value"));
     }
     match keyword {
         "type"
@@ -280,29 +281,29 @@ fn treatment(keyword: &str, argument: &Value, schema: &Map<String, Value>, root:
         | "x-from-query" => enforced,
         "oneOf" => match argument.as_array() {
             Some(alternatives) if are_disjoint(alternatives, root) => enforced,
-            _ => Some((Checked, "a value may fit several of the alternatives")),
+            _ => Some((Checked, "a value may match several of the alternatives")),
         },
         "multipleOf" if step(schema).is_none() => Some((Checked, "the step is too fine or too large for a grammar")),
         "multipleOf" => enforced,
         "pattern" => match argument.as_str() {
             Some(pattern) if is_grammatical(pattern) => enforced,
             Some(pattern) if json_schema::matches(pattern, "").is_some() => Some((Checked, obstacle(pattern))),
-            _ => Some((Ignored, "not a regular expression that can be read here")),
+            _ => Some((Ignored, "the regular expression cannot be parsed")),
         },
         "format" => match argument.as_str().and_then(json_schema::format_pattern) {
             Some(_) => enforced,
-            None => Some((Ignored, "the format is not known here")),
+            None => Some((Ignored, "the format is unknown")),
         },
-        "uniqueItems" => (argument == &Value::Bool(true)).then_some((Checked, "no grammar holds it")),
+        "uniqueItems" => (argument == &Value::Bool(true)).then_some((Checked, "a grammar cannot express it")),
         "not" | "if" | "contains" | "minContains" | "maxContains" | "patternProperties" | "propertyNames"
         | "minProperties" | "maxProperties" | "dependentRequired" | "dependentSchemas" | "dependencies" => no_grammar,
-        // They mean nothing without `if`.
-        "then" | "else" => schema.contains_key("if").then_some((Checked, "no grammar holds it")),
-        _ => Some((Ignored, "the keyword is not known here")),
+        // They have no meaning without `if`.
+        "then" | "else" => schema.contains_key("if").then_some((Checked, "a grammar cannot express it")),
+        _ => Some((Ignored, "the keyword is unknown")),
     }
 }
 
-/// True if `argument` is something that `keyword` can have.
+/// True if `argument` is a valid value of `keyword`.
 fn is_readable(keyword: &str, argument: &Value) -> bool {
     let is_number = |least: f64| argument.as_f64().is_some_and(|number| number >= least);
     match keyword {

@@ -1,10 +1,11 @@
-//! JSON Schemas become [`Rules`]: references followed, `allOf` merged, alternatives side by side.
+//! Compiles JSON Schemas to [`Rules`]: follows references, merges `allOf`, and lists alternatives
+//! side by side.
 //!
-//! A rule stands for the set of subschemas that a value must satisfy together, so that a schema
-//! which refers to itself leads back to a rule that is there already. Keywords that no grammar
-//! holds (`not`, `uniqueItems`, ...) are left out here: the rules then allow more than the schema,
-//! and `needle_data::text::json_schema::check` has the last word. So are keywords with values that
-//! no grammar holds; each of those is noted as a [`Loss`].
+//! A rule stands for the set of subschemas that a value must satisfy together, so that a recursive
+//! schema leads back to an existing rule. Keywords that a grammar cannot express (`not`,
+//! `uniqueItems`, ...) are left out here. The rules then allow more than the schema, and
+//! `needle_data::text::json_schema::check` checks the finished answer. Keywords whose particular
+//! values a grammar cannot express are left out, too; each of those is recorded as a [`Loss`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,62 +16,63 @@ use super::keywords::{LONGEST, anything, format_regex, number, string, with_few_
 use super::shape::{ANYTHING, ArrayShape, Member, NOTHING, ObjectShape, Others, RuleId, Rules, Shape, intersect};
 use super::weaken::{Dropped, Holding, holding, weakened};
 
-/// A value of more alternatives than this is checked after the answer.
+/// A value with more alternatives than this is checked after decoding.
 const MAX_ALTERNATIVES: usize = 512;
-const TOO_MANY_ALTERNATIVES: &str = "a grammar holds at most 512 alternatives for one value";
-/// A choice of more values than this is checked after the answer.
+const TOO_MANY_ALTERNATIVES: &str = "a grammar can have at most 512 alternatives for one value";
+/// A choice among more values than this is checked after decoding.
 const MAX_LITERALS: usize = 2000;
-const TOO_MANY_LITERALS: &str = "a grammar holds at most 2000 values to choose from";
-/// Intersections, checks of literals and visits of subschemas that the schemas of one tool may
-/// cost.
+const TOO_MANY_LITERALS: &str = "a grammar can have at most 2000 values to choose from";
+/// Limit on the work for the schemas of one tool: intersections, checks of literals and visits of
+/// subschemas.
 const MAX_WORK: usize = 200_000;
 
 type NodeId = usize;
 
-/// A keyword of a schema that the rules do not hold.
+/// A keyword of a schema that the rules do not enforce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// The schema, by its place in memory.
+    /// The schema, by its address.
     pub schema: *const Value,
     /// The keyword.
     pub keyword: &'static str,
-    /// Why the rules do not hold it.
+    /// Why the rules do not enforce it.
     pub reason: String,
 }
 
-/// Rules, and how they came to be.
+/// Rules, with the schemas that they come from.
 pub struct Built {
     /// The rules.
     pub rules: Rules,
-    /// What the rules do not hold of the schemas.
+    /// Keywords of the schemas that the rules do not enforce.
     pub losses: Vec<Loss>,
-    /// The schemas that each rule stands for, by their places in memory.
+    /// The schemas that each rule stands for, by address.
     pub schemas: Vec<Vec<*const Value>>,
 }
 
-/// Builds rules out of schemas.
+/// Builds rules from schemas.
 #[derive(Default)]
 pub struct Builder<'a> {
-    /// Every subschema met, with the document that its references stand in.
+    /// All visited subschemas, each with the document that its references point into.
     nodes: Vec<(&'a Value, &'a Value)>,
     node_of: HashMap<*const Value, NodeId>,
-    /// Strings of these subschemas are words of the query.
+    /// Subschemas whose strings must be copied from the query.
     copied: HashSet<NodeId>,
-    /// What each rule's values must satisfy; none for rules that were given their shapes.
+    /// The nodes that each rule's values must satisfy; `None` for rules that were added with their
+    /// shapes.
     asked: Vec<Option<Vec<NodeId>>>,
     rule_of: HashMap<Vec<NodeId>, RuleId>,
     shapes: Vec<Option<Vec<Shape>>>,
     visiting: HashSet<NodeId>,
-    /// The shapes of nodes that were visited.
+    /// The shapes of visited nodes.
     known: HashMap<NodeId, Vec<Shape>>,
     losses: Vec<Loss>,
-    /// Rules whose shapes are final.
+    /// Number of rules whose shapes are final.
     settled: usize,
     work: usize,
 }
 
 impl<'a> Builder<'a> {
-    /// With the rules that nothing and that everything satisfies.
+    /// A builder with the rules `NOTHING` and `ANYTHING`.
     pub fn new() -> Self {
         let mut builder = Self::default();
         assert_eq!(builder.add(Vec::new()), NOTHING);
@@ -78,14 +80,14 @@ impl<'a> Builder<'a> {
         builder
     }
 
-    /// A rule of these shapes.
+    /// Adds a rule with these shapes.
     pub fn add(&mut self, shapes: Vec<Shape>) -> RuleId {
         self.shapes.push(Some(shapes));
         self.asked.push(None);
         self.shapes.len() - 1
     }
 
-    /// Strings that `schema` allows are held to the words of the query.
+    /// Demands that strings of `schema` are copied from the query.
     pub fn copy(&mut self, schema: &'a Value, root: &'a Value) {
         let node = self.node(schema, root);
         self.copied.insert(node);
@@ -97,11 +99,11 @@ impl<'a> Builder<'a> {
         self.rule(vec![node])
     }
 
-    /// The rule of arguments that satisfy `schema`, a whole document: objects with declared members
-    /// alone.
+    /// The rule of arguments that satisfy `schema`, a whole document: objects with only declared
+    /// members.
     ///
     /// # Errors
-    /// As [`Self::shapes`].
+    /// As for [`Self::shapes`].
     pub fn arguments(&mut self, schema: &'a Value) -> Result<RuleId, String> {
         let rule = self.schema(schema, schema);
         let closed = self.shapes(rule)?.into_iter().filter_map(|shape| match shape {
@@ -112,10 +114,10 @@ impl<'a> Builder<'a> {
         Ok(self.add(closed))
     }
 
-    /// The shapes of `rule`, as far as one level.
+    /// The shapes of `rule`, one level deep.
     ///
     /// # Errors
-    /// If the schemas cost too much work.
+    /// If the schemas exceed the limit on work.
     pub fn shapes(&mut self, rule: RuleId) -> Result<Vec<Shape>, String> {
         if let Some(shapes) = &self.shapes[rule] {
             return Ok(shapes.clone());
@@ -130,11 +132,11 @@ impl<'a> Builder<'a> {
         Ok(fitting)
     }
 
-    /// Makes all rules so far final, those that were met on the way included. What the schemas of
-    /// the next tool cost is counted anew.
+    /// Makes all rules final, including those that are added meanwhile, and resets the count of
+    /// work for the next tool.
     ///
     /// # Errors
-    /// As [`Self::shapes`]; nothing then satisfies the rules that are not final.
+    /// As for [`Self::shapes`]. The rules that are not yet final then have no shapes.
     pub fn settle(&mut self) -> Result<(), String> {
         let mut settled = Ok(());
         while self.settled < self.shapes.len() {
@@ -158,10 +160,10 @@ impl<'a> Builder<'a> {
         settled
     }
 
-    /// All rules.
+    /// Finishes all rules.
     ///
     /// # Errors
-    /// As [`Self::settle`].
+    /// As for [`Self::settle`].
     pub fn finish(mut self) -> Result<Built, String> {
         self.settle()?;
         let nodes = &self.nodes;
@@ -173,8 +175,8 @@ impl<'a> Builder<'a> {
         Ok(Built { rules: Rules { shapes, shortest: Vec::new() }, losses: self.losses, schemas })
     }
 
-    /// The shapes that satisfy all of `nodes`. Of a node with which they are too many, what it is
-    /// composed of is not held.
+    /// The shapes that satisfy all of `nodes`. If a node makes them too many, its `$ref`, `allOf`,
+    /// `anyOf` and `oneOf` are not enforced.
     fn intersection(&mut self, nodes: &[NodeId]) -> Result<Vec<Shape>, String> {
         let mut shapes = anything();
         for &node in nodes {
@@ -193,8 +195,8 @@ impl<'a> Builder<'a> {
         Ok(shapes)
     }
 
-    /// Narrows `shapes` to what is also among `more`, unless these are too many alternatives for a
-    /// grammar; tells whether it did.
+    /// Intersects `shapes` with `more`, unless the result has too many alternatives for a grammar.
+    /// Returns whether it did.
     fn narrow(&mut self, shapes: &mut Vec<Shape>, more: &[Shape]) -> Result<bool, String> {
         self.spend(shapes.len() * more.len() + 1)?;
         let mut both = Vec::new();
@@ -211,7 +213,7 @@ impl<'a> Builder<'a> {
         Ok(true)
     }
 
-    /// `shape` of `rule` as far as a grammar holds it; what it does not hold is noted.
+    /// `shape` of `rule` as far as a grammar can enforce it; records the keywords that it cannot.
     fn held(&mut self, rule: RuleId, shape: Shape) -> Option<Shape> {
         match holding(&shape) {
             Holding::Held => return Some(shape),
@@ -239,7 +241,7 @@ impl<'a> Builder<'a> {
         shape
     }
 
-    /// Notes that the rules do not hold `keyword` of `node`, if it has it.
+    /// Records that the rules do not enforce `keyword` of `node`, if the node has it.
     fn lose(&mut self, node: NodeId, keyword: &'static str, reason: &str) {
         let schema = self.nodes[node].0;
         let is_known = |loss: &Loss| std::ptr::eq(loss.schema, schema) && loss.keyword == keyword;
@@ -248,7 +250,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// `nodes`, and those that say something of the same value for them.
+    /// `nodes`, and the nodes that they apply to the same value (by `$ref`, `allOf`, `anyOf` and
+    /// `oneOf`).
     fn in_place(&mut self, nodes: &[NodeId]) -> Vec<NodeId> {
         let mut found: Vec<NodeId> = nodes.to_vec();
         let mut seen: HashSet<NodeId> = found.iter().copied().collect();
@@ -271,7 +274,7 @@ impl<'a> Builder<'a> {
     fn spend(&mut self, work: usize) -> Result<(), String> {
         self.work += work;
         if self.work > MAX_WORK {
-            return Err("its schema costs too much work: too many alternatives and references".to_owned());
+            return Err("its schema is too complex: too many alternatives and references".to_owned());
         }
         Ok(())
     }
@@ -302,7 +305,7 @@ impl<'a> Builder<'a> {
                 let nodes = a.iter().chain(b).copied().collect();
                 self.rule(nodes)
             }
-            // Only `NOTHING` has no schema and is part of one.
+            // The only rule without nodes that can occur inside a schema is `NOTHING`.
             _ => NOTHING,
         }
     }
@@ -332,8 +335,8 @@ impl<'a> Builder<'a> {
         }
         self.spend(1)?;
         if !self.visiting.insert(node) {
-            // What is asked for to answer what is asked for: nothing ever satisfies that.
-            self.lose(node, "$ref", "it leads back to itself");
+            // The schema requires itself, so no value satisfies it.
+            self.lose(node, "$ref", "the reference leads back to itself");
             return Ok(Vec::new());
         }
         let shapes = self.combined(node, schema, root);
@@ -375,7 +378,11 @@ impl<'a> Builder<'a> {
         };
         if let Some(Value::String(reference)) = schema.get("$ref") {
             let Some(target) = json_schema::resolve(root, reference) else {
-                self.lose(node, "$ref", &format!("{reference:?} is not in the schema, and nothing is fetched"));
+                self.lose(
+                    node,
+                    "$ref",
+                    &format!("{reference:?} is not in the schema, and external schemas are not fetched"),
+                );
                 return Ok(Vec::new());
             };
             let target = self.node(target, root);
@@ -409,7 +416,7 @@ impl<'a> Builder<'a> {
         Ok(shapes)
     }
 
-    /// What the keywords of each type allow.
+    /// The shapes that the keywords of each type allow.
     fn typed(&mut self, node: NodeId, schema: &'a Map<String, Value>, root: &'a Value) -> Vec<Shape> {
         let types = type_names(schema);
         let has = |name: &str| types.is_empty() || types.contains(&name);
@@ -440,7 +447,7 @@ impl<'a> Builder<'a> {
         let prefix = prefix.iter().map(|item| self.schema(item, root)).collect();
         let items = rest.map_or(ANYTHING, |rest| self.schema(rest, root));
         let min = size(schema, "minItems").unwrap_or(0);
-        // No answer is longer than this.
+        // An answer is never longer than `LONGEST`, so a higher limit has no effect.
         let max = size(schema, "maxItems").filter(|&max| max < LONGEST || max < min);
         max.is_none_or(|max| min <= max).then_some(ArrayShape { prefix, items: Some(items), min, max })
     }
@@ -448,7 +455,7 @@ impl<'a> Builder<'a> {
     fn object(&mut self, schema: &'a Map<String, Value>, root: &'a Value) -> ObjectShape {
         let others = match schema.get("additionalProperties") {
             Some(Value::Bool(false)) => Others::None,
-            // As if it were not there, which means the same.
+            // `true` means the same as leaving the keyword out.
             None | Some(Value::Bool(true)) => Others::Unsaid(ANYTHING),
             Some(other) => Others::Of(self.schema(other, root)),
         };
@@ -473,7 +480,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Alternatives, each once as long as they are not too many: all literals as one.
+/// Joins all literals into one shape and removes duplicates, unless there are too many
+/// alternatives.
 fn side_by_side(alternatives: Vec<Shape>) -> Vec<Shape> {
     let mut texts = Vec::new();
     let mut shapes: Vec<Shape> = Vec::new();

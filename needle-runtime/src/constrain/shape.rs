@@ -1,10 +1,9 @@
-//! What a value may be, type by type: the form that schemas are brought into before they become a
-//! grammar.
+//! What a value may be, type by type: the intermediate form between schemas and the grammar.
 //!
-//! A schema allows a list of shapes, and each shape is of one JSON type. Parts of a shape are named
-//! by a [`RuleId`], so that a schema which refers to itself is a finite table. `allOf`, `$ref` and
-//! keywords beside `anyOf` are intersections of such lists: every shape of one with every shape of
-//! the other that has its type.
+//! A schema allows a list of shapes, and each shape has one JSON type. Parts of a shape are given
+//! by [`RuleId`], so that a recursive schema becomes a finite table. `allOf`, `$ref` and keywords
+//! beside `anyOf` are intersections of such lists: every shape of one list with every shape of the
+//! other that has the same type.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,13 +11,13 @@ use serde_json::Value;
 
 use super::number::NumberShape;
 
-/// A place in [`Rules`].
+/// Index of a rule in [`Rules`].
 pub type RuleId = usize;
 
-/// One way that a value can be.
+/// One alternative for a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    /// One of these texts of compact JSON: `null`, booleans, `const`, `enum`.
+    /// One of these values, as compact JSON: `null`, booleans, `const`, `enum`.
     Literals(Vec<String>),
     /// A number.
     Number(NumberShape),
@@ -33,26 +32,27 @@ pub enum Shape {
 /// A string.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct StringShape {
-    /// Fewest characters.
+    /// Minimum number of characters.
     pub min_chars: usize,
-    /// Most characters.
+    /// Maximum number of characters.
     pub max_chars: Option<usize>,
-    /// Regular expressions that must have a match in it, formats among them.
+    /// Regular expressions that must each match somewhere in the string; those of formats are among
+    /// them.
     pub patterns: Vec<String>,
-    /// True if only words of the query may stand in it.
+    /// True if the string must be copied from the query.
     pub is_copied: bool,
 }
 
 /// A list: first `prefix`, then `items`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArrayShape {
-    /// The first items.
+    /// Rules of the first items, by position.
     pub prefix: Vec<RuleId>,
-    /// All others; none if there can be none.
+    /// Rule of all other items; `None` if there are no others.
     pub items: Option<RuleId>,
-    /// Fewest items.
+    /// Minimum number of items.
     pub min: usize,
-    /// Most items.
+    /// Maximum number of items.
     pub max: Option<usize>,
 }
 
@@ -61,9 +61,9 @@ pub struct ArrayShape {
 pub struct ObjectShape {
     /// Declared members, in order of declaration.
     pub members: Vec<Member>,
-    /// What members that are not declared may be.
+    /// Which undeclared members are allowed.
     pub others: Others,
-    /// True if members come in the order of declaration.
+    /// True if members must come in the order of declaration.
     pub is_ordered: bool,
 }
 
@@ -78,23 +78,23 @@ pub struct Member {
     pub is_required: bool,
 }
 
-/// Members that are not declared.
+/// Undeclared members of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Others {
-    /// The schema does not say. They are written only where nothing is declared.
+    /// The schema does not say. They are allowed only if no member is declared.
     Unsaid(RuleId),
-    /// The schema says what they are.
+    /// The schema gives their rule.
     Of(RuleId),
     /// There are none.
     None,
 }
 
-/// Members that may come in any order share a group, in which a grammar keeps one bit for each;
-/// groups come one after the other.
+/// Maximum number of members in a group. Members of a group may come in any order, for which the
+/// grammar keeps one bit per member; the groups themselves have a fixed order.
 const GROUP: usize = 60;
 
 impl Shape {
-    /// True if it is of the JSON type of `value`.
+    /// True if it has the JSON type of `value`.
     pub fn has_type_of(&self, value: &Value) -> bool {
         match self {
             Self::Literals(_) => value.is_null() || value.is_boolean(),
@@ -107,14 +107,14 @@ impl Shape {
 }
 
 impl ArrayShape {
-    /// The rule of the item at place `i`.
+    /// The rule of item `i`.
     pub fn rule_at(&self, i: usize) -> Option<RuleId> {
         self.prefix.get(i).copied().or(self.items)
     }
 }
 
 impl ObjectShape {
-    /// The places of the members among which member `i` may stand in any order.
+    /// The indices of the group of member `i`, whose members may come in any order.
     pub fn group(&self, i: usize) -> std::ops::Range<usize> {
         if self.is_ordered {
             return i..i + 1;
@@ -123,7 +123,7 @@ impl ObjectShape {
         start..(start + GROUP).min(self.members.len())
     }
 
-    /// The rule of undeclared members that an answer may have.
+    /// The rule of the undeclared members that an answer may have; `None` if it may have none.
     pub fn others(&self) -> Option<RuleId> {
         match self.others {
             Others::Of(rule) => Some(rule),
@@ -133,7 +133,7 @@ impl ObjectShape {
     }
 }
 
-/// Shapes by rule. A rule that nothing satisfies has none.
+/// Shapes by rule. A rule that no value satisfies has no shapes.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// The shapes of each rule.
@@ -142,10 +142,10 @@ pub struct Rules {
     pub shortest: Vec<Option<String>>,
 }
 
-/// Intersects two shapes; `both` names the rule for what satisfies two rules. None if nothing is of
-/// both shapes.
+/// Intersects two shapes; `None` if no value has both. `both` returns the rule of values that
+/// satisfy two rules.
 ///
-/// Literals are kept by whoever can check them against whole schemas.
+/// Literals are filtered only by type here; the caller checks them against the whole schemas.
 pub fn intersect(a: &Shape, b: &Shape, both: &mut dyn FnMut(RuleId, RuleId) -> RuleId) -> Option<Shape> {
     Some(match (a, b) {
         (Shape::Literals(a), Shape::Literals(b)) => {
@@ -212,7 +212,7 @@ fn arrays(a: &ArrayShape, b: &ArrayShape, both: &mut dyn FnMut(RuleId, RuleId) -
 }
 
 fn objects(a: &ObjectShape, b: &ObjectShape, both: &mut dyn FnMut(RuleId, RuleId) -> RuleId) -> ObjectShape {
-    // What the other object says of a member that it does not declare.
+    // The rule of a member that this object does not declare.
     let undeclared = |object: &ObjectShape| match object.others {
         Others::Unsaid(rule) | Others::Of(rule) => Some(rule),
         Others::None => None,
@@ -245,7 +245,7 @@ fn objects(a: &ObjectShape, b: &ObjectShape, both: &mut dyn FnMut(RuleId, RuleId
     ObjectShape { members, others, is_ordered: a.is_ordered || b.is_ordered }
 }
 
-/// The rule that nothing satisfies.
+/// The rule that no value satisfies.
 pub const NOTHING: RuleId = 0;
-/// The rule that everything satisfies.
+/// The rule that every value satisfies.
 pub const ANYTHING: RuleId = 1;

@@ -1,8 +1,7 @@
-//! Strings as JSON texts: which texts a shape allows, and the shortest way to end one that has
-//! begun.
+//! Strings as JSON text: which texts a shape allows, and the shortest completion of a partial one.
 //!
-//! Both come from the automaton of the regular expressions that `llguidance` itself uses, so that
-//! what is planned here is what the grammar allows.
+//! Both come from the same automata of regular expressions that `llguidance` uses, so that the
+//! completions planned here are texts that the grammar allows.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -19,14 +18,14 @@ use super::weaken::Holding;
 
 /// One character of a JSON string.
 const CHAR: &str = r#"([^"\\\x00-\x1F\x7F]|\\["\\bfnrt]|\\u00[01][0-9a-fA-F])"#;
-/// States searched for the end of a string.
+/// Maximum number of states that are searched for the end of a string.
 const MAX_STATES: usize = 5000;
-/// Work that one regular expression may cost.
+/// Limit on the work of compiling one regular expression.
 const FUEL: u64 = 500_000;
-/// Shapes of which it is remembered whether a grammar holds them.
+/// Number of shapes for which the result of [`holding`] is cached.
 const CACHED_SHAPES: usize = 4096;
 
-/// The regular expression of a string without patterns, quotes included.
+/// The regular expression of a string without patterns, including the quotes.
 pub fn plain_regex(shape: &StringShape) -> String {
     match (shape.min_chars, shape.max_chars) {
         (0, None) => format!("\"{CHAR}*\""),
@@ -35,11 +34,12 @@ pub fn plain_regex(shape: &StringShape) -> String {
     }
 }
 
-/// A string without quotes in it that is not empty and neither begins nor ends with a space.
+/// The regular expression of a non-empty string without inner quotes that neither begins nor ends
+/// with a space.
 pub const TRIMMED: &str = r#""[^" ]([^"\n]*[^" ])?""#;
 
-/// The pieces of `query` that a copied string is a run of: words, and single characters between
-/// them, as JSON writes them.
+/// The pieces of `query`, escaped for JSON, of which a copied string is a run: words, and the
+/// single characters between them.
 pub fn chunks(query: &str) -> Vec<String> {
     let escaped = |chunk: String| {
         let quoted = serde_json::Value::from(chunk).to_string();
@@ -48,8 +48,8 @@ pub fn chunks(query: &str) -> Vec<String> {
     pieces(query).into_iter().map(escaped).collect()
 }
 
-/// True if `pattern` is a regular expression that a grammar can hold: one without look-around and
-/// references back.
+/// True if a grammar can express the regular expression `pattern`: one without look-around and
+/// back-references.
 pub fn is_grammatical(pattern: &str) -> bool {
     let shape = StringShape { patterns: vec![pattern.to_owned()], ..StringShape::default() };
     holding(&shape) == Holding::Held
@@ -66,14 +66,14 @@ pub fn json_schema(shape: &StringShape) -> Value {
     schema
 }
 
-/// Whether a grammar holds strings of `shape`, wherever they are copied from.
+/// Whether a grammar can express strings of `shape`, ignoring whether they must be copied.
 pub fn holding(shape: &StringShape) -> Holding {
     static KNOWN: LazyLock<Mutex<HashMap<StringShape, Holding>>> = LazyLock::new(Mutex::default);
     let shape = StringShape { is_copied: false, ..shape.clone() };
     if shape == StringShape::default() {
         return Holding::Held;
     }
-    // A cache stays good whatever happened to whoever held it.
+    // A panic while the lock was held cannot have damaged the cache.
     if let Some(known) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&shape) {
         return known.clone();
     }
@@ -101,7 +101,7 @@ fn compiled_holding(shape: &StringShape) -> Holding {
     };
     match probe::takes(grammar) {
         Ok(()) => Holding::Held,
-        Err(reason) => Holding::TooHard(format!("no grammar holds them together: {reason}")),
+        Err(reason) => Holding::TooHard(format!("a grammar cannot express its keywords together: {reason}")),
     }
 }
 
@@ -119,20 +119,20 @@ fn ast(shape: &StringShape) -> RegexAst {
     RegexAst::JsonQuote(Box::new(RegexAst::And(all)), escapes)
 }
 
-/// What was found behind a state.
+/// Result of the search from a state.
 enum Search {
-    /// The shortest text to one that is accepted.
+    /// The shortest text that leads to an accepting state.
     Found(Vec<u8>),
-    /// Nothing behind the state is accepted.
+    /// No accepting state can be reached.
     Nothing,
-    /// No end among the nearest states.
+    /// No accepting state among the first `MAX_STATES` states.
     TooFar,
 }
 
 /// The automaton of one shape.
 struct Automaton {
     regex: Regex,
-    /// The shortest end from each state asked for.
+    /// The shortest end from each state, once it was searched.
     ends: HashMap<StateID, Option<Vec<u8>>>,
 }
 
@@ -170,7 +170,7 @@ impl Automaton {
         end
     }
 
-    /// Breadth first: the fewest bytes to a text that is accepted.
+    /// Breadth-first search for the fewest bytes to an accepting state.
     fn search(&mut self, from: StateID) -> Search {
         let mut came_from: HashMap<StateID, (StateID, u8)> = HashMap::new();
         let mut queue = VecDeque::from([from]);
@@ -209,12 +209,12 @@ pub struct Strings {
 }
 
 impl Strings {
-    /// For an answer to `query`.
+    /// The automata for answers to `query`.
     pub fn new(query: &str) -> Self {
         Self { query: query.to_owned(), automata: HashMap::new() }
     }
 
-    /// Makes `shape` known.
+    /// Builds the automaton of `shape`.
     pub fn add(&mut self, shape: &StringShape) {
         if !self.automata.contains_key(shape) {
             let automaton = Automaton::new(shape, &self.query).map(Mutex::new);
@@ -222,20 +222,20 @@ impl Strings {
         }
     }
 
-    /// What to append to `partial`, the beginning of a JSON string with its quote, to make it one
-    /// of `shape`.
+    /// The text that completes `partial`, the beginning of a JSON string with its quote, to a
+    /// string of `shape`; `None` if nothing does.
     pub fn completion(&self, shape: &StringShape, partial: &[u8]) -> Option<Vec<u8>> {
         self.with(shape, |automaton| automaton.completion(partial)).flatten()
     }
 
-    /// True if `text`, a JSON string with its quotes, is of `shape`.
+    /// True if `text`, a JSON string with its quotes, has this `shape`.
     pub fn accepts(&self, shape: &StringShape, text: &[u8]) -> bool {
         self.with(shape, |automaton| automaton.accepts(text)).unwrap_or(false)
     }
 
     fn with<T>(&self, shape: &StringShape, f: impl FnOnce(&mut Automaton) -> T) -> Option<T> {
         let automaton = self.automata.get(shape)?.as_ref()?;
-        // A cache stays good whatever happened to whoever held it.
+        // A panic while the lock was held cannot have damaged the cache.
         Some(f(&mut automaton.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }

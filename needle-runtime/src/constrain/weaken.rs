@@ -1,58 +1,58 @@
-//! What is taken out of a shape that no grammar holds: the hardest keywords first, until a grammar
-//! holds what is left.
+//! Weakens a shape that a grammar cannot express: drops the hardest keywords first, until a grammar
+//! can express the rest.
 //!
-//! The answer is checked against the whole schema once it is there, so that a keyword which is
-//! taken out here is checked instead of enforced; the report says so.
+//! The finished answer is checked against the whole schema, so a keyword that is dropped here is
+//! checked instead of enforced; the report says so.
 
 use super::number::{LARGEST, LARGEST_FACTOR, NumberShape};
 use super::shape::{ANYTHING, ArrayShape, Shape, StringShape};
 use super::string;
 
-/// More items than this are no longer asked of an answer.
+/// A `minItems` above this is not enforced.
 const MOST_ITEMS: usize = 4096;
 
-/// More items than this are no longer of a schema each.
+/// A list with more `prefixItems` than this is not enforced item by item.
 const LONGEST_TUPLE: usize = 200;
 
-/// Whether a grammar holds a shape.
+/// Whether a grammar can express a shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holding {
-    /// It does.
+    /// It can.
     Held,
-    /// Nothing is of the shape.
+    /// No value has the shape.
     Nothing,
-    /// It does not, and why.
+    /// It cannot, and why.
     TooHard(String),
 }
 
-/// Keywords that were taken out.
+/// Keywords that were dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// The keywords: all of them that the schemas of the value have.
+    /// The keywords: those of them that the schemas of the value have.
     pub keywords: &'static [&'static str],
-    /// Of `pattern` and `format`, the regular expressions.
+    /// The dropped regular expressions, if the keyword is `pattern` or `format`.
     pub patterns: Vec<String>,
-    /// Why.
+    /// Why they were dropped.
     pub reason: String,
 }
 
-/// Whether a grammar holds `shape`.
+/// Whether a grammar can express `shape`.
 pub fn holding(shape: &Shape) -> Holding {
     match shape {
         Shape::String(shape) => string::holding(shape),
         Shape::Number(shape) => number_holding(shape),
         Shape::Array(shape) if shape.prefix.len() > LONGEST_TUPLE => {
-            Holding::TooHard(format!("a grammar holds the schemas of at most {LONGEST_TUPLE} items one by one"))
+            Holding::TooHard(format!("a grammar can have separate schemas for at most {LONGEST_TUPLE} items"))
         }
         Shape::Array(shape) if shape.min > MOST_ITEMS => {
-            Holding::TooHard(format!("no answer has more than {MOST_ITEMS} items"))
+            Holding::TooHard(format!("an answer has at most {MOST_ITEMS} items"))
         }
         _ => Holding::Held,
     }
 }
 
-/// What a grammar holds of `shape`, and what was taken out for it; none if nothing is of the shape.
-/// Of a string's patterns, `formats` are those of formats.
+/// `shape` without the keywords that a grammar cannot express, and these keywords. The shape is
+/// `None` if no value has it. `formats` are those of a string's patterns that come from `format`.
 pub fn weakened(mut shape: Shape, formats: &[String]) -> (Option<Shape>, Vec<Dropped>) {
     let mut dropped = Vec::new();
     loop {
@@ -99,11 +99,13 @@ fn number_holding(shape: &NumberShape) -> Holding {
         return Holding::Nothing;
     }
     if shape.factor().is_some_and(|factor| factor > LARGEST_FACTOR) {
-        return Holding::TooHard(format!("a grammar holds steps of at most {LARGEST_FACTOR}"));
+        return Holding::TooHard(format!(
+            "a grammar can have steps of at most {LARGEST_FACTOR}, ignoring the decimal point"
+        ));
     }
     let is_beyond = shape.min.is_some_and(|min| min > LARGEST) || shape.max.is_some_and(|max| max < -LARGEST);
     if is_beyond || shape.shortest().is_none() {
-        return Holding::TooHard("a grammar holds numbers of at most 18 digits".to_owned());
+        return Holding::TooHard("a grammar can have numbers of at most 18 digits".to_owned());
     }
     Holding::Held
 }

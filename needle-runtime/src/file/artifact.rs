@@ -1,9 +1,9 @@
 //! `needle.safetensors` and `vocab.txt`: the INT4 artifact that `needle export --format needle-rs`
 //! writes.
 //!
-//! Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes a byte, `[pairs, outputs]`, with
-//! `.scale [groups, outputs]` in f16. The embedding is bf16, all else f32. Sizes stand in
-//! `__metadata__`. A line of `vocab.txt` is a piece, a tab and its score.
+//! Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes per byte, `[pairs, outputs]`, with
+//! `.scale [groups, outputs]` in f16. The embedding is bf16; everything else is f32. The sizes are
+//! in `__metadata__`. A line of `vocab.txt` is a piece, a tab and its score.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::error::RuntimeError;
 pub const WEIGHTS: &str = "needle.safetensors";
 /// Name of the vocabulary inside the artifact.
 pub const VOCAB: &str = "vocab.txt";
-/// The artifact does not say it; all published models have it.
+/// The artifact does not store this value; all published models have it.
 const RMS_NORM_EPS: f32 = 1e-6;
 
 /// The weights of an artifact.
@@ -32,13 +32,13 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// The artifact whose weights are `file`.
+    /// An artifact with the weights `file`.
     ///
     /// # Errors
-    /// If its sizes are missing, do not fit together, or ask for more than the file holds.
+    /// If sizes are missing, do not fit together, or need more data than the file has.
     pub fn new(file: TensorFile) -> Result<Self, RuntimeError> {
         let number = |key: &str| -> Result<usize, RuntimeError> {
-            let text = file.about(key).ok_or_else(|| file.bad(format!("its metadata lack {key}")))?;
+            let text = file.about(key).ok_or_else(|| file.bad(format!("its metadata has no {key}")))?;
             text.parse().map_err(|_| file.bad(format!("{key} is {text:?}, expected a whole number")))
         };
         let theta = file.about("rope_theta").unwrap_or("10000.0");
@@ -58,11 +58,13 @@ impl Artifact {
             max_dec_len: number("max_dec_len")?,
         };
         config.validate().map_err(|e| file.bad(e.to_string()))?;
-        // Sizes that ask for more than the file could hold, at half a byte a weight, never get
-        // memory.
+        // Refuse sizes that the file cannot contain, at half a byte per weight, before any memory
+        // is allocated.
         let parameters = config.num_params_with_head();
         if parameters / 2 > file.len() {
-            return Err(file.bad(format!("sizes of {parameters} parameters in a file of {} bytes", file.len())));
+            return Err(
+                file.bad(format!("its sizes need {parameters} parameters, but the file has only {} bytes", file.len()))
+            );
         }
         Ok(Self { file, config })
     }
@@ -92,7 +94,7 @@ impl Source for Artifact {
             );
             return Err(self.file.bad(reason));
         }
-        // An f16 is not finite where all bits of its exponent are set.
+        // An f16 is not finite if all bits of its exponent are set.
         if scales.data.chunks_exact(2).any(|b| b[1] & 0x7C == 0x7C) {
             return Err(self.file.bad(format!("{name}.scale holds a value that is not finite")));
         }
@@ -108,15 +110,15 @@ impl Source for Artifact {
     }
 
     fn embedding(&self) -> Result<Vec<u16>, RuntimeError> {
-        // The runtime that the artifact is made for also reads f16 and f32.
+        // The needle-rs runtime also reads f16 and f32 embeddings.
         self.file.bf16_bits(&artifact_name(EMBEDDING), &[self.config.vocab_size, self.config.d_model])
     }
 }
 
-/// The tokenizer of the vocabulary `text`; `path` is for messages.
+/// Builds the tokenizer from the vocabulary `text`; `path` is for messages.
 ///
 /// # Errors
-/// If it is not one of Needle, or has another number of ids than `vocab_size`.
+/// If it is not a Needle vocabulary, or does not have `vocab_size` pieces.
 pub fn tokenizer(text: &str, vocab_size: usize, path: &Path) -> Result<Tokenizer, RuntimeError> {
     let pieces: Vec<String> = text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
     if pieces.len() != vocab_size {

@@ -1,7 +1,7 @@
 //! A training checkpoint (`config.json`, `model.safetensors` with linear weights as `[out, in]`,
-//! `tokenizer.json`), quantized as it is loaded: Q, K, V and O to INT4 with scales in f16, the
-//! embedding to bf16, all else as it stands. That is what `needle export --format needle-rs`
-//! writes.
+//! `tokenizer.json`), quantized while it is loaded: Q, K, V and O to INT4 with scales in f16, the
+//! embedding to bf16, everything else unchanged. `needle export --format needle-rs` writes the same
+//! values.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -21,9 +21,9 @@ use crate::error::RuntimeError;
 pub const WEIGHTS: &str = "model.safetensors";
 /// Name of the tokenizer inside a checkpoint.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// Name of the same tokenizer for SentencePiece.
+/// Name of the same tokenizer in SentencePiece format.
 pub const SENTENCEPIECE: &str = "tokenizer.model";
-/// Tensors that a message names.
+/// Maximum number of tensors that a message names.
 const NAMED: usize = 3;
 
 /// The weights of a checkpoint.
@@ -36,21 +36,23 @@ impl Checkpoint {
     /// Opens the checkpoint in `dir`.
     ///
     /// # Errors
-    /// If a file is missing or malformed, or the weights have tensors that the sizes do not ask
-    /// for.
+    /// If a file is missing or malformed, or as for [`Checkpoint::new`].
     pub fn open(dir: &Path) -> Result<Self, RuntimeError> {
         Self::new(config_json::load(dir)?, TensorFile::open(&dir.join(WEIGHTS))?)
     }
 
-    /// The checkpoint of these sizes whose weights are `file`.
+    /// A checkpoint with this configuration and the weights `file`.
     ///
     /// # Errors
-    /// If the file has other tensors than the sizes ask for.
+    /// If tensors are missing or unexpected.
     pub fn new(config: SanConfig, file: TensorFile) -> Result<Self, RuntimeError> {
-        // Sizes that ask for more than the file could hold, at a byte a weight, never get memory.
+        // Refuse sizes that the file cannot contain, at a byte per weight, before any memory is
+        // allocated.
         if config.num_params() > file.len() {
             let (asked, held) = (config.num_params(), file.len());
-            return Err(file.bad(format!("the configuration asks for {asked} parameters, the file has {held} bytes")));
+            return Err(
+                file.bad(format!("the configuration asks for {asked} parameters, but the file has only {held} bytes"))
+            );
         }
         let expected = expected_names(&config);
         let missing = expected.iter().filter(|name| file.get(name).is_none());
@@ -67,7 +69,7 @@ impl Checkpoint {
     }
 }
 
-/// The first of `names`, and how many more there are; none where there are none.
+/// The first few of `names`, and the number of the others; `None` if `names` is empty.
 fn some_of<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     let first: Vec<&str> = names.by_ref().take(NAMED).collect();
     match names.count() {
@@ -77,7 +79,7 @@ fn some_of<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     }
 }
 
-/// Names of all tensors of a model.
+/// Names of all tensors of a model with this configuration.
 fn expected_names(config: &SanConfig) -> Vec<String> {
     let mut names = vec![EMBEDDING.to_owned(), ENCODER_NORM.to_owned(), DECODER_NORM.to_owned()];
     if config.contrastive_dim.is_some() {

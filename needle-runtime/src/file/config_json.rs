@@ -1,5 +1,5 @@
-//! `config.json`: [`SanConfig`] and what `transformers` wants to know. Unknown keys of other
-//! writers are ignored, so that a published checkpoint opens.
+//! `config.json`: [`SanConfig`] and the keys that `transformers` needs. Unknown keys are ignored,
+//! so that checkpoints of other writers can be opened.
 
 use std::path::Path;
 
@@ -93,7 +93,7 @@ impl ConfigFile {
     }
 }
 
-/// Reads the sizes of the model in `dir`.
+/// Reads the configuration of the checkpoint in `dir`.
 ///
 /// # Errors
 /// If there is no valid `config.json`.
@@ -104,21 +104,21 @@ pub fn load(dir: &Path) -> Result<SanConfig, RuntimeError> {
     }
     let text = file::read_text(&path)?;
     let value: Value = serde_json::from_str(&text).map_err(|e| RuntimeError::bad_file(&path, e.to_string()))?;
-    // Of another model's file, this says more than which key it lacks.
+    // For the file of another model, this message says more than one about a missing key.
     let found = &value["model_type"];
     if found != MODEL_TYPE {
         let reason = format!("model_type is {found}, expected {MODEL_TYPE:?}: not a Needle checkpoint");
         return Err(RuntimeError::bad_file(&path, reason));
     }
-    // Read from the text, so that the message has line and column.
+    // Parsed from the text again, so that the message has line and column.
     let file: ConfigFile = serde_json::from_str(&text).map_err(|e| RuntimeError::bad_file(&path, e.to_string()))?;
     file.into_config(&path)
 }
 
-/// The contents of a `config.json` for `config`.
+/// The contents of `config.json` for `config`.
 ///
 /// # Errors
-/// If a size cannot be written, which does not happen for a valid configuration.
+/// If it cannot be serialized, which does not happen for a valid configuration.
 pub fn to_json(config: &SanConfig) -> Result<Vec<u8>, RuntimeError> {
     serde_json::to_vec_pretty(&ConfigFile::new(config)).map_err(|e| RuntimeError::bad_file(CONFIG, e.to_string()))
 }

@@ -1,24 +1,24 @@
-//! Where the checkpoint is that a path means: the path itself, or the result of the run there.
-//! Where there is none, what the path is instead, and which command takes that.
+//! Finds the checkpoint that a path refers to: the path itself, or the result of the run in it. If
+//! there is none, the error says what the path is instead, and which command accepts that.
 
 use std::path::{Path, PathBuf};
 
 use super::{artifact, checkpoint, config_json};
 use crate::error::RuntimeError;
 
-/// Where a run has its result, best first.
+/// Directories of a run that hold its result, in order of preference.
 const OF_A_RUN: [&str; 2] = ["best", "last"];
-/// The part of an ONNX artifact that tells what it is.
+/// The file that identifies an ONNX artifact.
 const ONNX_ENCODER: &str = "encoder.onnx";
-/// Begins the name of a directory that was set aside.
+/// Prefix of the name of a directory that was set aside.
 pub const ASIDE: &str = ".needle-aside-";
-/// Runs that are listed where a user named the directory above them.
+/// Maximum number of checkpoints or runs that a message suggests.
 const SUGGESTIONS: usize = 5;
 
-/// The directory of the checkpoint that `path` means.
+/// The directory of the checkpoint that `path` refers to.
 ///
 /// # Errors
-/// If there is none: what is there instead, and what to do.
+/// If there is none; the message says what is there instead, and what to do.
 pub fn locate(path: &Path) -> Result<PathBuf, RuntimeError> {
     if is_checkpoint(path) {
         return Ok(path.to_owned());
@@ -26,7 +26,7 @@ pub fn locate(path: &Path) -> Result<PathBuf, RuntimeError> {
     if let Some(found) = OF_A_RUN.iter().map(|name| path.join(name)).find_map(|dir| present(&dir)) {
         return Ok(found);
     }
-    // A file of a checkpoint means all of it.
+    // A file of a checkpoint refers to the whole checkpoint.
     let file = path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_file());
     let dir = path.parent().filter(|dir| is_checkpoint(dir));
     if let (
@@ -39,25 +39,25 @@ pub fn locate(path: &Path) -> Result<PathBuf, RuntimeError> {
     present(path).ok_or_else(|| RuntimeError::bad_file(path, instead(path)))
 }
 
-/// `dir`, or where it was set aside by a process that was killed as it replaced it.
+/// `dir`, or the place where a process that was killed while replacing it had set it aside.
 fn present(dir: &Path) -> Option<PathBuf> {
     let aside = || aside(dir).filter(|aside| !dir.exists() && is_checkpoint(aside));
     if is_checkpoint(dir) { Some(dir.to_owned()) } else { aside() }
 }
 
-/// Where `target` is while another directory takes its place, on file systems that cannot exchange
-/// two directories.
+/// The place where `target` is set aside while it is replaced, on file systems that cannot exchange
+/// two directories atomically.
 pub fn aside(target: &Path) -> Option<PathBuf> {
     let name = target.file_name()?.to_string_lossy().into_owned();
     Some(target.with_file_name(format!("{ASIDE}{name}")))
 }
 
 fn is_checkpoint(dir: &Path) -> bool {
-    // A pipe in its place is named for what it is where the file is opened.
+    // If it is a pipe instead of a file, opening it reports that later.
     dir.join(config_json::CONFIG).exists()
 }
 
-/// What `path` is, if it is not a checkpoint.
+/// What `path`, which is not a checkpoint, is instead.
 fn instead(path: &Path) -> String {
     let shown = path.display();
     let has = |name: &str| path.join(name).exists();
@@ -67,25 +67,27 @@ fn instead(path: &Path) -> String {
     }
     if path.is_file() {
         return match extension {
-            "pkl" => format!("a pickle; `needle import {shown} --tokenizer FILE --out DIR` makes a checkpoint of it"),
-            _ => "a file; expected the directory of a checkpoint".into(),
+            "pkl" => format!(
+                "a pickle, not a checkpoint; convert it with `needle import {shown} --tokenizer FILE --out DIR`"
+            ),
+            _ => "not a checkpoint but a file; expected the directory of a checkpoint".into(),
         };
     }
     if has(artifact::WEIGHTS) {
         return format!(
-            "a needle-rs artifact, no checkpoint; name the checkpoint that it was exported from, or make one of it by `needle \
-             import {shown} --out DIR`"
+            "a needle-rs artifact, not a checkpoint; pass the checkpoint that it was exported from, or convert it with \
+             `needle import {shown} --out DIR`"
         );
     }
     if has(ONNX_ENCODER) {
-        return "an ONNX artifact, no checkpoint; name the checkpoint that it was exported from".into();
+        return "an ONNX artifact, not a checkpoint; pass the checkpoint that it was exported from".into();
     }
     let names = names(path);
     if names.iter().any(|name| name.ends_with(".packed")) {
-        return "packed data, no checkpoint; `needle train --data` takes it".into();
+        return "packed data, not a checkpoint; train on it with `needle train --data`".into();
     }
     if has("recipe.toml") && has("metrics.jsonl") {
-        return "a run that has saved no checkpoint yet".into();
+        return "a run that has not saved a checkpoint yet".into();
     }
     let has_checkpoint = |name: &&String| OF_A_RUN.iter().any(|of_run| is_checkpoint(&path.join(name).join(of_run)));
     let is_or_has = |name: &&String| is_checkpoint(&path.join(name)) || has_checkpoint(name);
@@ -94,7 +96,7 @@ fn instead(path: &Path) -> String {
     if below.is_empty() {
         return format!("not a checkpoint: there is no {}", config_json::CONFIG);
     }
-    format!("not a checkpoint, but it holds {}; name one", below.join(", "))
+    format!("not a checkpoint, but it contains {}; pass one of them", below.join(", "))
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_one_level_off_leads_to_the_checkpoint_or_to_what_takes_it() {
+    fn a_path_near_a_checkpoint_finds_it_and_other_paths_are_explained() {
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str| {
             let path = root.path().join(name);
@@ -144,8 +146,8 @@ mod tests {
             assert_eq!(located(name).unwrap(), root.path().join(expected), "{name}");
         }
         for (name, expected) in [
-            ("runs", "name one"),
-            ("runs/new", "no checkpoint yet"),
+            ("runs", "pass one"),
+            ("runs/new", "checkpoint yet"),
             ("int4", "needle import"),
             ("onnx", "exported from"),
             ("packed", "needle train --data"),

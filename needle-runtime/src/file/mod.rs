@@ -1,16 +1,16 @@
-//! The files that hold a model, as the engine reads them: mapped into memory, every size checked
-//! before it is used.
+//! The files of a model as the engine reads them: mapped into memory, with every size checked
+//! before use.
 //!
 //! | file | concept |
 //! | --- | --- |
 //! | [`names`] | the names of parameters, in a checkpoint and in an artifact |
-//! | [`tensors`] | a safetensors file, mapped |
+//! | [`tensors`] | a memory-mapped safetensors file |
 //! | [`quantize`] | codes and scales of trained weights |
-//! | [`source`] | what a model is made of, whatever file it comes from |
+//! | [`source`] | access to a model's weights, whatever file they come from |
 //! | [`config_json`] | the sizes in a checkpoint's `config.json` |
 //! | [`artifact`] | `needle.safetensors` and `vocab.txt` |
-//! | [`checkpoint`] | a training checkpoint, quantized as it is loaded |
-//! | [`locate`] | which checkpoint a path means, or what it is instead |
+//! | [`checkpoint`] | a training checkpoint, quantized while it is loaded |
+//! | [`locate`] | which checkpoint a path refers to, or what it is instead |
 
 pub mod artifact;
 pub mod checkpoint;

@@ -1,19 +1,19 @@
 //! Names of parameters: those of the published Hugging Face layout, which the code uses, and those
-//! of an artifact.
+//! in an artifact.
 
 /// Name of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// Names of the norms after the last layers.
+/// Name of the norm after the last encoder layer.
 pub const ENCODER_NORM: &str = "model.encoder.final_norm.weight";
-/// See [`ENCODER_NORM`].
+/// Name of the norm after the last decoder layer.
 pub const DECODER_NORM: &str = "model.decoder.norm.weight";
-/// First matrix of the retrieval head.
+/// Name of the first matrix of the retrieval head.
 pub const HEAD_HIDDEN: &str = "retrieval_head.hidden.weight";
-/// Its bias.
+/// Name of the bias of the first matrix.
 pub const HEAD_BIAS: &str = "retrieval_head.hidden.bias";
-/// Second matrix of the retrieval head.
+/// Name of the second matrix of the retrieval head.
 pub const HEAD_PROJECTION: &str = "retrieval_head.proj.weight";
-/// The retrieval head's temperature; training uses it, ranking does not.
+/// Name of the retrieval head's temperature. Training uses it; ranking does not.
 pub const LOG_TEMP: &str = "retrieval_head.log_temp";
 
 /// Names of one attention block with its norm and gate.
@@ -21,7 +21,7 @@ pub const LOG_TEMP: &str = "retrieval_head.log_temp";
 pub struct BlockNames {
     /// Gain of the norm before the block.
     pub norm: String,
-    /// What the names of the projections and inner norms begin with.
+    /// Prefix of the names of the projections and inner norms.
     attention: String,
     /// The gate.
     pub gate: String,
@@ -58,18 +58,18 @@ impl BlockNames {
         }
     }
 
-    /// The projection `which`, one of `q`, `k`, `v`, `out`.
+    /// The weight of projection `which`: `q`, `k`, `v` or `out`.
     pub fn projection(&self, which: &str) -> String {
         format!("{}.{which}_proj.weight", self.attention)
     }
 
-    /// Gain of the norm over each head, `which` one of `q`, `k`.
+    /// The gain of the norm over each head; `which` is `q` or `k`.
     pub fn head_norm(&self, which: &str) -> String {
         format!("{}.{which}_norm.weight", self.attention)
     }
 }
 
-/// The name inside an artifact of the parameter that is `name` in a checkpoint.
+/// The name in an artifact of the parameter that is called `name` in a checkpoint.
 pub fn artifact_name(name: &str) -> String {
     let renamed = match name {
         EMBEDDING => "embedding",

@@ -1,35 +1,36 @@
-//! Codes and scales of trained weights, as an artifact stores them.
+//! Quantizes trained weights to the INT4 codes and scales of an artifact.
 //!
 //! Groups of 32 along the input dimension: `scale = max(|w|) / 7` (at least 1e-8),
-//! `code = clamp(round_half_even(w / scale), -8, 7)`; then the scale is rounded to f16, where a
-//! megabyte counts. burn's tensors are quantized by the same formula in `needle-model`, so that
-//! what was evaluated is what runs; a test compares the two bit by bit.
+//! `code = clamp(round_half_even(w / scale), -8, 7)`; then the scale is rounded to f16 to keep the
+//! file small. `needle-model` quantizes burn's tensors by the same formula, so that the model that
+//! was evaluated is the model that runs; a test compares the two bit by bit.
 
 use half::f16;
 
 /// Weights of one group.
 pub const GROUP_SIZE: usize = 32;
-/// Least scale: a group of zeros has one too.
+/// Smallest scale, which keeps the scale of a group of zeros positive.
 pub const MIN_SCALE: f32 = 1e-8;
-/// The largest INT4 code by size of the weight that it stands for.
+/// The INT4 code of the weight with the largest magnitude in a group.
 const LARGEST: f32 = 7.0;
 
-/// Weights of one group of a matrix with `inputs` inputs.
+/// Number of weights per group of a matrix with `inputs` inputs.
 pub fn group_size(inputs: usize) -> usize {
     GROUP_SIZE.min(inputs)
 }
 
-/// An INT4 matrix as an artifact holds it.
+/// An INT4 matrix in the layout of an artifact.
 pub struct Int4 {
-    /// Rows of two inputs.
+    /// Number of pairs of inputs.
     pub pairs: usize,
-    /// Two codes a byte, input `2p` in the low and `2p + 1` in the high nibble, `[pairs, outputs]`.
+    /// Two codes per byte, input `2p` in the low and `2p + 1` in the high nibble,
+    /// `[pairs, outputs]`.
     pub codes: Vec<u8>,
     /// f16 bits, `[groups, outputs]`.
     pub scales: Vec<u16>,
 }
 
-/// Codes and scales of `weights [outputs, inputs]`.
+/// Quantizes `weights`, `[outputs, inputs]`.
 pub fn quantize(weights: &[f32], inputs: usize, outputs: usize) -> Int4 {
     let group = group_size(inputs);
     let groups = inputs.div_ceil(group);
@@ -51,7 +52,7 @@ pub fn quantize(weights: &[f32], inputs: usize, outputs: usize) -> Int4 {
     Int4 { pairs, codes, scales }
 }
 
-/// Weights of a million are broken, but still numbers.
+/// Saturates instead of overflowing to infinity: huge weights are broken, but must stay finite.
 fn f16_bits(scale: f32) -> u16 {
     f16::from_f32(scale).min(f16::MAX).to_bits()
 }

@@ -1,4 +1,4 @@
-//! What a model is made of, whatever file it comes from.
+//! Access to the weights of a model, whatever file they come from.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,17 @@ use crate::error::RuntimeError;
 
 /// An INT4 matrix in the layout of an artifact.
 pub struct Int4Ref<'a> {
-    /// Length of an output's row of weights.
+    /// Number of inputs: the length of a row of weights.
     pub inputs: usize,
-    /// Rows of weights.
+    /// Number of outputs: the number of rows of weights.
     pub outputs: usize,
-    /// Two codes a byte, `[pairs, outputs]`.
+    /// Two codes per byte, `[pairs, outputs]`.
     pub codes: Cow<'a, [u8]>,
     /// f16 bits, little-endian, `[groups, outputs]`.
     pub scales: Cow<'a, [u8]>,
 }
 
-/// A file of weights. Names are those of a checkpoint.
+/// A source of weights. Tensor names are those of a checkpoint.
 pub trait Source: Sync {
     /// Sizes of the model.
     fn config(&self) -> &SanConfig;
@@ -34,18 +34,18 @@ pub trait Source: Sync {
     /// A gain, a gate or a bias of `len` values.
     ///
     /// # Errors
-    /// If it is missing, has another shape, or holds a value that is not finite.
+    /// If it is missing, has another shape, or contains a value that is not finite.
     fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, RuntimeError>;
 
     /// A matrix of the retrieval head, `[inputs, outputs]`.
     ///
     /// # Errors
-    /// As [`Source::vector`].
+    /// As for [`Source::vector`].
     fn dense(&self, name: &str, inputs: usize, outputs: usize) -> Result<Vec<f32>, RuntimeError>;
 
     /// The embedding as bf16 bits, `[vocab, d_model]`.
     ///
     /// # Errors
-    /// As [`Source::vector`].
+    /// As for [`Source::vector`].
     fn embedding(&self) -> Result<Vec<u16>, RuntimeError>;
 }

@@ -1,6 +1,6 @@
-//! A safetensors file, mapped into memory. The `safetensors` crate checks that the header's ranges
-//! follow each other without gap or overlap, that each has the size of its shape, and that the file
-//! ends with the last one.
+//! A memory-mapped safetensors file. The `safetensors` crate checks that the ranges in the header
+//! have neither gaps nor overlaps, that each range has the size of its shape, and that the file
+//! ends with the last range.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Deref for Bytes {
 pub struct TensorFile {
     path: PathBuf,
     bytes: Bytes,
-    /// Where the tensors begin.
+    /// Offset of the tensor data.
     start: usize,
     metadata: Metadata,
 }
@@ -41,11 +41,11 @@ pub struct TensorFile {
 /// One tensor of a file.
 #[derive(Clone, Copy)]
 pub struct TensorRef<'a> {
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: &'a [usize],
-    /// The type of its values.
+    /// Type of the values.
     pub dtype: Dtype,
-    /// Its values, little-endian.
+    /// The values, little-endian.
     pub data: &'a [u8],
 }
 
@@ -56,14 +56,14 @@ impl TensorFile {
     /// If it cannot be read, or is not a safetensors file.
     pub fn open(path: &Path) -> Result<Self, RuntimeError> {
         let file = open_regular(path)?;
-        // SAFETY: the map is only read. A file that another process shortens while it is mapped
-        // ends this process with SIGBUS, as it does every program that maps its weights;
-        // checkpoints and artifacts are replaced by renaming, never written in place.
+        // SAFETY: the map is only read. If another process truncates the file while it is mapped,
+        // this process gets a SIGBUS, like every program that maps its weights. Checkpoints and
+        // artifacts are replaced by renaming, never written in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| RuntimeError::io(path, e))?;
         Self::new(path, Bytes::Mapped(map))
     }
 
-    /// The file whose contents are `bytes`; `path` is for messages.
+    /// A file with the contents `bytes`; `path` is for messages.
     ///
     /// # Errors
     /// If it is not a safetensors file.
@@ -82,17 +82,17 @@ impl TensorFile {
         &self.path
     }
 
-    /// Its length in bytes.
+    /// Length of the file in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// True for a file of no bytes, which is never a valid one.
+    /// True if the file has no bytes, which a valid file never has.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// An entry of `__metadata__`.
+    /// The value of `key` in `__metadata__`.
     pub fn about(&self, key: &str) -> Option<&str> {
         self.metadata.metadata().as_ref()?.get(key).map(String::as_str)
     }
@@ -125,21 +125,22 @@ impl TensorFile {
         RuntimeError::bad_file(&self.path, reason)
     }
 
-    /// The values of tensor `name` of `shape`, all finite. Scalars are written as `[1]` here and as
-    /// `[]` elsewhere.
+    /// The values of tensor `name` with `shape`, all finite. A scalar, `[]` in some files, is read
+    /// as `[1]`.
     ///
     /// # Errors
-    /// If it is missing, of another shape, no floats, or holds a value that is not finite.
+    /// If it is missing, has another shape or no float type, or contains a value that is not
+    /// finite.
     pub fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, RuntimeError> {
         let tensor = self.shaped(name, shape)?;
         let values = f32_values(tensor.dtype, tensor.data).map_err(|reason| self.bad(format!("{name}: {reason}")))?;
         finite(name, values).map_err(|reason| self.bad(reason))
     }
 
-    /// The values of float tensor `name` of `shape` rounded to bf16, as bits.
+    /// The values of float tensor `name` with `shape`, rounded to bf16, as bits.
     ///
     /// # Errors
-    /// As [`TensorFile::floats`], and if a value is beyond what bf16 holds.
+    /// As for [`TensorFile::floats`], and if a value is beyond the range of bf16.
     pub fn bf16_bits(&self, name: &str, shape: &[usize]) -> Result<Vec<u16>, RuntimeError> {
         let tensor = self.shaped(name, shape)?;
         let bits: Vec<u16> = if tensor.dtype == Dtype::BF16 {
@@ -147,16 +148,16 @@ impl TensorFile {
         } else {
             self.floats(name, shape)?.into_iter().map(|value| bf16::from_f32(value).to_bits()).collect()
         };
-        // A bf16 is not finite where all bits of its exponent are set; without branches, so that it
-        // is vectorized.
+        // A bf16 is not finite if all bits of its exponent are set. The loop has no branches, so
+        // that it is vectorized.
         let is_finite = bits.iter().fold(true, |finite, bits| finite & (bits & 0x7F80 != 0x7F80));
         if is_finite {
             return Ok(bits);
         }
-        Err(self.bad(format!("{name} holds a value that is not finite, or that bf16 cannot hold")))
+        Err(self.bad(format!("{name} contains a value that is not finite or is beyond the range of bf16")))
     }
 
-    /// Tensor `name`, if it has `shape`.
+    /// Tensor `name`; an error if it does not have `shape`.
     fn shaped(&self, name: &str, shape: &[usize]) -> Result<TensorRef<'_>, RuntimeError> {
         let tensor = self.tensor(name)?;
         if tensor.shape == shape || tensor.shape.is_empty() && shape == [1] {
@@ -166,10 +167,10 @@ impl TensorFile {
     }
 }
 
-/// The values of a float tensor of any width.
+/// Converts the values of a tensor of any float type to f32.
 ///
 /// # Errors
-/// If its type is not a float.
+/// If the type is not a float type.
 pub fn f32_values(dtype: Dtype, data: &[u8]) -> Result<Vec<f32>, String> {
     Ok(match dtype {
         Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
@@ -180,12 +181,13 @@ pub fn f32_values(dtype: Dtype, data: &[u8]) -> Result<Vec<f32>, String> {
     })
 }
 
-/// `values`, if they are all finite; `what` names them.
+/// Checks that all `values` are finite; `what` names them in the message.
 ///
 /// # Errors
-/// A sentence with the first value that is not, and what to do.
+/// If one is not: a message with the first such value, and what to do.
 pub fn finite(what: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
-    // Without an early end, so that it is vectorized: 26 million values take some milliseconds.
+    // The loop has no early exit, so that it is vectorized: 26 million values take a few
+    // milliseconds.
     if values.iter().fold(true, |all, value| all & value.is_finite()) {
         return Ok(values);
     }

@@ -1,9 +1,9 @@
 //! Attention of a few queries to the keys and values of one head: `softmax(q k^T) v`.
 //!
-//! Scores are exact products of INT8 codes, scaled. Probabilities are multiplied with the scales of
-//! the values and rounded to 12 bits, so that the sum over the values is exact, too; 12 bits are
-//! two digits of 6, small enough that no instruction set's dot product saturates. So a query's
-//! result depends on nothing but itself, its keys and its values.
+//! Scores are exact integer products of INT8 codes, scaled. Probabilities are multiplied by the
+//! scales of the values and rounded to 12 bits, so that the sum over the values is exact, too. The
+//! 12 bits are split into two digits of 6 bits, small enough that no instruction set's dot product
+//! saturates. A query's result therefore depends only on the query, its keys and its values.
 
 use std::f32::consts::LOG2_E;
 
@@ -12,15 +12,15 @@ use super::math::exp2;
 use crate::key_value::HeadView;
 use crate::pack::{LANES, Line};
 
-/// The largest probability as a whole number of 12 bits.
+/// The largest probability as an integer of 12 bits.
 const LARGEST: f32 = 4_095.0;
-/// What a first digit counts.
+/// Place value of the first digit.
 const BASE: f32 = 64.0;
 
-/// Queries over one head, quantized.
+/// Quantized queries of one head.
 #[derive(Debug, Clone, Copy)]
 pub struct Queries<'a> {
-    /// Dimensions of a head, padded to whole lanes.
+    /// Dimension of a head, padded to a multiple of the lanes.
     pub head_width: usize,
     /// `[queries, head_width]`.
     pub codes: &'a [i8],
@@ -30,7 +30,7 @@ pub struct Queries<'a> {
     pub sums: &'a [i32],
 }
 
-/// Buffers of one call.
+/// Buffers, reused from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Scores, then exponentials, `[queries, keys]`.
@@ -39,13 +39,14 @@ pub struct Scratch {
     digits: Vec<i8>,
 }
 
-/// Queries that are worked on at once, at most.
+/// Maximum number of queries that are processed together.
 const MAX_ROWS: usize = 8;
 
-/// `queries` over the first `len` positions of `head`: writes `out [queries, head_width]`.
+/// Attention of `queries` to the first `len` positions of `head`: writes `out`,
+/// `[queries, head_width]`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn attend<I: Isa>(
     queries: Queries<'_>,
@@ -70,7 +71,8 @@ pub(super) unsafe fn attend<I: Isa>(
     scratch.digits.resize(2 * MAX_ROWS * padded, 0);
     let block = Block { queries, keys, values, key_scales, value_scales, len, padded };
     let mut row = 0;
-    // SAFETY: `row` and those after it are queries; the lengths are asserted above.
+    // SAFETY: all rows that are passed are below the number of queries; the lengths are asserted
+    // above.
     unsafe {
         if I::ATTEND_ROWS >= 8 {
             while row + 8 <= rows {
@@ -92,7 +94,7 @@ pub(super) unsafe fn attend<I: Isa>(
     }
 }
 
-/// The operands of one call, whose lengths fit together.
+/// The operands of one call, whose lengths have been checked.
 struct Block<'a> {
     queries: Queries<'a>,
     keys: &'a [Line],
@@ -100,11 +102,11 @@ struct Block<'a> {
     key_scales: &'a [f32],
     value_scales: &'a [f32],
     len: usize,
-    /// `len` in whole lanes.
+    /// `len`, padded to a multiple of the lanes.
     padded: usize,
 }
 
-/// What the sum over the values of one query is multiplied with, and the sums of its digits.
+/// The factor for one query's sum over the values, and the sums of its digits.
 #[derive(Clone, Copy, Default)]
 struct Weights {
     scale: f32,
@@ -115,7 +117,7 @@ struct Weights {
 impl Block<'_> {
     #[inline(always)]
     unsafe fn rows<I: Isa, const R: usize>(&self, first: usize, scratch: &mut Scratch, out: &mut [f32]) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             self.scores::<I, R>(first, &mut scratch.scores);
             let mut weights = [Weights::default(); R];
@@ -142,8 +144,8 @@ impl Block<'_> {
         }
     }
 
-    /// `scores [R, padded]`, still without the scales of the queries; negative infinity beyond
-    /// `len`.
+    /// Writes `scores`, `[R, padded]`, before they are multiplied by the scales of the queries;
+    /// negative infinity beyond `len`.
     #[inline(always)]
     unsafe fn scores<I: Isa, const R: usize>(&self, first: usize, scores: &mut [f32]) {
         let width = self.queries.head_width;
@@ -175,7 +177,8 @@ impl Block<'_> {
         }
     }
 
-    /// One row of scores to the digits of its probabilities, each times the scale of its value.
+    /// Turns one row of scores into the digits of its probabilities, each multiplied by the scale
+    /// of its value.
     #[inline(always)]
     unsafe fn softmax<I: Isa>(&self, scores: &mut [f32], scale: f32, first: &mut [i8], second: &mut [i8]) -> Weights {
         // SAFETY: blocks of 16 below `padded`, which is the length of all slices.
@@ -184,8 +187,8 @@ impl Block<'_> {
             for i in (LANES..self.padded).step_by(LANES) {
                 largest = I::max(I::load(scores.as_ptr().add(i)), largest);
             }
-            // `e^(scale (score - greatest))` as a power of two: one product for the query's scale
-            // and for the base.
+            // `e^(scale (score - greatest))` as a power of two: one multiplication covers the
+            // query's scale and the change of base.
             let (shift, scale) = (I::splat(I::reduce_max(largest)), I::splat(scale * LOG2_E));
             let (mut total, mut largest) = (I::splat(0.0), I::splat(0.0));
             for i in (0..self.padded).step_by(LANES) {
@@ -196,7 +199,7 @@ impl Block<'_> {
                 I::store(scores.as_mut_ptr().add(i), weighted);
             }
             let (largest, total) = (I::reduce_max(largest), I::reduce_add(total));
-            // Values of zero have scales of zero.
+            // If all values are zero, so are their scales.
             let (scale, inverse) = if largest > 1e-30 { (largest / LARGEST, LARGEST / largest) } else { (0.0, 0.0) };
             let inverse = I::splat(inverse);
             let (mut first_sum, mut second_sum) = (I::zero_ints(), I::zero_ints());
@@ -213,8 +216,8 @@ impl Block<'_> {
         }
     }
 
-    /// The sums over the values of `R` rows of a block, from `from` on; the block's first row is
-    /// `first`: `out [queries, head_width]`.
+    /// Sums over the values for `R` rows of a block, from row `from` on, where `first` is the
+    /// block's first row: writes `out`, `[queries, head_width]`.
     #[inline(always)]
     unsafe fn mix<I: Isa, const R: usize>(
         &self,

@@ -1,15 +1,15 @@
-//! AVX2, with or without VNNI of 256 bits (AVX-VNNI).
+//! AVX2, with or without 256-bit VNNI (AVX-VNNI).
 //!
-//! Without VNNI, `maddubs` adds products of unsigned and signed bytes in pairs, in 16 bits that
-//! saturate. With codes of at most 15 and activations of at most 127 they cannot: eight pairs of a
-//! group reach 30,480. INT8 codes lose their offset first, and their sign is moved to them from the
-//! activation, so that a pair reaches 32,258.
+//! Without VNNI, `maddubs` multiplies unsigned by signed bytes and adds pairs of products in 16
+//! bits, with saturation. INT4 codes of at most 15 and activations of at most 127 never saturate:
+//! the eight pairs of a group reach 30,480. For INT8 codes the offset is removed first and the sign
+//! of the activation is moved to the code, so that a pair reaches at most 32,258.
 
 use std::arch::x86_64::*;
 
 use super::isa::{Isa, row_codes};
 
-/// Needs AVX2 and F16C, and AVX-VNNI if `VNNI`.
+/// Requires AVX2 and F16C, and AVX-VNNI if `VNNI`.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2<const VNNI: bool>;
 
@@ -17,10 +17,10 @@ pub(crate) struct Avx2<const VNNI: bool>;
 type Floats = [__m256; 2];
 type Ints = [__m256i; 2];
 
-/// Lanes `i` and `i + 4`, then `i` and `i + 2`, then the last two.
+/// Adds lanes `i` and `i + 4`, then `i` and `i + 2`, then the last two.
 #[inline(always)]
 pub(super) unsafe fn reduce_add_256(x: __m256) -> f32 {
-    // SAFETY: AVX is there, as all callers ask of theirs.
+    // SAFETY: AVX is available, as all callers require.
     unsafe {
         let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -28,10 +28,10 @@ pub(super) unsafe fn reduce_add_256(x: __m256) -> f32 {
     }
 }
 
-/// As [`reduce_add_256`].
+/// Like [`reduce_add_256`], for the maximum.
 #[inline(always)]
 pub(super) unsafe fn reduce_max_256(x: __m256) -> f32 {
-    // SAFETY: AVX is there, as all callers ask of theirs.
+    // SAFETY: AVX is available, as all callers require.
     unsafe {
         let four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
         let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -39,10 +39,10 @@ pub(super) unsafe fn reduce_max_256(x: __m256) -> f32 {
     }
 }
 
-/// Four activations in all lanes.
+/// Broadcasts four activations to all lanes.
 #[inline(always)]
 unsafe fn broadcast(activations: *const i8) -> __m256i {
-    // SAFETY: the caller's four activations.
+    // SAFETY: the caller guarantees four activations.
     unsafe { _mm256_set1_epi32(activations.cast::<i32>().read_unaligned()) }
 }
 
@@ -58,8 +58,8 @@ macro_rules! halves {
     }};
 }
 
-// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait
-// asks of its callers.
+// SAFETY, for every block below: the instructions are available and the pointers are valid, as the
+// trait requires of its callers.
 impl<const VNNI: bool> Isa for Avx2<VNNI> {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
@@ -182,8 +182,8 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn store_i8(to: *mut i8, x: Ints) {
         unsafe {
-            // Packing works within halves of 128 bits: lanes 0-3, 8-11, 4-7, 12-15, put in order
-            // before the second packing.
+            // Packing works within halves of 128 bits and yields lanes 0-3, 8-11, 4-7, 12-15; they
+            // are put in order before the second packing.
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(to.cast(), bytes);
@@ -208,7 +208,7 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
         unsafe {
             let (nibble, one) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
             let mut sums = [[_mm256_setzero_si256(); 2]; R];
-            // One half after the other: sums of both would not leave registers for the codes.
+            // One half after the other: the sums of both would leave no registers for the codes.
             for half in 0..2 {
                 let mut own = [_mm256_setzero_si256(); R];
                 if VNNI {
@@ -227,7 +227,7 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
                             own[r] = _mm256_dpbusd_avx_epi32(own[r], low, first);
                             own[r] = _mm256_dpbusd_avx_epi32(own[r], high, second);
                         } else {
-                            // Sums of 16 bits, two for each lane.
+                            // 16-bit sums, two per lane.
                             own[r] = _mm256_add_epi16(own[r], _mm256_maddubs_epi16(low, first));
                             own[r] = _mm256_add_epi16(own[r], _mm256_maddubs_epi16(high, second));
                         }
@@ -244,7 +244,7 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn begin(offset: i32) -> Ints {
-        // Without VNNI the codes lose their offset before they are multiplied.
+        // Without VNNI the offset of the codes is removed before the multiplication.
         unsafe { [_mm256_set1_epi32(if VNNI { offset } else { 0 }); 2] }
     }
 
@@ -281,7 +281,7 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
         unsafe {
             let digits = broadcast(digits);
             for half in 0..2 {
-                // A pair reaches 2 * 255 * 63 = 32,130.
+                // A pair reaches at most 2 * 255 * 63 = 32,130.
                 let pairs = _mm256_maddubs_epi16(_mm256_loadu_si256(line.add(32 * half).cast()), digits);
                 let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
                 sums[half] = _mm256_add_epi32(sums[half], fours);

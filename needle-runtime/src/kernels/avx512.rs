@@ -1,24 +1,24 @@
-//! AVX-512 with VNNI: 16 lanes are one register, and one instruction multiplies 64 unsigned bytes
-//! with 64 signed ones and adds them in fours.
+//! AVX-512 with VNNI: 16 lanes are one register, and one instruction multiplies 64 unsigned by 64
+//! signed bytes and adds the products in groups of four.
 
 use std::arch::x86_64::*;
 
 use super::avx2::{reduce_add_256, reduce_max_256};
 use super::isa::{Isa, row_codes};
 
-/// Needs F, BW, VL, VNNI, and AVX2 with F16C.
+/// Requires AVX-512 F, BW, VL and VNNI, and AVX2 with F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-/// Four activations in all lanes.
+/// Broadcasts four activations to all lanes.
 #[inline(always)]
 unsafe fn broadcast(activations: *const i8) -> __m512i {
-    // SAFETY: the caller's four activations.
+    // SAFETY: the caller guarantees four activations.
     unsafe { _mm512_set1_epi32(activations.cast::<i32>().read_unaligned()) }
 }
 
-// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait
-// asks of its callers.
+// SAFETY, for every block below: the instructions are available and the pointers are valid, as the
+// trait requires of its callers.
 impl Isa for Avx512 {
     const PRODUCT_ROWS: usize = 12;
     const ATTEND_ROWS: usize = 8;

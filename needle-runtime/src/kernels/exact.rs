@@ -1,6 +1,6 @@
-//! The exact mode: the same model with f32 activations, keys and values. It is what the fast
-//! kernels are measured against, and what a model computes in the trainer up to the order of its
-//! sums; it is not made to be fast.
+//! The exact mode: the same INT4 weights with f32 activations, keys and values. It is the reference
+//! for the fast kernels and equals the trainer's computation up to the order of sums. It is not
+//! optimized for speed.
 
 use super::isa::Isa;
 use super::math::exp;
@@ -8,14 +8,13 @@ use crate::file::quantize::GROUP_SIZE;
 use crate::key_value::HeadView;
 use crate::pack::{INT4_GROUP_BYTES, Int4Matrix, LANES, Line};
 
-/// Inputs of one line of INT4 codes.
+/// Number of inputs per line of INT4 codes.
 const LINE_INPUTS: usize = 8;
 
-/// `x W^T` with the weights that the codes stand for: `x [rows, groups * 32]`,
-/// `out [rows, panels * 16]`.
+/// `x W^T` with the dequantized weights: `x [rows, groups * 32]`, `out [rows, panels * 16]`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn product<I: Isa>(x: &[f32], matrix: &Int4Matrix, out: &mut [f32]) {
     let width = matrix.groups * GROUP_SIZE;
@@ -37,7 +36,7 @@ pub(super) unsafe fn product<I: Isa>(x: &[f32], matrix: &Int4Matrix, out: &mut [
         }
         for row in 0..rows {
             let x = &x[row * width..(row + 1) * width];
-            // SAFETY: 16 values of each weight, and of the output's row.
+            // SAFETY: each row of weights and the slice of the output have 16 values.
             unsafe {
                 let mut sum = I::splat(0.0);
                 for (x, weights) in x.iter().zip(&weights) {
@@ -49,10 +48,10 @@ pub(super) unsafe fn product<I: Isa>(x: &[f32], matrix: &Int4Matrix, out: &mut [
     }
 }
 
-/// Logits: `x [width]` with each row of `embedding [vocab, width]`, bf16 bits.
+/// Logits: the products of `x [width]` with each row of `embedding [vocab, width]`, bf16 bits.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn logits<I: Isa>(x: &[f32], embedding: &[u16], width: usize, out: &mut [f32]) {
     for (row, out) in embedding.chunks_exact(width).zip(out) {
@@ -78,11 +77,11 @@ unsafe fn dot_bf16<I: Isa>(x: &[f32], row: &[u16]) -> f32 {
     }
 }
 
-/// One query `[head_width]`, already divided by the root of the head's dimension, over the first
-/// `len` positions of `head`.
+/// Attention of one query `[head_width]`, already divided by the square root of the head dimension,
+/// to the first `len` positions of `head`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn attend<I: Isa>(
     query: &[f32],
@@ -106,7 +105,7 @@ pub(super) unsafe fn attend<I: Isa>(
             I::reduce_add(sum)
         };
     }
-    // SAFETY: whole lanes of the scores, of the values and of the output.
+    // SAFETY: blocks of 16 within the scores, the values and the output.
     unsafe {
         let shift = I::splat(super::math::greatest::<I>(scores));
         let mut total = I::splat(0.0);

@@ -1,9 +1,9 @@
-//! What an instruction set has to offer: operations on 16 lanes, from which every kernel is written
-//! once.
+//! The operations of an instruction set on 16 lanes. Every kernel is written once, in terms of
+//! these operations.
 //!
-//! All of them are exact or rounded as IEEE 754 says, and no product is fused with a sum, so that a
-//! kernel gives the same bits with every instruction set: [`super::scalar`] is the definition. Sums
-//! over lanes have one order, the tree of [`Isa::reduce_add`].
+//! All of them are exact or rounded according to IEEE 754, and no multiplication is fused with an
+//! addition, so that a kernel gives the same bits with every instruction set; [`super::scalar`] is
+//! the reference. Sums over lanes have a fixed order, the tree of [`Isa::reduce_add`].
 
 use crate::activations::{BLOCK_ROWS, FOUR};
 use crate::pack::LANES;
@@ -11,29 +11,31 @@ use crate::pack::LANES;
 /// An instruction set.
 ///
 /// # Safety
-/// All functions may only be called on a CPU that has the instructions, and pointers must be valid
-/// for what is read or written through them; none needs to be aligned.
+/// All functions may only be called on a CPU that has the instructions. Pointers must be valid for
+/// the values that are read or written through them; they need not be aligned.
 pub(crate) trait Isa: Copy {
-    /// Rows of activations that a product with INT4 weights takes at once, at most 12.
+    /// Number of rows of activations that a product with INT4 weights processes together, at
+    /// most 12.
     const PRODUCT_ROWS: usize;
-    /// Rows of queries that attention and a product with INT8 weights take at once, at most 8.
+    /// Number of rows that attention and a product with INT8 weights process together, at most 8.
     const ATTEND_ROWS: usize;
-    /// Rows of probabilities that attention multiplies with values at once, at most 4.
+    /// Number of rows of probabilities that attention multiplies with the values together, at
+    /// most 4.
     const MIX_ROWS: usize;
     /// 16 floats.
     type Floats: Copy;
-    /// 16 whole numbers of 32 bits.
+    /// 16 integers of 32 bits.
     type Ints: Copy;
-    /// Sums of products on their way to 16 whole numbers.
+    /// Partial sums of products, which become 16 integers.
     type Sums: Copy;
 
     /// `x` in all lanes.
     unsafe fn splat(x: f32) -> Self::Floats;
-    /// 16 values.
+    /// Loads 16 values.
     unsafe fn load(from: *const f32) -> Self::Floats;
-    /// 16 values from f16 bits; neither infinite nor NaN.
+    /// Loads 16 values from f16 bits, which must be finite.
     unsafe fn load_f16(from: *const u16) -> Self::Floats;
-    /// 16 values from bf16 bits.
+    /// Loads 16 values from bf16 bits.
     unsafe fn load_bf16(from: *const u16) -> Self::Floats;
     /// Writes 16 values.
     unsafe fn store(to: *mut f32, x: Self::Floats);
@@ -43,7 +45,7 @@ pub(crate) trait Isa: Copy {
     unsafe fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a b`.
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// `a` where it is greater, else `b`.
+    /// `a` where it is greater, otherwise `b`.
     unsafe fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `|x|`.
     unsafe fn abs(x: Self::Floats) -> Self::Floats;
@@ -53,9 +55,9 @@ pub(crate) trait Isa: Copy {
     /// The sum of all lanes: lanes `i` and `i + 8`, then `i` and `i + 4`, and so on.
     unsafe fn reduce_add(x: Self::Floats) -> f32;
 
-    /// To the nearest whole number, ties to the even one; within 32 bits.
+    /// Rounds to the nearest integer, ties to even; the results must fit into 32 bits.
     unsafe fn round(x: Self::Floats) -> Self::Ints;
-    /// As floats.
+    /// Converts to floats.
     unsafe fn to_floats(x: Self::Ints) -> Self::Floats;
     /// `x 2^n`, by adding `n` to the exponent; neither `x` nor the result may be subnormal.
     unsafe fn scale_exp2(x: Self::Floats, n: Self::Ints) -> Self::Floats;
@@ -67,11 +69,12 @@ pub(crate) trait Isa: Copy {
     unsafe fn reduce_add_ints(x: Self::Ints) -> i32;
     /// Writes 16 values between -128 and 127.
     unsafe fn store_i8(to: *mut i8, x: Self::Ints);
-    /// Values of 12 bits as two digits of 6: `(x >> 6, x & 63)`.
+    /// Splits values of 12 bits into two digits of 6 bits: `(x >> 6, x & 63)`.
     unsafe fn digits(x: Self::Ints) -> (Self::Ints, Self::Ints);
 
-    /// For each of `R` rows, `start` and the products of 32 activations with a panel's group of
-    /// INT4 codes (256 bytes, 0 to 15). The activations are those at [`row_codes`].
+    /// For each of `R` rows, its value of `starts` plus the products of 32 activations with one
+    /// group of a panel's INT4 codes (256 bytes, codes 0 to 15). The activations are those at
+    /// [`row_codes`].
     unsafe fn dot_int4<const R: usize>(
         codes: *const u8,
         rows: *const i8,
@@ -79,40 +82,40 @@ pub(crate) trait Isa: Copy {
         starts: [i32; R],
     ) -> [Self::Ints; R];
 
-    /// No products yet. `offset` is -128 times the sum of all activations to come: it takes the
-    /// codes' offset out.
+    /// Starts a sum of products. `offset` is -128 times the sum of all activations that will be
+    /// added; it compensates the offset of the codes.
     unsafe fn begin(offset: i32) -> Self::Sums;
-    /// Adds the products of four activations (-127 to 127) with one line of INT8 codes (64 bytes, 1
-    /// to 255, which stand for -127 to 127).
+    /// Adds the products of four activations (-127 to 127) with one line of INT8 codes (64 bytes
+    /// from 1 to 255, which represent -127 to 127).
     unsafe fn dot_int8(sums: Self::Sums, line: *const u8, activations: *const i8) -> Self::Sums;
-    /// As [`Isa::begin`], for [`Isa::dot_digits`].
+    /// Like [`Isa::begin`], for [`Isa::dot_digits`].
     #[inline(always)]
     unsafe fn begin_digits(offset: i32) -> Self::Sums {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { Self::begin(offset) }
     }
-    /// As [`Isa::dot_int8`] with digits (0 to 63) in place of activations.
+    /// Like [`Isa::dot_int8`], with digits (0 to 63) in place of activations.
     #[inline(always)]
     unsafe fn dot_digits(sums: Self::Sums, line: *const u8, digits: *const i8) -> Self::Sums {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { Self::dot_int8(sums, line, digits) }
     }
     /// The sums.
     unsafe fn finish(sums: Self::Sums) -> Self::Ints;
 }
 
-/// Where the codes `4 four..` of row `row` of a group stand, when `rows` is where those of the
-/// first row do: see [`crate::activations`].
+/// Pointer to the codes `4 * four..4 * four + 4` of row `row` of a group, where `rows` points to
+/// the first row of the group; for the layout see [`crate::activations`].
 ///
 /// # Safety
-/// As of [`pointer::add`].
+/// As for [`pointer::add`].
 #[inline(always)]
 pub(crate) unsafe fn row_codes(rows: *const i8, block_bytes: usize, four: usize, row: usize) -> *const i8 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { rows.add(row / BLOCK_ROWS * block_bytes + (four * BLOCK_ROWS + row % BLOCK_ROWS) * FOUR) }
 }
 
-/// Values of `x` beyond its last whole 16, filled up with `fill`.
+/// The values of `x` after its last full block of 16, padded with `fill`.
 #[inline(always)]
 pub(crate) fn tail(x: &[f32], fill: f32) -> [f32; LANES] {
     let mut lanes = [fill; LANES];

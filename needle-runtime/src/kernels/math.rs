@@ -1,4 +1,4 @@
-//! Functions of 16 lanes that every instruction set computes alike: exponentials, norms,
+//! Functions on 16 lanes that give the same bits with every instruction set: exponentials, norms,
 //! quantization.
 
 use std::f32::consts::LOG2_E;
@@ -8,22 +8,24 @@ use crate::activations::{BLOCK_GROUP_BYTES, BLOCK_ROWS, FOUR};
 use crate::file::quantize::GROUP_SIZE;
 use crate::pack::LANES;
 
-/// The largest INT8 code by size.
+/// The INT8 code of the largest magnitude.
 const LARGEST: f32 = 127.0;
-/// Below it, a row is taken for zeros: its inverse would not be finite.
+/// A row whose magnitudes are all below this is treated as zeros, because the inverse of its scale
+/// would not be finite.
 const TINY: f32 = 1e-30;
 
-/// `2^x` for `x <= 0`, to two units in the last place and exactly 1 at 0; 2^-125 below -125.
+/// `2^x` for `x <= 0`, with an error of at most two units in the last place, exactly 1 at 0, and
+/// 2^-125 below -125.
 ///
-/// `2^n 2^f` with `n = round(x)`, and for `2^f` the polynomial of degree 5 with the least relative
-/// error among those that are 1 at 0.
+/// It is `2^n 2^f` with `n = round(x)`. `2^f` is the polynomial of degree 5 with the smallest
+/// relative error among those that are 1 at 0.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[expect(clippy::approx_constant, reason = "a fitted coefficient, which happens to be near ln 2")]
 #[inline(always)]
 pub(super) unsafe fn exp2<I: Isa>(x: I::Floats) -> I::Floats {
-    // SAFETY: no pointers; the instructions are the caller's.
+    // SAFETY: there are no pointers; the caller guarantees the instructions.
     unsafe {
         let x = I::max(x, I::splat(-125.0));
         let n = I::round(x);
@@ -39,7 +41,7 @@ pub(super) unsafe fn exp2<I: Isa>(x: I::Floats) -> I::Floats {
 /// `e^x` for `x <= 0`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn exp<I: Isa>(x: I::Floats) -> I::Floats {
     // SAFETY: as above.
@@ -49,10 +51,10 @@ pub(super) unsafe fn exp<I: Isa>(x: I::Floats) -> I::Floats {
 /// `(1 + g) x / sqrt(mean(x^2) + eps)`; `gain` is `1 + g`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn rms_norm<I: Isa>(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]) {
-    assert!(x.len() == gain.len() && x.len() == out.len(), "a norm's rows have one width");
+    assert!(x.len() == gain.len() && x.len() == out.len(), "x, gain and output of a norm have one width");
     let whole = x.len() / LANES * LANES;
     // SAFETY: blocks of 16 below `whole`, which is within all three slices.
     unsafe {
@@ -75,14 +77,14 @@ pub(super) unsafe fn rms_norm<I: Isa>(x: &[f32], gain: &[f32], epsilon: f32, out
     }
 }
 
-/// Codes of `x`, whose length is a multiple of 16: `scale = max(|x|) / 127`,
-/// `code = round(x / scale)`. Gives the scale and the sum of the codes.
+/// Quantizes `x`, whose length is a multiple of 16: `scale = max(|x|) / 127`,
+/// `code = round(x / scale)`. Returns the scale and the sum of the codes.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn quantize<I: Isa>(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
-    assert!(x.len() == codes.len() && x.len().is_multiple_of(LANES), "whole lanes are quantized");
+    assert!(x.len() == codes.len() && x.len().is_multiple_of(LANES), "a multiple of 16 values is quantized");
     // SAFETY: blocks of 16 within both slices.
     unsafe {
         let mut largest = I::splat(0.0);
@@ -102,11 +104,11 @@ pub(super) unsafe fn quantize<I: Isa>(x: &[f32], codes: &mut [i8]) -> (f32, i32)
     }
 }
 
-/// Rows of `width` values, a multiple of 32: codes, and a scale and an offset for each group of 32,
-/// in the layout of [`crate::activations::Activations`].
+/// Quantizes rows of `width` values, a multiple of 32: writes codes, and a scale and an offset per
+/// group of 32, in the layout of [`crate::activations::Activations`].
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn quantize_rows<I: Isa>(
     x: &[f32],
@@ -121,7 +123,7 @@ pub(super) unsafe fn quantize_rows<I: Isa>(
         for (group, x) in x.as_chunks::<GROUP_SIZE>().0.iter().enumerate() {
             let mut own = [0_i8; GROUP_SIZE];
             let place = block * groups + group;
-            // SAFETY: the caller's instruction set.
+            // SAFETY: the caller guarantees the instructions.
             let (scale, sum) = unsafe { quantize::<I>(x, &mut own) };
             scales[place * BLOCK_ROWS + row] = scale;
             offsets[place * BLOCK_ROWS + row] = sum.wrapping_mul(-8);
@@ -133,7 +135,8 @@ pub(super) unsafe fn quantize_rows<I: Isa>(
     }
 }
 
-/// First half `a`, second half `b` of a head: `(a cos - b sin, b cos + a sin)`.
+/// Rotary embedding of a head with first half `a` and second half `b`:
+/// `(a cos - b sin, b cos + a sin)`.
 #[inline(always)]
 pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (first, second) = x.split_at_mut(cos.len());
@@ -150,11 +153,11 @@ pub(super) fn add_scaled(x: &mut [f32], branch: &[f32], gate: f32) {
     }
 }
 
-/// One head: its norm, rotated where there are angles, quantized. `head` is as wide as `codes`;
-/// what is beyond `from` must be 0.
+/// Normalizes one head, rotates it if there are angles, and quantizes it. `head` is as wide as
+/// `codes`; its values beyond the length of `from` must be 0.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn quantize_head<I: Isa>(
     from: &[f32],
@@ -165,7 +168,7 @@ pub(super) unsafe fn quantize_head<I: Isa>(
     codes: &mut [i8],
 ) -> (f32, i32) {
     let (own, _) = head.split_at_mut(from.len());
-    // SAFETY: the caller's instruction set.
+    // SAFETY: the caller guarantees the instructions.
     unsafe {
         rms_norm::<I>(from, gain, epsilon, own);
         if let Some((cos, sin)) = angles {
@@ -178,7 +181,7 @@ pub(super) unsafe fn quantize_head<I: Isa>(
 /// `ln(sum(e^x))`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn log_sum_exp<I: Isa>(x: &[f32]) -> f32 {
     let whole = x.len() / LANES * LANES;
@@ -195,10 +198,10 @@ pub(super) unsafe fn log_sum_exp<I: Isa>(x: &[f32]) -> f32 {
     }
 }
 
-/// The greatest value.
+/// The largest value.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn greatest<I: Isa>(x: &[f32]) -> f32 {
     let whole = x.len() / LANES * LANES;

@@ -1,6 +1,6 @@
-//! What the engine computes, for each instruction set. `isa` says what a set has to offer;
-//! `product`, `attend`, `math` and `exact` are written once, in those terms; a table of functions,
-//! one for each set, is chosen when a model is opened.
+//! The engine's kernels for each instruction set. `isa` defines the operations of an instruction
+//! set; `product`, `attend`, `math` and `exact` are written once, in terms of these operations.
+//! There is one table of functions per instruction set, and opening a model chooses a table.
 
 #![allow(clippy::needless_range_loop, reason = "a row's number indexes several arrays at once, as in the formulas")]
 #![allow(clippy::type_complexity, reason = "a table of kernels names the operands of each")]
@@ -30,28 +30,28 @@ use crate::key_value::HeadView;
 use crate::pack::{INT4_GROUP_BYTES, INT8_GROUP_BYTES, Int4Matrix, Int8Matrix, LANES, Line, pack_scales};
 use crate::pool::Pool;
 
-/// What the kernels are compiled for. All of them give the same bits.
+/// The instruction sets that kernels are compiled for. All of them give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum InstructionSet {
-    /// Plain Rust: the definition.
+    /// Plain Rust, the reference.
     Scalar,
     /// x86 with AVX2 and F16C.
     Avx2,
-    /// And dot products of 256 bits.
+    /// x86 with AVX2, F16C and 256-bit dot products (AVX-VNNI).
     AvxVnni,
-    /// x86 with AVX-512 and its dot products.
+    /// x86 with AVX-512 and its dot products (VNNI).
     Avx512Vnni,
-    /// Arm with dot products.
+    /// AArch64 with NEON and its dot products.
     NeonDot,
     /// WebAssembly with SIMD.
     WasmSimd,
 }
 
 impl InstructionSet {
-    /// Those of this CPU, slowest first.
+    /// The instruction sets of this CPU, slowest first.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "some targets have one set alone")]
+        #[allow(unused_mut, reason = "some targets have only one set")]
         let mut sets = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
         {
@@ -158,7 +158,7 @@ macro_rules! kernels {
     };
     (@function $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? => $body:expr
         $(, #[$attribute:meta])?) => {
-        // SAFETY: a table is only given out on a CPU that has the instruction set.
+        // SAFETY: `Kernels::of` returns a table only on a CPU that has its instructions.
         $(#[$attribute])?
         #[allow(unused_unsafe, reason = "some bodies are safe")]
         unsafe fn $name($($argument: $type),*) $(-> $result)? {
@@ -167,7 +167,7 @@ macro_rules! kernels {
     };
 }
 
-/// The tables, each with the instruction set's own code.
+/// The tables of functions, one per instruction set.
 mod tables {
     use super::*;
 
@@ -189,10 +189,10 @@ mod tables {
     kernels!(WASM_SIMD, InstructionSet::WasmSimd, wasm::WasmSimd);
 }
 
-// SAFETY, for every call below: `Kernels::of` gives a table only on a CPU that has its
-// instructions, and the functions check the lengths of what they are given.
+// SAFETY, for every call below: `Kernels::of` returns a table only on a CPU that has its
+// instructions, and the functions check the lengths of their arguments.
 impl Kernels {
-    /// The kernels for `set`; none if this CPU does not have it.
+    /// The kernels for `set`; `None` if this CPU does not have it.
     pub fn of(set: InstructionSet) -> Option<&'static Self> {
         InstructionSet::available().contains(&set).then_some(match set {
             InstructionSet::Scalar => &tables::SCALAR,
@@ -206,7 +206,7 @@ impl Kernels {
             InstructionSet::NeonDot => &tables::NEON_DOT,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             InstructionSet::WasmSimd => &tables::WASM_SIMD,
-            // Not available on this target, so never asked for.
+            // Unreachable: these sets are not available on this target.
             _ => &tables::SCALAR,
         })
     }
@@ -216,7 +216,7 @@ impl Kernels {
         InstructionSet::available().into_iter().rev().find_map(Self::of).unwrap_or(&tables::SCALAR)
     }
 
-    /// What they are compiled for.
+    /// The instruction set of these kernels.
     pub fn set(&self) -> InstructionSet {
         self.set
     }
@@ -231,12 +231,13 @@ impl Kernels {
         unsafe { (self.product_int8)(x, matrix, out) }
     }
 
-    /// Packs matrices of the same inputs, one after the other. Each begins in a panel of its own.
+    /// Packs matrices with the same number of inputs one after the other. Each begins with a new
+    /// panel.
     pub fn pack(&self, matrices: &[Int4Ref<'_>]) -> Int4Matrix {
         let groups = matrices.first().map_or(0, |matrix| matrix.inputs.div_ceil(GROUP_SIZE));
         let panels = matrices.iter().map(|matrix| matrix.outputs.div_ceil(LANES)).sum();
         let lines_per_panel = groups * INT4_GROUP_BYTES / Line::BYTES;
-        // Code 0 is stored as 8.
+        // Codes are stored with 8 added, so padding is 8.
         let mut codes = vec![Line([0x88; Line::BYTES]); panels * lines_per_panel];
         let mut scales = vec![0_u16; panels * groups * LANES];
         let mut first = 0;
@@ -258,7 +259,7 @@ impl Kernels {
         let lines_per_panel = groups * INT8_GROUP_BYTES / Line::BYTES;
         let mut codes = vec![Line([128; Line::BYTES]); panels * lines_per_panel];
         let mut scales = vec![0.0; panels * groups * LANES];
-        // A task for each thread: a stretch of panels.
+        // One task per thread, each with a contiguous range of panels.
         let stretch = panels.div_ceil(pool.threads()).max(1);
         let tasks: Vec<_> = weights
             .chunks(stretch * LANES * inputs)
@@ -269,13 +270,14 @@ impl Kernels {
         Int8Matrix { panels, groups, codes, scales }
     }
 
-    /// Quantizes the rows of `x`, each of `width` values, a multiple of 32.
+    /// Quantizes the rows of `x`; `width` is the length of a row, a multiple of 32.
     pub fn quantize_rows(&self, x: &[f32], width: usize, rows: &mut Activations) {
         let (codes, scales, offsets) = rows.resize(x.len() / width, width / GROUP_SIZE);
         unsafe { (self.quantize_rows)(x, width, codes, scales, offsets) }
     }
 
-    /// Codes of `x`, whose length is a multiple of 16, their scale and their sum.
+    /// Quantizes `x`, whose length is a multiple of 16, to `codes`. Returns the scale and the sum
+    /// of the codes.
     pub fn quantize(&self, x: &[f32], codes: &mut [i8]) -> (f32, i32) {
         unsafe { (self.quantize)(x, codes) }
     }
@@ -309,7 +311,8 @@ impl Kernels {
         unsafe { (self.add_scaled)(x, branch, gate) }
     }
 
-    /// Queries over the first `len` positions of a head: `out [queries, head_width]`.
+    /// Attention of `queries` to the first `len` positions of a head: writes `out`,
+    /// `[queries, head_width]`.
     pub fn attend(&self, queries: Queries<'_>, head: HeadView<'_>, len: usize, scratch: &mut Scratch, out: &mut [f32]) {
         unsafe { (self.attend)(queries, head, len, scratch, out) }
     }
@@ -319,7 +322,7 @@ impl Kernels {
         unsafe { (self.log_sum_exp)(x) }
     }
 
-    /// The greatest value.
+    /// The largest value.
     pub fn greatest(&self, x: &[f32]) -> f32 {
         unsafe { (self.greatest)(x) }
     }
@@ -329,12 +332,12 @@ impl Kernels {
         unsafe { (self.exact_product)(x, matrix, out) }
     }
 
-    /// Logits of one row with the embedding, bf16 bits.
+    /// Logits of one row `x`; the embedding is given as bf16 bits.
     pub fn exact_logits(&self, x: &[f32], embedding: &[u16], width: usize, out: &mut [f32]) {
         unsafe { (self.exact_logits)(x, embedding, width, out) }
     }
 
-    /// [`Kernels::attend`] of one query in f32.
+    /// [`Kernels::attend`] for one query in f32.
     pub fn exact_attend(&self, query: &[f32], head: HeadView<'_>, len: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
         unsafe { (self.exact_attend)(query, head, len, scores, out) }
     }
@@ -346,7 +349,7 @@ mod tests {
     use crate::file::quantize::quantize;
     use crate::key_value::KeyValue;
 
-    /// Numbers from -1 to 1 of which many are at the ends: where sums of 16 bits would saturate.
+    /// Numbers from -1 to 1, many of them at the ends, where 16-bit sums would saturate.
     fn extreme(len: usize, seed: usize) -> Vec<f32> {
         let value = |i: usize| match (i * 2_654_435_761 + seed * 40_503) >> 7 & 7 {
             0..=2 => 1.0,
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_matrix_holds_the_weights_that_its_codes_stand_for() {
+    fn a_packed_matrix_contains_the_quantized_weights() {
         for (inputs, outputs) in [(64, 32), (48, 24), (20, 5), (512, 16)] {
             let weights: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.01).collect();
             let quantized = quantize(&weights, inputs, outputs);
@@ -378,7 +381,7 @@ mod tests {
                     let (output, input) = (i / inputs, i % inputs);
                     let read = packed.weight(output, input);
                     assert_eq!(read, packed.weight(second + output, input));
-                    // Half a step of the group's scale, and a little for its rounding to f16.
+                    // Half a quantization step, and a little for rounding the scale to f16.
                     assert!(
                         (read - weight).abs() <= 0.51 / 7.0 * 0.51,
                         "{set:?} {output} {input}: {read} for {weight}"
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_the_same_bits_for_every_instruction_set_and_number_of_rows() {
+    fn products_have_the_same_bits_for_every_instruction_set_and_number_of_rows() {
         let (groups, panels) = (3, 2);
         let width = groups * GROUP_SIZE;
         let codes: Vec<Line> = (0..panels * groups * 4)
@@ -428,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn attention_is_the_same_bits_for_every_instruction_set_and_close_to_its_formula() {
+    fn attention_has_the_same_bits_for_every_instruction_set_and_is_close_to_its_formula() {
         let width = 32;
         for len in [1, 15, 16, 100] {
             let (queries, keys, values) = (extreme(11 * width, 1), extreme(len * width, 2), extreme(len * width, 3));
@@ -469,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn norms_and_exponentials_are_the_same_bits_for_every_instruction_set() {
+    fn norms_and_exponentials_have_the_same_bits_for_every_instruction_set() {
         for len in [1, 16, 20, 512, 8191] {
             let x: Vec<f32> = extreme(len, 7).iter().map(|x| x * 9.0).collect();
             let compute = |kernels: &Kernels| {

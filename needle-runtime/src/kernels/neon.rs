@@ -1,15 +1,15 @@
-//! NEON with dot products (`sdot`, Armv8.2 and later). The intrinsic for it is not stable, so it is
-//! written as assembly.
+//! NEON with dot products (`sdot`, Armv8.2 and later). The intrinsic is not stable yet, so `sdot`
+//! is inline assembly.
 //!
-//! `sdot` takes signed bytes: INT4 codes (0 to 15) are signed bytes already, INT8 codes lose their
-//! offset first.
+//! `sdot` takes signed bytes. INT4 codes (0 to 15) already are signed bytes; the offset of INT8
+//! codes is removed first.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::isa::{Isa, row_codes};
 
-/// Needs NEON and its dot products.
+/// Requires NEON and its dot products.
 #[derive(Clone, Copy)]
 pub(crate) struct NeonDot;
 
@@ -17,7 +17,7 @@ pub(crate) struct NeonDot;
 type Floats = [float32x4_t; 4];
 type Ints = [int32x4_t; 4];
 
-/// Applies an expression to each quarter.
+/// Evaluates an expression for each quarter.
 macro_rules! quarters {
     ($i:ident => $each:expr) => {{
         let mut out = [{
@@ -34,8 +34,8 @@ macro_rules! quarters {
 /// `sums[i] + w[4i] a[4i] + .. + w[4i + 3] a[4i + 3]`.
 #[inline(always)]
 unsafe fn dot(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
-    // SAFETY: the instruction is there, as the trait asks of its callers; it only reads and writes
-    // these registers.
+    // SAFETY: the instruction is available, as the trait requires of its callers; it only reads and
+    // writes these registers.
     unsafe {
         asm!(
             "sdot {sums:v}.4s, {w:v}.16b, {a:v}.16b",
@@ -48,15 +48,15 @@ unsafe fn dot(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     sums
 }
 
-/// Four activations in all lanes.
+/// Broadcasts four activations to all lanes.
 #[inline(always)]
 unsafe fn broadcast(activations: *const i8) -> int8x16_t {
-    // SAFETY: the caller's four activations.
+    // SAFETY: the caller guarantees four activations.
     unsafe { vreinterpretq_s8_s32(vdupq_n_s32(activations.cast::<i32>().read_unaligned())) }
 }
 
-// SAFETY, for every block below: the instructions are there, and pointers are valid, as the trait
-// asks of its callers.
+// SAFETY, for every block below: the instructions are available and the pointers are valid, as the
+// trait requires of its callers.
 impl Isa for NeonDot {
     const PRODUCT_ROWS: usize = 4;
     const ATTEND_ROWS: usize = 4;
@@ -78,8 +78,8 @@ impl Isa for NeonDot {
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Floats {
         unsafe {
-            // Exponent and fraction moved to their places in f32; the product with 2^112 moves the
-            // exponent's offset, and is exact, also for what is subnormal in f16.
+            // Exponent and fraction are moved to their place in an f32. The multiplication by 2^112
+            // corrects the exponent's bias; it is exact, also for subnormal f16 values.
             let offset = vdupq_n_f32(f32::from_bits((127 + 112) << 23));
             quarters!(i => {
                 let bits = vmovl_u16(vld1_u16(from.add(4 * i)));
@@ -247,7 +247,7 @@ impl Isa for NeonDot {
     }
 }
 
-/// `a` where it is greater, else `b`.
+/// `a` where it is greater, otherwise `b`.
 #[inline(always)]
 unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }

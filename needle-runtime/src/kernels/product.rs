@@ -1,9 +1,9 @@
-//! Products of activations with packed matrices: one function for the many rows of a prompt and the
-//! few of a decoding step.
+//! Products of activations with packed matrices. The same functions serve the many rows of a prompt
+//! and the few rows of a decoding step.
 //!
-//! A row's sum over a group of 32 inputs is exact, in whole numbers; it is scaled by the group's
-//! two scales and added in f32, group after group. So an output does not depend on how many rows
-//! are computed with it.
+//! A row's sum over a group of 32 inputs is an exact integer. It is multiplied by the group's two
+//! scales and added in f32, group by group. An output therefore does not depend on how many rows
+//! are computed together.
 
 use super::isa::{Isa, row_codes};
 use crate::activations::{Activations, BLOCK_GROUP_BYTES, BLOCK_ROWS, FOUR};
@@ -13,7 +13,7 @@ use crate::pack::{INT4_GROUP_BYTES, INT8_GROUP_BYTES, Int4Matrix, Int8Matrix, LA
 /// `x W^T`: writes `out [rows, panels * 16]`.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn int4<I: Isa>(x: &Activations, matrix: &Int4Matrix, out: &mut [f32]) {
     let rows = x.rows();
@@ -22,8 +22,8 @@ pub(super) unsafe fn int4<I: Isa>(x: &Activations, matrix: &Int4Matrix, out: &mu
     assert!(matrix.scales.len() == matrix.panels * matrix.groups * LANES, "packed scales");
     for panel in 0..matrix.panels {
         let mut row = 0;
-        // SAFETY: `row` and the rows after it are rows of `x`, and the buffers have the lengths
-        // that were asserted.
+        // SAFETY: all rows that are passed are rows of `x`, and the buffers have the asserted
+        // lengths.
         unsafe {
             if I::PRODUCT_ROWS >= 12 {
                 while row + 12 <= rows {
@@ -46,7 +46,7 @@ pub(super) unsafe fn int4<I: Isa>(x: &Activations, matrix: &Int4Matrix, out: &mu
     }
 }
 
-/// `R` rows from `first` on, all of one block or of whole blocks; one panel.
+/// Computes one panel for `R` rows from `first` on, which lie in one block or are whole blocks.
 #[inline(always)]
 unsafe fn int4_rows<I: Isa, const R: usize>(
     x: &Activations,
@@ -56,8 +56,8 @@ unsafe fn int4_rows<I: Isa, const R: usize>(
     out: &mut [f32],
 ) {
     let groups = matrix.groups;
-    // SAFETY: all offsets are within the buffers whose lengths `int4` has asserted, and those of
-    // `Activations`.
+    // SAFETY: all offsets are within the buffers of `Activations` and those whose lengths `int4`
+    // has asserted.
     unsafe {
         let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT4_GROUP_BYTES);
         let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
@@ -82,13 +82,13 @@ unsafe fn int4_rows<I: Isa, const R: usize>(
     }
 }
 
-/// Where the codes, scales and offsets of some rows stand.
+/// Pointers to the codes, scales and offsets of some rows.
 struct Rows {
     codes: *const i8,
     scales: *const f32,
     offsets: *const i32,
     groups: usize,
-    /// From the codes of a row to those of the row four later.
+    /// Distance from the codes of a row to those of the same row in the next block.
     block_bytes: usize,
 }
 
@@ -111,27 +111,27 @@ impl Rows {
 
     #[inline(always)]
     unsafe fn codes(&self, group: usize) -> *const i8 {
-        // SAFETY: the caller's group.
+        // SAFETY: the caller guarantees a valid group.
         unsafe { self.codes.add(group * BLOCK_GROUP_BYTES) }
     }
 
     #[inline(always)]
     unsafe fn scale(&self, group: usize, row: usize) -> f32 {
-        // SAFETY: the caller's group and row.
+        // SAFETY: the caller guarantees a valid group and row.
         unsafe { *self.scales.add((row / BLOCK_ROWS * self.groups + group) * BLOCK_ROWS + row % BLOCK_ROWS) }
     }
 
     #[inline(always)]
     unsafe fn offset(&self, group: usize, row: usize) -> i32 {
-        // SAFETY: the caller's group and row.
+        // SAFETY: the caller guarantees a valid group and row.
         unsafe { *self.offsets.add((row / BLOCK_ROWS * self.groups + group) * BLOCK_ROWS + row % BLOCK_ROWS) }
     }
 }
 
-/// `x W^T` as [`int4`], with an INT8 matrix.
+/// Like [`int4`], with an INT8 matrix.
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn int8<I: Isa>(x: &Activations, matrix: &Int8Matrix, out: &mut [f32]) {
     let rows = x.rows();
@@ -160,7 +160,7 @@ pub(super) unsafe fn int8<I: Isa>(x: &Activations, matrix: &Int8Matrix, out: &mu
     }
 }
 
-/// As [`int4_rows`].
+/// Like [`int4_rows`].
 #[inline(always)]
 unsafe fn int8_rows<I: Isa, const R: usize>(
     x: &Activations,
@@ -170,8 +170,8 @@ unsafe fn int8_rows<I: Isa, const R: usize>(
     out: &mut [f32],
 ) {
     let groups = matrix.groups;
-    // SAFETY: all offsets are within the buffers whose lengths `int8` has asserted, and those of
-    // `Activations`.
+    // SAFETY: all offsets are within the buffers of `Activations` and those whose lengths `int8`
+    // has asserted.
     unsafe {
         let codes = matrix.codes.as_ptr().cast::<u8>().add(panel * groups * INT8_GROUP_BYTES);
         let scales = matrix.scales.as_ptr().add(panel * groups * LANES);
@@ -200,10 +200,10 @@ unsafe fn int8_rows<I: Isa, const R: usize>(
     }
 }
 
-/// Codes of `weights [outputs, inputs]`, bf16 bits, as [`Int8Matrix`] lays them out.
+/// Quantizes `weights [outputs, inputs]`, bf16 bits, to the layout of [`Int8Matrix`].
 ///
 /// # Safety
-/// As all of [`Isa`].
+/// As for all functions of [`Isa`].
 #[inline(always)]
 pub(super) unsafe fn pack_int8<I: Isa>(weights: &[u16], inputs: usize, codes: &mut [Line], scales: &mut [f32]) {
     let groups = inputs.div_ceil(GROUP_SIZE);
@@ -214,7 +214,7 @@ pub(super) unsafe fn pack_int8<I: Isa>(weights: &[u16], inputs: usize, codes: &m
             bits[..weights.len()].copy_from_slice(weights);
             let mut values = [0.0_f32; GROUP_SIZE];
             let mut group_codes = [0_i8; GROUP_SIZE];
-            // SAFETY: 16 and 16 of 32 values.
+            // SAFETY: two blocks of 16 within 32 values.
             let (scale, _) = unsafe {
                 I::store(values.as_mut_ptr(), I::load_bf16(bits.as_ptr()));
                 I::store(values.as_mut_ptr().add(LANES), I::load_bf16(bits.as_ptr().add(LANES)));

@@ -1,18 +1,19 @@
-//! Plain Rust: the definition of every kernel, and what runs where there is nothing better.
+//! Plain Rust: the reference for every kernel, and the fallback where no other instruction set is
+//! available.
 
 use half::f16;
 
 use super::isa::{Isa, row_codes};
 use crate::pack::LANES;
 
-/// No instruction set in particular.
+/// Requires no particular instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
 type Floats = [f32; LANES];
 type Ints = [i32; LANES];
 
-/// Applies an expression to each lane.
+/// Evaluates an expression for each lane.
 macro_rules! lanes {
     ($i:ident => $each:expr) => {{
         let mut out = [Default::default(); LANES];
@@ -38,27 +39,27 @@ impl Isa for Scalar {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Floats {
-        // SAFETY: the caller's 16 values.
+        // SAFETY: the caller guarantees 16 values.
         unsafe { from.cast::<Floats>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Floats {
-        // SAFETY: the caller's 16 values.
+        // SAFETY: the caller guarantees 16 values.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
         lanes!(i => f16::from_bits(bits[i]).to_f32())
     }
 
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Floats {
-        // SAFETY: the caller's 16 values.
+        // SAFETY: the caller guarantees 16 values.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
         lanes!(i => f32::from_bits(u32::from(bits[i]) << 16))
     }
 
     #[inline(always)]
     unsafe fn store(to: *mut f32, x: Floats) {
-        // SAFETY: the caller's 16 places.
+        // SAFETY: the caller guarantees room for 16 values.
         unsafe { to.cast::<Floats>().write_unaligned(x) }
     }
 
@@ -140,7 +141,7 @@ impl Isa for Scalar {
     #[inline(always)]
     unsafe fn store_i8(to: *mut i8, x: Ints) {
         let bytes: [i8; LANES] = lanes!(i => x[i] as i8);
-        // SAFETY: the caller's 16 places.
+        // SAFETY: the caller guarantees room for 16 values.
         unsafe { to.cast::<[i8; LANES]>().write_unaligned(bytes) }
     }
 
@@ -161,7 +162,7 @@ impl Isa for Scalar {
             // SAFETY: a group of codes is 256 bytes.
             let bytes = unsafe { codes.add(64 * line).cast::<[u8; 64]>().read_unaligned() };
             for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: two times four activations of the row.
+                // SAFETY: the caller guarantees the activations of the row.
                 let (a, b) = unsafe {
                     let first = row_codes(rows, block_bytes, 2 * line, r).cast::<[i8; 4]>();
                     let second = row_codes(rows, block_bytes, 2 * line + 1, r).cast::<[i8; 4]>();
@@ -186,7 +187,7 @@ impl Isa for Scalar {
 
     #[inline(always)]
     unsafe fn dot_int8(sums: Ints, line: *const u8, activations: *const i8) -> Ints {
-        // SAFETY: the caller's 64 codes and 4 activations.
+        // SAFETY: the caller guarantees 64 codes and 4 activations.
         let (w, a) =
             unsafe { (line.cast::<[u8; 64]>().read_unaligned(), activations.cast::<[i8; 4]>().read_unaligned()) };
         lanes!(lane => {

@@ -1,20 +1,20 @@
-//! WebAssembly with fixed-width SIMD of 128 bits, which every browser of today has.
+//! WebAssembly with fixed-width 128-bit SIMD, which all current browsers support.
 //!
-//! There is no dot product of bytes that is the same on all CPUs, so bytes are widened and
-//! multiplied in pairs of 16 bits: two sums for each output, added at the end.
+//! No dot product of bytes gives the same result on all CPUs, so bytes are widened to 16 bits and
+//! multiplied in pairs. This gives two sums per output, which are added at the end.
 
 use std::arch::wasm32::*;
 
 use super::isa::{Isa, row_codes};
 
-/// Needs `simd128`, chosen when the module is compiled.
+/// Requires `simd128`, which is enabled when the module is compiled.
 #[derive(Clone, Copy)]
 pub(crate) struct WasmSimd;
 
 /// 16 lanes in order.
 type Quarters = [v128; 4];
 
-/// Applies an expression to each quarter.
+/// Evaluates an expression for each quarter.
 macro_rules! quarters {
     ($i:ident => $each:expr) => {{
         let mut out = [f32x4_splat(0.0); 4];
@@ -25,10 +25,10 @@ macro_rules! quarters {
     }};
 }
 
-/// Four activations twice, in 16 bits.
+/// Loads four activations twice, widened to 16 bits.
 #[inline(always)]
 unsafe fn broadcast(activations: *const i8) -> v128 {
-    // SAFETY: the caller's four activations.
+    // SAFETY: the caller guarantees four activations.
     unsafe { i16x8_extend_low_i8x16(v128_load32_splat(activations.cast())) }
 }
 
@@ -39,14 +39,14 @@ fn dot(sums: &mut [v128; 8], i: usize, codes: v128, a: v128) {
     sums[2 * i + 1] = i32x4_add(sums[2 * i + 1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(codes), a));
 }
 
-/// `a` where it is greater, else `b`.
+/// `a` where it is greater, otherwise `b`.
 #[inline(always)]
 fn max(a: v128, b: v128) -> v128 {
-    // `pmax(b, a)` is `a` where `b < a`, else `b`.
+    // `pmax(b, a)` is `a` where `b < a`, otherwise `b`.
     f32x4_pmax(b, a)
 }
 
-// SAFETY, for every block below: pointers are valid, as the trait asks of its callers.
+// SAFETY, for every block below: the pointers are valid, as the trait requires of its callers.
 impl Isa for WasmSimd {
     const PRODUCT_ROWS: usize = 1;
     const ATTEND_ROWS: usize = 1;
@@ -67,8 +67,8 @@ impl Isa for WasmSimd {
 
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Quarters {
-        // Exponent and fraction moved to their places in f32; the product with 2^112 moves the
-        // exponent's offset, and is exact, also for what is subnormal in f16.
+        // Exponent and fraction are moved to their place in an f32. The multiplication by 2^112
+        // corrects the exponent's bias; it is exact, also for subnormal f16 values.
         let offset = f32x4_splat(f32::from_bits((127 + 112) << 23));
         unsafe {
             quarters!(i => {

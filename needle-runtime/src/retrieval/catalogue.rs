@@ -1,8 +1,8 @@
-//! Embeddings of a tool catalogue, computed once and kept beside the model.
+//! Embeddings of a tool catalogue, computed once and cached beside the model.
 //!
-//! A catalogue's file is named by the hash of its tools' token ids, of the precision, and of the
-//! weights' size and time, so that another catalogue, tokenizer or model never meets it. It can be
-//! deleted at any time.
+//! The name of a catalogue's file is a hash of its tools' token ids, of the precision, and of the
+//! size and modification time of the weights, so that another catalogue, tokenizer or model never
+//! reads it. The file can be deleted at any time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,27 +18,28 @@ use crate::file::tensors::TensorFile;
 use crate::file::{artifact, checkpoint};
 use crate::precision::Precision;
 
-/// Folder beside a model's files.
+/// Name of the folder in a model's directory.
 const FOLDER: &str = "catalogues";
 const TENSOR: &str = "embeddings";
-/// To be raised when the same weights come to other vectors.
+/// Part of the hash. Increase it when a change of the code changes the vectors of the same weights.
 const VERSION: u8 = 2;
 
-/// One unit vector a tool.
+/// One unit vector per tool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalogue {
     vectors: Arc<[Vec<f32>]>,
-    /// Whether the vectors were read from a file.
+    /// Whether the vectors were read from the cache file.
     pub was_kept: bool,
 }
 
 impl Catalogue {
-    /// The vectors of the tools with ids `texts`: read, if the model whose files stand in `dir`
-    /// computed them at `precision` before, else computed by `embed` and kept there. Without a
-    /// directory, nothing is kept.
+    /// The vectors of the tools with token ids `texts`. They are read from the cache in the model's
+    /// directory `dir` if they were computed at `precision` before; otherwise `embed` computes them
+    /// and they are cached there. Without a directory, nothing is cached.
     ///
     /// # Errors
-    /// Those of `embed`. A file that cannot be read or written only costs the time to compute it.
+    /// Those of `embed`. If the cache file cannot be read or written, the vectors are computed
+    /// again.
     pub fn load_or_embed(
         dir: Option<&Path>,
         precision: Precision,
@@ -52,7 +53,7 @@ impl Catalogue {
         }
         let vectors = embed(texts)?;
         if let Some(Err(error)) = path.map(|path| write(&path, &vectors)) {
-            tracing::debug!("the catalogue is not kept: {error}");
+            tracing::debug!("the catalogue is not cached: {error}");
         }
         Ok(Self { vectors: vectors.into(), was_kept: false })
     }

@@ -1,5 +1,5 @@
-//! Tools by likeness to a query: the retrieval head gives query and tools unit vectors, and cosines
-//! rank them.
+//! Ranks tools by similarity to a query: the retrieval head embeds query and tools as unit vectors,
+//! and tools are ranked by cosine.
 
 pub mod catalogue;
 pub mod tool_vectors;
@@ -7,7 +7,7 @@ pub mod tool_vectors;
 use needle_data::text::names::NameMap;
 use needle_data::{Encoder, Tool};
 
-/// The ids that stand for each of `tools` alone.
+/// The token ids by which each of `tools` is embedded.
 pub fn tool_texts(encoder: &Encoder<'_>, tools: &[Tool]) -> Vec<Vec<u32>> {
     let names = NameMap::of(tools);
     let text = |(i, tool): (usize, &Tool)| encoder.tool_ids(&tool.to_json_named(names.inner(i)).to_string());
@@ -19,8 +19,8 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Indices of `tools` by similarity to `query`, best first, with the similarity; equal ones keep
-/// their order.
+/// Ranks `tools` by similarity to `query`: pairs of index and similarity, best first. Equally
+/// similar tools keep their order.
 pub fn rank(query: &[f32], tools: &[Vec<f32>]) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = tools.iter().map(|tool| similarity(query, tool)).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -1,4 +1,4 @@
-//! Vectors of single tools, remembered from question to question.
+//! Embeddings of single tools, cached across questions.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,21 +6,22 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::RuntimeError;
 use crate::network::Network;
 
-/// Tools that are remembered; a server's clients bring ever new ones.
+/// Maximum number of cached tools. It bounds the memory of a server whose clients keep bringing new
+/// tools.
 const REMEMBERED: usize = 4096;
 
-/// The retrieval head's unit vectors of tools, by their token ids.
+/// Cache of the retrieval head's unit vectors of tools, by token ids.
 #[derive(Debug, Default)]
 pub struct ToolVectors {
     known: Mutex<HashMap<Vec<u32>, Vec<f32>>>,
 }
 
 impl ToolVectors {
-    /// A vector for each of `texts` (as [`super::tool_texts`] gives them); those that are not
-    /// remembered are computed by `network`. None without a retrieval head.
+    /// A vector for each of `texts` (from [`super::tool_texts`]). `network` computes those that are
+    /// not cached. `None` if the model has no retrieval head.
     ///
     /// # Errors
-    /// If the network cannot read a text.
+    /// If the network cannot embed a text.
     pub fn of(&self, network: &dyn Network, texts: Vec<Vec<u32>>) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut vectors: Vec<Option<Vec<f32>>> = {

@@ -1,10 +1,16 @@
-//! Models of no meaning, written as files without burn: for tests, fuzzing, the bindings' scripts
+//! Random models, written to files without burn, for tests, fuzzing, the scripts of the bindings,
 //! and benchmarks.
 //!
-//! Weights are a hash of the seed and of their place, so that a model is the same on every machine.
-//! `</s>` and `<pad>` have no direction of their own: free answers go on until a limit ends them.
+//! Each weight is a hash of the seed and its index, so that a model is the same on every machine.
+//! The embeddings of `</s>` and `<pad>` are zero, so that free answers continue until they reach a
+//! limit.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "test code, of which each user needs a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "shared test code, of which each user needs only a part"
+)]
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -19,7 +25,7 @@ use needle_runtime::file::quantize::quantize;
 use needle_runtime::file::{artifact, checkpoint, config_json};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// What a parameter is.
+/// The kind of a parameter.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Embedding,
@@ -28,7 +34,7 @@ enum Kind {
     Vector,
 }
 
-/// One parameter: `[outputs, inputs]`, or `[1, len]` of a vector.
+/// A parameter, `[outputs, inputs]`; a vector is `[1, len]`.
 struct Parameter {
     name: String,
     kind: Kind,
@@ -39,9 +45,9 @@ struct Parameter {
 
 /// A model and its tokenizer.
 pub struct Model {
-    /// Its sizes.
+    /// Sizes of the model.
     pub config: SanConfig,
-    /// Its tokenizer.
+    /// Tokenizer of the model.
     pub tokenizer: Tokenizer,
     parameters: Vec<Parameter>,
 }
@@ -54,7 +60,7 @@ struct Entry {
     bytes: Vec<u8>,
 }
 
-/// A number from 0 to 2^32 for each place.
+/// A pseudo-random 32-bit number for each index.
 fn hash(seed: u32, index: usize) -> u32 {
     let mut x = (index as u32).wrapping_mul(0x9E37_79B9) ^ seed.wrapping_mul(0x85EB_CA6B);
     x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
@@ -62,18 +68,18 @@ fn hash(seed: u32, index: usize) -> u32 {
     x ^ (x >> 16)
 }
 
-/// Words that requests, tools and answers are full of, and pieces of JSON.
+/// Words that are frequent in requests, tools and answers, and pieces of JSON.
 const WORDS: &str = r#"▁set ▁a ▁timer ▁for ▁ten ▁minutes ▁switch ▁the ▁lamp ▁on ▁please ▁what ▁says ▁Set ▁[{ {"name":" }}]
     ","arguments":{" },{" true false "type":"integer" "type":"string" "description":" parameters required set_ message reminder
     song route list heating camera alarm text count Start minutes timer"#;
 
-/// A tokenizer of some 500 ids.
+/// A tokenizer with about 500 ids.
 pub fn small_tokenizer() -> Tokenizer {
     tokenizer(0)
 }
 
-/// A tokenizer of words, their beginnings and characters, and of invented words up to `vocab_size`
-/// ids.
+/// A tokenizer of words with their prefixes and characters, filled up with invented words to
+/// `vocab_size` ids; 0 adds none.
 pub fn tokenizer(vocab_size: usize) -> Tokenizer {
     let specials = ["<pad>", "</s>", "<s>", "<unk>", "<tool_call>", "<tools>"].map(str::to_owned);
     let mut pieces: Vec<String> =
@@ -85,7 +91,7 @@ pub fn tokenizer(vocab_size: usize) -> Tokenizer {
         }
         pieces.len()
     };
-    // Each beginning of a word is the one before it and a character.
+    // Adds each prefix of a word: the previous prefix and one more character.
     let mut add_word = |word: &str| {
         word.char_indices().skip(1).map(|(at, c)| add(word[..at + c.len_utf8()].to_owned())).last().unwrap_or_default()
     };
@@ -100,7 +106,7 @@ pub fn tokenizer(vocab_size: usize) -> Tokenizer {
     while vocab_size > 0 && add_word(&invented.next().unwrap()) < room {}
     characters.into_iter().for_each(|c| _ = add(c.to_string()));
     if vocab_size > 0 {
-        // Of the last invented word, less than all may have had room.
+        // Only some prefixes of the last invented word may fit.
         let over = pieces.len().saturating_sub(vocab_size);
         let characters = pieces.iter().rposition(|piece| piece.chars().count() > 1).unwrap() + 1;
         pieces.drain(characters - over..characters);
@@ -108,7 +114,7 @@ pub fn tokenizer(vocab_size: usize) -> Tokenizer {
     Tokenizer::from_piece_list(pieces).unwrap()
 }
 
-/// Sizes of a model of few kilobytes, for fuzzing.
+/// Sizes of a model of a few kilobytes, for fuzzing.
 pub fn smallest() -> SanConfig {
     let tiny = SanConfig::preset("tiny").unwrap();
     SanConfig {
@@ -125,17 +131,18 @@ pub fn smallest() -> SanConfig {
 }
 
 impl Model {
-    /// A model of the sizes of `tiny`, with [`small_tokenizer`].
+    /// A model with the sizes of the preset `tiny` and [`small_tokenizer`].
     pub fn tiny(seed: u32) -> Self {
         Self::new(SanConfig::preset("tiny").unwrap(), small_tokenizer(), seed)
     }
 
-    /// A model of these sizes, and as many ids as `tokenizer` has.
+    /// A model with these sizes, but with the vocabulary size of `tokenizer`.
     pub fn new(config: SanConfig, tokenizer: Tokenizer, seed: u32) -> Self {
         Self::with(config, tokenizer, seed, |value| value)
     }
 
-    /// As [`Model::new`], with weights that `change` makes of numbers from -1 to 1.
+    /// Like [`Model::new`]; `change` maps random numbers from -1 to 1 to weights, before they are
+    /// scaled.
     pub fn with(config: SanConfig, tokenizer: Tokenizer, seed: u32, change: fn(f32) -> f32) -> Self {
         let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..config };
         let mut model = Self { config: config.clone(), tokenizer, parameters: Vec::new() };
@@ -243,7 +250,7 @@ impl Model {
         ]
     }
 
-    /// Writes the artifact's files into `dir`.
+    /// Writes the files of the artifact to `dir`.
     pub fn write_artifact(&self, dir: &Path) {
         std::fs::create_dir_all(dir).unwrap();
         let (weights, vocab) = self.artifact();
@@ -251,7 +258,7 @@ impl Model {
         std::fs::write(dir.join(artifact::VOCAB), vocab).unwrap();
     }
 
-    /// Writes the checkpoint's files into `dir`.
+    /// Writes the files of the checkpoint to `dir`.
     pub fn write_checkpoint(&self, dir: &Path) {
         std::fs::create_dir_all(dir).unwrap();
         for (name, bytes) in self.checkpoint() {

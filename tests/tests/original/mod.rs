@@ -1,6 +1,6 @@
-//! The forward pass as the original has it where it differs from ours: its queries of padding,
-//! which see no key, attend to all keys alike, and its z-loss counts them. Ours give 0 and are not
-//! counted.
+//! The original's forward pass where it differs from ours. In the original, padding queries, for
+//! which all keys are masked, attend to all keys equally, and the z-loss counts them. Ours give 0
+//! and are not counted.
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Int, Tensor};
@@ -11,7 +11,7 @@ use needle_train::training::loss::{DeviceBatch, TextLoss, output_loss};
 
 use needle_tests::golden_config;
 
-/// Cross-entropy and z-loss of the golden model, as the original computes them for packed rows.
+/// Cross-entropy and z-loss of the golden model for packed rows, as in the original.
 pub fn text_loss<B: FusedOps>(model: &San<B>, batch: DeviceBatch<B>, z_coefficient: f64) -> TextLoss<B> {
     let rope = Rope::new(&golden_config(), &model.device());
     let rotation = Some((&rope, 0));
@@ -40,13 +40,13 @@ pub fn text_loss<B: FusedOps>(model: &San<B>, batch: DeviceBatch<B>, z_coefficie
     output_loss(model, model.decoder.norm.forward(x), batch, z_coefficient)
 }
 
-/// How far a gate is open, as a factor of `[rows, seq, d_model]`.
+/// The value of a gate after its sigmoid, as a factor for `[rows, seq, d_model]`.
 fn open<B: FusedOps>(gate: Tensor<B, 1>) -> Tensor<B, 3> {
     sigmoid(gate).reshape([1, 1, 1])
 }
 
-/// Our attention from `queries` to `keys`, each `[rows, seq, d_model]`, and for queries of segment
-/// 0 the mean of all values in its place.
+/// Our attention from `queries` to `keys`, each `[rows, seq, d_model]`, but with the mean of all
+/// values for queries of segment 0.
 fn attend<B: FusedOps>(
     attention: &Attention<B>,
     [queries, keys]: [Tensor<B, 3>; 2],
