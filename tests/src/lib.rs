@@ -184,12 +184,17 @@ pub fn golden_model_for_training<AB: AutodiffBackend>() -> San<AB> {
     params::with_gradients(golden_model::<AB>())
 }
 
-/// The largest absolute difference between two arrays of the same length.
+/// The largest of `values` and 0; NaN if any value is NaN, so that no comparison with a tolerance
+/// passes. (`f64::max` ignores NaN.)
+pub fn max_or_nan(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |worst, x| if worst.is_nan() || x.is_nan() { f64::NAN } else { worst.max(x) })
+}
+
+/// The largest absolute difference between two arrays of the same length; NaN if any is NaN.
 ///
 /// # Panics
 /// If the lengths differ.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
-    let differences = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    differences.fold(0.0, |worst, d| if d.is_nan() { f64::NAN } else { worst.max(d) })
+    max_or_nan(a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()))
 }

@@ -22,7 +22,7 @@ use needle_train::training::trainer::RunOptions;
 const EXAMPLES: usize = 50;
 const MAX_TOKENS: usize = 48;
 /// Tolerance of a component of an embedding.
-const EMBEDDING: f32 = 1e-3;
+const EMBEDDING: f64 = 1e-3;
 
 /// Greedy decoding by the runtime, without a grammar.
 fn decode(engine: &NeedleEngine, prompt: &[u32]) -> Vec<u32> {
@@ -76,7 +76,7 @@ fn assert_same_answers(checkpoint: &Path, artifact: &Path, examples: &[Example])
     let queries: Vec<Vec<u32>> = examples.iter().map(|e| encoder.query_ids(&e.query)).collect();
     for (example, ours) in examples.iter().zip(embed(&ours, &queries, 16).unwrap()) {
         let theirs = engine.encode_contrastive(&example.query).unwrap();
-        let difference = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        let difference = max_difference(&ours, &theirs);
         assert!(difference < EMBEDDING, "{difference}");
     }
 }

@@ -13,7 +13,7 @@ use needle_data::text::record::Record;
 use needle_data::{Encoder, Example};
 use needle_model::checkpoint::Checkpoint;
 use needle_model::{San, params};
-use needle_tests::{examples, start, weights_by_name};
+use needle_tests::{examples, max_or_nan, start, weights_by_name};
 use needle_train::TrainError;
 use needle_train::device::{Inference, Training};
 use needle_train::distributed::exchange::{all_gather_weights, reduce_scatter};
@@ -74,7 +74,7 @@ fn apart(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f64 
         let apart = length(&mut a.iter().zip(&b[name]).map(|(a, b)| a - b));
         apart / length(&mut a.iter().copied()).max(1e-3)
     });
-    differences.fold(0.0, f64::max)
+    max_or_nan(differences)
 }
 
 fn difference(a: &Path, b: &Path) -> f64 {

@@ -291,7 +291,7 @@ impl StepHook for Drafted {
         let at = self.written[row];
         let ids = &self.answers[row].ids;
         let draft = |i: usize| if i.is_multiple_of(3) { ids[i] ^ 1 } else { ids[i] };
-        self.has_been_wrong += 1;
+        self.has_been_wrong += usize::from((at..(at + at % 7).min(ids.len())).any(|i| i.is_multiple_of(3)));
         // Drafts are sometimes empty, and sometimes longer than the rest of the answer.
         (at..(at + at % 7).min(ids.len())).map(draft).chain((at % 2 == 1).then_some(7)).collect()
     }

@@ -18,7 +18,7 @@ use needle_data::batching::batch::RetrievalBatch;
 use needle_data::encode::PairKey;
 use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use needle_model::{San, SanConfig};
-use needle_tests::weights_by_name;
+use needle_tests::{max_difference, weights_by_name};
 use needle_train::device::Inference as Cpu;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm, newton_schulz};
 use needle_train::recipe::{OptimConfig, Recipe};
@@ -61,8 +61,8 @@ fn list<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
     assert_eq!(a.len(), b.len(), "{what}");
     let largest = b.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
-    let apart = a.iter().zip(b).fold(0.0f32, |most, (a, b)| if (a - b).abs() <= most { most } else { (a - b).abs() });
-    assert!(apart <= tolerance * largest, "{what}: {apart:e} of {largest:e}");
+    let apart = max_difference(a, b);
+    assert!(apart <= f64::from(tolerance * largest), "{what}: {apart:e} of {largest:e}");
 }
 
 /// Segment ids `1 1 .. 2 2 .. 0 0` of packed rows, each with `examples` examples in `real` tokens.

@@ -18,7 +18,7 @@ use needle_model::quant::fake_quant::fake_quantize;
 use needle_model::quant::int4::{Bits, quantize};
 use needle_model::{FusedOps, San};
 use needle_tests::{
-    Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, original_values,
+    Golden, golden_config, golden_model, golden_model_for_training, json, max_difference, max_or_nan, original_values,
 };
 use needle_train::optim::{Gradients, LearningRates, Optimizer, clip_global_norm, collect, newton_schulz};
 use needle_train::recipe::{OptimConfig, ScheduleConfig};
@@ -53,7 +53,7 @@ fn golden_values(golden: &Golden, name: &str) -> Vec<f32> {
 fn difference_at(a: &[f32], b: &[f32], mask: &[f64], width: usize) -> f64 {
     assert_eq!(a.len(), mask.len() * width);
     let rows = a.chunks_exact(width).zip(b.chunks_exact(width)).zip(mask);
-    rows.filter(|(_, m)| **m != 0.0).map(|((a, b), _)| max_difference(a, b)).fold(0.0, f64::max)
+    max_or_nan(rows.filter(|(_, m)| **m != 0.0).map(|((a, b), _)| max_difference(a, b)))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use needle_data::text::record::Record;
 use needle_data::{Batch, EncodedExample, Encoder, Example};
 use needle_model::San;
 use needle_model::checkpoint::weights_to_bytes;
-use needle_tests::{examples, start};
+use needle_tests::{examples, max_difference, start};
 use needle_train::device::Training;
 use needle_train::distributed::World;
 use needle_train::optim::{LearningRates, Optimizer, clip_global_norm};
@@ -52,8 +52,8 @@ fn assert_same_gradients(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) {
     assert_eq!(a.len(), b.len());
     for ((name, a), (_, b)) in a.iter().zip(b) {
         let largest = a.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
-        let difference = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(difference <= 3e-5 * largest, "{name}: {difference:e} of {largest:e}");
+        let difference = max_difference(a, b);
+        assert!(difference <= 3e-5 * f64::from(largest), "{name}: {difference:e} of {largest:e}");
     }
 }
 
