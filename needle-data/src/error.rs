@@ -62,7 +62,7 @@ pub enum ProblemCode {
     MissingArgument,
     /// An argument has another type than declared.
     WrongType,
-    /// A text to pretrain on is missing, empty or blank.
+    /// A pretraining text is missing, empty or blank.
     EmptyText,
     /// The row is longer than the limit on what is read into memory at once.
     RowTooLong,

@@ -37,7 +37,7 @@
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
 //! | [`mod@file`] | files decompressed while they are read, and written atomically |
-//! | [`random`] | every random stream: one function, one list of purposes |
+//! | [`random`] | random streams: one function, one list of purposes |
 //! | [`text::json`] | a strict JSON parser |
 //! | `text::schema` | what an argument's declaration requires of its value |
 //! | [`text::json_schema`] | JSON Schema: validation of a value, and resolution of `$ref` |
@@ -50,9 +50,9 @@
 //! | [`text::token_class`] | what each token of an answer is part of |
 //! | [`text::span_json`] | the answers as compact JSON, with the class of each byte |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
-//! | [`augment`] | seeded shuffling of tools, parameters and keys; other values |
-//! | `augment::refuse` | copies of a request that ask for nothing |
-//! | [`augment::mask`] | tools under other names, beside other tools, requests joined |
+//! | [`augment`] | seeded shuffling of tools, parameters and keys; replaced values |
+//! | `augment::refuse` | negated and incomplete requests, which call no tool |
+//! | [`augment::mask`] | renamed tools, distractor tools, joined requests |
 //! | [`batching::pack`] | several examples in one row |
 //! | [`encode`] | example or text -> token ids and token classes |
 //! | [`packed`] | shards of tokenized, packed rows, memory-mapped |

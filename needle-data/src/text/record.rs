@@ -1,4 +1,4 @@
-//! What a row of a dataset can be: a tool-call example or text to pretrain on.
+//! What a row of a dataset can be: a tool-call example or pretraining text.
 //!
 //! | keys or columns | row |
 //! | --- | --- |
