@@ -99,7 +99,7 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         error: std::io::Error,
     },
     /// A row cannot be used.
@@ -142,7 +142,7 @@ pub enum DataError {
     /// The tokenizer file or its training input is unusable.
     #[error("tokenizer{}: {reason}", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
     Tokenizer {
-        /// The file, where one is involved.
+        /// The file, if one is involved.
         path: Option<PathBuf>,
         /// What is wrong.
         reason: String,

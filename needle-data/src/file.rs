@@ -1,4 +1,4 @@
-//! Opening regular files, decompressing them while they are read, and writing them atomically.
+//! Opens regular files, decompresses files while they are read, and writes files atomically.
 
 use std::fs::{File, FileType, Metadata};
 #[cfg(feature = "training")]

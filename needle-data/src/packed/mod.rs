@@ -12,9 +12,12 @@
 //!      classes    u8: per example the class of each target
 //! ```
 //!
-//! Little-endian. The header holds the tokenizer's hash, so that ids are never read with another one. Opening a shard checks every length and offset; reading a row checks every id and class; no size in a file is used for an allocation before it is checked.
+//! Little-endian. The header holds the tokenizer's hash, so that ids are never read with another
+//! one. Opening a shard checks every length and offset; reading a row checks every id and class; no
+//! size in a file is used for an allocation before it is checked.
 //!
-//! The file `index.json` beside the shards lists all of them with their lengths. It is written last: a directory without it is incomplete and is not read.
+//! The file `index.json` beside the shards lists all of them with their lengths. It is written
+//! last: a directory without it is incomplete and is not read.
 
 mod index;
 mod reader;

@@ -62,7 +62,7 @@ impl Call {
 /// A validated line: every call is one that the offered tools allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// What the user said.
+    /// The user's request.
     pub query: String,
     /// The tools on offer.
     pub tools: Vec<Tool>,

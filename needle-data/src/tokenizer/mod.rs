@@ -410,8 +410,8 @@ mod tests {
         assert!(text[last.clone()].ends_with("timer") || "timer".ends_with(&text[last.clone()]));
     }
 
-    /// The exception are ties between two ways to make one piece, which Hugging Face breaks by the
-    /// order of its merges.
+    /// Except for ties between two ways to make one piece, which Hugging Face breaks by the order
+    /// of its merges.
     #[test]
     fn hugging_face_reads_the_file_to_the_same_ids() {
         let tokenizer = small(false);

@@ -1,4 +1,5 @@
-//! One request for one tool: which arguments are said, where in the sentence and in which words.
+//! Composes one request for one tool: which arguments are stated, where in the sentence and in
+//! which words.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
