@@ -88,10 +88,10 @@ impl Advice {
     fn without_call(&self) -> Option<String> {
         let Self { examples, without_call, .. } = self;
         match *without_call {
-            0 => Some("no example has the answer []: the model may call a tool for anything it is asked".into()),
+            0 => Some("no example has the answer []: the model may call a tool for any request".into()),
             all if all == *examples => Some("every example has the answer []: the model cannot learn to call".into()),
             few if few * NO_CALL_ONE_IN < *examples => Some(format!(
-                "only {few} of {examples} examples have the answer []: the model may call a tool for anything it is asked; one \
+                "only {few} of {examples} examples have the answer []: the model may call a tool for any request; one \
                  example in ten is a good share"
             )),
             _ => None,

@@ -140,7 +140,7 @@ impl Inventor {
             }
         }
         if config.many_calls_fraction + config.no_call_fraction > 1.0 {
-            return bad("many_calls_fraction", "and no_call_fraction must add up to at most 1");
+            return bad("many_calls_fraction", "together with no_call_fraction, must be at most 1");
         }
         let lexicon = Lexicon::new();
         let frames = offer::Frames::new(&lexicon, config.part);
