@@ -434,7 +434,8 @@ impl SourceReader {
     fn next_epoch(&mut self) -> Result<(), DataError> {
         if !self.has_rows {
             let Lane { index, count } = self.lane;
-            let reason = format!("lane {index} of {count} gets no row of source {}, which has too few rows", self.index + 1);
+            let reason =
+                format!("lane {index} of {count} gets no row of source {}, which has too few rows", self.index + 1);
             return Err(DataError::NoExamples(reason));
         }
         self.epoch += 1;
