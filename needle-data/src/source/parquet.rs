@@ -126,7 +126,10 @@ impl ParquetRows {
                 if self.row_group >= self.reader.num_row_groups() {
                     let promised = self.reader.metadata().file_metadata().num_rows().max(0) as u64;
                     if self.row != promised {
-                        return Err(bad(&self.path, format!("holds {} rows, but its footer says {promised}", self.row)));
+                        return Err(bad(
+                            &self.path,
+                            format!("holds {} rows, but its footer says {promised}", self.row),
+                        ));
                     }
                     return if promised > 0 { Ok(None) } else { Err(DataError::Empty(self.path.clone())) };
                 }

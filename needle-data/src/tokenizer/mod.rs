@@ -163,9 +163,7 @@ impl Tokenizer {
         let file: File = serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
         if file.model.r#type != "BPE" || file.normalizer != normalizer() || file.pre_tokenizer != pre_tokenizer() {
             let hint = "import a SentencePiece model with `needle tokenizer import`";
-            return Err(format!(
-                "not written by Needle: it has another model, normalizer or pre-tokenizer; {hint}"
-            ));
+            return Err(format!("not written by Needle: it has another model, normalizer or pre-tokenizer; {hint}"));
         }
         check_lengths(file.model.vocab.keys())?;
         let mut pieces = vec![String::new(); file.model.vocab.len()];
