@@ -348,7 +348,9 @@ fn a_row_needs_more_than_half_of_the_judges_opinions() {
     assert_eq!(summary.accepted, 8);
     assert_eq!(summary.reasons[&Stage::Judge]["judged_wrong"], 2 * 4, "in both rounds");
     assert!(rows(&session).iter().all(|row| row.answers[0].name != "write_note"));
-    assert!(rejected(&session)[0]["reason"].as_str().unwrap().contains("1 of 3 opinions accept it; too vague; too vague"));
+    assert!(
+        rejected(&session)[0]["reason"].as_str().unwrap().contains("1 of 3 opinions accept it; too vague; too vague")
+    );
     // 6 + 2 answers, and three opinions on each of 12 + 4 rows.
     assert_eq!(fake.num_seen(), 8 + 3 * 16);
 }
