@@ -327,9 +327,9 @@ fn what_a_schema_forbids_is_listed_and_a_file_that_is_not_in_lines_is_one_proble
     place.write("object.json", &indented);
     place.write("brace.jsonl", &format!("{{\n{good}\n{good}\n7\n"));
     for (file, problems, says) in [
-        ("list.json", 1, "each of its objects in a line of its own"),
-        ("object.json", 1, "each object in a line of its own"),
-        ("brace.jsonl", 2, "each object in a line of its own"),
+        ("list.json", 1, "each of its objects on a line of its own"),
+        ("object.json", 1, "each object on a line of its own"),
+        ("brace.jsonl", 2, "each object on a line of its own"),
     ] {
         let output = place.needle(&["data", "check", file, "--json"]);
         let report = serde_json::from_slice::<Value>(&output.stdout).unwrap();

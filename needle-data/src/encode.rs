@@ -1,5 +1,5 @@
-//! An example as token ids: what the encoder reads, what the decoder reads and predicts, and how
-//! much each token weighs.
+//! An example as token ids: what the encoder reads, what the decoder reads and predicts, and the
+//! class that sets each token's weight in the loss.
 //!
 //! ```text
 //! encoder:        query[..max_enc-2] <tools> tools[..rest]
@@ -7,9 +7,9 @@
 //! decoder target: <tool_call> a n s w e r s </s>
 //! ```
 //!
-//! Too long a query or tools text is cut, as in the original; too long an answer is a [`Problem`],
-//! never cut. Text to pretrain on has a question or a beginning where a call has its query, and an
-//! answer or a continuation where it has its calls.
+//! A query or tools text that is too long is truncated, as in the original; an answer that is too
+//! long is a [`Problem`] and is never truncated. In pretraining text, a question or the beginning
+//! of the text takes the place of the query, and an answer or the continuation that of the calls.
 
 use std::num::NonZeroU64;
 
@@ -29,17 +29,17 @@ use crate::text::token_class::TokenClass;
 use crate::text::tool::Tool;
 use crate::tokenizer::{EOS_ID, TOOL_CALL_ID, TOOLS_ID, Tokenizer};
 
-/// Tokens of one tool alone, for retrieval, where nothing else is said: the original's limit.
+/// Default of [`EncodeConfig::max_tool_tokens`]: the original's limit.
 pub const MAX_TOOL_TOKENS: usize = 256;
 
-/// Lengths at which text is cut, in tokens.
+/// Limits at which text is truncated, in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodeConfig {
-    /// Most tokens that the encoder reads.
+    /// Maximum number of tokens that the encoder reads.
     pub max_enc_tokens: usize,
-    /// Most tokens that the decoder reads.
+    /// Maximum number of tokens that the decoder reads.
     pub max_dec_tokens: usize,
-    /// Most tokens of one tool when it stands alone, for retrieval.
+    /// Maximum number of tokens of one tool that is encoded alone, for retrieval.
     pub max_tool_tokens: usize,
 }
 
@@ -65,36 +65,36 @@ impl EncodeConfig {
 pub struct EncodedExample {
     /// What the encoder reads.
     pub enc_ids: Vec<u32>,
-    /// What the decoder predicts, position by position. It reads the same one position later,
-    /// behind [`EOS_ID`].
+    /// What the decoder predicts, position by position. Its input is the same sequence, shifted by
+    /// one position, after [`EOS_ID`].
     pub dec_target: Vec<u32>,
     /// Class of each target token.
     pub dec_classes: Vec<TokenClass>,
-    /// Query alone and called tool alone, for retrieval; none where no tool is called.
+    /// The query and the called tool, each alone, for retrieval; `None` if no tool is called.
     pub retrieval: Option<RetrievalPair>,
-    /// Tokens of query and tools that did not fit into the encoder.
+    /// Number of tokens that were truncated.
     pub cut_tokens: usize,
 }
 
 impl EncodedExample {
-    /// Tokens on the encoder's and on the decoder's side.
+    /// Number of tokens of the encoder and of the decoder.
     pub fn size(&self) -> RowSize {
         RowSize { enc: self.enc_ids.len(), dec: self.dec_target.len() }
     }
 
-    /// What the decoder reads: the target one position later, behind [`EOS_ID`].
+    /// What the decoder reads: the target shifted by one position, after [`EOS_ID`].
     pub fn dec_input(&self) -> impl Iterator<Item = u32> {
         std::iter::once(EOS_ID).chain(self.dec_target.iter().copied()).take(self.dec_target.len())
     }
 }
 
-/// What tells a pair's tool from others.
+/// Identifies the tool of a retrieval pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairKey {
     /// Hash of the called tool's name.
     pub name: u64,
-    /// Hash of what the tool does and takes, under whatever name; none if it does not say what it
-    /// does.
+    /// Hash of the tool's description and parameters, without its name; `None` if it has no
+    /// description.
     pub content: Option<NonZeroU64>,
 }
 
@@ -108,9 +108,9 @@ impl PairKey {
 /// A query and the tool that it calls, each alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrievalPair {
-    /// What tells its tool from others.
+    /// Identifies the called tool.
     pub key: PairKey,
-    /// Number of the encoder's first ids that are the query.
+    /// The query is the first `query_len` of the encoder's ids.
     pub query_len: usize,
     /// The called tool's compact JSON.
     pub tool_ids: Vec<u32>,
@@ -131,7 +131,7 @@ impl<'a> Encoder<'a> {
         Ok(Self { tokenizer, config })
     }
 
-    /// Lengths at which text is cut.
+    /// Limits at which text is truncated.
     pub fn config(&self) -> &EncodeConfig {
         &self.config
     }
@@ -141,7 +141,7 @@ impl<'a> Encoder<'a> {
         self.tokenizer
     }
 
-    /// Encodes one example; with `shuffle_seed`, tools, parameters and keys come in an order drawn
+    /// Encodes one example; with `shuffle_seed`, the order of tools, parameters and keys is drawn
     /// from it.
     ///
     /// # Errors
@@ -173,8 +173,8 @@ impl<'a> Encoder<'a> {
         Ok(EncodedExample { enc_ids, dec_target, dec_classes, retrieval, cut_tokens })
     }
 
-    /// Encodes a question about a text. Too long an answer is cut, which costs a language model
-    /// nothing but the rest.
+    /// Encodes a question about a text. An answer that is too long is truncated: a language model
+    /// only loses the rest of it.
     pub fn encode_question(&self, query: &str, seed_text: &str, answer: &str) -> EncodedExample {
         let (enc_ids, cut_tokens) = self.encoder_side(self.tokenizer.encode(query), seed_text);
         let answer = self.tokenizer.encode(answer);
@@ -183,26 +183,27 @@ impl<'a> Encoder<'a> {
         EncodedExample { cut_tokens: cut_tokens + whole - dec_target.len(), ..plain(enc_ids, dec_target) }
     }
 
-    /// Encodes plain text: parts as long as a row, each a beginning to read and a continuation to
-    /// write. Nothing is cut, and only the last part ends with the end of the answer.
+    /// Encodes plain text as parts as long as a row, each with a beginning for the encoder and a
+    /// continuation for the decoder. Nothing is truncated, and only the last part ends with
+    /// [`EOS_ID`].
     pub fn encode_text(&self, text: &str) -> Vec<EncodedExample> {
         let mut ids = self.tokenizer.encode(text);
         if ids.is_empty() {
             return Vec::new();
         }
         ids.push(EOS_ID);
-        // `<tools>` ends what is read, as it ends a query.
+        // `<tools>` ends the encoder's input, as it ends a query.
         let (most_read, most_written) = (self.config.max_enc_tokens - 1, self.config.max_dec_tokens);
         let parts = ids.chunks(most_read + most_written).map(|part| {
-            // The last part is divided in the proportion of the whole ones, so that rows fill
-            // evenly on both sides.
+            // The last part is split in the same proportion as full parts, so that encoder and
+            // decoder rows fill evenly.
             let read = (part.len() * most_read / (most_read + most_written)).max(1).min(part.len() - 1);
             plain([&part[..read], &[TOOLS_ID]].concat(), part[read..].to_vec())
         });
         parts.collect()
     }
 
-    /// Encodes a row of any kind, in its own order.
+    /// Encodes a row of any kind, without shuffling.
     ///
     /// # Errors
     /// As [`Encoder::encode`].
@@ -214,20 +215,20 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// What the encoder reads for a query and offered tools, in their own order, and how many
-    /// tokens were cut.
+    /// The encoder's ids for a query and the offered tools, in the given order, and the number of
+    /// tokens that were truncated.
     pub fn prompt(&self, query: &str, tools: &[Tool]) -> (Vec<u32>, usize) {
         self.encoder_side(self.tokenizer.encode(query), &tools_text(tools, &NameMap::of(tools)))
     }
 
-    /// The texts of an example as the model meets them, for training a tokenizer.
+    /// The texts of an example as the model sees them, for training a tokenizer.
     pub fn texts(example: &Example) -> [String; 3] {
         let names = NameMap::of(&example.tools);
         let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
         [example.query.clone(), tools_text(&example.tools, &names), answers.text]
     }
 
-    /// The texts of a row, whatever it is, for training a tokenizer.
+    /// The texts of a row of any kind, for training a tokenizer.
     pub fn texts_of(record: Record) -> Vec<String> {
         match record {
             Record::ToolCall(example) => Self::texts(&example).into(),
@@ -264,11 +265,12 @@ impl<'a> Encoder<'a> {
             return Err(Problem::new(
                 "answers",
                 ProblemCode::AnswerTooLong,
-                format!("{length} tokens, the decoder reads {}", self.config.max_dec_tokens),
+                format!("{length} tokens, but the decoder reads at most {}", self.config.max_dec_tokens),
             ));
         }
         let dec_target = [&[TOOL_CALL_ID], ids.as_slice(), &[EOS_ID]].concat();
-        // A token that straddles classes counts as the one that matters most.
+        // A token that spans several classes gets the highest: value over key over name over
+        // structure.
         let class_of = |span: &std::ops::Range<usize>| answers.classes[span.clone()].iter().max().copied();
         let mut classes = vec![TokenClass::Structure];
         classes.extend(spans.iter().map(|span| class_of(span).unwrap_or(TokenClass::Structure)));
@@ -277,7 +279,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// An example that calls no tool: every target is structure.
+/// A row of pretraining text, which calls no tool: every target is structure.
 fn plain(enc_ids: Vec<u32>, dec_target: Vec<u32>) -> EncodedExample {
     let dec_classes = vec![TokenClass::Structure; dec_target.len()];
     EncodedExample { enc_ids, dec_target, dec_classes, retrieval: None, cut_tokens: 0 }

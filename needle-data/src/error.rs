@@ -1,9 +1,9 @@
-//! What can be wrong with input, and where it stands.
+//! Errors of this crate: what is wrong with the input, and where.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Line of a file, counted from 1; places of a file are in order.
+/// A line of a file. Places in one file are ordered by line number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Place {
     /// The file as the user named it.
@@ -19,7 +19,7 @@ impl fmt::Display for Place {
 }
 
 /// Why one row cannot be used: the field, a short stable code to count by, and a sentence for the
-/// reader.
+/// user.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct Problem {
@@ -32,7 +32,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of `field`, told in one sentence.
+    /// A problem with `field`; `reason` is one sentence.
     pub fn new(field: impl Into<String>, code: ProblemCode, reason: impl Into<String>) -> Self {
         Self { field: field.into(), code, reason: reason.into() }
     }
@@ -44,7 +44,7 @@ impl Problem {
 pub enum ProblemCode {
     /// The line or an embedded string is not JSON.
     NotJson,
-    /// The line begins JSON that goes over several lines, or a list of rows.
+    /// The line begins a JSON value that spans several lines, or a list of rows.
     NotJsonLines,
     /// A key is missing, or a value has another JSON type than its key requires.
     BadField,
@@ -62,9 +62,9 @@ pub enum ProblemCode {
     MissingArgument,
     /// An argument has another type than declared.
     WrongType,
-    /// A text to pretrain on is missing, empty or blank.
+    /// A pretraining text is missing, empty or blank.
     EmptyText,
-    /// The row is longer than is read into memory at once.
+    /// The row is longer than the limit on what is read into memory at once.
     RowTooLong,
     /// The answer has more tokens than the decoder reads; it is skipped, never cut.
     AnswerTooLong,
@@ -99,13 +99,13 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         error: std::io::Error,
     },
     /// A row cannot be used.
     #[error("{place}: {problem}")]
     Row {
-        /// Where it stands.
+        /// File and line of the row.
         place: Place,
         /// What is wrong with it.
         problem: Problem,
@@ -118,7 +118,7 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
-    /// Too many rows cannot be used for this to be the data that was meant.
+    /// So many rows are unusable that this is probably not the intended data.
     #[error("{skipped} of {read} rows cannot be used, more than max_bad_fraction = {most}; the first: {first}")]
     TooManyBadRows {
         /// Rows left out.
@@ -130,11 +130,11 @@ pub enum DataError {
         /// The first bad row, with its place.
         first: String,
     },
-    /// A whole epoch gave no example.
+    /// A whole epoch yielded no example.
     #[error("no usable example: {0}")]
     NoExamples(String),
-    /// A position in the data cannot be gone on from.
-    #[error("cannot go on where the data was left: {0}")]
+    /// Training cannot resume from a saved position in the data.
+    #[error("cannot resume from the saved position in the data: {0}")]
     Cursor(String),
     /// A file holds no row at all.
     #[error("{}: no rows", .0.display())]
@@ -142,12 +142,12 @@ pub enum DataError {
     /// The tokenizer file or its training input is unusable.
     #[error("tokenizer{}: {reason}", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
     Tokenizer {
-        /// The file, where one is involved.
+        /// The file, if one is involved.
         path: Option<PathBuf>,
         /// What is wrong.
         reason: String,
     },
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("{field}: {reason}")]
     Config {
         /// The setting.
@@ -158,7 +158,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// Wraps an I/O error with the file that it happened on.
+    /// Wraps an I/O error with the path of its file.
     pub fn io(path: impl Into<PathBuf>, error: std::io::Error) -> Self {
         Self::Io { path: path.into(), error }
     }

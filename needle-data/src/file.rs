@@ -1,4 +1,4 @@
-//! Files opened in one way, unpacked as they are read, and written whole or not at all.
+//! Opens regular files, decompresses files while they are read, and writes files atomically.
 
 use std::fs::{File, FileType, Metadata};
 #[cfg(feature = "training")]
@@ -8,9 +8,9 @@ use std::path::Path;
 
 use crate::error::DataError;
 
-/// Opens a file for reading, as everything that is read from disk is opened: anything but a regular
-/// file is refused. A pipe that nobody writes into would be waited for, and a device such as
-/// `/dev/zero` read, for ever.
+/// Opens a regular file for reading; everything that is read from disk goes through this function.
+/// Other kinds of files are refused: opening a pipe without a writer blocks forever, and a device
+/// such as `/dev/zero` never ends.
 ///
 /// # Errors
 /// If it cannot be opened, or is a directory, a pipe, a socket or a device.
@@ -21,8 +21,8 @@ pub fn open_regular(path: &Path) -> Result<File, DataError> {
         Err(error) => Err(error),
     };
     let open = || {
-        // Before it is opened, since that alone may wait; and once more, should another have taken
-        // its place meanwhile.
+        // Check before opening, because opening alone may block, and again afterwards, in case the
+        // file was replaced in between.
         check(std::fs::metadata(path))?;
         let file = File::open(path)?;
         check(file.metadata())?;
@@ -31,7 +31,7 @@ pub fn open_regular(path: &Path) -> Result<File, DataError> {
     open().map_err(|e| DataError::io(path, e))
 }
 
-/// What a file is that is not a regular one.
+/// Name of the kind of file, for a message; `None` for a regular file.
 fn other_kind(kind: FileType) -> Option<&'static str> {
     #[cfg(unix)]
     {
@@ -49,7 +49,7 @@ fn other_kind(kind: FileType) -> Option<&'static str> {
     match () {
         () if kind.is_file() => None,
         () if kind.is_dir() => Some("a directory"),
-        () => Some("something else"),
+        () => Some("a special file"),
     }
 }
 
@@ -74,7 +74,8 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
     Ok(text)
 }
 
-/// Opens a file for reading, unpacking by its extension: `.gz`, `.zst`, anything else as it is.
+/// Opens a file for reading and decompresses it according to its extension, `.gz` or `.zst`; any
+/// other file is read as it is.
 ///
 /// # Errors
 /// As [`open_regular`].
@@ -89,10 +90,10 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
     Ok(Box::new(BufReader::with_capacity(1 << 18, reader)))
 }
 
-/// How a file is packed, by its extension.
+/// Compression of a file, according to its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Not at all.
+    /// Not compressed.
     None,
     /// `.gz`.
     Gzip,
@@ -100,7 +101,7 @@ pub enum Packing {
     Zstd,
 }
 
-/// How the file called `path` is packed.
+/// Compression of the file at `path`.
 pub fn packing(path: &Path) -> Packing {
     match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Packing::Gzip,
@@ -109,12 +110,11 @@ pub fn packing(path: &Path) -> Packing {
     }
 }
 
-/// How the names begin of files and directories that are being written; a killed process leaves
-/// them.
+/// Prefix of the names of files and directories that are being written; a killed process leaves
+/// them behind.
 pub const UNFINISHED: &str = ".needle-writing-";
 
-/// Writes a file whole or not at all: into a temporary file beside it, flushed to disk, then
-/// renamed.
+/// Writes a file atomically: a temporary file beside it is written, flushed to disk and renamed.
 ///
 /// # Errors
 /// If the directory cannot be created or the file cannot be written.
@@ -122,7 +122,7 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), DataError> {
     write_with(path, |file| file.write_all(contents))
 }
 
-/// As [`write_atomically`], with contents that `write` produces.
+/// Like [`write_atomically`], with contents that `write` produces.
 ///
 /// # Errors
 /// Also those of `write`.

@@ -1,6 +1,7 @@
 //! Text in, token batches out. No tensors, no burn.
 //!
-//! One example of a finetuning set as token ids, with the class that the loss weighs each token by:
+//! Encodes one example of a finetuning set as token ids, with the class by which the loss weighs
+//! each token:
 //!
 //! ```
 //! use needle_data::tokenizer::TokenizerConfig;
@@ -35,38 +36,38 @@
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can be wrong with input, and where |
-//! | [`mod@file`] | files unpacked as they are read, and written whole or not at all |
-//! | [`random`] | every random stream: one function, one list of purposes |
-//! | [`text::json`] | JSON read strictly |
-//! | `text::schema` | what a declaration of an argument asks of its value |
-//! | [`text::json_schema`] | JSON Schema: whether a value satisfies a schema, and what a `$ref` refers to |
-//! | `text::composed` | the arguments of a schema that is composed of others |
+//! | [`mod@file`] | files decompressed while they are read, and written atomically |
+//! | [`random`] | random streams: one function, one list of purposes |
+//! | [`text::json`] | a strict JSON parser |
+//! | `text::schema` | what an argument's declaration requires of its value |
+//! | [`text::json_schema`] | JSON Schema: validation of a value, and resolution of `$ref` |
+//! | `text::composed` | the arguments of a schema that is composed of other schemas |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
-//! | [`text::number_words`] | the English words that numbers are put together of |
+//! | [`text::number_words`] | the English words that numbers are made of |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
-//! | [`text::record`] | what a row can be: an example, a question about a text, text |
+//! | [`text::record`] | kinds of rows: tool-call examples, questions about a text, plain text |
 //! | [`text::token_class`] | what each token of an answer is part of |
-//! | [`text::span_json`] | compact JSON of the answers together with the class of each byte |
+//! | [`text::span_json`] | the answers as compact JSON, with the class of each byte |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
-//! | [`augment`] | seeded shuffling of tools, parameters and keys; other values |
-//! | `augment::refuse` | copies of a request that ask for nothing |
-//! | [`augment::mask`] | tools under other names, beside other tools, requests joined |
+//! | [`augment`] | seeded shuffling of tools, parameters and keys; replaced values |
+//! | `augment::refuse` | negated and incomplete requests, which call no tool |
+//! | [`augment::mask`] | renamed tools, distractor tools, joined requests |
 //! | [`batching::pack`] | several examples in one row |
 //! | [`encode`] | example or text -> token ids and token classes |
 //! | [`packed`] | shards of tokenized, packed rows, memory-mapped |
 //! | [`source`] | rows of JSONL, parquet and packed shards, with their place |
-//! | [`order::stream`] | the order in which rows are met, divided into lanes, resumable |
+//! | [`order::stream`] | the order in which rows are read, divided into lanes, resumable |
 //! | [`batching::batch`] | rows of ids as plain arrays |
 //! | [`batching::loader`] | rows to batches: parse and encode in parallel, pack, lay out |
-//! | [`batching::prefetch`] | the next batches, made ready on another thread |
+//! | [`batching::prefetch`] | prepares the next batches on another thread |
 //! | [`order::split`] | per-tool train, validation and test parts |
 //! | `stats::patterns` | how many different sentences a dataset has |
-//! | [`stats::advice`] | what to know of a dataset before training on it |
+//! | [`stats::advice`] | what to know about a dataset before training on it |
 //! | [`stats`] | what is in a file |
 //! | [`convert`] | published datasets converted to ours |
 //! | [`synth`] | the built-in generator of tool-call examples |
-//! | [`synth::invent`] | tools put together anew for each example, and requests for them |
+//! | [`synth::invent`] | tools invented for each example, and requests for them |
 //!
 //! Shapes are written in one vocabulary: `rows` (batch), `enc_len` and `dec_len` (padded token
 //! counts).

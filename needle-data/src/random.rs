@@ -1,36 +1,36 @@
-//! Every random stream of the project, and the one place that numbers them.
+//! All random streams of the project, numbered in one place.
 //!
-//! A stream is a pure function of a seed, of what it is for, and of a place (a window, a row, a
-//! step, ...). No generator is carried from one draw to the next, so a resumed run draws what the
-//! uninterrupted one would have drawn.
+//! A stream is a pure function of a seed, a purpose and a place (a window, a row, a step, ...). No
+//! generator state is carried from one draw to the next, so a resumed run draws the same as an
+//! uninterrupted one.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
-/// What a random stream is for. Streams of different purposes are unrelated, whatever their seed
+/// What a random stream is for. Streams of different purposes are independent, whatever their seed
 /// and place.
 ///
-/// The numbers are part of a run's identity: a new purpose gets a new number, and none is used
-/// again.
+/// The numbers are part of a run's identity: a new purpose gets a new number, and no number is
+/// reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
     /// The order of a source's shards. Place: source, epoch.
     ShardOrder = 0,
-    /// Which source of a mixture gives the next row. Place: window.
+    /// The source of a mixture that the next row comes from. Place: window.
     Mixture = 1,
     /// The order of a window's rows. Place: window.
     WindowOrder = 2,
     /// The seed of one row. Place: source, epoch, shard, row.
     RowSeed = 3,
-    /// What is changed about one example; the seed is that of its row. Place: none.
+    /// The augmentation of one example; the seed is that of its row. Place: none.
     Augmentation = 4,
     /// The order of tools and keys of one example; the seed is drawn from its augmentation. Place:
     /// none.
     ToolOrder = 5,
-    /// The order of packed rows. Place: lane, window, and what else the loader is at.
+    /// The order of packed rows. Place: window, index of the pack window in it.
     PackedRowOrder = 6,
-    /// Which part of a data set an example goes to. Place: group.
+    /// The part of a dataset that an example goes to. Place: group.
     Split = 7,
     /// Generated examples to train on. Place: index.
     Synthetic = 8,
@@ -44,13 +44,13 @@ pub enum Purpose {
     TeacherPlan = 15,
     /// The order of a teacher's plan. Place: none.
     TeacherPlanOrder = 16,
-    /// How a teacher is to say an example in other words. Place: example.
+    /// How a teacher should paraphrase an example. Place: example.
     TeacherRewrite = 17,
     /// How long a client waits before it asks again. Place: hash of the request.
     RetryDelay = 18,
-    /// Rows made of an existing one without a teacher. Place: row, copy.
+    /// Variants of an existing row that are made without a teacher. Place: row, copy.
     OfflineChange = 19,
-    /// What kind of invented example comes at an index. Place: part, index.
+    /// The kind of the invented example at an index. Place: part, index.
     InventedKind = 20,
     /// An invented example. Place: part, index, attempt.
     Invented = 21,
@@ -60,12 +60,12 @@ pub enum Purpose {
     InitialWeights = 12,
     /// Initial weights of a LoRA adapter. Place: bytes of the matrix's name.
     InitialAdapter = 13,
-    /// The order of an example's tools when it is asked again. Place: example, shuffle.
+    /// The order of an example's tools when it is evaluated again. Place: example, shuffle.
     AskedAgain = 22,
 }
 
-/// The random stream of `purpose` at `place`: equal inputs give equal streams, others unrelated
-/// ones.
+/// The random stream of `purpose` at `place`: equal inputs give equal streams, and different inputs
+/// independent ones.
 ///
 /// The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied to each input in
 /// turn.

@@ -318,7 +318,7 @@ fn a_cursor_of_another_lane_or_listing_is_refused() {
     assert!(error.contains("lane 0 of 1") && error.contains("data.lanes = 1"), "{error}");
     std::fs::write(dir.path().join("b.jsonl"), jsonl(&examples(3))).unwrap();
     let error = refused(&Sources::files(&[dir.path()]).unwrap(), Lane::default());
-    assert!(error.contains("not those of the run"), "{error}");
+    assert!(error.contains("differ from those of the run"), "{error}");
 }
 
 #[test]

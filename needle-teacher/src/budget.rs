@@ -1,19 +1,19 @@
-//! Limits on money, tokens and speed, shared by all threads that ask.
+//! Limits on money, tokens and speed, shared by all threads that send requests.
 //!
-//! Before a request is sent, the most that it can use is reserved; when it ends, what it did use
-//! takes the place of the reservation. So the limits hold however many requests are under way.
+//! Before a request is sent, its maximum usage is reserved; when it ends, its actual usage replaces
+//! the reservation. So the limits hold for any number of concurrent requests.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::tokens::Usage;
 
-/// What a run may use, all sessions of it together.
+/// What all sessions of a run together may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limits {
-    /// Most money, in the unit of the prices.
+    /// Maximum cost, in the unit of the prices.
     pub cost: Option<f64>,
-    /// Most tokens, of prompts and answers together.
+    /// Maximum number of tokens, of prompts and answers together.
     pub tokens: Option<u64>,
 }
 
@@ -25,7 +25,7 @@ struct State {
     under_way: usize,
 }
 
-/// What has been used, and what may still be.
+/// The usage so far, and its limits.
 #[derive(Debug)]
 pub struct Budget {
     limits: Limits,
@@ -33,19 +33,19 @@ pub struct Budget {
     settled: Condvar,
 }
 
-/// The most that one request can use, put aside.
+/// The reserved maximum usage of one request.
 #[derive(Debug)]
 #[must_use = "a reservation must be settled"]
 pub struct Reservation(Usage);
 
 impl Budget {
-    /// A budget of which `used` is gone already.
+    /// A budget of which `used` has already been spent.
     pub fn new(limits: Limits, used: Usage) -> Self {
         Self { limits, state: Mutex::new(State { used, ..State::default() }), settled: Condvar::new() }
     }
 
-    /// Puts `most` aside, waiting for requests under way where it might fit when they have ended;
-    /// `None` where it cannot.
+    /// Reserves `most`, waiting for requests in flight if it might fit after they end; `None` if it
+    /// cannot fit.
     pub fn reserve(&self, most: Usage) -> Option<Reservation> {
         let mut state = self.lock();
         loop {
@@ -66,7 +66,7 @@ impl Budget {
         }
     }
 
-    /// Counts what a request did use.
+    /// Replaces a reservation by the request's actual usage.
     pub fn settle(&self, reservation: Reservation, used: &Usage) {
         let Reservation(most) = reservation;
         let mut state = self.lock();
@@ -77,8 +77,7 @@ impl Budget {
         self.settled.notify_all();
     }
 
-    /// Counts what is used while the request is still under way: an attempt that failed and may be
-    /// charged.
+    /// Counts usage while the request is still in flight: a failed attempt that may be charged.
     pub fn charge(&self, used: &Usage) {
         self.lock().used.add(used);
     }
@@ -93,7 +92,8 @@ impl Budget {
     }
 }
 
-/// When the next request may be sent. Pure: the caller tells the time and waits.
+/// A rate limiter: when the next request may be sent. It is pure: the caller passes the time and
+/// waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     between_requests: Duration,
@@ -102,7 +102,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A pace of at most this many requests and tokens a minute, from `now` on.
+    /// A pace of at most this many requests and tokens per minute, from `now` on.
     pub fn new(requests_per_minute: Option<f64>, tokens_per_minute: Option<f64>, now: Instant) -> Self {
         Self {
             between_requests: requests_per_minute.map_or(Duration::ZERO, |n| Duration::from_secs_f64(60.0 / n)),
@@ -111,14 +111,14 @@ impl Pace {
         }
     }
 
-    /// Takes the next slot, for a request of `tokens`, and tells when it is.
+    /// Takes the next slot, for a request of `tokens`, and returns its time.
     pub fn take(&mut self, tokens: u64, now: Instant) -> Instant {
         let slot = self.next.max(now);
         self.next = slot + self.between_requests.max(Duration::from_secs_f64(tokens as f64 * self.seconds_per_token));
         slot
     }
 
-    /// No request before `until`: the endpoint has asked all of us to wait.
+    /// Allows no request before `until`, because the endpoint has asked to wait.
     pub fn pause(&mut self, until: Instant) {
         self.next = self.next.max(until);
     }
@@ -138,8 +138,7 @@ mod tests {
             let budget = Budget::new(limits, usage(30));
             let first = budget.reserve(usage(60)).unwrap();
             std::thread::scope(|scope| {
-                // It fits only when the first has turned out smaller than what was put aside for
-                // it.
+                // It fits only after the first one has used less than was reserved for it.
                 let second = scope.spawn(|| budget.reserve(usage(60)));
                 budget.settle(first, &usage(5));
                 budget.settle(second.join().unwrap().unwrap(), &usage(60));
@@ -159,7 +158,7 @@ mod tests {
         assert_eq!(pace.take(10, start), start);
         assert_eq!(pace.take(50, start), start + second);
         assert_eq!(pace.take(1, start), start + 6 * second, "50 tokens take five seconds");
-        assert_eq!(pace.take(1, start + 60 * second), start + 60 * second, "what was not used is not saved up");
+        assert_eq!(pace.take(1, start + 60 * second), start + 60 * second, "unused slots do not accumulate");
         pace.pause(start + 90 * second);
         assert_eq!(pace.take(1, start), start + 90 * second);
     }

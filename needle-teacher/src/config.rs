@@ -1,5 +1,5 @@
-//! The settings of a run: one typed TOML file. Unknown keys are errors; each default stands beside
-//! its type.
+//! The settings of a run: one typed TOML file. Unknown keys are errors; each default is defined
+//! beside its type.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use crate::plan::PlanConfig;
 use crate::tokens::Price;
 use crate::trust::TrustConfig;
 
-/// Everything that a run depends on, but for the endpoint, the tools and the limits.
+/// Everything that a run depends on, except the endpoint, the tools and the limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TeacherConfig {
     /// Seed of the plan.
     pub seed: u64,
-    /// Times that a task is asked at most: what is rejected is asked for again.
+    /// Maximum number of times that a task is asked: each round asks again for rejected rows.
     pub rounds: usize,
     /// The model that writes.
     pub teacher: ModelConfig,
-    /// The model that gives a second opinion; none if it has no name.
+    /// The model that judges rows; no judge if it has no name.
     pub judge: JudgeConfig,
-    /// How the endpoint is asked.
+    /// How requests are sent to the endpoint.
     pub client: ClientConfig,
     /// What is asked for.
     pub plan: PlanConfig,
@@ -52,11 +52,11 @@ impl Default for TeacherConfig {
 pub struct ModelConfig {
     /// Its name at the endpoint.
     pub model: String,
-    /// What a million tokens cost; without it there is no cost to report or limit.
+    /// Price per million tokens; without it, no cost is reported or limited.
     pub price: Option<Price>,
-    /// Sampling temperature; the endpoint's own, if not given.
+    /// Sampling temperature; the endpoint's default, if not given.
     pub temperature: Option<f64>,
-    /// Most tokens of an answer, thoughts included.
+    /// Maximum number of tokens of an answer, reasoning included.
     pub max_answer_tokens: u64,
 }
 
@@ -66,17 +66,17 @@ impl Default for ModelConfig {
     }
 }
 
-/// The second opinion.
+/// The model that judges rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
     /// Its name at the endpoint.
     pub model: Option<String>,
-    /// What a million tokens cost; the teacher's price if not given.
+    /// Price per million tokens; the teacher's price, if not given.
     pub price: Option<Price>,
-    /// Opinions for each row; more than half of them must be for it.
+    /// Number of opinions per row, of which more than half must accept it.
     pub votes: usize,
-    /// Most tokens of an opinion, thoughts included.
+    /// Maximum number of tokens of an opinion, reasoning included.
     pub max_answer_tokens: u64,
 }
 
@@ -87,7 +87,7 @@ impl Default for JudgeConfig {
 }
 
 impl TeacherConfig {
-    /// Reads a file of settings; the defaults where there is none.
+    /// Reads a file of settings; `None` gives the defaults.
     ///
     /// # Errors
     /// If it cannot be read, or has an unknown key; the message names file and line.
@@ -99,7 +99,7 @@ impl TeacherConfig {
     }
 
     /// # Errors
-    /// If a value cannot work.
+    /// If a value is invalid.
     pub fn validate(&self) -> Result<(), TeacherError> {
         let check = |is_right: bool, field, reason: &str| {
             is_right.then_some(()).ok_or_else(|| TeacherError::config(field, reason))

@@ -10,7 +10,7 @@ pub enum TeacherError {
     /// A file of examples or tools, or a result that cannot be written.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("{field}: {reason}")]
     Config {
         /// The setting.
@@ -18,7 +18,7 @@ pub enum TeacherError {
         /// What was expected.
         reason: String,
     },
-    /// The endpoint cannot be used: asking again would give the same answer.
+    /// The endpoint cannot be used: a retry would fail in the same way.
     #[error("{endpoint}: {reason}")]
     Endpoint {
         /// The address that was asked, without credentials.
@@ -26,7 +26,7 @@ pub enum TeacherError {
         /// What it answered and what to do.
         reason: String,
     },
-    /// The record of answers cannot be read.
+    /// The journal cannot be read.
     #[error("{}:{line}: {reason}", path.display())]
     Journal {
         /// The journal.

@@ -1,30 +1,31 @@
-//! The JSON in what a model wrote: alone, in a Markdown fence, after its thoughts, or cut off in
-//! the middle.
+//! Finds the JSON in a model's output: alone, in a Markdown fence, after its reasoning, or cut off
+//! in the middle.
 
 use needle_data::text::json;
 use serde_json::Value;
 
-/// Places where a JSON value could begin that are tried, so that a hostile answer costs little.
+/// Maximum number of places that are tried as the start of a JSON value, so that a hostile answer
+/// costs little.
 const MAX_STARTS: usize = 64;
 
-/// The list under `key`, as far as it was written.
+/// The members of a list, as far as it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
-    /// Its whole members.
+    /// The complete members.
     pub items: Vec<Value>,
-    /// Why there are no more, where the text ends or breaks inside the list.
+    /// Why there are no more, if the text ends or is malformed inside the list.
     pub broken: Option<String>,
 }
 
 /// Finds `{"<key>": [..]}`, a bare list of objects, or a single object that could be a member of
 /// it.
 ///
-/// A list that is cut off keeps its whole members: they are paid for.
+/// The complete members of a list that is cut off are kept, because they are paid for.
 ///
 /// # Errors
-/// One sentence, where there is no such JSON at all.
+/// One sentence, if there is no such JSON at all.
 pub fn list(text: &str, key: &str) -> Result<Listed, String> {
-    // Reasoning models may put their thoughts in front.
+    // Reasoning models may write their reasoning first.
     let text = text.rsplit_once("</think>").map_or(text, |(_, answer)| answer);
     let mut error = String::new();
     let mut at = 0;
@@ -46,7 +47,7 @@ pub fn list(text: &str, key: &str) -> Result<Listed, String> {
                     error = e.to_string();
                 }
                 if e.is_eof() {
-                    // What follows is inside of what is cut off.
+                    // Everything that follows is inside the value that is cut off.
                     break;
                 }
                 at = start + 1;
@@ -83,7 +84,7 @@ fn members(value: Value, key: &str) -> Option<Vec<Value>> {
     }
 }
 
-/// The whole members of a list that was cut off.
+/// The complete members of a list that was cut off.
 fn salvage(text: &str, key: &str) -> Option<Vec<Value>> {
     let after_key = text.find(&format!("\"{key}\"")).map_or(0, |i| i + key.len() + 2);
     let mut rest = text[after_key..].split_once('[')?.1;
@@ -139,7 +140,7 @@ mod tests {
     fn text_without_rows_is_refused_with_the_reason_and_at_little_cost() {
         assert_eq!(list("I cannot help with that.", "rows").unwrap_err(), "no JSON with \"rows\"");
         assert!(list(r#"{"rows":[{"que"#, "rows").unwrap_err().contains("not JSON"));
-        assert!(list(r#"{"rows":[{"a":1,"a":2}]}"#, "rows").unwrap_err().contains("stands there twice"));
+        assert!(list(r#"{"rows":[{"a":1,"a":2}]}"#, "rows").unwrap_err().contains("duplicate key"));
         list(&"[".repeat(1_000_000), "rows").unwrap_err();
         list(&r#"{"a":"#.repeat(200_000), "rows").unwrap_err();
     }

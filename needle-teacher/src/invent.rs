@@ -1,4 +1,4 @@
-//! New tools around a described domain, asked of the teacher before the plan is made.
+//! New tools for a described domain, which the teacher writes before the plan is made.
 
 use needle_data::Tool;
 use needle_data::text::names::to_snake_case;
@@ -12,26 +12,26 @@ use crate::prompt::{self, Prompt};
 use crate::teacher::{Ask, Outcome, Teacher};
 use crate::tokens::Usage;
 
-/// Tools that one request asks for.
+/// Number of tools that one request asks for.
 const TOOLS_PER_REQUEST: usize = 10;
-/// Requests in a row that may give no new tool.
+/// Maximum number of consecutive requests without a new tool.
 const MAX_FRUITLESS: usize = 3;
 const MAX_NAME_CHARS: usize = 64;
 const MAX_PARAMETERS: usize = 12;
-/// Tokens of one tool's definition, roughly.
+/// Approximate number of tokens of a tool's definition.
 const EXPECTED_TOOL_TOKENS: u64 = 120;
 
-/// What came of asking for tools.
+/// The result of inventing tools.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Invented {
-    /// Tools that can be used.
+    /// Usable tools.
     pub tools: Vec<Tool>,
-    /// Definitions that cannot, with the reason.
+    /// Rejected definitions, each with the reason.
     pub rejected: Vec<(Value, String)>,
 }
 
-/// Asks for `count` tools around `domain`, named unlike `have`. Gives fewer where the teacher runs
-/// out of them.
+/// Asks for `count` tools for `domain`, with other names than those of `have`. Returns fewer if the
+/// teacher runs out of new ones.
 pub fn invent(teacher: &Teacher, config: &TeacherConfig, domain: &str, count: usize, have: &[Tool]) -> Invented {
     let mut invented = Invented::default();
     let mut fruitless = 0;
@@ -66,7 +66,7 @@ pub fn invent(teacher: &Teacher, config: &TeacherConfig, domain: &str, count: us
     invented
 }
 
-/// What asking for `count` tools will use, estimated.
+/// Estimated usage of asking for `count` tools.
 pub fn expected_usage(domain: &str, count: usize, config: &TeacherConfig) -> Usage {
     let requests = count.div_ceil(TOOLS_PER_REQUEST) as u64;
     let input = requests * ask_for(domain, count.min(TOOLS_PER_REQUEST), &[], 0, config).input_tokens();
@@ -75,7 +75,7 @@ pub fn expected_usage(domain: &str, count: usize, config: &TeacherConfig) -> Usa
     Usage { input_tokens: input, output_tokens: output, cost, is_estimated: true }
 }
 
-/// Tools of ordinary size that stand for those that are not invented yet, to estimate a plan with.
+/// Placeholder tools of ordinary size, to estimate a plan whose tools are not invented yet.
 pub fn stand_ins(count: usize) -> Vec<Tool> {
     let parameter = |name: &str, required: bool| {
         let spec = json!({"type": "string", "description": "A value that the user states", "required": required});
@@ -101,13 +101,13 @@ fn ask_for(domain: &str, count: usize, have: &[&str], request: usize, config: &T
     Ask { question, price: model.price, place: format!("tools request {request}") }
 }
 
-/// Reads a definition whose parameters are a list, or an object as everywhere else.
+/// Reads a definition. Its parameters may be a list, or an object as everywhere else.
 fn tool(definition: &Value) -> Result<Tool, String> {
     let mut definition = definition.clone();
     if let Some(Value::Array(parameters)) = definition.get("parameters") {
         let mut native = Map::new();
         for parameter in parameters {
-            let mut spec = parameter.as_object().cloned().ok_or("a parameter is no object")?;
+            let mut spec = parameter.as_object().cloned().ok_or("a parameter is not an object")?;
             let Some(Value::String(name)) = spec.shift_remove("name") else {
                 return Err("a parameter has no name".into());
             };
@@ -118,7 +118,7 @@ fn tool(definition: &Value) -> Result<Tool, String> {
                 spec.insert("items".into(), json!({"type": "string"}));
             }
             if native.insert(name.clone(), spec.into()).is_some() {
-                return Err(format!("the parameter {name:?} stands there twice"));
+                return Err(format!("the parameter {name:?} occurs twice"));
             }
         }
         definition["parameters"] = native.into();
@@ -127,7 +127,7 @@ fn tool(definition: &Value) -> Result<Tool, String> {
     let is_name = |name: &str| to_snake_case(name) == name && !name.is_empty() && name.len() <= MAX_NAME_CHARS;
     let parameters = &tool.parameters;
     match () {
-        () if !is_name(&tool.name) => Err(format!("{:?} is no name in snake_case", tool.name)),
+        () if !is_name(&tool.name) => Err(format!("{:?} is not a name in snake_case", tool.name)),
         () if tool.description.trim().is_empty() => Err("it has no description".into()),
         () if parameters.is_empty() || parameters.len() > MAX_PARAMETERS => {
             Err(format!("{} parameters; expected 1 to {MAX_PARAMETERS}", parameters.len()))
@@ -143,7 +143,7 @@ fn tool(definition: &Value) -> Result<Tool, String> {
 fn bad_parameter(parameter: &Parameter, is_name: &impl Fn(&str) -> bool) -> Option<String> {
     let (name, spec) = (&parameter.name, &parameter.spec);
     if !is_name(name) {
-        return Some(format!("{name:?} is no name in snake_case"));
+        return Some(format!("{name:?} is not a name in snake_case"));
     }
     let choices = spec.get("enum")?;
     let Some(choices) = choices.as_array() else { return Some(format!("{name}.enum: expected a list")) };
@@ -191,7 +191,7 @@ mod tests {
             (json!([twice]), "expected string, got 3"),
             (json!([{"name": "zone", "type": "string", "required": false}]), "no parameter is required"),
             (json!([{"name": "The Zone", "type": "string", "required": true}]), "snake_case"),
-            (json!([3]), "no object"),
+            (json!([3]), "not an object"),
         ] {
             let error = tool(&definition(&parameters)).unwrap_err();
             assert!(error.contains(reason), "{error}");

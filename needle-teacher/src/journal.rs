@@ -1,9 +1,9 @@
-//! The append-only record of what was asked and what came back, so that a killed run goes on
-//! without paying twice.
+//! The append-only record of requests and answers, so that a killed run resumes without paying
+//! twice.
 //!
-//! One JSON object a line. A line is on the disk before the answer is used. A request that is under
-//! way when the process is killed has a `sent` line and no end: it is asked again under the same
-//! `Idempotency-Key`, since nobody has its answer.
+//! It holds one JSON object per line. An answer is on disk before it is used. A request that is in
+//! flight when the process is killed has a `sent` line and no outcome; its answer is lost, so it is
+//! sent again with the same `Idempotency-Key`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -22,40 +22,40 @@ use crate::tokens::Usage;
 pub struct Answer {
     /// The model's text.
     pub content: String,
-    /// True where it was cut at its longest length.
+    /// True if it was cut off at the maximum length.
     pub is_cut: bool,
     /// What it cost.
     pub usage: Usage,
 }
 
-/// One line.
+/// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A request goes out.
+    /// A request was sent.
     Sent {
-        /// Of the request.
+        /// Key of the request.
         key: String,
     },
-    /// Its answer is here.
+    /// Its answer has arrived.
     Answered {
-        /// Of the request.
+        /// Key of the request.
         key: String,
         /// The answer.
         answer: Answer,
     },
-    /// It ended without one.
+    /// It ended without an answer.
     Failed {
-        /// Of the request.
+        /// Key of the request.
         key: String,
         /// What happened.
         reason: String,
-        /// What it may have cost all the same.
+        /// What it may have cost nevertheless.
         usage: Usage,
     },
 }
 
-/// What a journal holds.
+/// What earlier sessions have left in a journal.
 #[derive(Debug, Default)]
 struct Past {
     answers: HashMap<String, Arc<Answer>>,
@@ -63,7 +63,7 @@ struct Past {
     lost: usize,
 }
 
-/// The record of a run, open for more.
+/// The journal of a run, open for appending.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -72,11 +72,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins it. A last line that a kill cut off is dropped.
+    /// Opens the journal at `path`, or creates it. A last line that is incomplete, because the
+    /// process was killed, is dropped.
     ///
     /// # Errors
-    /// If it cannot be read or written, is in use by another process, or has a line that is none of
-    /// ours.
+    /// If it cannot be read or written, is in use by another process, or has a line that is not a
+    /// journal entry.
     pub fn open(path: &Path) -> Result<Self, TeacherError> {
         let io = |error| TeacherError::Data(DataError::io(path, error));
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io)?;
@@ -93,27 +94,27 @@ impl Journal {
         Ok(Self { path: path.to_owned(), file: Mutex::new(file), past })
     }
 
-    /// The answer to the request `key`, where an earlier session has paid for it.
+    /// The answer to the request `key`, if an earlier session has paid for it.
     pub fn answer(&self, key: &str) -> Option<Arc<Answer>> {
         self.past.answers.get(key).cloned()
     }
 
-    /// Answers of earlier sessions.
+    /// Number of answers from earlier sessions.
     pub fn num_answers(&self) -> usize {
         self.past.answers.len()
     }
 
-    /// Requests of earlier sessions that were under way when their process ended.
+    /// Number of requests that were in flight when the process of an earlier session ended.
     pub fn num_lost(&self) -> usize {
         self.past.lost
     }
 
-    /// What earlier sessions used.
+    /// Usage of earlier sessions.
     pub fn used(&self) -> Usage {
         self.past.used
     }
 
-    /// Appends a line, and returns when it is on the disk.
+    /// Appends a line. Unless it is a `sent` line, it is on disk when this returns.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -123,7 +124,7 @@ impl Journal {
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&line).map_err(io)?;
-        // `sent` costs nothing to lose; an answer does.
+        // Losing a `sent` line costs nothing; losing an answer does.
         if matches!(event, Event::Sent { .. }) { Ok(()) } else { file.sync_data().map_err(io) }
     }
 }
@@ -135,7 +136,7 @@ fn read(text: &[u8], path: &Path) -> Result<Past, TeacherError> {
         let event = serde_json::from_slice(line).map_err(|error| TeacherError::Journal {
             path: path.to_owned(),
             line: number,
-            reason: format!("no line of a journal ({error}); move the file away to begin anew"),
+            reason: format!("not a journal entry ({error}); move the file away to start again"),
         })?;
         match event {
             Event::Sent { key } => _ = under_way.insert(key),
@@ -212,7 +213,7 @@ mod tests {
         drop(journal);
         std::fs::write(&path, "{\"event\":\"sent\",\"key\":\"a\"}\n{\"query\":\"mine\"}\n").unwrap();
         let error = Journal::open(&path).unwrap_err().to_string();
-        assert!(error.contains(":2: no line of a journal"), "{error}");
+        assert!(error.contains(":2: not a journal entry"), "{error}");
         assert!(std::fs::read_to_string(&path).unwrap().contains("mine"), "nothing was changed");
     }
 }

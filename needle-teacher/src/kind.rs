@@ -1,10 +1,10 @@
-//! The kinds of request that a training set needs, and what each asks of the calls.
+//! The kinds of request that a training set needs, and the calls that each requires.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What is special about a request.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -12,13 +12,13 @@ pub enum Kind {
     One,
     /// Calls of two or three different tools.
     Several,
-    /// The same tool twice, with other values.
+    /// The same tool twice, with different values.
     Twice,
     /// One call with a value of several words.
     LongValues,
-    /// Nothing on offer has to do with the request.
+    /// No offered tool has anything to do with the request.
     NoneFits,
-    /// The request sounds like a tool on offer, which cannot do it.
+    /// The request resembles an offered tool, which cannot fulfil it.
     NearMiss,
     /// A wish that never names the action ("it is too dark in here").
     Indirect,
@@ -26,25 +26,24 @@ pub enum Kind {
     Disfluent,
     /// Typing errors.
     Garbled,
-    /// Another language than English.
+    /// A language other than English.
     OtherLanguage,
-    /// Another wording of a query that somebody wrote. Never planned: `needle data paraphrase`
-    /// makes these.
+    /// A paraphrase of an existing query. Never planned: `needle data paraphrase` makes these.
     Paraphrase,
 }
 
-/// How many calls a kind asks for, and of which tools.
+/// How many calls a kind requires, and of which tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Exactly one call, of the tool in focus.
     One,
-    /// Two calls at least, of two tools at least, one of them in focus.
+    /// At least two calls of at least two tools, one of them the tool in focus.
     Several,
-    /// Two calls at least, all of the tool in focus.
+    /// At least two calls, all of the tool in focus.
     Twice,
     /// No call.
     None,
-    /// The calls that the source example has.
+    /// The calls of the source example.
     Source,
 }
 
@@ -63,7 +62,7 @@ impl Kind {
         Self::OtherLanguage,
     ];
 
-    /// Its share of the rows, where the settings do not say otherwise (they need not sum to 1).
+    /// Its share of the rows, unless the settings override it (shares need not sum to 1).
     pub const fn default_weight(self) -> f64 {
         match self {
             Self::One => 0.28,
@@ -88,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// What the teacher is told.
+    /// The instruction in the teacher's prompt.
     pub const fn instruction(self) -> &'static str {
         match self {
             Self::One => "Each query asks plainly for one call of the focus tool.",
@@ -128,7 +127,7 @@ impl Kind {
         }
     }
 
-    /// Tokens that a row of this kind takes, roughly.
+    /// Approximate number of tokens of a row of this kind.
     pub(crate) const fn expected_row_tokens(self) -> u64 {
         match self {
             Self::NoneFits | Self::NearMiss | Self::Paraphrase => 40,

@@ -1,7 +1,7 @@
-//! Training data from a list of tools: a large model writes, and every row is checked before it is
-//! trusted.
+//! Training data from a list of tools: a large model (the teacher) writes rows, and every row is
+//! checked before it is accepted.
 //!
-//! New rows from an existing one, without a teacher:
+//! Makes new rows from an existing one, without a teacher:
 //!
 //! ```
 //! use needle_data::Example;
@@ -19,7 +19,7 @@
 //! assert!(!rows.is_empty());
 //! for row in &rows {
 //!     row.validate()?;
-//!     assert_ne!(row.tools[0].name, "set_timer", "the tool has a name that says nothing");
+//!     assert_ne!(row.tools[0].name, "set_timer", "the tool has a meaningless name");
 //!     assert_eq!(row.answers[0].name, row.tools[0].name);
 //! }
 //! # Ok(())
@@ -30,28 +30,28 @@
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | `error` | what ends a run |
-//! | [`tokens`] | tokens and money |
+//! | `error` | errors that end a run |
+//! | [`tokens`] | token counts and prices |
 //! | [`kind`] | the kinds of request that a training set needs |
-//! | `schema` | JSON schemas of the answers that we ask for |
-//! | `extract` | the JSON in what a model wrote |
+//! | `schema` | JSON schemas of the answers |
+//! | `extract` | finds the JSON in a model's output |
 //! | [`client`] | one exchange with an OpenAI-compatible endpoint |
 //! | [`budget`] | limits on money, tokens and speed |
-//! | `journal` | the record of what was paid for |
-//! | [`teacher`] | many questions, answered once each |
-//! | `task` | one request's worth of rows |
+//! | `journal` | the record of requests and answers |
+//! | [`teacher`] | asks many questions, and pays for each answer once |
+//! | `task` | the rows of one request |
 //! | `plan` | the matrix of tasks |
-//! | `prompt` | what the teacher is told |
-//! | [`trust`] | which rows can be trusted |
+//! | `prompt` | the prompts of teacher and judge |
+//! | [`trust`] | the checks that every row has to pass |
 //! | [`config`] | the settings of a run |
-//! | `invent` | new tools around a domain |
-//! | `rewrite` | tasks made from what people wrote |
-//! | `run` | tasks to rows, in rounds |
-//! | [`summary`] | the figures of a run |
-//! | `report` | the figures as a page |
+//! | `invent` | new tools for a domain |
+//! | `rewrite` | tasks made from existing examples |
+//! | `run` | from tasks to rows, in rounds |
+//! | [`summary`] | the statistics of a run |
+//! | `report` | the statistics as a page |
 //! | `output` | the files of a run |
-//! | [`session`] | what a command was given -> the files of its run |
-//! | [`offline`] | new rows from old ones, without a teacher |
+//! | [`session`] | from the arguments of a command to the files of its run |
+//! | [`offline`] | new rows from existing ones, without a teacher |
 
 pub mod budget;
 pub mod client;

@@ -1,6 +1,6 @@
-//! The files of a run, beside the one that is asked for: of `mine.jsonl` the plan is
-//! `mine.plan.json`, the journal `mine.journal`, the rejected rows `mine.rejected.jsonl`, the
-//! report `mine.report.html`, and, where tools were invented, all tools `mine.tools.json`.
+//! The files of a run. Beside the rows `mine.jsonl` are the plan `mine.plan.json`, the journal
+//! `mine.journal`, the rejected rows `mine.rejected.jsonl`, the report `mine.report.html` and, if
+//! tools were invented, the list of all tools `mine.tools.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::run::{Collected, row_json};
 use crate::summary::Summary;
 use crate::task::Task;
 
-/// Where a run writes.
+/// The paths that a run writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     rows: PathBuf,
@@ -25,7 +25,7 @@ impl Output {
     /// The files of `out`, a name that ends in `.jsonl`.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not end in `.jsonl`.
     pub fn new(out: &Path) -> Result<Self, TeacherError> {
         let is_named = out.extension().is_some_and(|e| e == "jsonl") && out.file_stem().is_some();
         is_named.then(|| Self { rows: out.to_owned(), stem: out.with_extension("") }).ok_or_else(|| {
@@ -49,12 +49,12 @@ impl Output {
         self.beside(".plan.json")
     }
 
-    /// The record of what was paid for.
+    /// The record of requests and answers.
     pub fn journal(&self) -> PathBuf {
         self.beside(".journal")
     }
 
-    /// The rows left out, with their reasons.
+    /// The rejected rows, with their reasons.
     pub fn rejected(&self) -> PathBuf {
         self.beside(".rejected.jsonl")
     }
@@ -69,10 +69,10 @@ impl Output {
         self.beside(".tools.json")
     }
 
-    /// Opens the journal of this run, to go on with it or to begin it.
+    /// Opens the journal of this run, to resume the run or to begin it.
     ///
     /// # Errors
-    /// If rows without a journal stand there, or the journal belongs to a run of other `settings`.
+    /// If the rows exist without a journal, or the journal belongs to a run with other `settings`.
     pub fn begin(&self, settings: &Map<String, Value>) -> Result<Journal, TeacherError> {
         let other = |path: PathBuf, reason: String| TeacherError::OtherRun { path, reason };
         if self.rows.exists() && !self.journal().exists() {
@@ -94,7 +94,7 @@ impl Output {
                 .collect();
             if !differ.is_empty() {
                 let reason = format!(
-                    "holds a run with another {}; give the same to go on, or another --out",
+                    "holds a run with another {}; give the same to resume it, or another --out",
                     differ.join(", another ")
                 );
                 return Err(other(path, reason));
@@ -103,8 +103,7 @@ impl Output {
         Ok(journal)
     }
 
-    /// Saves the plan, unless only a preview of it (`--dry-run`) is wanted and a run has begun
-    /// already.
+    /// Saves the plan, except if it is only a preview (`--dry-run`) and a run has already begun.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -116,7 +115,7 @@ impl Output {
         Ok(file::write_atomically(&self.plan(), plan.as_bytes())?)
     }
 
-    /// Saves the tools that a run with invented tools is about.
+    /// Saves all tools of a run with invented tools.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -126,7 +125,7 @@ impl Output {
         Ok(file::write_atomically(&self.tools(), text.as_bytes())?)
     }
 
-    /// Writes the rows, those left out, and the report, each whole or not at all.
+    /// Writes the accepted rows, the rejected rows and the report, each of them atomically.
     ///
     /// # Errors
     /// If one cannot be written.

@@ -1,4 +1,4 @@
-//! What the teacher is told: rules in words, the task as one JSON object.
+//! The prompts of teacher and judge: rules in words, and the task as one JSON object.
 
 use needle_data::{Call, Tool};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ Rules:
 - Rows differ in wording, in how they begin, and in every value. Use varied, specific, realistic values; no placeholders.
 - Calls stand in the order in which the query asks for them.";
 
-/// Asks for the rows of `task`: `rows` of them, unlike the queries in `have`.
+/// The prompt for `rows` rows of `task`, unlike the queries in `have`.
 pub fn rows(task: &Task, rows: usize, have: &[&str]) -> Prompt {
     let cell = &task.cell;
     let mut assignment = json!({
@@ -60,7 +60,7 @@ pub fn rows(task: &Task, rows: usize, have: &[&str]) -> Prompt {
     }
 }
 
-/// Asks for `count` new tools around `domain`, unlike those called `have`.
+/// The prompt for `count` new tools for `domain`, with names other than `have`.
 pub fn tools(domain: &str, count: usize, have: &[&str]) -> Prompt {
     let system = "You design tools (functions that a small on-device assistant can call). You get a JSON object with `domain`, the \
                   number of tools `count`, and `have`, names that are taken. Each tool does one thing that a user would ask for in a \
@@ -75,7 +75,7 @@ pub fn tools(domain: &str, count: usize, have: &[&str]) -> Prompt {
     }
 }
 
-/// Asks whether `answers` are right.
+/// The prompt that asks whether `answers` are right.
 pub fn verdict(query: &str, tools: &[Tool], answers: &[Call], kind: Kind) -> Prompt {
     let system = "You check training data. You get a JSON object with the user's `query`, the `tools` on offer, and `answers`, a list of \
                   tool calls. The answers are right if a careful assistant with only these tools would make exactly these calls: the \

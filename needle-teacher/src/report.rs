@@ -1,5 +1,5 @@
-//! The report of a run as one self-contained page: no script, nothing loaded. Text of the teacher
-//! is escaped by the templates.
+//! The report of a run as one self-contained page, without scripts and external resources. The
+//! templates escape the teacher's text.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::task::Task;
 use crate::teacher::Ended;
 use crate::trust::Stage;
 
-/// Rejected rows shown for each reason, and accepted ones for each kind.
+/// Number of rejected rows that are shown per reason, and of accepted ones per kind.
 const SHOWN_ROWS: usize = 3;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}\
@@ -19,7 +19,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:13px
 .short{background:#fbe3d6}.full{background:#e3f1e1}.note{color:#666}\
 @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}td,th{border-color:#444}.short{background:#5a2d16}.full{background:#1d3b1a}}";
 
-/// The page.
+/// Renders the page.
 pub fn page(title: &str, tasks: &[Task], collected: &Collected, summary: &Summary) -> String {
     html! {
         (DOCTYPE)
@@ -54,7 +54,7 @@ fn totals(summary: &Summary) -> Markup {
     let per_row = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     html! {
         @match &summary.ended {
-            Some(Ended::Stopped) => p.short { "The run was stopped; the same command goes on." },
+            Some(Ended::Stopped) => p.short { "The run was stopped; the same command resumes it." },
             Some(Ended::Limit) => p.short { "The run ended at its limit of cost or tokens." },
             Some(Ended::Error(reason)) => p.short { "The run ended: " (reason) },
             None => {},
@@ -65,8 +65,8 @@ fn totals(summary: &Summary) -> Markup {
             tr { th { "Requests of this session" } td.n { (summary.requests) " (" (summary.retries) " repeated)" } }
             tr { th { "Answers paid for before" } td.n { (summary.from_journal) } }
             tr { th { "Tokens and cost" } td.n { (cost_text(&summary.usage, 0)) } }
-            tr { th { "Tokens for each accepted row" } td.n { (per_row(summary.tokens_per_row, 0)) } }
-            tr { th { "Cost for each accepted row" } td.n { (per_row(summary.cost_per_row, 6)) } }
+            tr { th { "Tokens per accepted row" } td.n { (per_row(summary.tokens_per_row, 0)) } }
+            tr { th { "Cost per accepted row" } td.n { (per_row(summary.cost_per_row, 6)) } }
             tr { th { "distinct-2 of the queries" } td.n { (format!("{:.3}", summary.distinct_2)) } }
         }
     }
@@ -120,7 +120,7 @@ fn coverage(cells: &[Coverage]) -> Markup {
 fn values(summary: &Summary) -> Markup {
     html! {
         table {
-            tr { th { "Argument" } th.n { "Calls" } th.n { "Different values" } th { "Most frequent" } }
+            tr { th { "Argument" } th.n { "Calls" } th.n { "Distinct values" } th { "Most frequent" } }
             @for (argument, values) in &summary.values {
                 tr {
                     td { code { (argument) } }
@@ -155,7 +155,7 @@ fn rejected(collected: &Collected) -> Markup {
     codes.dedup();
     html! {
         table {
-            tr { th { "Reason" } th { "Told" } th { "Row" } }
+            tr { th { "Reason" } th { "Details" } th { "Row" } }
             @for code in codes {
                 @for row in collected.rejected.iter().filter(|row| row.rejection.code == code).take(SHOWN_ROWS) {
                     tr { td { (code) } td { (row.rejection.reason) } td { code { (row.row) } } }

@@ -1,4 +1,4 @@
-//! Tasks made from what people wrote: other wordings of the same calls, and near misses without a
+//! Tasks made from existing examples: paraphrases with the same calls, and near misses without a
 //! call.
 
 use needle_data::Example;
@@ -9,13 +9,13 @@ use crate::kind::Kind;
 use crate::plan::PlanConfig;
 use crate::task::{Cell, Length, Task};
 
-/// A task of `rows_each` other wordings for each example.
+/// For each example, a task of `rows_each` paraphrases.
 pub fn paraphrases(examples: &[Example], rows_each: usize, config: &PlanConfig, seed: u64) -> Vec<Task> {
     tasks(examples.iter(), Kind::Paraphrase, rows_each, config, seed)
 }
 
-/// A task of `rows_each` near misses for each example that has a call: requests as close as can be
-/// that none of its tools fits.
+/// For each example with a call, a task of `rows_each` near misses: requests that are as similar as
+/// possible, but fit none of its tools.
 pub fn negatives(examples: &[Example], rows_each: usize, config: &PlanConfig, seed: u64) -> Vec<Task> {
     tasks(examples.iter().filter(|e| !e.answers.is_empty()), Kind::NearMiss, rows_each, config, seed)
 }
@@ -27,7 +27,7 @@ fn tasks<'a>(
     config: &PlanConfig,
     seed: u64,
 ) -> Vec<Task> {
-    // An example that offers nothing has nothing to be near to.
+    // An example without tools has no tool to focus on.
     examples
         .filter(|example| !example.tools.is_empty())
         .enumerate()

@@ -1,9 +1,9 @@
-//! A run: tasks asked in rounds, every row through the stages, and what became of each.
+//! Runs tasks in rounds, passes every row through the stages, and records what became of it.
 //!
-//! A round asks for what is still missing, hears the judge about what passed, and ends when all is
-//! answered. Rows are looked at in the order of the plan, so that the same answers give the same
-//! rows, and thereby the next round the same questions: a resumed run finds all of them in its
-//! journal.
+//! A round asks for the rows that are still missing, asks the judge about those that passed, and
+//! ends when all is answered. Rows are checked in the order of the plan, so that the same answers
+//! give the same rows, and therefore the next round asks the same questions: a resumed run finds
+//! all of them in its journal.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::teacher::{Ask, Ended, Outcome, Teacher};
 use crate::tokens::{Usage, estimate};
 use crate::trust::{Rejection, Stage, Trust};
 
-/// Queries of a task that the teacher is shown when it is asked for more.
+/// Maximum number of a task's queries that are shown to the teacher when it is asked for more.
 const SHOWN_QUERIES: usize = 10;
 
 /// A row that passed.
@@ -32,18 +32,18 @@ pub struct Accepted {
     pub example: Example,
 }
 
-/// A row that did not.
+/// A row that was rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejected {
     /// Index of its task.
     pub task: usize,
     /// What the teacher wrote.
     pub row: Value,
-    /// Why it is left out.
+    /// Why it was rejected.
     pub rejection: Rejection,
 }
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     /// Rows accepted.
@@ -52,28 +52,28 @@ pub struct Progress {
     pub rejected: usize,
     /// Rows planned.
     pub planned: usize,
-    /// What all sessions have used.
+    /// Usage of all sessions.
     pub used: Usage,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collected {
     /// Rows to train on, in the order of their tasks.
     pub accepted: Vec<Accepted>,
-    /// Rows left out, in the order in which they were.
+    /// Rejected rows, in the order of rejection.
     pub rejected: Vec<Rejected>,
     /// Rows that reached each stage.
     pub reached: BTreeMap<Stage, usize>,
-    /// Why it ended before all was asked; `None` where it was not cut short.
+    /// Why the run ended early; `None` if it did not.
     pub ended: Option<Ended>,
 }
 
 /// Asks for the rows of `tasks`.
 ///
 /// # Errors
-/// Never for a failure of the endpoint, which ends the run with what there is
-/// ([`Collected::ended`]).
+/// If a setting is invalid. A failure of the endpoint is not an error: it ends the run with the
+/// rows so far ([`Collected::ended`]).
 pub fn run(
     teacher: &Teacher,
     tasks: &[Task],
@@ -121,7 +121,7 @@ pub fn ask_for(task: &Task, rows: usize, have: &[&str], round: usize, config: &T
     Ask { question, price: model.price, place: format!("rows {} round {round}", task.number) }
 }
 
-/// What the first round of `tasks` will use, and the judge with it, estimated.
+/// Estimated usage of the first round of `tasks`, including the judge.
 pub fn expected_usage(tasks: &[Task], config: &TeacherConfig) -> Usage {
     let mut usage = Usage { is_estimated: true, ..Usage::default() };
     let judged = config.judge.model.is_some();
@@ -148,14 +148,14 @@ struct Run<'a> {
     trust: Trust,
     config: &'a TeacherConfig,
     progress: &'a mut dyn FnMut(Progress),
-    /// Of each task.
+    /// Accepted rows of each task.
     accepted: Vec<Vec<Accepted>>,
     rejected: Vec<Rejected>,
     reached: BTreeMap<Stage, usize>,
     planned: usize,
 }
 
-/// A row that the stages let through, for the judge to look at.
+/// A row that passed the stages and waits for the judge.
 struct Kept {
     task: usize,
     example: Example,
@@ -164,13 +164,13 @@ struct Kept {
 }
 
 impl Run<'_> {
-    /// Tasks with too few rows, and how many they lack.
+    /// Tasks with too few rows, and the number of rows that they lack.
     fn missing(&self) -> Vec<(usize, usize)> {
         let lacks = |(i, task): (usize, &Task)| (i, task.rows.saturating_sub(self.accepted[i].len()));
         self.tasks.iter().enumerate().map(lacks).filter(|(_, rows)| *rows > 0).collect()
     }
 
-    /// Asks once for what is missing, and gives the rows that passed the stages.
+    /// Asks once for the missing rows, and returns those that passed the stages.
     fn round(&mut self, round: usize, wanted: &[(usize, usize)]) -> Vec<Kept> {
         let asks: Vec<Ask> = wanted
             .iter()
@@ -196,7 +196,8 @@ impl Run<'_> {
         kept
     }
 
-    /// Takes the rows of one answer through the stages, at most as many as were asked for.
+    /// Passes the rows of one answer through the stages, and keeps at most as many as were asked
+    /// for.
     fn look_at(&mut self, index: usize, rows: usize, content: &str, is_cut: bool, kept: &mut Vec<Kept>) {
         let task = &self.tasks[index];
         *self.reached.entry(Stage::Request).or_default() += 1;
@@ -211,7 +212,7 @@ impl Run<'_> {
         let mut passed = 0;
         for row in &listed.items {
             if passed == rows {
-                // More than was asked for: the quotas stand.
+                // The teacher wrote more than was asked for: the quotas are not exceeded.
                 break;
             }
             match self.trust.check(task, row) {
@@ -244,7 +245,7 @@ impl Run<'_> {
         self.rejected.push(Rejected { task, row, rejection });
     }
 
-    /// Hears the judge about `kept`, and accepts what more than half of the opinions are for.
+    /// Asks the judge about `kept`, and accepts rows that more than half of the opinions accept.
     fn judge(&mut self, round: usize, kept: &[Kept]) {
         let config = &self.config.judge;
         let Some(model) = &config.model else {
@@ -290,7 +291,7 @@ impl Run<'_> {
             let (code, reason) = if unheard > 0 {
                 ("not_judged", "the run ended before the judge had answered".to_owned())
             } else {
-                ("judged_wrong", format!("{for_it} of {} for it; {}", config.votes, wrong.join("; ")))
+                ("judged_wrong", format!("{for_it} of {} opinions accept it; {}", config.votes, wrong.join("; ")))
             };
             self.reject(kept.task, row, Rejection::new(Stage::Judge, code, reason));
         }
@@ -306,7 +307,7 @@ impl Run<'_> {
         self.accepted[kept.task].push(Accepted { task: kept.task, example: kept.example.clone() });
     }
 
-    /// Tells how far the run is; `kept` rows of this round wait for the judge.
+    /// Reports the progress; `kept` rows of this round wait for the judge.
     fn report(&mut self, kept: usize) {
         let accepted = self.accepted.iter().map(Vec::len).sum::<usize>() + kept;
         let (rejected, planned, used) = (self.rejected.len(), self.planned, self.teacher.used());
@@ -314,16 +315,17 @@ impl Run<'_> {
     }
 }
 
-/// A judge's answer: right, or why not. One that cannot be read is not for the row.
+/// A judge's opinion: `Ok` if the row is right, else the reason. An unreadable opinion counts
+/// against the row.
 fn opinion(content: &str) -> Result<(), String> {
-    let verdict = extract::object(content, "is_right").ok_or_else(|| "an opinion that cannot be read".to_owned())?;
+    let verdict = extract::object(content, "is_right").ok_or_else(|| "unreadable opinion".to_owned())?;
     if verdict["is_right"] == true {
         return Ok(());
     }
     Err(verdict["reason"].as_str().unwrap_or("no reason given").to_owned())
 }
 
-/// What a row of the result says about where it comes from, beside query, tools and answers.
+/// A row of the result as JSON: query, tools and answers, and the row's origin.
 pub fn row_json(task: &Task, example: &Example) -> Value {
     let mut row = example.to_json();
     let mut origin = json!({"task": task.number, "kind": task.cell.kind});

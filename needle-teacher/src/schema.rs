@@ -1,15 +1,15 @@
-//! JSON schemas of the answers that we ask for, made from the tools on offer.
+//! JSON schemas of the teacher's answers, made from the offered tools.
 //!
-//! They keep to the subset that `"strict": true` endpoints accept: every object closed, every
-//! property required, what is optional nullable, and no keywords beyond type, enum, items,
-//! properties and description. A definition that cannot be said in it (an object without
-//! properties, for example) makes the schema a loose one, which endpoints take as guidance.
+//! They keep to the subset that endpoints accept with `"strict": true`: every object is closed,
+//! every property is required, optional ones are nullable, and there are no keywords beyond type,
+//! enum, items, properties and description. A definition that the subset cannot express (an object
+//! without properties, for example) makes the schema a loose one, which endpoints take as guidance.
 
 use needle_data::Tool;
 use needle_data::text::tool::Parameter;
 use serde_json::{Map, Value, json};
 
-/// A schema, and whether an endpoint can hold a model to it.
+/// A schema, and whether an endpoint can enforce it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerSchema {
     /// Its name, for the request.
@@ -50,8 +50,8 @@ pub fn queries() -> AnswerSchema {
     AnswerSchema { name: "queries", schema: list("rows", [("query", string())]), is_strict: true }
 }
 
-/// `{"tools": [{"name", "description", "parameters": [..]}]}`; a list of parameters, since strict
-/// objects name their keys.
+/// `{"tools": [{"name", "description", "parameters": [..]}]}`; parameters are a list, because the
+/// keys of strict objects are fixed.
 pub fn tools() -> AnswerSchema {
     let types = json!({"type": "string", "enum": ["string", "integer", "number", "boolean", "array"]});
     let choices = json!({"type": ["array", "null"], "items": string()});
@@ -91,7 +91,7 @@ fn object(properties: Map<String, Value>) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
 }
 
-/// The schema of one parameter: nullable where it may be left out.
+/// The schema of one parameter: nullable if it is optional.
 fn parameter(parameter: &Parameter, is_strict: &mut bool) -> Value {
     let mut schema = value(&parameter.spec, is_strict);
     if !parameter.is_required()
@@ -146,7 +146,7 @@ fn value(spec: &Map<String, Value>, is_strict: &mut bool) -> Value {
     schema.into()
 }
 
-/// The properties of a nested object; all of them are required, as a strict schema has to say.
+/// The properties of a nested object; all of them are required, as in every strict schema.
 fn nested(properties: &Map<String, Value>, schema: &mut Map<String, Value>, is_strict: &mut bool) {
     let mut inner = Map::new();
     for (name, spec) in properties {
@@ -158,7 +158,7 @@ fn nested(properties: &Map<String, Value>, schema: &mut Map<String, Value>, is_s
     schema.extend(object(inner).as_object().cloned().unwrap_or_default());
 }
 
-/// The name that JSON Schema has for a type.
+/// JSON Schema's name of a type.
 fn type_name(name: &str, is_strict: &mut bool) -> Value {
     match name.to_ascii_lowercase().as_str() {
         "string" | "str" => "string",

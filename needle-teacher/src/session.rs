@@ -1,4 +1,4 @@
-//! From what a command was given to the files of its run: plan, run, save.
+//! From the arguments of a command to the files of its run: plan, run, save.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,22 +24,22 @@ use crate::teacher::{Ended, Teacher};
 use crate::tokens::Usage;
 use crate::trust::Trust;
 
-/// Where and within which limits a command asks, and where it writes.
+/// The endpoint, settings, limits and output of a command.
 #[derive(Debug)]
 pub struct Session {
     /// Base address, such as `http://localhost:8000/v1`.
     pub endpoint: String,
-    /// Sent with every request.
+    /// API key, sent with every request.
     pub key: ApiKey,
-    /// Asked through, unless the endpoint is on this machine.
+    /// Proxy of the requests, unless the endpoint is on this machine.
     pub proxy: Option<Proxy>,
     /// Settings.
     pub config: TeacherConfig,
     /// What all sessions of the run may use together.
     pub limits: Limits,
-    /// The rows' file; the others stand beside it.
+    /// The file of rows; the other files are written beside it.
     pub out: PathBuf,
-    /// Set to end the run after the requests under way.
+    /// Set this to end the run after the requests in flight.
     pub stop: Arc<AtomicBool>,
     /// Plan and estimate only; nothing is sent.
     pub dry_run: bool,
@@ -48,16 +48,16 @@ pub struct Session {
 /// Tools to invent before the plan is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventing {
-    /// What they are about, in words.
+    /// Description of their domain.
     pub domain: String,
-    /// How many.
+    /// Number of tools.
     pub count: usize,
 }
 
-/// What people wrote, and what to make of it.
+/// What to make of existing examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrite {
-    /// Other wordings of the same calls.
+    /// Paraphrases with the same calls.
     Paraphrase,
     /// Near misses without a call.
     Negatives,
@@ -65,23 +65,24 @@ pub enum Rewrite {
 
 /// A run that is ready to begin, or the preview of one.
 pub struct Planned {
-    /// The plan in words.
+    /// The plan as text.
     pub text: String,
-    /// What its first round will use, estimated.
+    /// Estimated usage of its first round.
     pub expected: Usage,
     tasks: Vec<Task>,
     trust: Trust,
     config: TeacherConfig,
     output: Output,
-    /// None with `dry_run`.
+    /// `None` with `dry_run`.
     teacher: Option<Teacher>,
 }
 
 impl Session {
-    /// Plans `count` rows about `tools`, and about tools invented first where that is asked for.
+    /// Plans `count` rows about `tools`, and about tools that are invented first, if `inventing` is
+    /// given.
     ///
     /// # Errors
-    /// If a setting cannot work, the files of another run are in the way, or no tool can be
+    /// If a setting is invalid, the files of another run are in the way, or no tool can be
     /// invented.
     pub fn generate(
         &self,
@@ -117,8 +118,8 @@ impl Session {
     /// Plans `rows_each` new rows for each example.
     ///
     /// # Errors
-    /// If a setting cannot work, the files of another run are in the way, or there is nothing to
-    /// make rows of.
+    /// If a setting is invalid, the files of another run are in the way, or no example can be
+    /// rewritten.
     pub fn rewrite(&self, what: Rewrite, examples: &[Example], rows_each: usize) -> Result<Planned, TeacherError> {
         if rows_each == 0 {
             return Err(TeacherError::config("per_row", "must be at least 1"));
@@ -149,8 +150,8 @@ impl Session {
         Ok(Planned { text, expected, tasks, trust, config, output, teacher })
     }
 
-    /// What makes a run this run: with anything else of it, the answers in the journal are to other
-    /// questions.
+    /// The settings that identify a run: if one of them differs, the answers in the journal belong
+    /// to other questions.
     fn settings(&self, command: &str, more: &[(&str, Value)]) -> Map<String, Value> {
         let config = &self.config;
         let own = [
@@ -170,7 +171,7 @@ impl Session {
             return Err(TeacherError::config("max_cost or max_tokens", "must be above 0"));
         }
         if self.limits.cost.is_some() && self.config.teacher.price.is_none() {
-            let reason = "cannot be kept without prices; give --input-price and --output-price, for a million tokens";
+            let reason = "cannot be enforced without prices; give --input-price and --output-price, per million tokens";
             return Err(TeacherError::config("max_cost", reason));
         }
         let output = Output::new(&self.out)?;
@@ -182,7 +183,7 @@ impl Session {
         if journal.num_answers() > 0 {
             let (answers, lost) = (journal.num_answers(), journal.num_lost());
             tracing::info!(
-                "{}: going on with {answers} answers; {lost} requests were cut off",
+                "{}: resuming with {answers} answers; {lost} requests were interrupted",
                 output.journal().display()
             );
         }
@@ -193,20 +194,20 @@ impl Session {
     fn invent(&self, teacher: &Teacher, inventing: &Inventing, have: &[Tool]) -> Result<Vec<Tool>, TeacherError> {
         let invented = invent::invent(teacher, &self.config, &inventing.domain, inventing.count, have);
         for (definition, reason) in &invented.rejected {
-            tracing::warn!("an invented tool is left out: {reason}: {definition}");
+            tracing::warn!("rejected an invented tool: {reason}: {definition}");
         }
         if let Some(Ended::Error(reason)) = teacher.ended() {
             return Err(TeacherError::config("invent", reason));
         }
         if invented.tools.len() < inventing.count {
-            tracing::warn!("{} of {} tools were invented", invented.tools.len(), inventing.count);
+            tracing::warn!("only {} of {} tools were invented", invented.tools.len(), inventing.count);
         }
         Ok(invented.tools)
     }
 }
 
 impl Planned {
-    /// Rows that are asked for.
+    /// Number of rows to ask for.
     pub fn num_rows(&self) -> usize {
         self.tasks.iter().map(|task| task.rows).sum()
     }
@@ -216,8 +217,8 @@ impl Planned {
         &self.output
     }
 
-    /// Asks, checks and saves; whatever ended it, what has been accepted is on the disk. `None` of
-    /// a dry run.
+    /// Asks, checks and saves. Whatever ends the run, its accepted rows are saved. `None` for a dry
+    /// run.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -230,7 +231,7 @@ impl Planned {
     }
 }
 
-/// What tells one list from another.
+/// A hash that identifies a list.
 fn fingerprint(list: &[Value]) -> Value {
     let mut hash = Sha256::new();
     for value in list {

@@ -1,5 +1,5 @@
-//! The figures of a run: what was kept and why the rest was not, how it covers the plan, how varied
-//! it is, what it cost.
+//! Statistics of a run: accepted rows, reasons for rejected ones, coverage of the plan, variety and
+//! cost.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,13 +15,13 @@ use crate::tokens::Usage;
 use crate::trust::Stage;
 use crate::trust::words::words;
 
-/// Most frequent values of an argument that are shown.
+/// Number of most frequent values that are shown per argument.
 const SHOWN_VALUES: usize = 5;
 
 /// Rows of one kind and tool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Coverage {
-    /// What is special about them.
+    /// The kind of their requests.
     pub kind: Kind,
     /// The tool in focus.
     pub tool: String,
@@ -34,42 +34,42 @@ pub struct Coverage {
 /// The values of one argument.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ArgumentValues {
-    /// Calls that have it.
+    /// Number of calls with this argument.
     pub calls: usize,
-    /// Different values.
+    /// Number of distinct values.
     pub distinct: usize,
     /// The most frequent ones.
     pub top: Vec<(String, usize)>,
 }
 
-/// Figures of a run.
+/// Statistics of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// Rows that were planned.
     pub planned: usize,
     /// Rows to train on.
     pub accepted: usize,
-    /// Rows left out, or answers without rows.
+    /// Rejected rows, and answers without rows.
     pub rejected: usize,
-    /// Those by stage and code.
+    /// Number of rejections by stage and code.
     pub reasons: BTreeMap<Stage, BTreeMap<String, usize>>,
-    /// Rows that reached each stage (answers, of the first).
+    /// Rows that reached each stage (for the first stage, answers).
     pub reached: BTreeMap<Stage, usize>,
-    /// Requests of this session, repeated ones too.
+    /// Requests of this session, retries included.
     pub requests: usize,
-    /// Of those, repeated after a failure.
+    /// Of those, retries after a failure.
     pub retries: usize,
     /// Answers that earlier sessions paid for.
     pub from_journal: usize,
-    /// Requests of earlier sessions that were cut off, and whose answers nobody has.
+    /// Requests of earlier sessions that were interrupted, and whose answers are lost.
     pub lost_requests: usize,
     /// Tokens and cost of all sessions.
     pub usage: Usage,
-    /// Cost divided by accepted rows, where there are prices and rows.
+    /// Cost divided by accepted rows, if there are prices and rows.
     pub cost_per_row: Option<f64>,
-    /// Tokens divided by accepted rows, where there are rows.
+    /// Tokens divided by accepted rows, if there are rows.
     pub tokens_per_row: Option<f64>,
-    /// Different pairs of neighbouring words, divided by all pairs, over the accepted queries
+    /// Number of distinct word bigrams divided by that of all bigrams, over the accepted queries
     /// (distinct-2; Li et al. 2016).
     pub distinct_2: f64,
     /// Planned and accepted rows of each kind and tool.
@@ -81,7 +81,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The figures of `collected`.
+    /// The statistics of `collected`.
     pub fn new(tasks: &[Task], collected: &Collected, teacher: &Teacher) -> Self {
         let mut reasons: BTreeMap<Stage, BTreeMap<String, usize>> = BTreeMap::new();
         for rejected in &collected.rejected {
@@ -112,7 +112,7 @@ impl Summary {
         }
     }
 
-    /// The figures as text.
+    /// The statistics as text.
     pub fn to_text(&self) -> String {
         let mut lines =
             vec![format!("{} of {} planned rows accepted, {} rejected", self.accepted, self.planned, self.rejected)];
@@ -129,18 +129,18 @@ impl Summary {
     }
 }
 
-/// Tokens and cost in words.
+/// Tokens and cost as text.
 pub fn cost_text(usage: &Usage, rows: usize) -> String {
     let about = if usage.is_estimated { "about " } else { "" };
     let tokens = format!("{about}{} tokens in, {} out", usage.input_tokens, usage.output_tokens);
     match usage.cost {
-        Some(cost) if rows > 0 => format!("{tokens}, cost {cost:.4} ({:.6} a row)", cost / rows as f64),
+        Some(cost) if rows > 0 => format!("{tokens}, cost {cost:.4} ({:.6} per row)", cost / rows as f64),
         Some(cost) => format!("{tokens}, cost {cost:.4}"),
         None => tokens,
     }
 }
 
-/// Different pairs of neighbouring words, divided by all pairs; 0 where there is no pair.
+/// Number of distinct word bigrams divided by that of all bigrams; 0 if there is none.
 fn distinct_2<'a>(queries: impl Iterator<Item = &'a str>) -> f64 {
     let mut different = HashSet::new();
     let mut all = 0_usize;

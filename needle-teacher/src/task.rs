@@ -1,4 +1,4 @@
-//! A task: one request's worth of rows, and what they have to be.
+//! A task: the rows of one request, and their requirements.
 
 use needle_data::{Example, Tool};
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,10 @@ pub enum Length {
 }
 
 impl Length {
-    /// All of them.
+    /// All lengths.
     pub const ALL: [Self; 3] = [Self::Short, Self::Medium, Self::Long];
 
-    /// What the teacher is told.
+    /// The length in the words of the teacher's prompt.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Short => "3 to 8 words",
@@ -34,11 +34,11 @@ impl Length {
 /// The place of a task in the matrix of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The tool in focus; of rows without a call, the one that is nearly meant or on offer.
+    /// The tool in focus; for rows without a call, an offered tool, which may be similar.
     pub tool: String,
-    /// What is special about its requests.
+    /// The kind of its requests.
     pub kind: Kind,
-    /// Who asks.
+    /// The person who asks.
     pub persona: String,
     /// How long the queries are.
     pub length: Length,
@@ -46,23 +46,23 @@ pub struct Cell {
     pub language: String,
 }
 
-/// One request's worth of rows.
+/// The rows of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
     /// Its number in the run.
     pub number: usize,
-    /// Rows that it is to give.
+    /// Number of rows to ask for.
     pub rows: usize,
-    /// What they are to be.
+    /// Their place in the plan's matrix.
     pub cell: Cell,
     /// The tools on offer.
     pub tools: Vec<Tool>,
-    /// What somebody wrote, where that is to be worded anew or made a near miss of.
+    /// The existing example to paraphrase or to make near misses of, if any.
     pub source: Option<Example>,
 }
 
 impl Task {
-    /// The calls that a row has where the task fixes them: those of the source, or none.
+    /// The calls of every row, if the task fixes them: those of the source, or none.
     pub fn fixed_answers(&self) -> Option<Vec<needle_data::Call>> {
         match (self.cell.kind.shape(), &self.source) {
             (Shape::Source, Some(source)) => Some(source.answers.clone()),

@@ -1,5 +1,5 @@
-//! The teacher: many questions to an endpoint, answered from the journal where they are paid for,
-//! within limits, through failures.
+//! The teacher: asks an endpoint many questions, within limits and with retries, and takes answers
+//! that are already paid for from the journal.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,25 +16,25 @@ use crate::error::TeacherError;
 use crate::journal::{Answer, Event, Journal};
 use crate::tokens::{Price, Usage, estimate};
 
-/// This many questions in a row without an answer end the run: the endpoint is down or
+/// After this many consecutive questions without an answer, the run ends: the endpoint is down or
 /// misconfigured.
 const MAX_FAILURES_IN_A_ROW: usize = 8;
-/// How often a thread that waits looks whether it should stop.
+/// How often a waiting thread checks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A question with its place in the run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
-    /// What is asked.
+    /// The question itself.
     pub question: Question,
-    /// What a million tokens cost; `None` where it was not said.
+    /// Price per million tokens; `None` if it is not given.
     pub price: Option<Price>,
-    /// Tells apart requests of one run that read the same, such as `rows 12 round 0`.
+    /// Distinguishes requests of one run that have the same text, such as `rows 12 round 0`.
     pub place: String,
 }
 
 impl Ask {
-    /// The name of this request in the journal: equal for equal questions at the same place.
+    /// The key of this request in the journal: equal for equal questions at the same place.
     pub fn key(&self) -> String {
         let question = &self.question;
         let parts = [
@@ -53,7 +53,7 @@ impl Ask {
         hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
     }
 
-    /// Tokens of its prompt, estimated.
+    /// Estimated number of tokens of its prompt.
     pub fn input_tokens(&self) -> u64 {
         estimate(&self.question.system)
             + estimate(&self.question.user)
@@ -65,7 +65,7 @@ impl Ask {
         Usage { input_tokens, output_tokens, cost, is_estimated }
     }
 
-    /// The most that it can use.
+    /// Its maximum usage.
     fn most(&self) -> Usage {
         self.usage(self.input_tokens(), self.question.max_answer_tokens, true)
     }
@@ -76,13 +76,13 @@ impl Ask {
 pub enum Outcome {
     /// With an answer.
     Answered(Arc<Answer>),
-    /// Without one, whatever was tried.
+    /// Without one, after all retries.
     Failed(String),
     /// It was not asked: the run was stopped, or a limit reached.
     NotAsked,
 }
 
-/// Why a run has ended before all was asked.
+/// Why a run has ended early.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
@@ -97,7 +97,7 @@ pub enum Ended {
 /// Counts of one session.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Requests sent, repeated ones too.
+    /// Requests sent, retries included.
     pub requests: AtomicUsize,
     /// Of those, sent again after a failure.
     pub retries: AtomicUsize,
@@ -107,7 +107,7 @@ pub struct Counters {
     pub failed: AtomicUsize,
 }
 
-/// An endpoint, a journal and limits.
+/// A client of an endpoint, with a journal and limits.
 pub struct Teacher {
     client: Client,
     config: ClientConfig,
@@ -118,13 +118,12 @@ pub struct Teacher {
     ended: Mutex<Option<Ended>>,
     failures_in_a_row: AtomicUsize,
     seed: u64,
-    /// What has happened so far.
+    /// Counts of this session so far.
     pub counters: Counters,
 }
 
 impl Teacher {
-    /// A teacher that goes on with `journal`; `stop` ends it when set, after the requests under
-    /// way.
+    /// A teacher that continues `journal`. Setting `stop` ends it after the requests in flight.
     pub fn new(
         client: Client,
         config: ClientConfig,
@@ -148,7 +147,7 @@ impl Teacher {
         }
     }
 
-    /// What all sessions of this run have used.
+    /// Usage of all sessions of this run.
     pub fn used(&self) -> Usage {
         self.budget.used()
     }
@@ -158,13 +157,13 @@ impl Teacher {
         &self.journal
     }
 
-    /// Why no more is asked, if so.
+    /// Why the run has ended early, if it has.
     pub fn ended(&self) -> Option<Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks all of `asks`, several at a time, and hands over the outcomes in their order as soon as
-    /// that is possible.
+    /// Asks all of `asks`, several at a time, and passes the outcomes to `each` in the order of
+    /// `asks`, as soon as possible.
     ///
     /// After the end of the run (see [`Teacher::ended`]) the rest are [`Outcome::NotAsked`].
     pub fn ask_all(&self, asks: &[Ask], mut each: impl FnMut(usize, Outcome)) {
@@ -196,7 +195,7 @@ impl Teacher {
         });
     }
 
-    /// Asks one question, again and again where that can help.
+    /// Asks one question, with retries.
     fn ask(&self, ask: &Ask) -> Outcome {
         let key = ask.key();
         if let Some(answer) = self.journal.answer(&key) {
@@ -230,7 +229,7 @@ impl Teacher {
         }
     }
 
-    /// Sends until there is an answer; `Err(None)` where the run ended first.
+    /// Sends the request until there is an answer; `Err(None)` if the run ends first.
     fn attempt(&self, ask: &Ask, key: &str) -> Result<Arc<Answer>, Option<String>> {
         let mut rng = rng(self.seed, Purpose::RetryDelay, &[u64::from_str_radix(&key[..16], 16).unwrap_or(0)]);
         let mut attempt = 0;
@@ -268,7 +267,7 @@ impl Teacher {
             tracing::debug!("{reason}; asking again in {:.1} s", wait.as_secs_f64());
             let until = Instant::now() + wait;
             if retry_after.is_some() {
-                // The endpoint means all of us.
+                // The wait that an endpoint asks for applies to all threads.
                 self.pace.lock().unwrap_or_else(PoisonError::into_inner).pause(until);
             }
             if !self.sleep_until(until) {
@@ -285,7 +284,7 @@ impl Teacher {
         self.sleep_until(slot)
     }
 
-    /// False where the run ended while waiting.
+    /// False if the run ended while waiting.
     fn sleep_until(&self, until: Instant) -> bool {
         loop {
             if !self.goes_on() {
@@ -305,7 +304,8 @@ impl Teacher {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Writes to the journal; what cannot be recorded is not asked for.
+    /// Writes to the journal. A failure ends the run, because an answer that is not recorded would
+    /// be paid for again.
     fn record(&self, event: &Event) -> Result<(), Option<String>> {
         self.journal.write(event).map_err(|error| {
             self.end(Ended::Error(error.to_string()));
@@ -318,13 +318,13 @@ impl Teacher {
         self.end(Ended::Error(TeacherError::Endpoint { endpoint, reason: reason.into() }.to_string()));
     }
 
-    /// The first reason stands.
+    /// Ends the run; only the first reason is kept.
     fn end(&self, why: Ended) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
     }
 }
 
-/// An answer with its price: tokens as the endpoint counted them, or estimated.
+/// An answer with its usage: tokens as the endpoint counted them, or estimated.
 fn answer_of(ask: &Ask, reply: Reply) -> Answer {
     let is_estimated = reply.input_tokens.is_none() || reply.output_tokens.is_none();
     let input_tokens = reply.input_tokens.unwrap_or_else(|| ask.input_tokens());

@@ -1,24 +1,23 @@
-//! Tokens and money: what was used, what it cost, what a request will use at most.
+//! Token counts, estimates of them, and prices.
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of text that count as one token where no endpoint has counted them. JSON and English take
-/// three to four bytes a token in today's vocabularies; the smaller number estimates on the safe
-/// side.
+/// Bytes per token, to estimate tokens that no endpoint has counted. JSON and English take three to
+/// four bytes per token in today's vocabularies; the smaller number errs on the safe side.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// Tokens of `text`, estimated.
+/// Estimated number of tokens of `text`.
 pub fn estimate(text: &str) -> u64 {
     (text.len() as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
-/// US dollars (or whichever unit the limits are given in) for a million tokens.
+/// Prices per million tokens, in US dollars (or whichever unit the limits are given in).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Price {
-    /// Of the prompt.
+    /// Price of prompt tokens.
     pub input: f64,
-    /// Of the answer.
+    /// Price of answer tokens.
     pub output: f64,
 }
 
@@ -29,26 +28,26 @@ impl Price {
     }
 }
 
-/// Tokens used, and their cost where the price is known.
+/// Tokens used, and their cost if the price is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of prompts.
     pub input_tokens: u64,
     /// Tokens of answers.
     pub output_tokens: u64,
-    /// Their cost; `None` where no price was given.
+    /// Their cost; `None` if no price was given.
     pub cost: Option<f64>,
-    /// True where any of the tokens are our estimate and not the endpoint's count.
+    /// True if any of the counts is our estimate instead of the endpoint's count.
     pub is_estimated: bool,
 }
 
 impl Usage {
-    /// Both kinds of tokens.
+    /// Tokens of prompts and answers together.
     pub fn tokens(&self) -> u64 {
         self.input_tokens + self.output_tokens
     }
 
-    /// Adds what another request used.
+    /// Adds the usage of another request.
     pub fn add(&mut self, other: &Self) {
         self.input_tokens += other.input_tokens;
         self.output_tokens += other.output_tokens;

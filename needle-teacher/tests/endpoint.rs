@@ -93,7 +93,7 @@ fn a_good_teacher_fills_the_plan_at_the_price_of_one_answer_a_task() {
     let first = std::fs::read_to_string(&session.out).unwrap().lines().next().unwrap().to_owned();
     assert!(first.contains("\"origin\":{"), "{first}");
     let report = std::fs::read_to_string(session.out.with_extension("report.html")).unwrap();
-    for part in ["Coverage of the plan", "distinct-2", "set_level.percent", "Cost for each accepted row", "60 of 60"] {
+    for part in ["Coverage of the plan", "distinct-2", "set_level.percent", "Cost per accepted row", "60 of 60"] {
         assert!(report.contains(part), "{part}");
     }
     let body = &fake.seen()[0].body;
@@ -348,7 +348,9 @@ fn a_row_needs_more_than_half_of_the_judges_opinions() {
     assert_eq!(summary.accepted, 8);
     assert_eq!(summary.reasons[&Stage::Judge]["judged_wrong"], 2 * 4, "in both rounds");
     assert!(rows(&session).iter().all(|row| row.answers[0].name != "write_note"));
-    assert!(rejected(&session)[0]["reason"].as_str().unwrap().contains("1 of 3 for it; too vague; too vague"));
+    assert!(
+        rejected(&session)[0]["reason"].as_str().unwrap().contains("1 of 3 opinions accept it; too vague; too vague")
+    );
     // 6 + 2 answers, and three opinions on each of 12 + 4 rows.
     assert_eq!(fake.num_seen(), 8 + 3 * 16);
 }

@@ -1,10 +1,9 @@
-//! Tools under other names, so that nothing about them can be learned by heart: what a tool is
-//! called, what its arguments are called, what is said about them, and which other tools stand
-//! beside it.
+//! Masking of tools, so that a model cannot memorize them: other names of tools and arguments,
+//! other descriptions, and other tools beside them.
 //!
-//! Right for any example, since the calls change with the tools. A description is only left out
-//! where the name that stays still says what it said, and a name that means nothing is only given
-//! where a description explains it.
+//! The result is correct for any example, because the calls change together with the tools. A
+//! description is dropped only if the remaining name says the same, and a meaningless name is given
+//! only if a description explains it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -19,27 +18,26 @@ use crate::text::example::{Call, Example};
 use crate::text::names::to_snake_case;
 use crate::text::tool::{Parameter, Tool};
 
-/// Shares of the examples that are changed in each way; the others stay as they are. Each is drawn
-/// for itself.
+/// The share of examples that each augmentation changes; each is drawn independently.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Masks {
     /// Other names for tools and arguments, see [`with_other_names`].
     pub renamed_fraction: f64,
-    /// Of those, names that mean nothing, where a description explains them.
+    /// Of those, the share that gets meaningless names, where a description explains them.
     pub meaningless_fraction: f64,
-    /// Descriptions in other words or left out, see [`with_other_descriptions`].
+    /// Reworded or dropped descriptions, see [`with_other_descriptions`].
     pub reworded_fraction: f64,
-    /// Tools of other examples on offer, see [`with_distractors`].
+    /// Additional tools from other examples, see [`with_distractors`].
     pub distractors_fraction: f64,
-    /// Another request after it, see [`joined`].
+    /// A second request appended, see [`joined`].
     pub joined_fraction: f64,
-    /// A plain command turned into its contrary, see `negated`.
+    /// A negated command, see `negated`.
     pub negated_fraction: f64,
-    /// A value that must be said left out, see `stripped`.
+    /// A required value removed, see `stripped`.
     pub stripped_fraction: f64,
 }
 
-/// Most tools that an example gets from others.
+/// Maximum number of tools that an example gets from others.
 const MOST_DISTRACTORS: usize = 4;
 
 impl Masks {
@@ -48,13 +46,13 @@ impl Masks {
         *self == Self { meaningless_fraction: self.meaningless_fraction, ..Self::default() }
     }
 
-    /// True if examples get something from others.
+    /// True if an augmentation takes requests or tools from other examples.
     pub fn needs_others(&self) -> bool {
         self.distractors_fraction > 0.0 || self.joined_fraction > 0.0
     }
 
-    /// `example` changed in the ways that are drawn; `others` are where requests and tools to go
-    /// with it come from.
+    /// Applies the augmentations that are drawn to `example`; additional requests and tools come
+    /// from `others`.
     pub fn apply(&self, example: Example, others: &[Example], synonyms: &Synonyms, rng: &mut ChaCha8Rng) -> Example {
         let mut example = example;
         if rng.random_bool(self.stripped_fraction) {
@@ -82,7 +80,7 @@ impl Masks {
     }
 }
 
-/// Words of names and what may stand for them.
+/// Words of names, each with its possible replacements.
 #[derive(Debug, Clone)]
 pub struct Synonyms(BTreeMap<String, Vec<String>>);
 
@@ -100,7 +98,7 @@ impl Synonyms {
         self.0.get(word)?.choose(rng).map(String::as_str)
     }
 
-    /// `name`, some of its words replaced.
+    /// `name` in snake_case, with some of its words replaced.
     fn name(&self, name: &str, rng: &mut ChaCha8Rng) -> String {
         let snake = to_snake_case(name);
         let words = snake.split('_').map(|word| match self.of(word, rng) {
@@ -110,7 +108,8 @@ impl Synonyms {
         words.collect::<Vec<_>>().join("_")
     }
 
-    /// `description` in other words: another verb at its beginning, another capital or full stop.
+    /// A variant of `description`: another verb at its beginning, other capitalization, or no full
+    /// stop.
     fn description(&self, description: &str, rng: &mut ChaCha8Rng) -> String {
         let (first, rest) = description.split_once(' ').unwrap_or((description, ""));
         let mut words = match self.of(&first.to_lowercase(), rng) {
@@ -161,8 +160,8 @@ impl Joint {
     }
 }
 
-/// `example` with other names for its tools and their arguments; names that mean nothing where
-/// `meaningless`, for what a description explains.
+/// `example` with other names for its tools and their arguments; with `meaningless`, nonsense names
+/// for whatever a description explains.
 pub fn with_other_names(example: &Example, synonyms: &Synonyms, meaningless: bool, rng: &mut ChaCha8Rng) -> Example {
     let joint =
         *[Joint::Snake, Joint::Snake, Joint::Camel, Joint::Kebab, Joint::Pascal].choose(rng).unwrap_or(&Joint::Snake);
@@ -180,7 +179,7 @@ pub fn with_other_names(example: &Example, synonyms: &Synonyms, meaningless: boo
             } else {
                 name
             };
-            // A name that an argument still to come has is not free.
+            // The name of any other argument, including later ones, is taken.
             let name = if tool.parameters.iter().any(|p| p.name == name) { parameter.name.clone() } else { name };
             names.insert(parameter.name.clone(), name.clone());
             parameters.push(Parameter::new(name, parameter.spec.clone()));
@@ -216,9 +215,9 @@ fn other_name(name: &str, synonyms: &Synonyms, joint: Joint, meaningless: bool, 
     joint.write(&synonyms.name(name, rng))
 }
 
-/// `example` with some descriptions left out and others in other words. What a description alone
-/// says is kept: the meaning of names that mean nothing, of the values of a choice, of numbers, and
-/// how a value is to be written.
+/// `example` with some descriptions dropped and others reworded. Information that only a
+/// description gives is kept: the meaning of a nonsense name, of an enum's values or of a number,
+/// and the format of a value.
 pub fn with_other_descriptions(example: &Example, synonyms: &Synonyms, rng: &mut ChaCha8Rng) -> Example {
     let drops_tools = rng.random_bool(0.4);
     let drops_parameters = rng.random_bool(0.6);
@@ -238,7 +237,8 @@ pub fn with_other_descriptions(example: &Example, synonyms: &Synonyms, rng: &mut
             Parameter::new(parameter.name.clone(), spec)
         });
         let parameters = parameters.collect();
-        // Tools are told apart by more than a word: only a name of several words stands alone.
+        // A one-word name does not identify a tool: only a longer name may stand without a
+        // description.
         let is_telling = to_snake_case(&tool.name).split('_').count() > 1;
         let description = if drops_tools && is_telling && says_its_name(&tool.name, &tool.description) {
             String::new()
@@ -250,15 +250,15 @@ pub fn with_other_descriptions(example: &Example, synonyms: &Synonyms, rng: &mut
     Example { tools: tools.collect(), ..example.clone() }
 }
 
-/// True for a string that is taken as it was said.
+/// True for a free string, which the model copies as it was said.
 fn is_plain(spec: &Map<String, Value>) -> bool {
     spec.get("type").and_then(Value::as_str) == Some("string")
         && !spec.contains_key("enum")
         && !spec.contains_key("format")
 }
 
-/// True if the description has no more than eight words, no digits, signs or lists, and a word in
-/// common with the name: it says the same thing.
+/// True if the description only repeats the name: it has at most eight words, no digits or
+/// punctuation of a rule or list, and a word in common with the name.
 fn says_its_name(name: &str, description: &str) -> bool {
     let names = stems(&to_snake_case(name).replace('_', " "));
     let is_short = description.split_whitespace().count() <= 8;
@@ -266,7 +266,7 @@ fn says_its_name(name: &str, description: &str) -> bool {
     is_short && !has_rule && stems(description).intersection(&names).next().is_some()
 }
 
-/// Words that say nothing about what a text is about.
+/// Words that say nothing about the topic of a text.
 const COMMON: [&str; 44] = [
     "the", "a", "an", "of", "to", "in", "on", "for", "by", "and", "or", "with", "from", "get", "set", "add", "find",
     "search", "create", "update", "delete", "remove", "show", "list", "check", "make", "new", "start", "stop", "open",
@@ -274,7 +274,7 @@ const COMMON: [&str; 44] = [
     "some",
 ];
 
-/// The first five letters of each word that says what a text is about.
+/// The first five letters of each content word of a text.
 fn stems(text: &str) -> HashSet<String> {
     text.split(|c: char| !c.is_alphanumeric())
         .map(str::to_lowercase)
@@ -283,21 +283,22 @@ fn stems(text: &str) -> HashSet<String> {
         .collect()
 }
 
-/// True if `tool` could be taken for one of the `called`, or for what `query` asks: they have a
-/// word in common that says what they are about.
+/// True if `tool` could be mistaken for one of the `called` tools or could answer `query`, because
+/// they have a content word in common.
 fn is_near(tool: &Tool, called: &[&Tool], query: &HashSet<String>) -> bool {
     let name = stems(&to_snake_case(&tool.name).replace('_', " "));
     let whole: HashSet<String> = stems(&tool.description).union(&name).cloned().collect();
-    let meets = |other: &Tool| {
+    let is_similar = |other: &Tool| {
         let other_name = stems(&to_snake_case(&other.name).replace('_', " "));
         let other_whole: HashSet<String> = stems(&other.description).union(&other_name).cloned().collect();
         name.intersection(&other_whole).next().is_some() || other_name.intersection(&whole).next().is_some()
     };
-    name.is_empty() || name.intersection(query).next().is_some() || called.iter().any(|other| meets(other))
+    name.is_empty() || name.intersection(query).next().is_some() || called.iter().any(|other| is_similar(other))
 }
 
-/// `example` with up to `most` tools of `others` beside its own, none of which could be taken for
-/// those that it calls. An example without a call is left as it is: another tool might fit.
+/// `example` with up to `most` tools of `others` in addition to its own, none of which could be
+/// mistaken for those that it calls. An example without a call is unchanged, because an added tool
+/// might fit it.
 pub fn with_distractors(example: &Example, others: &[Example], most: usize, rng: &mut ChaCha8Rng) -> Example {
     let mut example = example.clone();
     if example.answers.is_empty() || others.is_empty() || most == 0 {
@@ -316,7 +317,7 @@ pub fn with_distractors(example: &Example, others: &[Example], most: usize, rng:
     example
 }
 
-/// Both requests in one, and the calls of both; none where one could change the meaning of the
+/// Joins two requests, and their calls, into one; `None` if one could change the meaning of the
 /// other.
 pub fn joined(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
     const LONGEST: usize = 300;
@@ -340,7 +341,7 @@ pub fn joined(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Option
             None => tools.push(tool.clone()),
         }
     }
-    // A tool that merely stood beside the first request's must not fit the second.
+    // An uncalled tool of the first request must not fit the second one.
     tools.retain(|tool| ours.contains(tool) || theirs.contains(tool) || !near(tool, &theirs, &second.query));
     let query = one_sentence(first, second, rng)?;
     let answers: Vec<Call> = first.answers.iter().chain(&second.answers).cloned().collect();
@@ -351,7 +352,7 @@ pub fn joined(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Option
 fn one_sentence(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Option<String> {
     let before = first.query.trim();
     let mark = before.chars().next_back()?;
-    // A text at the end would swallow what follows.
+    // A free text at the end would seem to include what follows.
     let tail = before.trim_end_matches(['.', '!', '?']).to_lowercase();
     let ends_in_text =
         texts(first).any(|text| text.split_whitespace().count() > 3 && tail.ends_with(&text.to_lowercase()));
@@ -374,7 +375,7 @@ fn one_sentence(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Opti
     Some(format!("{before}{joint}{after}"))
 }
 
-/// All texts among the arguments of an example's calls.
+/// All strings among the arguments of an example's calls.
 fn texts(example: &Example) -> impl Iterator<Item = &str> {
     example.answers.iter().flat_map(|call| call.arguments.values()).flat_map(|value| match value {
         Value::Array(members) => members.iter().filter_map(Value::as_str).collect::<Vec<_>>(),

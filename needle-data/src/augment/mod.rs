@@ -1,10 +1,10 @@
-//! Seeded changes to training examples, drawn anew each epoch: the order of what has none (the
-//! offered tools, the parameters of a tool, the keys of a definition), which tools are on offer,
-//! and the values that the query asks for.
+//! Seeded augmentation of training examples, drawn anew in each epoch: the order of unordered parts
+//! (the offered tools, the parameters of a tool, the keys of a definition), the selection of
+//! offered tools, and the values in the query.
 //!
-//! Without them a model learns positions instead of names, tools by heart, and values instead of
-//! where they stand. The seed comes from the example's place in the epoch, so that a resumed run
-//! shuffles as the uninterrupted one would have.
+//! Without it, a model learns positions instead of names, and memorizes tools and values instead of
+//! reading them. The seed comes from the example's place in the epoch, so that a resumed run draws
+//! the same as an uninterrupted one.
 
 #[cfg(feature = "training")]
 pub mod mask;
@@ -37,8 +37,8 @@ pub fn shuffle_tools(tools: &mut [Value], rng: &mut ChaCha8Rng) {
     }
 }
 
-/// `example` offering one to `most` tools, at random: those that it calls, and a random choice of
-/// the others.
+/// `example` with a random number of tools, from 1 to `most`: always the called ones, and a random
+/// choice of the others.
 pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) -> Example {
     let is_called = |tool: &Tool| example.answers.iter().any(|call| call.name == tool.name);
     let mut others: Vec<usize> = (0..example.tools.len()).filter(|&i| !is_called(&example.tools[i])).collect();
@@ -50,10 +50,10 @@ pub fn with_fewer_tools(example: &Example, most: usize, rng: &mut ChaCha8Rng) ->
     Example { tools: example.tools.iter().enumerate().filter_map(keep).collect(), ..example.clone() }
 }
 
-/// `example` without the tools that it calls, and with nothing called; none where no tool would be
-/// left.
+/// `example` without the tools that it calls, and without calls; `None` if it calls nothing or no
+/// tool would be left.
 ///
-/// Right as long as the other tools on offer cannot do the same.
+/// The result is correct only if the other offered tools cannot do the same.
 pub fn without_called_tools(example: &Example) -> Option<Example> {
     let is_called = |tool: &&Tool| example.answers.iter().any(|call| call.name == tool.name);
     let tools: Vec<Tool> = example.tools.iter().filter(|tool| !is_called(tool)).cloned().collect();
@@ -61,7 +61,7 @@ pub fn without_called_tools(example: &Example) -> Option<Example> {
     (has_call && !tools.is_empty()).then(|| Example { query: example.query.clone(), tools, answers: Vec::new() })
 }
 
-/// The different string values that examples give each parameter of each tool.
+/// The distinct string values of each parameter of each tool, collected from examples.
 #[derive(Debug, Clone, Default)]
 pub struct ValuePool(HashMap<(String, String), Vec<String>>);
 
@@ -76,12 +76,13 @@ impl ValuePool {
                 }
             }
         }
-        // Sets, so that the order does not depend on the examples' and a seed draws the same again.
+        // `BTreeSet` sorts the values, so that draws do not depend on the order of the examples.
         Self(pool.into_iter().map(|(key, values)| (key, values.into_iter().collect())).collect())
     }
 }
 
-/// Fewer different values in the pool, and a parameter is a choice among them rather than open.
+/// A parameter with fewer distinct values in the pool is a choice among them; one with at least
+/// this many is open to any value.
 const OPEN: usize = 16;
 
 /// How values are replaced.
@@ -89,13 +90,13 @@ const OPEN: usize = 16;
 pub struct OtherValues {
     /// Share of the string arguments that get another value.
     pub fraction: f64,
-    /// Share of those whose value is made up of letters, where the parameter is open to any; the
-    /// others get one that another example gives the same parameter.
+    /// Of those, the share that gets a made-up word, if the parameter is open; the others get a
+    /// value that the same parameter has in another example.
     pub made_up_fraction: f64,
 }
 
-/// `example` asking for other values: each string argument that stands word for word in the query,
-/// and only there, may be replaced in both.
+/// `example` with other values: a string argument that occurs verbatim in the query, exactly once
+/// and in no other argument, may be replaced in both.
 pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, rng: &mut ChaCha8Rng) -> Example {
     let mut changed = example.clone();
     for (c, call) in example.answers.iter().enumerate() {
@@ -125,8 +126,7 @@ pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, 
     changed
 }
 
-/// One to four words that mean nothing, some of them with a capital: a model that copies them
-/// copies anything.
+/// One to four nonsense words, capitalized half the time. They teach the model to copy any value.
 fn made_up(rng: &mut ChaCha8Rng) -> String {
     const ONSETS: &str = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kn l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str t th tr v w wh x y z";
     const VOWELS: &str = "a e i o u ai au ea ee ia ie io oa oo ou y";
@@ -157,7 +157,7 @@ fn made_up(rng: &mut ChaCha8Rng) -> String {
     text
 }
 
-/// Whether replacing `value` in the query could touch the place of `other`.
+/// Whether replacing `value` in the query could change `other`, too.
 fn overlaps(other: &Value, value: &str) -> bool {
     let other = match other {
         Value::String(other) => other.clone(),
@@ -166,7 +166,7 @@ fn overlaps(other: &Value, value: &str) -> bool {
     other.contains(value) || value.contains(&other)
 }
 
-/// Where `value` stands in `query` as whole words, if that is in one place.
+/// Byte offset of `value` in `query`, if it occurs exactly once and as whole words.
 fn only_place(query: &str, value: &str) -> Option<usize> {
     let mut places = query.match_indices(value).map(|(at, _)| at);
     let at = places.next().filter(|_| !value.is_empty() && places.next().is_none())?;
@@ -262,7 +262,7 @@ mod tests {
         ] {
             let example = example(query, arguments);
             let same = with_other_values(&example, &pool, always, &mut rng(1, Purpose::Augmentation, &[]));
-            assert_eq!(same, example, "a value that has not a place of its own stays");
+            assert_eq!(same, example, "a value that does not occur exactly once is kept");
         }
         assert_eq!(
             with_other_values(&seen[0], &pool, OtherValues::default(), &mut rng(1, Purpose::Augmentation, &[])),

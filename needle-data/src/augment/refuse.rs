@@ -1,5 +1,5 @@
-//! A copy of a request that asks for nothing: the same words with a `don't`, or without a value
-//! that the call must have.
+//! Variants of a request that must not be answered with a call: the negated request (`don't ..`),
+//! and the request without a required value.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -104,9 +104,9 @@ const VERBS: [&str; 92] = [
     "water",
 ];
 
-/// `example` with words before it that make it a request not to do it, and nothing called; or, one
-/// time in three, with words that only look so (`don't forget to ..`), and the same calls. `None`
-/// where the request is not a plain command.
+/// `example` with a negating prefix and without calls; or, one time in three, with a prefix that
+/// only looks like a negation (`don't forget to ..`) and the same calls. `None` if the request is
+/// not a plain command.
 pub fn negated(example: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
     const NEGATED: [&str; 14] = [
         "don't",
@@ -155,18 +155,18 @@ pub fn negated(example: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
     Some(Example { query: format!("{before} {command}"), tools: example.tools.clone(), answers })
 }
 
-/// Words that tie a value to the sentence and go with it.
+/// Function words in front of a value, which are removed together with it.
 const TIES: [&str; 26] = [
     "in", "at", "on", "to", "from", "for", "by", "with", "of", "near", "around", "the", "a", "an", "my", "called",
     "named", "about", "is", "as", "into", "city", "number", "until", "titled", "saying",
 ];
 
-/// `example` without the words for a value that its one call must have, and nothing called. None
-/// where what is left could still say the value, or be no request.
+/// `example` without a required value of its only call, and without the call. `None` if the
+/// remaining words could still express the value or are no longer a request.
 pub fn stripped(example: &Example) -> Option<Example> {
     let [call] = &example.answers[..] else { return None };
     let tool = example.tools.iter().find(|tool| tool.name == call.name)?;
-    // Another text in the sentence could be taken for the one that is gone.
+    // Another string in the query could be mistaken for the removed one.
     let is_only_text = call.arguments.values().filter(|value| value.is_string() || value.is_array()).count() == 1;
     let (name, value) = call.arguments.iter().find_map(|(name, value)| Some((name, value.as_str()?)))?;
     let parameter = tool.parameter(name)?;
@@ -180,7 +180,8 @@ pub fn stripped(example: &Example) -> Option<Example> {
     while words.last().is_some_and(|word| TIES.contains(&word.to_lowercase().as_str())) {
         words.pop();
     }
-    // At the end of the request, or before a word or mark that begins something new.
+    // The value must end the request, or precede a word or punctuation mark that begins a new
+    // phrase.
     let next = after.split_whitespace().next().unwrap_or_default();
     let is_end = after.trim().trim_matches(['.', '?', '!']).is_empty();
     let is_clean = is_end || after.starts_with([',', '.', '?']) || TIES.contains(&next) || next == "and";

@@ -1,4 +1,4 @@
-//! Rows of ids as plain arrays.
+//! Batches as plain arrays of ids.
 
 use std::ops::Range;
 
@@ -28,9 +28,9 @@ pub struct Batch {
     pub dec_segments: Vec<i32>,
     /// [`crate::TokenClass`] of each target as a number, `[rows, dec_len]`.
     pub dec_classes: Vec<u8>,
-    /// Queries and tools for the contrastive loss; none if no tool is called.
+    /// Queries and tools for the contrastive loss; `None` if no tool is called.
     pub retrieval: Option<RetrievalBatch>,
-    /// Examples in the batch.
+    /// Number of examples in the batch.
     pub num_examples: usize,
 }
 
@@ -47,12 +47,12 @@ pub struct RetrievalBatch {
     pub tool_len: usize,
     /// Tools alone, `[pairs, tool_len]`.
     pub tool_ids: Vec<i32>,
-    /// What each pair must not share with another.
+    /// Identity of each pair's tool; no two pairs have the same.
     pub keys: Vec<PairKey>,
 }
 
 impl Batch {
-    /// Lays out `rows` of examples; `max_pairs` bounds the retrieval pairs.
+    /// Lays out `rows` of examples as padded arrays; `max_pairs` bounds the retrieval pairs.
     pub fn from_rows(rows: &[Vec<&EncodedExample>], max_pairs: usize) -> Self {
         let total = |row: &[&EncodedExample], f: fn(&EncodedExample) -> usize| row.iter().map(|e| f(e)).sum::<usize>();
         let enc_len = rows.iter().map(|r| total(r, |e| e.enc_ids.len())).max().unwrap_or(0);
@@ -80,19 +80,19 @@ impl Batch {
         batch
     }
 
-    /// The rows in up to `parts` batches of like size, without retrieval pairs.
+    /// The rows in up to `parts` batches of similar size, without retrieval pairs.
     pub fn split(&self, parts: usize) -> Vec<Self> {
         let rows = self.rows.div_ceil(parts.max(1)).max(1);
         (0..self.rows).step_by(rows).map(|start| self.rows_in(start..(start + rows).min(self.rows))).collect()
     }
 
-    /// The `index`-th of `count` parts of like size, retrieval pairs included. The parts together
-    /// are the whole; some are empty where there are fewer rows.
+    /// The `index`-th of `count` parts of similar size, retrieval pairs included. Together, the
+    /// parts are the whole batch; some are empty if there are fewer rows than parts.
     pub fn part(&self, index: usize, count: usize) -> Self {
         let range = |length: usize| index * length / count..(index + 1) * length / count;
         Self {
             retrieval: self.retrieval.as_ref().map(|pairs| pairs.select(range(pairs.pairs))),
-            // Where examples begin and end is not kept; the first part counts them all.
+            // The bounds of examples are not stored, so the first part counts all of them.
             num_examples: if index == 0 { self.num_examples } else { 0 },
             ..self.rows_in(range(self.rows))
         }
@@ -116,18 +116,18 @@ impl Batch {
         }
     }
 
-    /// What the encoder reads of each row, as text, for people.
+    /// The encoder's input of each row as text, for display.
     pub fn rows_as_text(&self, tokenizer: &Tokenizer) -> Vec<String> {
         let text = |row: &[i32]| tokenizer.decode(&row.iter().map(|&id| id as u32).collect::<Vec<_>>());
         self.enc_ids.chunks(self.enc_len.max(1)).map(text).collect()
     }
 
-    /// Positions that hold a target.
+    /// Number of positions that hold a target.
     pub fn num_targets(&self) -> usize {
         self.dec_segments.iter().filter(|&&s| s != 0).count()
     }
 
-    /// Positions that hold a token, encoder and decoder together.
+    /// Number of positions that hold a token, encoder and decoder together.
     pub fn num_tokens(&self) -> usize {
         self.enc_segments.iter().chain(&self.dec_segments).filter(|&&s| s != 0).count()
     }
@@ -161,7 +161,8 @@ impl RetrievalBatch {
     }
 }
 
-/// Indices, ascending, of up to `most` pairs of which no two call the same tool: the first of each.
+/// Ascending indices of up to `most` pairs, no two of which call the same tool: the first pair of
+/// each tool.
 pub fn different(keys: &[PairKey], most: usize) -> Vec<usize> {
     let mut chosen: Vec<usize> = Vec::new();
     for (index, key) in keys.iter().enumerate() {

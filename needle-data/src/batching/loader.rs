@@ -1,4 +1,4 @@
-//! Windows of rows to batches: parse and encode in parallel, pack, lay out.
+//! From windows of rows to batches: parse and encode in parallel, pack, lay out.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ use crate::source::{Content, Counts, OnBadRow};
 use crate::text::example::Example;
 use crate::text::record::Record;
 
-/// Rows that the share of bad ones is judged by before any of them is used, or as many as a run's
-/// first window has.
+/// Number of rows by which the share of bad rows is judged before any row is used (all of a run's
+/// first window, if it has fewer).
 const ROWS_BEFORE_JUDGING: usize = 1000;
 
 /// How rows become batches.
@@ -28,42 +28,42 @@ const ROWS_BEFORE_JUDGING: usize = 1000;
 pub struct LoaderConfig {
     /// Sizes of rows, ascending.
     pub row_sizes: Vec<RowSize>,
-    /// Rows of a batch of the longest size; batches of shorter rows have as many more as keep the
-    /// number of positions.
+    /// Number of rows in a batch of the longest size. Batches of shorter rows have more, so that
+    /// the number of positions stays about the same.
     pub rows: usize,
-    /// Examples among which rows are packed; more packs tighter.
+    /// Number of examples that are packed together; a larger window packs more tightly.
     pub pack_window: usize,
-    /// Most retrieval pairs of a batch.
+    /// Maximum number of retrieval pairs in a batch.
     pub max_retrieval_pairs: usize,
-    /// Whether tools, parameters and keys are shuffled anew each epoch.
+    /// Whether tools, parameters and keys are shuffled anew in each epoch.
     pub shuffle_tools: bool,
-    /// Most tools that an example offers, see [`with_fewer_tools`]; all, if not given.
+    /// Maximum number of tools that an example offers, see [`with_fewer_tools`]; `None` for all.
     pub max_offered_tools: Option<usize>,
     /// Share of the examples with a call whose called tools are withheld, see
     /// [`without_called_tools`].
     pub withheld_fraction: f64,
-    /// How often arguments get other values, see [`with_other_values`]; those of other examples
+    /// How often arguments get other values, see [`with_other_values`]; values of other examples
     /// come from the same pack window.
     pub other_values: OtherValues,
-    /// How often tools are masked, and requests joined or turned; other tools and requests come
+    /// How often tools are masked, and requests joined or negated; other tools and requests come
     /// from the same pack window.
     pub masks: Masks,
     /// What to do with a row that cannot be used.
     pub on_bad_row: OnBadRow,
-    /// Largest share of rows that may be left out.
+    /// Largest share of rows that may be skipped.
     pub max_bad_fraction: f64,
-    /// Threads that parse and encode; all cores, if not given. The batches are the same whatever
-    /// their number.
+    /// Number of threads that parse and encode; `None` for all cores. It does not change the
+    /// batches.
     pub threads: Option<usize>,
 }
 
-/// Rows of windows, encoded and packed, one pack window at a time.
+/// Encodes and packs the rows of windows, one pack window at a time.
 pub struct RowPacker<'a, W> {
     encoder: &'a Encoder<'a>,
     config: LoaderConfig,
     seed: u64,
     pool: rayon::ThreadPool,
-    /// What names are masked with, where any are.
+    /// Replacement words for masking; `None` if nothing is masked.
     synonyms: Option<Synonyms>,
     windows: W,
     current: Option<Current>,
@@ -72,7 +72,7 @@ pub struct RowPacker<'a, W> {
     failed: bool,
 }
 
-/// A window on its way through the packer.
+/// The window that is being packed.
 struct Current {
     start: Cursor,
     end: Cursor,
@@ -81,7 +81,7 @@ struct Current {
     used_before: u64,
 }
 
-/// What a pack window gave.
+/// The packed rows of one pack window.
 #[derive(Debug)]
 pub struct PackedRows {
     /// Rows, in shuffled order.
@@ -90,7 +90,7 @@ pub struct PackedRows {
     pub start: Cursor,
     /// Where the next window starts, if these are the last rows of this one.
     pub next: Option<Cursor>,
-    /// All rows up to here, since the run began.
+    /// Counts of all rows up to here, since the run began.
     pub counts: Counts,
 }
 
@@ -98,10 +98,10 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
     /// Packs the rows of `windows`.
     ///
     /// # Errors
-    /// If no threads can be started, or there are no sizes of rows.
+    /// If no threads can be started, or there are no row sizes.
     pub fn new(encoder: &'a Encoder<'a>, windows: W, config: LoaderConfig, seed: u64) -> Result<Self, DataError> {
         if config.row_sizes.is_empty() {
-            return Err(DataError::Config { field: "row_sizes", reason: "there must be one".into() });
+            return Err(DataError::Config { field: "row_sizes", reason: "must hold at least one size".into() });
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads.unwrap_or(0));
         let pool = pool.thread_name(|i| format!("loader-{i}")).build();
@@ -130,7 +130,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
                     Err(error) => return Some(Err(error)),
                 };
                 if self.counts.read == 0 {
-                    // The first window of a resumed run brings what was counted before it.
+                    // The first window of a resumed run holds the counts before it.
                     self.counts.clone_from(&start.counts);
                 }
                 start.counts.clone_from(&self.counts);
@@ -164,7 +164,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         self.pool.install(|| items.par_iter().filter_map(bad).collect())
     }
 
-    /// Judges the share of bad rows in the run's first window before anything is trained on.
+    /// Checks the share of bad rows in the run's first window before any of it is trained on.
     fn judge_ahead(&self, window: &[Item]) -> Result<(), DataError> {
         let sample = &window[..window.len().min(ROWS_BEFORE_JUDGING)];
         let bad = self.bad_rows(sample);
@@ -179,8 +179,8 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
         counts.judge(most, &first)
     }
 
-    /// Encodes `items` in parallel, and counts them in order; `rest` are those of the window that
-    /// come after them.
+    /// Encodes `items` in parallel, and counts them in order; `rest` are the later items of the
+    /// window.
     fn encode(&mut self, items: &[Item], rest: &[Item], used_before: u64) -> Result<Vec<Encoded>, DataError> {
         let (encoder, config, synonyms) = (self.encoder, &self.config, self.synonyms.as_ref());
         let encoded: Vec<_> = self.pool.install(|| {
@@ -238,7 +238,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> RowPacker<'a, W> {
             }
         }
         rows.extend(pack_examples(examples, &self.config.row_sizes));
-        // Packing sorts by length; the order of rows must not.
+        // Packing sorts by length, so the rows are shuffled again.
         rows.shuffle(&mut rng(self.seed, Purpose::PackedRowOrder, place));
         rows
     }
@@ -257,7 +257,7 @@ impl<W: Iterator<Item = Result<Window, DataError>>> Iterator for RowPacker<'_, W
     }
 }
 
-/// Rows come shuffled: of two bad ones, that which a reader of the file meets first.
+/// The earlier of two bad rows in the order of the file; rows arrive shuffled.
 fn earlier(first: Option<(Place, Problem)>, other: (Place, Problem)) -> (Place, Problem) {
     match first {
         Some(first) if first.0 <= other.0 => first,
@@ -279,7 +279,7 @@ impl Encoded {
     }
 }
 
-/// A row as it is before anything is drawn.
+/// A parsed row, before any augmentation is drawn.
 type Parsed = Result<Result<Unencoded, Problem>, DataError>;
 
 enum Unencoded {
@@ -295,7 +295,7 @@ fn parse(config: &LoaderConfig, item: &Item) -> Parsed {
     let Some(size) = config.row_sizes.iter().find(|size| size.holds(row.size)) else {
         let (size, longest) = (row.size, config.row_sizes[config.row_sizes.len() - 1]);
         let reason = format!(
-            "rows of {}+{} tokens; the recipe's longest have {}+{}",
+            "has rows of {}+{} tokens, but the recipe's longest have {}+{}",
             size.enc, size.dec, longest.enc, longest.dec
         );
         return Err(DataError::Packed { path: item.row.place.file.clone(), reason });
@@ -304,7 +304,7 @@ fn parse(config: &LoaderConfig, item: &Item) -> Parsed {
     Ok(Ok(Unencoded::Row(row)))
 }
 
-/// What an example can get from the others of its pack window.
+/// What augmentation can take from the other examples of a pack window.
 struct Surroundings<'a> {
     values: Option<ValuePool>,
     others: Vec<Example>,
@@ -325,7 +325,8 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// One row of a source as examples. A pure function of the row, its seed and its pack window.
+/// Augments and encodes one row of a source. The result is a pure function of the row, its seed and
+/// its pack window.
 fn encode(
     encoder: &Encoder<'_>,
     config: &LoaderConfig,
@@ -374,29 +375,29 @@ pub fn pack_examples(examples: Vec<EncodedExample>, sizes: &[RowSize]) -> Vec<Pa
         .collect()
 }
 
-/// A batch, and where the data stands after it.
+/// A batch, and the position in the data after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The batch.
     pub batch: Batch,
-    /// Where the next one stands.
+    /// Position of the next batch.
     pub cursor: Cursor,
     /// Epoch that the batch belongs to, of the source that is furthest behind.
     pub epoch: u64,
-    /// All rows of pack windows begun so far, since the run began.
+    /// Counts of all rows of the pack windows begun so far, since the run began.
     pub counts: Counts,
 }
 
-/// The batches of windows, one row size each.
+/// An iterator over the batches of windows. All rows of a batch have the same size.
 ///
-/// Rows that fill no batch wait for the next pack window; at the end of a window they are packed
-/// together once more, so that at most one batch of a window is smaller than the others.
+/// Rows that do not fill a batch wait for the next pack window; at the end of a window, they are
+/// packed again together, so that at most one batch of a window is smaller than the others.
 pub struct Loader<'a, W> {
     rows: RowPacker<'a, W>,
     /// Rows that wait for a full batch, by size.
     waiting: Vec<Vec<PackedRow>>,
     ready: VecDeque<Loaded>,
-    /// Batches made of the current window.
+    /// Number of batches made of the current window.
     batch: u64,
 }
 
@@ -429,15 +430,16 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> Loader<'a, W> {
         for rows in pack_examples(left, &sizes[longest..]).chunks(self.rows_of_batch(longest)) {
             self.push(rows, &packed.start, &packed.counts);
         }
-        // After the last batch of a window stands the next window, which need not read this one
-        // again.
+        // After the last batch of a window, the cursor is the start of the next window, so that
+        // resuming does not read this one again.
         if let Some(last) = self.ready.back_mut() {
             last.cursor = next;
         }
         self.batch = 0;
     }
 
-    /// Rows of a batch of the size with index `size`: as many positions as `rows` of the longest.
+    /// Number of rows in a batch of the size with index `size`, for as many positions as `rows`
+    /// rows of the longest size.
     fn rows_of_batch(&self, size: usize) -> usize {
         let positions = |size: &RowSize| size.enc + size.dec;
         let sizes = &self.rows.config.row_sizes;
@@ -446,7 +448,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> Loader<'a, W> {
 
     fn push(&mut self, rows: &[PackedRow], start: &Cursor, counts: &Counts) {
         self.batch += 1;
-        // Batches that a resumed run has seen already.
+        // A resumed run has already seen this batch.
         if self.batch <= start.batch {
             return;
         }
@@ -463,7 +465,7 @@ impl<'a, W: Iterator<Item = Result<Window, DataError>>> Loader<'a, W> {
 impl<W: Iterator<Item = Result<Window, DataError>>> Iterator for Loader<'_, W> {
     type Item = Result<Loaded, DataError>;
 
-    /// The next batch; there is always one, since epochs follow each other without end.
+    /// The next batch; there is always one, because epochs repeat endlessly.
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(loaded) = self.ready.pop_front() {

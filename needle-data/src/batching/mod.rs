@@ -1,4 +1,5 @@
-//! Encoded examples to batches: several a row, several rows a batch, made ready ahead of time.
+//! From encoded examples to batches: several examples per row, several rows per batch, prepared
+//! ahead of time.
 
 #[cfg(feature = "training")]
 pub mod batch;

@@ -1,15 +1,15 @@
 //! Packs several examples into a row, so that little of a batch is padding.
 //!
-//! An example takes space on the encoder's side and on the decoder's; a row has room for both or
-//! the example goes into another. Best-fit decreasing: the longest first, each into the fullest row
-//! that still has room (Johnson et al. 1974 bound it at 11/9 of the optimum in one dimension).
-//! Where none has, a new row is begun: of the shortest size that holds four examples like it, so
-//! that short examples fill short rows, else of the longest. Which examples share a row has no
-//! meaning: attention keeps to each example's own segment.
+//! An example takes encoder tokens and decoder tokens, and its row must have room for both. The
+//! algorithm is best-fit decreasing: the longest example first, each into the fullest row that
+//! still has room (Johnson et al. 1974 prove a bound of 11/9 of the optimum in one dimension). If
+//! no row has room, a new one is begun: of the shortest size that holds four such examples, so that
+//! short examples fill short rows, or else of the longest size. It does not matter which examples
+//! share a row, because attention stays within each example's segment.
 
 use serde::{Deserialize, Serialize};
 
-/// Room of one row.
+/// Capacity of a row, or length of an example, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowSize {
     /// Encoder tokens.
@@ -19,7 +19,7 @@ pub struct RowSize {
 }
 
 impl RowSize {
-    /// Whether an example of `need` tokens fits into so much room.
+    /// Whether an example of `need` tokens fits.
     pub fn holds(&self, need: RowSize) -> bool {
         self.enc >= need.enc && self.dec >= need.dec
     }
@@ -33,11 +33,11 @@ impl RowSize {
     }
 }
 
-/// A new row is as short as may be while it still holds so many examples like its first: fewer, and
-/// the room that is left over is too small for the next.
-const LIKE_IT: usize = 4;
+/// A new row has the shortest size that holds this many examples like its first. With fewer, the
+/// remaining room would be too small for the next example.
+const MIN_EXAMPLES: usize = 4;
 
-/// One row: its size as an index, and which examples stand in it.
+/// One row: the index of its size, and the examples in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     /// Index into the given sizes.
@@ -49,19 +49,18 @@ pub struct Packed {
 /// Packs examples of `lengths` (encoder and decoder tokens) into rows of `sizes`, which are in
 /// ascending order.
 ///
-/// An example longer than the longest row gets one of its own.
+/// An example longer than the longest row gets a row of its own.
 pub fn pack(lengths: &[RowSize], sizes: &[RowSize]) -> Vec<Packed> {
     let Some(longest) = sizes.last().copied() else { return Vec::new() };
-    // How much of a row an example takes, on the side where it takes more.
+    // The share of a row that an example takes, encoder or decoder, whichever is larger.
     let share = |need: RowSize| need.enc.max(need.dec * longest.enc / longest.dec.max(1));
     let mut order: Vec<usize> = (0..lengths.len()).collect();
-    // Stable, so equal lengths keep their order and the result is the same everywhere.
+    // The sort is stable: equal lengths keep their order, so the result is deterministic.
     order.sort_by_key(|&i| std::cmp::Reverse((share(lengths[i]), lengths[i].enc)));
     let mut rows: Vec<(RowSize, Packed)> = Vec::new();
     for index in order {
         let need = lengths[index];
-        // The longer side decides what fits, so the row with least room on that side is the
-        // fullest.
+        // The fullest row is the one with the fewest free tokens in total.
         let fullest = rows
             .iter()
             .enumerate()
@@ -75,13 +74,13 @@ pub fn pack(lengths: &[RowSize], sizes: &[RowSize]) -> Vec<Packed> {
                 row.members.push(index);
             }
             None => {
-                let several = RowSize { enc: LIKE_IT * need.enc, dec: LIKE_IT * need.dec };
+                let several = RowSize { enc: MIN_EXAMPLES * need.enc, dec: MIN_EXAMPLES * need.dec };
                 let size = sizes.iter().position(|size| size.holds(several)).unwrap_or(sizes.len() - 1);
                 rows.push((sizes[size].minus(need), Packed { size, members: vec![index] }));
             }
         }
     }
-    // Rows that stayed half empty become as short as their contents allow.
+    // Rows that are not full shrink to the shortest size that holds their contents.
     for (_, row) in &mut rows {
         let used = row.members.iter().fold(RowSize { enc: 0, dec: 0 }, |sum, &i| sum.plus(lengths[i]));
         row.size = sizes.iter().position(|size| size.holds(used)).unwrap_or(row.size);

@@ -1,10 +1,10 @@
-//! Batches made ready on a thread of their own while the trainer computes.
+//! Prepares batches on a separate thread while the trainer computes.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 /// Moves `source` to a thread of `scope` that stays at most `depth` items ahead; the thread ends
-/// when the receiver is gone.
+/// when the receiver is dropped.
 pub fn prefetch<'scope, T, I>(scope: &'scope Scope<'scope, '_>, depth: usize, source: I) -> Receiver<T>
 where
     T: Send + 'scope,

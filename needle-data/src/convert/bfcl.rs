@@ -10,7 +10,8 @@ use crate::text::example::{Example, parse_answers};
 use crate::text::tool::Tool;
 
 /// `{"id", "question": [[{"role", "content"}]], "function": [..]}`. Each argument has a list of
-/// acceptable values, of which the first is taken; `""` among them means that it may be left out.
+/// acceptable values, of which the first is used; `""` in the list means that the argument may be
+/// omitted.
 pub(super) fn row(
     row: &Map<String, Value>,
     possible: Option<&HashMap<String, Value>>,
@@ -23,7 +24,7 @@ pub(super) fn row(
     asked(row, answers)
 }
 
-/// The question of `row`; its answers need not be what the tools allow.
+/// The question of `row`; its answers need not be valid for its tools.
 pub(super) fn question(
     row: &Map<String, Value>,
     possible: Option<&HashMap<String, Value>>,
@@ -40,7 +41,7 @@ pub(super) fn question(
     Ok(BfclQuestion { id: text(row, "id")?.to_owned(), example, truth })
 }
 
-/// What is accepted, which the question's id and the file of possible answers say.
+/// The accepted answers, according to the question's id and the file of possible answers.
 fn truth(row: &Map<String, Value>, possible: Option<&HashMap<String, Value>>) -> Result<BfclTruth, Problem> {
     let id = text(row, "id")?;
     match possible {
@@ -90,7 +91,7 @@ fn calls(truth: &[Value]) -> Result<Vec<Value>, Problem> {
         .collect()
 }
 
-/// Inside an object, too, each member has a list of acceptable values, wherever the object stands.
+/// Inside objects, at any depth, each member has a list of acceptable values, too.
 fn first_of_each(value: &Value) -> Value {
     let members = match value {
         Value::Object(members) => members,

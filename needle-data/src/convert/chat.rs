@@ -1,4 +1,5 @@
-//! Conversations: the first request, the tools of the system prompt or the row, and the reply.
+//! Converts conversations: the first request, the tools of the system prompt or of the row, and the
+//! reply.
 
 use serde_json::{Map, Value};
 
@@ -52,7 +53,7 @@ pub(super) fn glaive(row: &Map<String, Value>) -> Result<Map<String, Value>, Pro
     Ok(example(query.trim(), tools, answers))
 }
 
-/// `{"name": "f", "arguments": '{..}'}`: JSON, but for the single quotes around the arguments.
+/// `{"name": "f", "arguments": '{..}'}`: JSON, except for the single quotes around the arguments.
 fn function_call(text: &str) -> Result<Value, Problem> {
     let not_json = |e: serde_json::Error| Problem::new("chat", ProblemCode::NotJson, format!("the function call: {e}"));
     let Some((head, arguments)) = text.split_once("\"arguments\":") else { return json::parse(text).map_err(not_json) };
@@ -60,7 +61,7 @@ fn function_call(text: &str) -> Result<Value, Problem> {
     let quoted = arguments.strip_prefix('\'').and_then(|inner| inner.strip_suffix('\''));
     let head = json::parse(&format!("{}}}", head.trim().trim_end_matches(','))).map_err(not_json)?;
     let arguments = match quoted {
-        // Inside single quotes an apostrophe is written `\'`, which JSON does not know.
+        // Inside single quotes, an apostrophe is written `\'`, which is not JSON.
         Some(inner) => json::parse(&inner.replace("\\'", "'")),
         None => json::parse(arguments),
     };

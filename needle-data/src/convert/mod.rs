@@ -1,6 +1,6 @@
-//! Converts published datasets of tool calls to ours.
+//! Converts published datasets of tool calls to our format.
 //!
-//! | format | told by | calls |
+//! | format | recognized by | calls |
 //! | --- | --- | --- |
 //! | xLAM | `query`, `tools`, `answers` | `answers` |
 //! | OpenAI chat | `messages` and `tools` | the first assistant message's `tool_calls` |
@@ -8,9 +8,9 @@
 //! | ToolACE | `system` and `conversations` | `[Name(key=value)]` as the first reply |
 //! | BFCL | `question` and `function` | the file of possible answers |
 //!
-//! A single-shot model answers one request: of a conversation, the first user turn and the reply to
-//! it are taken. A reply in words means that no tool fits. What cannot be said as one validated
-//! example is a [`Problem`] and counted, never bent.
+//! A single-shot model answers one request, so only the first user turn of a conversation and the
+//! reply to it are used. A reply in words means that no tool fits. A row that cannot be expressed
+//! as one validated example is a [`Problem`] and is counted, never altered to fit.
 
 mod bfcl;
 mod chat;
@@ -32,12 +32,12 @@ use crate::text::schema::kind;
 
 type Object = Map<String, Value>;
 
-/// What a file is.
+/// Format of a dataset file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Salesforce/xlam-function-calling-60k.
     Xlam,
-    /// Messages with `tool_calls`, as OpenAI's finetuning files have them.
+    /// Messages with `tool_calls`, as in OpenAI's finetuning files.
     Openai,
     /// glaiveai/glaive-function-calling-v2.
     Glaive,
@@ -59,15 +59,15 @@ impl Format {
             () if has(["query", "tools"]) => Self::Xlam,
             () => {
                 let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-                let reason = format!("its keys ({}) are of no known format; say which it is", keys.join(", "));
+                let reason = format!("its keys ({}) match no known format; say which it is", keys.join(", "));
                 return Err(Problem::new("line", ProblemCode::BadField, reason));
             }
         })
     }
 }
 
-/// Converts every row of `path` and gives it to `each`, good or bad. `answers` is BFCL's file of
-/// possible answers.
+/// Converts every row of `path` and passes the result to `each`, good or bad. `answers` is BFCL's
+/// file of possible answers.
 ///
 /// # Errors
 /// If a file cannot be read, or `each` fails.
@@ -84,23 +84,23 @@ pub fn convert(
     })
 }
 
-/// A question of BFCL as an example, with everything that its authors accept as an answer.
+/// A question of BFCL as an example, with all answers that its authors accept.
 pub struct BfclQuestion {
-    /// Its id.
+    /// The question's id.
     pub id: String,
-    /// The question; of each argument's acceptable values, the first. These answers are not checked
-    /// against the tools: BFCL accepts some that lack a required argument, or that name a variable
-    /// where a number is declared.
+    /// The question, answered with the first acceptable value of each argument. The answers are not
+    /// checked against the tools: BFCL accepts some that lack a required argument, or that name a
+    /// variable where a number is declared.
     pub example: Example,
-    /// What is accepted.
+    /// The accepted answers.
     pub truth: BfclTruth,
 }
 
-/// What BFCL accepts as an answer.
+/// The answers that BFCL accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BfclTruth {
-    /// These calls: `[{name: {argument: [acceptable values]}}]`, `""` among them where the argument
-    /// may be left out.
+    /// These calls: `[{name: {argument: [acceptable values]}}]`, with `""` among the values if the
+    /// argument may be omitted.
     Calls(Vec<Value>),
     /// No call ("irrelevance").
     NoCall,
@@ -108,7 +108,8 @@ pub enum BfclTruth {
     AnyCall,
 }
 
-/// BFCL's questions in `path`, with the possible answers in `answers`, each given to `each`.
+/// Reads BFCL's questions in `path`, with the possible answers in `answers`, and passes each one to
+/// `each`.
 ///
 /// # Errors
 /// If a file cannot be read, or `each` fails.
@@ -147,7 +148,7 @@ fn convert_row(
     Example::from_object(&object)
 }
 
-/// An example's object from its three parts; definitions are brought to one spelling.
+/// An example's object from its three parts, with normalized definitions.
 fn example(query: &str, mut tools: Vec<Value>, answers: Vec<Value>) -> Map<String, Value> {
     tools.iter_mut().for_each(schema::tidy);
     let mut object = Map::new();
@@ -165,7 +166,7 @@ fn bad(field: &str, reason: impl Into<String>) -> Problem {
     Problem::new(field, ProblemCode::BadField, reason)
 }
 
-/// A list that may come as a string of JSON.
+/// The list under `field`, which may be given as a string of JSON.
 fn list(row: &Map<String, Value>, field: &str) -> Result<Vec<Value>, Problem> {
     let value = match row.get(field) {
         Some(Value::String(text)) => {
@@ -185,7 +186,7 @@ fn text<'a>(row: &'a Map<String, Value>, field: &str) -> Result<&'a str, Problem
     row.get(field).and_then(Value::as_str).ok_or_else(|| bad(field, "missing, or not a string"))
 }
 
-/// The objects of a file: one a line, or all in one JSON list.
+/// Passes the objects of a file to `each`: one per line, or all in one JSON list.
 fn for_each_object(
     path: &Path,
     each: &mut dyn FnMut(Place, Result<Object, Problem>) -> Result<(), DataError>,
@@ -207,7 +208,7 @@ fn for_each_object(
                 return Err(DataError::Row { place: place(line), problem: not_json(error) });
             }
         };
-        // In a list, the number of the entry is what finds it.
+        // In a list, the place of a row is the number of its entry.
         return rows.into_iter().zip(1..).try_for_each(|(row, number)| each(place(number), object(row)));
     }
     let mut lines = Lines::open(path, Position::default())?;

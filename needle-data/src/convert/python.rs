@@ -1,5 +1,5 @@
 //! Calls written as Python: `[Name of tool(key="value", other=[1, True]), other_tool()]`. Names may
-//! hold spaces.
+//! contain spaces.
 
 use serde_json::{Map, Number, Value};
 
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         self.rest().chars().take(20).collect()
     }
 
-    /// The text up to `c`, which is left.
+    /// The text up to `c`, which is not consumed.
     fn until(&mut self, c: char) -> Result<&'a str, String> {
         let length = self.rest().find(c).ok_or_else(|| format!("expected {c:?} after {:?}", self.near()))?;
         let text = &self.rest()[..length];
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
                     Some('t') => out.push('\t'),
                     Some('r') => out.push('\r'),
                     Some(c @ ('\\' | '\'' | '"')) => out.push(c),
-                    // As Python: an unknown escape is the two characters.
+                    // As in Python, an unknown escape stands for its two characters.
                     Some(c) => out.extend(['\\', c]),
                     None => break,
                 },
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
                 c => out.push(c),
             }
         }
-        Err("a string without end".into())
+        Err("an unterminated string".into())
     }
 
     fn word(&mut self) -> Result<Value, String> {
@@ -163,10 +163,10 @@ impl<'a> Reader<'a> {
             "None" | "null" => Value::Null,
             number => match (number.parse::<i64>(), number.parse::<f64>()) {
                 (Ok(integer), _) => integer.into(),
-                (_, Ok(float)) => {
-                    Number::from_f64(float).map(Value::from).ok_or_else(|| format!("{number} is no number"))?
-                }
-                _ => return Err(format!("{number:?} is no value")),
+                (_, Ok(float)) => Number::from_f64(float)
+                    .map(Value::from)
+                    .ok_or_else(|| format!("{number} is not a finite number"))?,
+                _ => return Err(format!("{number:?} is not a value")),
             },
         })
     }

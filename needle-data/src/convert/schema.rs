@@ -1,12 +1,12 @@
-//! One spelling for the definitions of many datasets: JSON's names of types, and which parameters
-//! are required.
+//! Normalizes the tool definitions of other datasets: JSON's type names, and a `required` flag for
+//! each parameter.
 
 use serde_json::{Map, Value};
 
 use crate::text::schema::ValueType;
 
-/// Python's and other names of types become JSON's; xLAM's `"str, optional"` and `default` say what
-/// is not required.
+/// Replaces Python's and other type names by JSON's. A parameter with `default`, or with xLAM's
+/// `"str, optional"`, is not required.
 pub(super) fn tidy(tool: &mut Value) {
     let Some(tool) = tool.as_object_mut() else { return };
     if let Some(function) = tool.get_mut("function").filter(|f| f.is_object()) {
@@ -32,7 +32,7 @@ fn tidy_spec(spec: &mut Map<String, Value>) {
     if let Some(Value::String(name)) = spec.get_mut("type") {
         match ValueType::named(name) {
             Some(known) => *name = known.json_name().map_or_else(|| name.clone(), str::to_owned),
-            // `Callable` and what else there is: anything goes, so nothing is said.
+            // A type such as `Callable` has no equivalent, so any value is allowed.
             None => _ = spec.shift_remove("type"),
         }
     }

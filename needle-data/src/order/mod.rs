@@ -1,4 +1,4 @@
-//! Which row comes when: the order of training, and the parts of a data set.
+//! The order of training rows, and the split of a dataset into parts.
 
 pub mod split;
 #[cfg(feature = "training")]

@@ -1,7 +1,7 @@
-//! Train, validation and test parts, tool by tool.
+//! Train, validation and test parts, split per tool.
 //!
-//! The original asks for 120 examples a tool and takes 100/10/10; here the parts keep that
-//! proportion for any number, and no query stands in two parts, however often it occurs.
+//! The original asks for 120 examples per tool and splits them 100/10/10; here the parts have that
+//! proportion for any number, and no query is in two parts, however often it occurs.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,9 +10,9 @@ use rand::seq::SliceRandom;
 use crate::random::{Purpose, rng};
 use crate::text::example::Example;
 
-/// Examples a tool should have for its figures to mean something (the original's recommendation).
+/// Number of examples that a tool needs for meaningful metrics (the original's recommendation).
 pub const RECOMMENDED_PER_TOOL: usize = 120;
-/// Of this many examples one goes to validation and one to test.
+/// One in this many examples goes to validation, and one to test.
 const PARTS: usize = 12;
 
 /// Indices of the examples of each part.
@@ -20,28 +20,29 @@ const PARTS: usize = 12;
 pub struct Split {
     /// For training.
     pub train: Vec<usize>,
-    /// For choosing among checkpoints.
+    /// For selecting a checkpoint.
     pub validation: Vec<usize>,
-    /// For the final figures.
+    /// For the final metrics.
     pub test: Vec<usize>,
 }
 
-/// What a query is compared by: its words in lower case.
+/// The key by which queries are compared: their words in lower case.
 pub fn query_key(query: &str) -> String {
     query.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }
 
-/// Divides `examples` by the tool that each calls first (those without a call form a group of their
-/// own).
+/// Splits `examples`, grouped by the tool that each calls first (those without a call form a group
+/// of their own).
 ///
-/// Of a group of at least three, validation and test get a twelfth each, one at least.
+/// From a group of at least three distinct queries, validation and test get a twelfth each, at
+/// least one.
 pub fn split_by_tool(examples: &[Example], seed: u64) -> Split {
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, example) in examples.iter().enumerate() {
         groups.entry(example.answers.first().map_or("", |call| &call.name)).or_default().push(i);
     }
     let mut split = Split::default();
-    // Queries already given to a part: each goes, with all its copies, where it was first put.
+    // The part of each query so far: all copies of a query go to the part of the first one.
     let mut placed: BTreeMap<String, u8> = BTreeMap::new();
     for (group, (_, mut members)) in groups.into_iter().enumerate() {
         members.shuffle(&mut rng(seed, Purpose::Split, &[group as u64]));

@@ -1,20 +1,20 @@
-//! The order in which rows are met: shard after shard, epoch after epoch, shuffled, divided into
+//! The order in which rows are read: shard after shard, epoch after epoch, shuffled, divided into
 //! lanes, resumable.
 //!
-//! Each epoch of a source reads its shards in another order, several at a time in turn. Rows are
-//! gathered into a *window* (the shuffle buffer: filled, shuffled, emptied), and a window is a pure
-//! function of the seed and of where it starts. So a [`Cursor`] is a place in each open shard and a
-//! number of batches: resuming reads the window again and goes on with the very next batch,
-//! whatever the number of threads.
+//! Each epoch of a source reads its shards in a new order, with several open at a time that take
+//! turns. Rows are collected into a *window* (the shuffle buffer: filled, shuffled, emptied), and a
+//! window is a pure function of the seed and of its start. A [`Cursor`] is therefore a position in
+//! each open shard and a number of batches: resuming reads the window again and continues with the
+//! very next batch, whatever the number of threads.
 //!
-//! The rows can be divided into *lanes*, read side by side: each has a disjoint part, all together
-//! every row; whole shards where there are at least as many as lanes, else every `count`-th row of
-//! every shard. A run keeps its number of lanes, and so its order, however many processes share
-//! them out (MosaicML's StreamingDataset calls them canonical nodes). A cursor belongs to its lane;
-//! that of another one, or of another number of lanes, is refused.
+//! The rows can be divided into *lanes*, which are read in parallel. The lanes are disjoint and
+//! together hold every row: each has whole shards if there are at least as many shards as lanes,
+//! else every `count`-th row of every shard. A run keeps its number of lanes, and so its order,
+//! whatever the number of processes that share them (MosaicML's StreamingDataset calls them
+//! canonical nodes). A cursor is valid only for its own lane and number of lanes.
 //!
-//! In a mixture each row comes from a source drawn by weight, and each source has epochs of its
-//! own. The windows of a single source end with its epochs.
+//! In a mixture, the source of each row is drawn by weight, and each source has epochs of its own.
+//! With a single source, the end of an epoch also ends the window.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use crate::source::{Counts, Position, Reader, Row, Shard, expand, rows_of};
 use crate::text::example::Example;
 use crate::tokenizer::{Tokenizer, hex};
 
-/// Files or examples that are read as one, with their share in a mixture.
+/// Files or examples that are read as one, with their weight in a mixture.
 #[derive(Debug, Clone)]
 pub struct Source {
     shards: Vec<Shard>,
@@ -49,12 +49,12 @@ pub struct SourceConfig {
     pub weight: f64,
 }
 
-/// All that a run reads from.
+/// All sources of a run.
 #[derive(Debug, Clone)]
 pub struct Sources(Vec<Source>);
 
 impl Sources {
-    /// Files as one source: every row once an epoch.
+    /// Files as one source: every row once per epoch.
     ///
     /// # Errors
     /// If a pattern names nothing.
@@ -84,10 +84,11 @@ impl Sources {
         Self(vec![Source { shards: vec![Shard::Memory(Arc::new(examples))], weight: 1.0 }])
     }
 
-    /// Names and lengths of everything, hashed: what a cursor is good for.
+    /// Hash of the weights, names and lengths of all shards. A cursor is valid only for data with
+    /// the same fingerprint.
     ///
     /// # Errors
-    /// If a file cannot be looked at.
+    /// If a file's metadata cannot be read.
     pub fn fingerprint(&self) -> Result<String, DataError> {
         let mut hash = Sha256::new();
         for source in &self.0 {
@@ -135,9 +136,9 @@ impl Default for Lane {
 pub struct StreamConfig {
     /// Seed of every order.
     pub seed: u64,
-    /// Megabytes of rows that are shuffled together.
+    /// Size of the shuffle buffer: MiB of rows that are shuffled together.
     pub shuffle_buffer_mb: usize,
-    /// Shards of a source that are read in turn.
+    /// Number of shards of a source that are open at a time and take turns.
     pub shards_at_once: usize,
     /// Which part of the rows to read.
     pub lane: Lane,
@@ -150,33 +151,33 @@ impl StreamConfig {
     }
 }
 
-/// Where in the data a run stands: enough to go on with the very next batch.
+/// The position of a run in the data: enough to continue with the very next batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Hash of the sources' weights, file names and lengths.
     pub data: String,
-    /// The lane that it stands in.
+    /// The lane that it belongs to.
     pub lane: Lane,
-    /// Windows before this one.
+    /// Number of windows before this one.
     pub window: u64,
-    /// Batches taken from this window.
+    /// Number of batches taken from this window.
     pub batch: u64,
     /// Where the window starts in each source.
     pub sources: Vec<SourceCursor>,
-    /// Rows of the windows before this one.
+    /// Counts of the rows in the windows before this one.
     pub counts: Counts,
 }
 
-/// Where in a source a window starts.
+/// The position in a source where a window starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceCursor {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Shards of the epoch that have been opened.
+    /// Number of shards of the epoch that have been opened.
     pub opened: usize,
-    /// Those of them that have not ended, in the order in which their turn comes.
+    /// Those of them that have not ended, in the order of their turns.
     pub open: Vec<OpenShard>,
-    /// Whether the epoch has given a row yet.
+    /// Whether the epoch has yielded a row yet.
     pub has_rows: bool,
 }
 
@@ -184,12 +185,12 @@ impl SourceCursor {
     const START: Self = Self { epoch: 0, opened: 0, open: Vec::new(), has_rows: false };
 }
 
-/// A place in one shard.
+/// A position in one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenShard {
     /// Index of the shard in its source.
     pub shard: usize,
-    /// Where in it.
+    /// Position of its next row.
     pub at: Position,
 }
 
@@ -205,23 +206,23 @@ impl Cursor {
 pub struct Item {
     /// The row.
     pub row: Row,
-    /// What is drawn for it alone: the same for this row in this epoch, whenever and wherever it is
-    /// read.
+    /// Seed of the row's own draws: the same for this row in this epoch, whenever and wherever it
+    /// is read.
     pub seed: u64,
 }
 
 /// Rows that are shuffled together.
 #[derive(Debug)]
 pub struct Window {
-    /// Where it starts.
+    /// Where this window starts.
     pub start: Cursor,
-    /// Where the next one starts; its counts are yet to be filled in.
+    /// Where the next window starts; the loader fills in its counts.
     pub end: Cursor,
     /// Its rows, shuffled.
     pub items: Vec<Item>,
 }
 
-/// The windows of sources, without end.
+/// An endless iterator over the windows of sources.
 pub struct Windows {
     readers: Vec<SourceReader>,
     weights: Vec<f64>,
@@ -234,8 +235,8 @@ impl Windows {
     /// Windows from `cursor` on, or from the beginning. Packed shards are opened with `tokenizer`.
     ///
     /// # Errors
-    /// If a shard cannot be read, or `cursor` is of other data, another lane or another number of
-    /// lanes.
+    /// If a shard cannot be read, or `cursor` belongs to other data, another lane or another number
+    /// of lanes.
     pub fn new(
         sources: &Sources,
         tokenizer: &Tokenizer,
@@ -260,14 +261,14 @@ impl Windows {
             Some(cursor) if cursor.lane != lane => {
                 let Lane { index, count } = cursor.lane;
                 return Err(DataError::Cursor(format!(
-                    "it was left in lane {index} of {count}, this is lane {} of {}; go on with data.lanes = {count}, or begin a \
+                    "it belongs to lane {index} of {count}, but this is lane {} of {}; resume with data.lanes = {count}, or begin a \
                      new run from the checkpoint with --base",
                     lane.index, lane.count
                 )));
             }
             Some(cursor) if cursor.data != data || cursor.sources.len() != sources.0.len() => {
                 return Err(DataError::Cursor(
-                    "the data are not those of the run: a file was added, removed, renamed or changed in length, or a \
+                    "the data differ from those of the run: a file was added, removed, renamed or changed in length, or a \
                      weight was changed"
                         .into(),
                 ));
@@ -292,8 +293,8 @@ impl Windows {
             let source = choose(&self.weights, &mut draw);
             match self.readers[source].next_item()? {
                 Some(item) => {
-                    // A row costs more than its text: its place, and its share of the window's own
-                    // list.
+                    // A row takes more memory than its text: its place, and its entry in the
+                    // window's list.
                     num_bytes += item.row.num_bytes() + 128;
                     items.push(item);
                 }
@@ -403,7 +404,7 @@ impl SourceReader {
         SourceCursor { epoch: self.epoch, opened: self.opened, open: open.collect(), has_rows: self.has_rows }
     }
 
-    /// The next row of this lane, or none at the end of the epoch.
+    /// The next row of this lane, or `None` at the end of the epoch.
     fn next_item(&mut self) -> Result<Option<Item>, DataError> {
         loop {
             while self.open.len() < self.shards_at_once && self.opened < self.order.len() {
@@ -416,7 +417,7 @@ impl SourceReader {
             let Lane { index, count } = self.lane;
             let is_mine = |number: u64| self.divides_shards() || number % count as u64 == index as u64;
             loop {
-                // A number that holds for every lane: of the row or line in its shard.
+                // The number of the row or line in its shard, which is the same for every lane.
                 let Some(row) = reader.next_row()? else { break };
                 let number = row.place.line as u64;
                 if is_mine(number) {
@@ -433,7 +434,8 @@ impl SourceReader {
     fn next_epoch(&mut self) -> Result<(), DataError> {
         if !self.has_rows {
             let Lane { index, count } = self.lane;
-            let reason = format!("lane {index} of {count} gets no row of source {}: there are too few", self.index + 1);
+            let reason =
+                format!("lane {index} of {count} gets no row of source {}, which has too few rows", self.index + 1);
             return Err(DataError::NoExamples(reason));
         }
         self.epoch += 1;

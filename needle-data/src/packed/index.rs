@@ -1,5 +1,5 @@
-//! The list of a directory's shards, written after the last of them: shards without it are the
-//! beginning of something that did not come to its end.
+//! The index of a directory's shards. It is written after the last shard, so a directory without it
+//! is incomplete.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -12,26 +12,26 @@ use super::EXTENSION;
 use crate::error::DataError;
 use crate::file::{self, UNFINISHED};
 
-/// Name of the list.
+/// File name of the index.
 const INDEX: &str = "index.json";
-/// Version of the list.
+/// Format version of the index.
 const VERSION: u32 = 1;
 
-/// The shards of a directory.
+/// The contents of `index.json`: the shards of a directory.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Index {
     version: u32,
     pub(super) shards: Vec<IndexEntry>,
 }
 
-/// A shard of the list.
+/// One shard of the index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct IndexEntry {
-    /// Its name in the directory.
+    /// File name in the directory.
     pub(super) file: String,
-    /// Its length.
+    /// Length of the file in bytes.
     pub(super) bytes: u64,
-    /// Its rows.
+    /// Number of rows.
     pub(super) rows: usize,
 }
 
@@ -47,7 +47,7 @@ fn bad(path: &Path, reason: impl Into<String>) -> DataError {
 impl Index {
     pub(super) fn write(dir: &Path, shards: Vec<IndexEntry>) -> Result<(), DataError> {
         let index = Self { version: VERSION, shards };
-        #[expect(clippy::expect_used, reason = "numbers and strings")]
+        #[expect(clippy::expect_used, reason = "numbers and strings can always be written as JSON")]
         let text = serde_json::to_vec_pretty(&index).expect("an index can be written as JSON");
         file::write_atomically(&dir.join(INDEX), &text)
     }
@@ -62,7 +62,7 @@ impl Index {
         let index: Self = serde_json::from_slice(&text).map_err(|e| bad(&path, format!("unreadable: {e}")))?;
         match index.version {
             VERSION => Ok(index),
-            other => Err(bad(&path, format!("version {other}; this program reads {VERSION}; pack the text anew"))),
+            other => Err(bad(&path, format!("version {other}; this program reads {VERSION}; pack the text again"))),
         }
     }
 }
@@ -70,21 +70,21 @@ impl Index {
 fn why_there_is_none(dir: &Path) -> &'static str {
     match Unfinished::is_locked(dir) {
         None => {
-            "no index.json, which `needle data pack` writes after the last shard: some may be missing; pack the text anew"
+            "no index.json, which `needle data pack` writes after the last shard: some may be missing; pack the text again"
         }
-        Some(true) => "`needle data pack` is still writing its shards here; wait until it has ended",
+        Some(true) => "`needle data pack` is still writing its shards here; wait until it is done",
         Some(false) => {
-            "`needle data pack` was ended before it had written all shards; the same command again removes what it \
-             left and packs them all"
+            "`needle data pack` was interrupted before it had written all shards; the same command removes what it \
+             left behind and packs all of them"
         }
     }
 }
 
-/// Checks that the directories of the packed shards among `files` were packed to their end and
-/// still hold all that was packed.
+/// Checks that each directory of the packed shards among `files` was packed completely and still
+/// holds all its shards.
 ///
 /// # Errors
-/// What a directory lacks, or a shard that does not belong to its directory.
+/// If a directory lacks its index or a shard, or a shard does not belong to its directory.
 pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
     let mut by_dir: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == EXTENSION)) {
@@ -97,10 +97,10 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
             match std::fs::metadata(dir.join(file)).map(|found| found.len()) {
                 Ok(length) if length == *bytes => {}
                 Ok(length) => {
-                    let reason = format!("{file} has {length} bytes, index.json says {bytes}; pack the text anew");
+                    let reason = format!("{file} has {length} bytes, but index.json says {bytes}; pack the text again");
                     return Err(bad(dir, reason));
                 }
-                Err(_) => return Err(bad(dir, format!("{file} is missing; pack the text anew"))),
+                Err(_) => return Err(bad(dir, format!("{file} is missing; pack the text again"))),
             }
         }
         for path in paths {
@@ -108,8 +108,8 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
             if !index.shards.iter().any(|shard| *shard.file == *name) {
                 return Err(bad(
                     path,
-                    "not among the shards that index.json beside it names; each packed directory is \
-                                      read as it was written",
+                    "not among the shards in the index.json beside it; a packed directory must stay \
+                                      as it was written",
                 ));
             }
         }
@@ -117,8 +117,8 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The mark of a directory whose shards are being written: a locked file. A killed process leaves
-/// it, unlocked, and its shards.
+/// Marks a directory whose shards are being written, by a locked file. A killed process leaves the
+/// file, unlocked, and its shards behind.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     path: PathBuf,
@@ -130,14 +130,13 @@ impl Unfinished {
         dir.join(format!("{UNFINISHED}shards"))
     }
 
-    /// Whether a process is writing there; none where the directory has no mark.
+    /// Whether a process is writing there; `None` if the directory has no mark.
     fn is_locked(dir: &Path) -> Option<bool> {
         let file = File::open(Self::path(dir)).ok()?;
         Some(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Marks `dir`, which is made if it is not there, after removing what a killed process left in
-    /// it.
+    /// Creates `dir` if necessary, marks it, and removes what a killed process left in it.
     pub(super) fn begin(dir: &Path) -> Result<Self, DataError> {
         std::fs::create_dir_all(dir).map_err(|e| DataError::io(dir, e))?;
         let path = Self::path(dir);
@@ -151,12 +150,12 @@ impl Unfinished {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(bad(dir, "another `needle data pack` is writing here")),
-            // A file system without locks: then nobody can be told apart, and nobody is kept out.
+            // A file system without locks: another writer cannot be detected, so none is refused.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(DataError::io(path, error)),
         }
         let unfinished = Self { path, _lock: lock };
-        // Another process may have come to its end since the first look.
+        // Another process may have finished since the first check.
         if dir.join(INDEX).exists() {
             unfinished.end()?;
             return Err(has_shards());
@@ -177,12 +176,12 @@ impl Unfinished {
         remains.iter().try_for_each(|path| std::fs::remove_file(path).map_err(|e| DataError::io(path, e)))
     }
 
-    /// Takes the mark off: everything is there.
+    /// Removes the mark: the directory is complete.
     pub(super) fn end(&self) -> Result<(), DataError> {
         std::fs::remove_file(&self.path).map_err(|e| DataError::io(&self.path, e))
     }
 
-    /// Takes everything away again, as far as it can be.
+    /// Removes everything that was written, as far as possible.
     pub(super) fn undo(&self) {
         if self.remove_remains().is_ok() && self.end().is_ok() {
             let _ = self.path.parent().map(std::fs::remove_dir);
@@ -190,7 +189,7 @@ impl Unfinished {
     }
 }
 
-/// The shards in `dir`, by their names.
+/// Paths of the shards in `dir`, recognized by their names.
 fn shards_in(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let entries = std::fs::read_dir(dir).map_err(|e| DataError::io(dir, e))?;
     let is_shard = |path: &PathBuf| {

@@ -6,18 +6,18 @@
 //! 16   header: JSON, see [`Header`]; then zeros to a multiple of 64
 //!      rows       per row: index of its first example u32, then one more with the number of examples
 //!      row_sizes  per row: index into the header's `row_sizes` u8; then zeros to a multiple of 64
-//!      examples   per example, 48 bytes: place of its tokens u64, place of its classes u64, length of what the encoder
-//!                 reads u32, of the target u32, of the query u32, of the tool u32, name key u64, content key u64
-//!      tokens     u16: per example what the encoder reads, the target, the tool alone
+//!      examples   per example, 48 bytes: offset of its tokens u64, offset of its classes u64, length of the encoder's
+//!                 input u32, of the target u32, of the query u32, of the tool u32, name key u64, content key u64
+//!      tokens     u16: per example the encoder's input, the target, the tool alone
 //!      classes    u8: per example the class of each target
 //! ```
 //!
-//! Little-endian. The header names the tokenizer by its hash, so that ids are never read with
-//! another one. Opening checks every length and place; reading checks every id and class; nothing
-//! that a file claims is allocated before it is checked.
+//! Little-endian. The header holds the tokenizer's hash, so that ids are never read with another
+//! one. Opening a shard checks every length and offset; reading a row checks every id and class; no
+//! size in a file is used for an allocation before it is checked.
 //!
-//! Beside the shards stands `index.json`, which names them all with their lengths. It is written
-//! last: a directory without it was not packed to its end, and is not read.
+//! The file `index.json` beside the shards lists all of them with their lengths. It is written
+//! last: a directory without it is incomplete and is not read.
 
 mod index;
 mod reader;
@@ -39,28 +39,28 @@ const ALIGNMENT: usize = 64;
 /// Extension of packed shards.
 pub const EXTENSION: &str = "packed";
 
-/// What a shard says of itself.
+/// Metadata of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// [`crate::Tokenizer::sha256`].
     pub tokenizer_sha256: String,
     /// Number of ids.
     pub vocab_size: usize,
-    /// The sizes that rows have.
+    /// The sizes that a row can have.
     pub row_sizes: Vec<RowSize>,
-    /// Rows.
+    /// Number of rows.
     pub num_rows: usize,
-    /// Examples.
+    /// Number of examples.
     pub num_examples: usize,
-    /// Tokens of the encoder's and the decoder's sides and of tools alone.
+    /// Number of tokens: of encoder inputs, of targets and of tools alone.
     pub num_tokens: usize,
-    /// Targets.
+    /// Number of targets.
     pub num_targets: usize,
     /// SHA-256 of everything after the header.
     pub body_sha256: String,
 }
 
-/// Where each part of a file begins.
+/// Byte offset of each part of a file.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     rows: usize,
@@ -72,7 +72,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// None if the numbers of `header` overflow.
+    /// `None` if the sizes in `header` overflow.
     fn new(header_len: usize, header: &Header) -> Option<Self> {
         let aligned = |at: usize| at.checked_next_multiple_of(ALIGNMENT);
         let rows = aligned(header_len.checked_add(16)?)?;
@@ -87,9 +87,9 @@ impl Layout {
 /// One row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackedRow {
-    /// Its room.
+    /// Its capacity.
     pub size: RowSize,
-    /// What stands in it.
+    /// The examples in it.
     pub examples: Vec<EncodedExample>,
 }
 
@@ -175,7 +175,7 @@ mod tests {
         let reading = crate::source::expand(&[&alive]).unwrap_err().to_string();
         assert!(reading.contains("still writing"), "{reading}");
         drop(writer);
-        assert!(!alive.exists(), "a writer that fails takes its remains away");
+        assert!(!alive.exists(), "a writer that fails removes what it has written");
         left
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let dir = killed(root.path());
         for named in [dir.clone(), dir.join("00000.packed"), dir.join("*.packed")] {
             let error = crate::source::expand(&[&named]).unwrap_err().to_string();
-            assert!(error.contains("ended before it had written all shards"), "{error}");
+            assert!(error.contains("interrupted before it had written all shards"), "{error}");
         }
         let mut writer = PackedWriter::new(&dir, &tokenizer("set a timer"), &[SIZE]).unwrap();
         writer.push(&rows()[0]).unwrap();

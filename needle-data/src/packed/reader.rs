@@ -40,16 +40,16 @@ impl std::ops::Deref for Bytes {
 }
 
 impl PackedShard {
-    /// Maps `path` into memory and checks that it is whole.
+    /// Maps `path` into memory and checks its header and all offsets.
     ///
     /// # Errors
-    /// If the file cannot be read, is damaged, has another version, or was made with another
-    /// tokenizer than `tokenizer`.
+    /// If the file cannot be read, is damaged, has another version, or was not packed with
+    /// `tokenizer`.
     pub fn open(path: &Path, tokenizer: &Tokenizer) -> Result<Self, DataError> {
         let shard = Self::open_any(path)?;
         if shard.header.tokenizer_sha256 != tokenizer.sha256() {
             let reason = format!(
-                "packed with another tokenizer ({}…) than this one ({}…); pack the text anew with `needle data pack`",
+                "packed with another tokenizer ({}…) than this one ({}…); pack the text again with `needle data pack`",
                 shard.header.tokenizer_sha256.get(..12).unwrap_or("?"),
                 &tokenizer.sha256()[..12]
             );
@@ -58,15 +58,14 @@ impl PackedShard {
         Ok(shard)
     }
 
-    /// As [`PackedShard::open`], whatever the tokenizer.
+    /// Like [`PackedShard::open`], for any tokenizer.
     ///
     /// # Errors
     /// If the file cannot be read, is damaged or has another version.
     pub fn open_any(path: &Path) -> Result<Self, DataError> {
         let file = file::open_regular(path)?;
-        // SAFETY: the map is only read. Should another process cut the file short meanwhile,
-        // reading it would end this one with a bus error, as it does for every program that maps
-        // files.
+        // SAFETY: the map is only read. If another process truncates the file meanwhile, reading it
+        // ends this process with a bus error, as in every program that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| DataError::io(path, e))?;
         Self::new(path, Bytes::Mapped(map))
     }
@@ -86,7 +85,7 @@ impl PackedShard {
         }
         let version = u32_at(&bytes, 8);
         if version != VERSION {
-            return Err(bad(format!("format version {version}; this program reads {VERSION}; pack the text anew")));
+            return Err(bad(format!("format version {version}; this program reads {VERSION}; pack the text again")));
         }
         let header_len = u32_at(&bytes, 12) as usize;
         let header =
@@ -95,7 +94,7 @@ impl PackedShard {
         let layout = Layout::new(header_len, &header).ok_or_else(|| bad("impossible sizes in its header".into()))?;
         if layout.end != bytes.len() {
             return Err(bad(format!(
-                "{} bytes long, its header says {}: truncated or damaged",
+                "{} bytes long, but its header says {}: truncated or damaged",
                 bytes.len(),
                 layout.end
             )));
@@ -105,12 +104,13 @@ impl PackedShard {
         Ok(shard)
     }
 
-    /// Every place and length points inside the file, and every row has room for its examples.
+    /// Checks that every offset and length points inside the file, and that every row has room for
+    /// its examples.
     fn check_index(&self) -> Result<(), String> {
         let header = &self.header;
         let sizes = &header.row_sizes;
         if header.num_tokens > 0 && header.vocab_size > 1 << 16 {
-            return Err("more ids than two bytes tell apart".into());
+            return Err("more ids than fit into two bytes".into());
         }
         let (mut tokens_at, mut classes_at) = (0, 0);
         for row in 0..header.num_rows {
@@ -126,9 +126,10 @@ impl PackedShard {
                 if entry.enc_len == 0 || entry.dec_len == 0 {
                     return Err(format!("example {example} is empty"));
                 }
-                // In order and without gaps: so nothing overlaps and nothing points outside.
+                // Offsets in order and without gaps: so nothing overlaps, and nothing points
+                // outside the file.
                 if entry.tokens_at != tokens_at || entry.classes_at != classes_at || entry.query_len > entry.enc_len {
-                    return Err(format!("example {example} has impossible places"));
+                    return Err(format!("example {example} has impossible offsets"));
                 }
                 tokens_at += (entry.enc_len + entry.dec_len + entry.tool_len) as u64;
                 classes_at += entry.dec_len as u64;
@@ -149,7 +150,7 @@ impl PackedShard {
         Ok(())
     }
 
-    /// What the file says of itself.
+    /// Metadata of the shard.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -171,7 +172,7 @@ impl PackedShard {
         (0..self.num_rows()).try_for_each(|row| self.row(row).map(drop))
     }
 
-    /// Bytes of tokens of a row.
+    /// Number of bytes of a row's tokens.
     pub fn row_bytes(&self, row: usize) -> usize {
         let examples = self.first_example(row)..self.first_example(row + 1);
         examples.map(|e| self.entry(e)).map(|e| 2 * (e.enc_len + e.dec_len + e.tool_len)).sum()
@@ -197,9 +198,10 @@ impl PackedShard {
             let bytes = &self.bytes[tokens + 2 * from..tokens + 2 * (from + len)];
             let ids: Vec<u32> = bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect();
             match ids.iter().max() {
-                Some(&id) if id as usize >= self.header.vocab_size => {
-                    Err(self.bad(format!("example {index} holds id {id} of {}", self.header.vocab_size)))
-                }
+                Some(&id) if id as usize >= self.header.vocab_size => Err(self.bad(format!(
+                    "example {index} holds id {id}, but the vocabulary has {} ids",
+                    self.header.vocab_size
+                ))),
                 _ => Ok(ids),
             }
         };

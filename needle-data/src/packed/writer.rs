@@ -13,12 +13,12 @@ use crate::error::DataError;
 use crate::file;
 use crate::tokenizer::{Tokenizer, hex};
 
-/// Tokens of a shard, after which a writer begins the next: about 80 MB.
+/// Number of tokens after which a writer begins the next shard: about 80 MB.
 const TOKENS_PER_SHARD: usize = 32 << 20;
 
 /// Writes rows into as many shards as they need: `00000.packed`, `00001.packed`..., and at the end
-/// `index.json`, without which nobody reads them. Dropped before [`PackedWriter::finish`], it takes
-/// away what it has written.
+/// `index.json`, without which the shards are not read. A writer that is dropped before
+/// [`PackedWriter::finish`] removes what it has written.
 pub struct PackedWriter {
     dir: PathBuf,
     unfinished: Unfinished,
@@ -39,21 +39,21 @@ pub struct PackedWriter {
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Examples.
+    /// Number of examples.
     pub examples: usize,
-    /// Positions that hold a token, encoder and decoder.
+    /// Number of positions that hold a token, encoder and decoder together.
     pub used_positions: usize,
-    /// Positions of all rows.
+    /// Number of positions of all rows, padding included.
     pub positions: usize,
 }
 
 impl PackedWriter {
-    /// A writer of shards in `dir`, which must not hold shards yet; what a killed one has left
-    /// there is removed.
+    /// A writer of shards in `dir`, which must not hold shards yet; the remains of a killed writer
+    /// are removed.
     ///
     /// # Errors
     /// If there are shards already or another process is writing them, or the vocabulary has more
@@ -61,10 +61,10 @@ impl PackedWriter {
     pub fn new(dir: &Path, tokenizer: &Tokenizer, row_sizes: &[RowSize]) -> Result<Self, DataError> {
         let bad = |reason: &str| DataError::Packed { path: dir.to_owned(), reason: reason.into() };
         if tokenizer.vocab_size() > 1 << 16 {
-            return Err(bad("more ids than two bytes tell apart"));
+            return Err(bad("more ids than fit into two bytes"));
         }
         if row_sizes.len() > 256 {
-            return Err(bad("more than 256 sizes of rows"));
+            return Err(bad("more than 256 row sizes"));
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -92,7 +92,7 @@ impl PackedWriter {
         let size = self.row_sizes.iter().position(|s| *s == row.size);
         let size = size.ok_or_else(|| DataError::Packed {
             path: self.dir.clone(),
-            reason: format!("a row of {}+{} tokens is of no declared size", row.size.enc, row.size.dec),
+            reason: format!("a row of {}+{} tokens does not have a declared size", row.size.enc, row.size.dec),
         })?;
         self.rows.extend(((self.examples.len() / EXAMPLE_BYTES) as u32).to_le_bytes());
         self.sizes.push(size as u8);
@@ -125,7 +125,7 @@ impl PackedWriter {
         Ok(())
     }
 
-    /// Writes the last shard, and then the list of all.
+    /// Writes the last shard, and then the index.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -150,7 +150,7 @@ impl PackedWriter {
         Ok(())
     }
 
-    /// The bytes of a shard of what was added since the last one.
+    /// The bytes of a shard with all rows that were added since the last one.
     pub(super) fn take_shard(&mut self) -> Vec<u8> {
         let num_examples = self.examples.len() / EXAMPLE_BYTES;
         let mut body = std::mem::take(&mut self.rows);
@@ -173,7 +173,7 @@ impl PackedWriter {
             num_targets,
             body_sha256: hex(&Sha256::digest(&body)),
         };
-        #[expect(clippy::expect_used, reason = "numbers and strings")]
+        #[expect(clippy::expect_used, reason = "numbers and strings can always be written as JSON")]
         let header = serde_json::to_vec(&header).expect("a header can be written as JSON");
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());

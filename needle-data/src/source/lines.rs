@@ -1,4 +1,4 @@
-//! Lines of a text file, with a place that reading can go on from.
+//! Lines of a text file, with a position from which reading can resume.
 
 use std::io::{BufRead, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use super::{Content, MAX_ROW_BYTES, Position, Row};
 use crate::error::{DataError, Place};
 use crate::file::{self, Packing, packing};
 
-/// The non-blank lines of a file. Windows line ends and a byte-order mark are taken off.
+/// The non-blank lines of a file. Windows line endings and a byte-order mark are removed.
 pub struct Lines {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
-    /// Lines read, and bytes of the unpacked file.
+    /// Lines read, and bytes of the decompressed file.
     position: Position,
     has_rows: bool,
 }
 
 impl Lines {
-    /// Opens `path` at `position`: by seeking where it is not packed, by reading up to there where
-    /// it is.
+    /// Opens `path` at `position`: by seeking in an uncompressed file, by reading up to there in a
+    /// compressed one.
     ///
     /// # Errors
     /// If the file cannot be opened, or ends before `position`.
     pub fn open(path: &Path, position: Position) -> Result<Self, DataError> {
         let ends = || {
-            let reason = format!("ends before byte {}, where reading was to go on", position.byte);
+            let reason = format!("ends before byte {}, where reading should resume", position.byte);
             DataError::io(path, std::io::Error::other(reason))
         };
         let reader: Box<dyn BufRead + Send> = if position.byte > 0 && packing(path) == Packing::None {
@@ -53,14 +53,15 @@ impl Lines {
     /// The next line that is not blank.
     ///
     /// # Errors
-    /// If the file cannot be read on, being truncated or damaged for example, or has no row at all.
+    /// If the file cannot be read further, for example because it is truncated or damaged, or has
+    /// no row at all.
     pub fn next_row(&mut self) -> Result<Option<Row>, DataError> {
         loop {
             let line = self.position.row + 1;
             let fail = |path: &Path, e| DataError::io(format!("{}:{line}", path.display()), e);
             let mut bytes = Vec::new();
             let mut length = 0;
-            // As `read_until`, but a line without end is not kept in memory.
+            // Like `read_until`, but a line that is too long is not kept in memory.
             loop {
                 let available = self.reader.fill_buf().map_err(|e| fail(&self.path, e))?;
                 let end = memchr::memchr(b'\n', available);

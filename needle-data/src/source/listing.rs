@@ -1,4 +1,4 @@
-//! Paths, directories and globs to files.
+//! Expands paths, directories and globs to files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use crate::packed;
 /// Extensions of the files that a directory is searched for.
 const EXTENSIONS: [&str; 7] = ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "json.gz", "parquet", packed::EXTENSION];
 
-/// The files that `patterns` name: files, directories (searched through for JSONL, parquet and
+/// The files that `patterns` name: files, directories (searched recursively for JSONL, parquet and
 /// packed shards) and globs; sorted within each.
 ///
 /// # Errors
 /// If a pattern names nothing, a file is named twice or is empty, or a directory of packed shards
-/// is not whole.
+/// is incomplete.
 pub fn expand<P: AsRef<Path>>(patterns: &[P]) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for pattern in patterns {

@@ -22,18 +22,19 @@ pub use lines::Lines;
 pub use listing::expand;
 pub use parquet::ParquetRows;
 
-/// Longer rows are left out (or end the run) unread: memory stays bounded whatever a file holds.
+/// Longer rows are skipped unread (or end the run), so that memory stays bounded whatever a file
+/// holds.
 pub const MAX_ROW_BYTES: usize = 16 << 20;
 
-/// Stands for a file's name in messages about examples in memory.
+/// Used in place of a file name in messages about examples in memory.
 const MEMORY: &str = "(examples in memory)";
 
-/// One row before it is looked into.
+/// One row before it is parsed.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Where it stands.
+    /// File and line.
     pub place: Place,
-    /// What stands there.
+    /// The unparsed contents.
     pub content: Content,
 }
 
@@ -53,7 +54,7 @@ pub enum Content {
 }
 
 impl Row {
-    /// Bytes of its text, roughly.
+    /// Approximate number of bytes of its text.
     pub fn num_bytes(&self) -> usize {
         match &self.content {
             Content::Line(line) => line.len(),
@@ -65,10 +66,10 @@ impl Row {
         }
     }
 
-    /// The line of a file of plain text.
+    /// The row as a line of a plain text file.
     ///
     /// # Errors
-    /// If it is not UTF-8, too long, or no line of text.
+    /// If it is not UTF-8, is too long, or is not a line of text.
     pub fn text(&self) -> Result<String, Problem> {
         match &self.content {
             Content::Line(line) => String::from_utf8(line.clone())
@@ -103,35 +104,35 @@ impl Row {
     }
 }
 
-/// What is said of a line that begins what other lines go on with: a whole file of JSON, rather
-/// than one row a line.
+/// The problem of a line that begins JSON of several lines, or a list of rows, instead of one row
+/// per line; `None` for any other line.
 fn goes_over_lines(line: &[u8]) -> Option<Problem> {
     let begins = match line {
-        b"{" => "the beginning of an object; put each object in a line of its own",
+        b"{" => "the beginning of an object; put each object on a line of its own",
         [b'[', rest @ ..] if matches!(rest.trim_ascii_start().first(), None | Some(b'{')) => {
-            "a list; put each of its objects in a line of its own"
+            "a list; put each of its objects on a line of its own"
         }
         _ => return None,
     };
-    let reason = format!("not JSON Lines: {begins}, for example by `jq -c`");
+    let reason = format!("not JSON Lines: {begins}, for example with `jq -c`");
     Some(Problem::new("line", ProblemCode::NotJsonLines, reason))
 }
 
 fn too_long(length: usize) -> Problem {
-    Problem::new("line", ProblemCode::RowTooLong, format!("{length} bytes; rows of up to {MAX_ROW_BYTES} are read"))
+    Problem::new("line", ProblemCode::RowTooLong, format!("{length} bytes, but a row may have at most {MAX_ROW_BYTES}"))
 }
 
-/// A place in a shard that reading can go on from.
+/// A position in a shard, from which reading can resume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Rows (lines, for text) before it.
     pub row: u64,
-    /// Bytes of unpacked text before it; 0 where rows are found by number.
+    /// Bytes of decompressed text before it; 0 in formats whose rows are found by number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub byte: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
 fn is_zero(byte: &u64) -> bool {
     *byte == 0
 }
@@ -139,17 +140,17 @@ fn is_zero(byte: &u64) -> bool {
 /// A part of a source that is read from its beginning to its end.
 #[derive(Debug, Clone)]
 pub enum Shard {
-    /// A file, of the kind that its extension says; JSONL if it says nothing.
+    /// A file, whose extension selects the format; JSONL by default.
     File(PathBuf),
     /// Examples in memory.
     Memory(Arc<Vec<Example>>),
 }
 
 impl Shard {
-    /// What tells it from another: the file's name and length, or the number of examples.
+    /// Identifies the shard: the file's name and length, or the number of examples.
     ///
     /// # Errors
-    /// If the file is not there.
+    /// If the file's metadata cannot be read.
     pub fn identity(&self) -> Result<String, DataError> {
         match self {
             Self::File(path) => {
@@ -166,20 +167,21 @@ impl Shard {
     }
 }
 
-/// The rows of one shard, from some place on.
+/// Reads the rows of one shard, from a position on.
 pub enum Reader {
-    /// Of a text file.
+    /// Rows of a text file.
     Lines(Box<Lines>),
-    /// Of a parquet file.
+    /// Rows of a parquet file.
     Parquet(Box<ParquetRows>),
-    /// Of a packed shard.
+    /// Rows of a packed shard: the shard, its path and the next row.
     Packed(Arc<PackedShard>, PathBuf, usize),
-    /// Of memory.
+    /// Examples in memory, and the index of the next one.
     Memory(Arc<Vec<Example>>, usize),
 }
 
 impl Reader {
-    /// Opens `shard` at `position`; a packed shard only with the tokenizer that packed it.
+    /// Opens `shard` at `position`. A packed shard must have been packed with `tokenizer`, if that
+    /// is given.
     ///
     /// # Errors
     /// If the shard cannot be read, or ends before `position`.
@@ -201,7 +203,7 @@ impl Reader {
         }
     }
 
-    /// Where the next row stands.
+    /// Position of the next row.
     pub fn position(&self) -> Position {
         match self {
             Self::Lines(lines) => lines.position(),
@@ -213,7 +215,7 @@ impl Reader {
     /// The next row.
     ///
     /// # Errors
-    /// If the shard cannot be read on, or has no row at all.
+    /// If the shard cannot be read further, or has no row at all.
     pub fn next_row(&mut self) -> Result<Option<Row>, DataError> {
         match self {
             Self::Lines(lines) => lines.next_row(),
@@ -242,7 +244,7 @@ pub fn rows<P: AsRef<Path>>(patterns: &[P]) -> Result<impl Iterator<Item = Resul
     Ok(rows_of(expand(patterns)?.into_iter().map(Shard::File)))
 }
 
-/// All rows of all `shards`, in order, up to the first that cannot be read.
+/// All rows of all `shards`, in order, up to the first error.
 pub fn rows_of(mut shards: impl Iterator<Item = Shard>) -> impl Iterator<Item = Result<Row, DataError>> {
     let mut open: Option<Reader> = None;
     let mut failed = false;
@@ -274,15 +276,15 @@ pub fn rows_of(mut shards: impl Iterator<Item = Shard>) -> impl Iterator<Item = 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
-    /// Stop with its place and reason.
+    /// Stop with an error that gives its place and reason.
     #[default]
     Fail,
-    /// Leave it out, and count it under its reason.
+    /// Skip it, and count it by reason.
     Skip,
 }
 
 impl OnBadRow {
-    /// The same, with the largest share of rows that may be left out.
+    /// The same choice, with the largest share of rows that may be skipped.
     pub fn up_to(self, max_fraction: f64) -> BadRows {
         match self {
             Self::Fail => BadRows::Fail,
@@ -291,45 +293,46 @@ impl OnBadRow {
     }
 }
 
-/// What to do with the rows that cannot be used of files that are read as a whole.
+/// What to do with unusable rows of files that are read as a whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BadRows {
     /// Stop at the first.
     Fail,
-    /// Leave them out and count them.
+    /// Skip them and count them.
     Skip {
-        /// Largest share of all rows; more is the wrong file rather than a few bad rows.
+        /// Largest share of all rows that may be skipped; a larger one means the wrong file rather
+        /// than a few bad rows.
         max_fraction: f64,
     },
 }
 
-/// Rows left out, by reason.
+/// Number of skipped rows by reason.
 pub type Skipped = BTreeMap<ProblemCode, u64>;
 
-/// Where all rows went: `read = used + skipped`.
+/// Counts of rows: `read = used + skipped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Rows read.
     pub read: u64,
-    /// Rows made into examples.
+    /// Rows used.
     pub used: u64,
-    /// Rows left out, by reason.
+    /// Number of skipped rows by reason.
     pub skipped: Skipped,
-    /// Tokens of used rows that did not fit.
+    /// Tokens of used rows that were truncated.
     pub cut_tokens: u64,
 }
 
 impl Counts {
-    /// Rows left out, whatever the reason.
+    /// Number of skipped rows, for any reason.
     pub fn num_skipped(&self) -> u64 {
         self.skipped.values().sum()
     }
 
-    /// Checks that no larger share than `max_fraction` of the rows was left out, of which `first`
-    /// was the first.
+    /// Checks that at most a share of `max_fraction` of the rows was skipped; `first` is the first
+    /// of them.
     ///
     /// # Errors
-    /// If it was.
+    /// If more were skipped.
     pub fn judge(&self, max_fraction: f64, (place, problem): &(Place, Problem)) -> Result<(), DataError> {
         let (read, skipped) = (self.read, self.num_skipped());
         if skipped as f64 <= max_fraction * read as f64 {
@@ -338,13 +341,13 @@ impl Counts {
         Err(DataError::TooManyBadRows { skipped, read, most: max_fraction, first: format!("{place}: {problem}") })
     }
 
-    /// The reasons and their numbers, in parentheses; nothing where no row was left out.
+    /// The reasons and their counts, in parentheses; empty if no row was skipped.
     pub fn reasons(&self) -> String {
         let reasons: Vec<String> = self.skipped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
         if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of `more`.
     pub fn merge(&mut self, more: &Self) {
         self.read += more.read;
         self.used += more.used;
@@ -378,8 +381,8 @@ impl std::fmt::Display for Counts {
 /// Reads all rows of all files into memory.
 ///
 /// # Errors
-/// A file that cannot be read or has no row at all; the first bad row unless `bad_rows` says to
-/// leave such rows out, and then too many of them.
+/// If a file cannot be read or has no row at all; at the first bad row if `bad_rows` is
+/// [`BadRows::Fail`], else if there are too many bad rows.
 pub fn load_records<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Record>, Counts), DataError> {
     let (placed, counts) = load(patterns, bad_rows, Ok)?;
     Ok((without_places(placed), counts))
@@ -388,13 +391,13 @@ pub fn load_records<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result
 /// Reads all tool-call examples of all files into memory.
 ///
 /// # Errors
-/// As [`load_records`]; text to pretrain on is a bad row.
+/// As [`load_records`]; pretraining text is a bad row.
 pub fn load_examples<P: AsRef<Path>>(patterns: &[P], bad_rows: BadRows) -> Result<(Vec<Example>, Counts), DataError> {
     let (placed, counts) = load_placed_examples(patterns, bad_rows)?;
     Ok((without_places(placed), counts))
 }
 
-/// As [`load_examples`], each example with the line that it stands in.
+/// Like [`load_examples`], with the file and line of each example.
 ///
 /// # Errors
 /// As [`load_examples`].
@@ -404,7 +407,7 @@ pub fn load_placed_examples<P: AsRef<Path>>(
 ) -> Result<(Vec<(Place, Example)>, Counts), DataError> {
     load(patterns, bad_rows, |record| match record {
         Record::ToolCall(example) => Ok(example),
-        _ => Err(Problem::new("line", ProblemCode::BadField, "text to pretrain on, expected a tool-call example")),
+        _ => Err(Problem::new("line", ProblemCode::BadField, "pretraining text, expected a tool-call example")),
     })
 }
 
@@ -481,8 +484,8 @@ mod tests {
         assert_eq!(counts.to_string(), "4 rows read, 2 used, 2 left out (not_json 2)");
     }
 
-    /// Most of a file of 500 rows was left out without a word: the share was judged from 1,000 rows
-    /// on.
+    /// Regression: most of a file of 500 rows was skipped silently, because the share was judged
+    /// only from 1,000 rows on.
     #[test]
     fn too_large_a_share_of_bad_rows_is_refused_in_small_files_too() {
         let (_dir, path) = file("a.jsonl", format!("{GOOD}\n7\n8\n{GOOD}\n9\n").as_bytes());
@@ -501,7 +504,7 @@ mod tests {
         for line in ["[", "{", "[ {", &format!("[{GOOD},"), &format!("[{GOOD}]")] {
             assert_eq!(record(line).code, ProblemCode::NotJsonLines, "{line}");
         }
-        assert!(record("[").reason.contains("each of its objects in a line of its own"));
+        assert!(record("[").reason.contains("each of its objects on a line of its own"));
         assert_eq!(record("[]").code, ProblemCode::BadField);
         assert_eq!(record("{}}").code, ProblemCode::NotJson);
     }

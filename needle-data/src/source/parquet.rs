@@ -1,4 +1,4 @@
-//! Rows of a parquet file: only the columns that matter, row group by row group.
+//! Rows of a parquet file: only the needed columns, row group by row group.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl ParquetRows {
     /// Opens `path` at row `position.row`.
     ///
     /// # Errors
-    /// If the file is not parquet or damaged, or lacks the columns.
+    /// If the file is not parquet, is damaged, or lacks the columns.
     pub fn open(path: &Path, position: Position) -> Result<Self, DataError> {
         let file = file::open_regular(path)?;
         let reader = SerializedFileReader::new(file).map_err(|e| bad(path, e))?;
@@ -71,7 +71,7 @@ impl ParquetRows {
         Ok(rows)
     }
 
-    /// Where the next row stands.
+    /// Position of the next row.
     pub fn position(&self) -> Position {
         Position { row: self.row, byte: 0 }
     }
@@ -90,7 +90,7 @@ impl ParquetRows {
             for reader in &mut self.readers {
                 let skipped = reader.skip_records(skip).map_err(|e| bad(&self.path, e))?;
                 if skipped != skip {
-                    return Err(bad(&self.path, format!("ends before row {row}, where reading was to go on")));
+                    return Err(bad(&self.path, format!("ends before row {row}, where reading should resume")));
                 }
             }
             self.row = row;
@@ -119,14 +119,17 @@ impl ParquetRows {
     /// The next row.
     ///
     /// # Errors
-    /// If the file cannot be read on.
+    /// If the file cannot be read further.
     pub fn next_row(&mut self) -> Result<Option<Row>, DataError> {
         while self.ready.is_empty() {
             if self.readers.is_empty() {
                 if self.row_group >= self.reader.num_row_groups() {
                     let promised = self.reader.metadata().file_metadata().num_rows().max(0) as u64;
                     if self.row != promised {
-                        return Err(bad(&self.path, format!("holds {} rows, its footer says {promised}", self.row)));
+                        return Err(bad(
+                            &self.path,
+                            format!("holds {} rows, but its footer says {promised}", self.row),
+                        ));
                     }
                     return if promised > 0 { Ok(None) } else { Err(DataError::Empty(self.path.clone())) };
                 }
@@ -155,9 +158,9 @@ impl ParquetRows {
             if column == 0 {
                 rows = vec![Vec::new(); records];
             } else if rows.len() != records {
-                return Err(bad(&self.path, format!("column {name} has another number of rows than the others")));
+                return Err(bad(&self.path, format!("column {name} has a different number of rows than the others")));
             }
-            // A required column has no levels: all its values are there.
+            // A required column has no levels: none of its values is null.
             let is_there = |i: usize| levels.get(i).is_none_or(|level| *level > 0);
             let mut values = values.into_iter();
             for (i, row) in rows.iter_mut().enumerate() {

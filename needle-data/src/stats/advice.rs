@@ -1,5 +1,5 @@
-//! What to know of a dataset before training on it. Each matter is one sentence, however many tools
-//! it is about.
+//! Warnings about a dataset, to know before training on it. Each warning is one sentence, however
+//! many tools it concerns.
 
 use std::collections::BTreeMap;
 
@@ -7,31 +7,31 @@ use crate::order::split::RECOMMENDED_PER_TOOL;
 use crate::stats::patterns::{PatternCounts, Patterns};
 use crate::text::example::Example;
 
-/// Fewer examples of a tool than this are few: of half the recommended number, five are held out to
-/// measure on.
+/// A tool with fewer examples than this gets a warning: of half the recommended number, only five
+/// are held out for measuring.
 pub const FEW_PER_TOOL: usize = RECOMMENDED_PER_TOOL / 2;
-/// Fewer than one example without a call in this many are few.
+/// Fewer than one example without a call in this many gets a warning.
 const NO_CALL_ONE_IN: usize = 20;
-/// More examples of a sentence pattern than this, on average, come from templates: people's
-/// requests have one to three.
+/// More examples per sentence pattern than this, on average, indicate templates: human requests
+/// have one to three.
 const MOST_PER_PATTERN: usize = 5;
-/// Fewer examples than this say nothing about their patterns.
+/// The patterns of fewer examples than this are not judged.
 const FEWEST_FOR_PATTERNS: usize = 50;
-/// Names that a sentence lists.
+/// Maximum number of names that a warning lists.
 const MOST_NAMES: usize = 5;
 
-/// What is counted to advise by.
+/// Counts from which the warnings are derived.
 #[derive(Debug, Clone, Default)]
 pub struct Advice {
     examples: usize,
     without_call: usize,
-    /// Examples that call each tool on offer.
+    /// Number of examples that call each offered tool.
     calling: BTreeMap<String, usize>,
     patterns: Patterns,
 }
 
 impl Advice {
-    /// What there is to know of `examples`.
+    /// Counts all of `examples`.
     pub fn of(examples: &[Example]) -> Self {
         let mut advice = Self::default();
         examples.iter().for_each(|example| advice.add(example));
@@ -52,7 +52,7 @@ impl Advice {
         self.patterns.add(example);
     }
 
-    /// The sentences; none where there is nothing to say.
+    /// The warnings, one sentence each; empty if there are none.
     pub fn warnings(&self) -> Vec<String> {
         if self.examples == 0 {
             return Vec::new();
@@ -62,7 +62,7 @@ impl Advice {
 
     fn never_called(&self) -> Option<String> {
         let never: Vec<&str> = self.calling.iter().filter(|(_, n)| **n == 0).map(|(name, _)| name.as_str()).collect();
-        // Where no example has a call, another sentence says more.
+        // If no example has a call, another warning covers it.
         (!never.is_empty() && self.without_call < self.examples).then(|| {
             format!(
                 "{} of {} tools are offered but never called ({}): the model cannot learn when to call them",
@@ -77,7 +77,7 @@ impl Advice {
         let few: Vec<_> = self.calling.iter().filter(|(_, n)| (1..FEW_PER_TOOL).contains(*n)).collect();
         (!few.is_empty()).then(|| {
             format!(
-                "{} of {} tools have fewer than {FEW_PER_TOOL} examples ({}); {RECOMMENDED_PER_TOOL} a tool are recommended",
+                "{} of {} tools have fewer than {FEW_PER_TOOL} examples ({}); {RECOMMENDED_PER_TOOL} per tool are recommended",
                 few.len(),
                 self.calling.len(),
                 some(few.iter().map(|(name, n)| format!("{name} {n}")))
@@ -88,10 +88,10 @@ impl Advice {
     fn without_call(&self) -> Option<String> {
         let Self { examples, without_call, .. } = self;
         match *without_call {
-            0 => Some("no example has the answer []: the model may call a tool for anything it is asked".into()),
+            0 => Some("no example has the answer []: the model may call a tool for any request".into()),
             all if all == *examples => Some("every example has the answer []: the model cannot learn to call".into()),
             few if few * NO_CALL_ONE_IN < *examples => Some(format!(
-                "only {few} of {examples} examples have the answer []: the model may call a tool for anything it is asked; one \
+                "only {few} of {examples} examples have the answer []: the model may call a tool for any request; one \
                  example in ten is a good share"
             )),
             _ => None,

@@ -1,5 +1,5 @@
-//! What is in a set of files, counted row by row in bounded memory (8 bytes a query, to find those
-//! that repeat).
+//! Statistics of a set of files, counted row by row in little memory (8 bytes per query, to find
+//! repeated ones).
 
 pub mod advice;
 mod patterns;
@@ -19,16 +19,16 @@ use crate::text::example::Example;
 use crate::text::record::Record;
 use crate::tokenizer::Tokenizer;
 
-/// Lengths in bins of growing width.
+/// A histogram of lengths, in bins of growing width.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Histogram {
     /// Number of lengths up to and including each bound.
     pub bins: BTreeMap<usize, usize>,
-    /// Longest.
+    /// The longest length.
     pub longest: usize,
-    /// All together.
+    /// Sum of all lengths.
     pub sum: usize,
-    /// How many.
+    /// Number of lengths.
     pub count: usize,
 }
 
@@ -53,27 +53,27 @@ impl Histogram {
 /// Lengths in tokens.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TokenLengths {
-    /// Query, separator and tools; of text, all of it.
+    /// Query, separator and tools; for text, all of it.
     pub encoder: Histogram,
-    /// Answers; of text, nothing.
+    /// Answers; for text, nothing.
     pub decoder: Histogram,
 }
 
 /// Queries that two files share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shared {
-    /// The file that has them first.
+    /// The file that is read first.
     pub first: String,
-    /// The file that has them again.
+    /// The file that repeats queries of the first.
     pub second: String,
-    /// How many rows of the second.
+    /// Number of rows in `second` whose query is in `first`.
     pub queries: usize,
 }
 
 /// Counts over a set of rows.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Stats<'a> {
-    /// Rows, used and not.
+    /// Counts of used and skipped rows.
     pub counts: Counts,
     /// Tool-call examples.
     pub tool_calls: usize,
@@ -93,26 +93,27 @@ pub struct Stats<'a> {
     pub string_values: usize,
     /// String arguments that occur literally in the query.
     pub verbatim_values: usize,
-    /// Rows whose query (or text) stands earlier in the same file.
+    /// Rows whose query (or text) occurs earlier in the same file.
     pub repeated_queries: usize,
-    /// Queries in several files: where one is a test set, what it measures is memory.
+    /// Queries that occur in several files. If one of these is a test set, it measures
+    /// memorization.
     pub shared_queries: Vec<Shared>,
-    /// Lengths in tokens, where a tokenizer was given.
+    /// Lengths in tokens, if a tokenizer was given.
     pub tokens: Option<TokenLengths>,
-    /// What to know of the examples.
+    /// Warnings about the examples.
     #[serde(skip)]
     pub advice: Advice,
     #[serde(skip)]
     tokenizer: Option<&'a Tokenizer>,
     #[serde(skip)]
     files: Vec<PathBuf>,
-    /// The file that each query was first met in.
+    /// Index of the file in which each query was first seen, by the query's hash.
     #[serde(skip)]
-    first_met: HashMap<u64, u32>,
+    first_seen: HashMap<u64, u32>,
 }
 
 impl<'a> Stats<'a> {
-    /// Nothing counted yet; lengths are counted with `tokenizer`.
+    /// Empty statistics; lengths in tokens are counted with `tokenizer`.
     pub fn new(tokenizer: Option<&'a Tokenizer>) -> Self {
         Self { tokenizer, tokens: tokenizer.map(|_| TokenLengths::default()), ..Self::default() }
     }
@@ -125,15 +126,15 @@ impl<'a> Stats<'a> {
             Record::ToolCall(example) => {
                 self.tool_calls += 1;
                 self.add_example(example);
-                self.meet(file, &example.query);
+                self.add_query(file, &example.query);
             }
             Record::Question { query, seed_text, .. } => {
                 self.questions += 1;
-                self.meet(file, &format!("{query}\n{seed_text}"));
+                self.add_query(file, &format!("{query}\n{seed_text}"));
             }
             Record::Text(text) => {
                 self.texts += 1;
-                self.meet(file, text);
+                self.add_query(file, text);
             }
         }
         if let (Some(tokenizer), Some(lengths)) = (self.tokenizer, &mut self.tokens) {
@@ -141,7 +142,8 @@ impl<'a> Stats<'a> {
                 Encoder::texts_of(record.clone()).iter().map(|text| tokenizer.encode(text).len()).collect();
             match texts.as_slice() {
                 [read, tools, written] => {
-                    // The separator; the end of the answer, and `<tool_call>` in front of it.
+                    // The encoder also reads a separator. The decoder also writes the end of the
+                    // answer and, before a call, `<tool_call>`.
                     let marks = if matches!(record, Record::ToolCall(_)) { 2 } else { 1 };
                     lengths.encoder.add(read + 1 + tools);
                     lengths.decoder.add(written + marks);
@@ -165,7 +167,7 @@ impl<'a> Stats<'a> {
         }
     }
 
-    fn meet(&mut self, file: &Path, query: &str) {
+    fn add_query(&mut self, file: &Path, query: &str) {
         let index = match self.files.iter().rposition(|known| known == file) {
             Some(index) => index,
             None => {
@@ -174,7 +176,7 @@ impl<'a> Stats<'a> {
             }
         };
         let hash = std::hash::BuildHasher::hash_one(&rustc_hash::FxBuildHasher, query_key(query));
-        let first = match self.first_met.entry(hash) {
+        let first = match self.first_seen.entry(hash) {
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(index as u32);
                 return;

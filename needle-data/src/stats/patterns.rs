@@ -1,10 +1,10 @@
-//! How many sentences a dataset has, once names and numbers are taken out of them.
+//! Counts the distinct sentence patterns of a dataset, with values and numbers removed.
 //!
-//! Five hundred requests filled into twenty templates are twenty requests: a model learns the
-//! templates, and a test part of the same ones says nothing about the sentences of people. A
-//! sentence's pattern is its words in lower case, with `_` for the values of its calls and for
-//! numbers. Values that are not said word for word ("the big one" for `large`) would hide a
-//! template; so of patterns that differ in a single word, three are one.
+//! Five hundred requests made from twenty templates are only twenty different requests: a model
+//! learns the templates, and a test split of the same templates says nothing about human sentences.
+//! A sentence's pattern is its words in lower case, with `_` for the values of its calls and for
+//! numbers. A value that is not said verbatim ("the big one" for `large`) would hide a template, so
+//! three or more patterns that differ in a single word count as one.
 
 use std::collections::HashMap;
 
@@ -13,40 +13,40 @@ use serde_json::Value;
 use crate::text::example::Example;
 use crate::text::number_words::{ONES, TENS};
 
-/// What stands for a value.
+/// Placeholder for a value.
 const HOLE: &str = "_";
-/// Patterns that differ in one word only, from which on they are one.
+/// Number of patterns differing in a single word from which they count as one.
 const FILLERS: usize = 3;
-/// Words beside the one they differ in that patterns must share: one of two words alone is not a
+/// Minimum number of words that such patterns must share: two words of which one varies are not a
 /// template.
 const FEWEST_WORDS: usize = 2;
-/// Examples looked at: more would say the same, and take memory.
+/// Maximum number of examples that are counted: more would take memory without changing the result.
 const MOST_EXAMPLES: usize = 5000;
 
-/// Words for numbers beside those of [`ONES`] and [`TENS`].
+/// Words for numbers in addition to [`ONES`] and [`TENS`].
 const OTHER_NUMBERS: [&str; 5] = ["hundred", "thousand", "half", "quarter", "dozen"];
 
 /// The patterns of a dataset's queries.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
     examples: usize,
-    /// Examples of each pattern, as its words.
+    /// Number of examples of each pattern, which is given by its words.
     found: HashMap<Vec<String>, usize>,
 }
 
-/// What the patterns of a dataset came to.
+/// The counted patterns of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatternCounts {
-    /// Examples looked at.
+    /// Number of examples counted.
     pub examples: usize,
-    /// Different patterns.
+    /// Number of distinct patterns.
     pub patterns: usize,
-    /// The commonest of them, and its examples.
+    /// The most common pattern, and its number of examples.
     pub commonest: (String, usize),
 }
 
 impl Patterns {
-    /// Looks at an example, unless thousands have been seen.
+    /// Counts an example, unless thousands have been counted.
     pub fn add(&mut self, example: &Example) {
         if self.examples < MOST_EXAMPLES {
             self.examples += 1;
@@ -54,7 +54,7 @@ impl Patterns {
         }
     }
 
-    /// The patterns of all examples.
+    /// Merges and counts the patterns of all examples.
     pub fn count(&self) -> PatternCounts {
         let mut alike: HashMap<Vec<String>, usize> = HashMap::new();
         for words in self.found.keys() {
@@ -96,7 +96,7 @@ fn pattern_of(example: &Example) -> Vec<String> {
     words
 }
 
-/// One hole stands for several side by side.
+/// Appends a word; adjacent holes become one.
 fn push(words: &mut Vec<String>, word: &str) {
     let repeats_hole = word == HOLE && words.last().is_some_and(|last| last == HOLE);
     if !word.is_empty() && !repeats_hole {
@@ -104,7 +104,7 @@ fn push(words: &mut Vec<String>, word: &str) {
     }
 }
 
-/// `words` with a hole in the place of each in turn.
+/// For each word, `words` with a hole in its place.
 fn without_one_word(words: &[String]) -> impl Iterator<Item = Vec<String>> {
     let is_word = |word: &&String| *word != HOLE;
     let has_enough = words.iter().filter(is_word).count() > FEWEST_WORDS;
@@ -115,7 +115,7 @@ fn without_one_word(words: &[String]) -> impl Iterator<Item = Vec<String>> {
     })
 }
 
-/// Every text and number of a value, in lower case.
+/// Every string and number in a value, in lower case.
 fn leaves(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) if !text.trim().is_empty() => found.push(text.trim().to_lowercase()),
@@ -126,7 +126,7 @@ fn leaves(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// `text` with a hole for `value` wherever it stands as whole words.
+/// `text` with a hole for `value` wherever it occurs as whole words.
 fn replace_words(text: &str, value: &str) -> String {
     let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let (mut out, mut from) = (String::with_capacity(text.len()), 0);

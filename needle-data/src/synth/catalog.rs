@@ -27,7 +27,7 @@ pub(super) struct Argument {
     pub slot: Slot,
 }
 
-/// A stretch of a phrase, left out at random where `optional`.
+/// A part of a phrase; if `optional`, it is left out at random.
 #[derive(Clone)]
 pub(super) struct Part {
     pub optional: bool,
@@ -41,7 +41,7 @@ pub(super) enum Piece {
     Argument(usize),
 }
 
-/// Verbs that a product may have for the first word of a name.
+/// Alternative verbs for the first word of a tool's name.
 const SYNONYMS: [(&str, [&str; 2]); 17] = [
     ("add", ["insert", "put"]),
     ("book", ["reserve", "order"]),
@@ -63,7 +63,7 @@ const SYNONYMS: [(&str, [&str; 2]); 17] = [
 ];
 
 impl CatalogTool {
-    /// The names that products have for such a tool: the catalogue's first.
+    /// Possible names of the tool; the catalogue's name is the first.
     pub fn names(&self) -> Vec<String> {
         let Some((verb, rest)) = self.name.split_once('_') else { return vec![self.name.clone()] };
         let synonyms = SYNONYMS.iter().find(|(word, _)| *word == verb).map(|(_, others)| others.as_slice());

@@ -1,10 +1,9 @@
-//! The built-in generator: tool-call examples over everyday tools, without end and without a
-//! download.
+//! The built-in generator: endless tool-call examples over everyday tools, without a download.
 //!
-//! Deterministic by seed. Values of open slots are divided by their hash into common ones and a
-//! reserved eighth; [`Part::Train`] never draws a reserved one, so that [`Part::HeldOut`] asks for
-//! values that training never showed. Sets of offered tools can be kept out of training in the same
-//! way (`never_together`).
+//! It is deterministic by seed. The values of open slots are split by their hash into common ones
+//! and a reserved eighth; [`Part::Train`] never draws a reserved one, so that [`Part::HeldOut`]
+//! also asks for values that training never shows. Sets of offered tools can be kept out of
+//! training in the same way (`never_together`).
 
 mod catalog;
 pub mod invent;
@@ -44,20 +43,20 @@ pub struct SynthConfig {
     pub seed: u64,
     /// Training or held-out values.
     pub part: Part,
-    /// Fewest and most offered tools.
+    /// Minimum and maximum number of offered tools.
     pub num_tools: (usize, usize),
-    /// Most calls in one answer.
+    /// Maximum number of calls in one answer.
     pub max_calls: usize,
     /// Share of examples in which no offered tool fits.
     pub no_call_fraction: f64,
-    /// Leaves out the descriptions of parameters: half as long prompts.
+    /// Leaves out the descriptions of parameters, which halves the prompts.
     pub brief: bool,
-    /// Gives each tool one of several names, example by example, so that a name must be read and
-    /// not remembered.
+    /// Draws one of several names for each tool in each example, so that the model has to read
+    /// names and cannot memorize them.
     pub rename: bool,
-    /// Only tools of these categories; all where empty.
+    /// Only tools of these categories; all if empty.
     pub categories: Vec<String>,
-    /// Tools that are never offered all together.
+    /// Sets of tools that are never all offered in the same example.
     pub never_together: Vec<Vec<String>>,
 }
 
@@ -82,7 +81,7 @@ const RESERVED_ONE_IN: u64 = 8;
 
 /// True for the values of open slots that [`Part::Train`] never draws.
 pub fn is_reserved(value: &str) -> bool {
-    // FNV-1a: the division must not change with the compiler's own hasher.
+    // FNV-1a: the split must not change with the standard library's hasher.
     let hash = value.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     (hash >> 20).is_multiple_of(RESERVED_ONE_IN)
 }
@@ -144,15 +143,16 @@ impl Generator {
         let query = self.query(&phrases, rng);
 
         let mut offered: Vec<&CatalogTool> = if no_call { Vec::new() } else { chosen.clone() };
-        let kin = |tool: &CatalogTool| chosen.iter().any(|c| c.category == tool.category);
+        let is_related = |tool: &CatalogTool| chosen.iter().any(|c| c.category == tool.category);
         while offered.len() < num_tools {
             let tool = self.tools.choose(rng)?;
-            // Where no tool is to fit, the kin of the right one stays out too: it might pass for
-            // it. Else a distractor of the same category is the harder one, and comes more often.
+            // If no offered tool may fit, the whole category of the right one is left out, because
+            // its tools might fit. Otherwise, a distractor of the same category is harder, so it is
+            // drawn more often.
             let fits = if no_call {
-                !kin(tool) || self.config.categories.len() == 1
+                !is_related(tool) || self.config.categories.len() == 1
             } else {
-                kin(tool) || rng.random_bool(0.6)
+                is_related(tool) || rng.random_bool(0.6)
             };
             if fits && !offered.iter().chain(&chosen).any(|o| o.name == tool.name) {
                 offered.push(tool);
@@ -173,7 +173,7 @@ impl Generator {
         Some(Example { query, tools, answers: if no_call { Vec::new() } else { answers } })
     }
 
-    /// A name for each of the offered tools, no two the same.
+    /// A name for each of the offered tools, all of them different.
     fn names(&self, offered: &[&CatalogTool], rng: &mut ChaCha8Rng) -> Option<Vec<String>> {
         let mut chosen: Vec<String> = Vec::with_capacity(offered.len());
         for tool in offered {

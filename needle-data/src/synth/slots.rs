@@ -1,8 +1,8 @@
-//! What people put into their requests, as they say it and as a call spells it.
+//! The slots of requests: values as people say them, and as a call spells them.
 //!
-//! Open slots (names, places, titles, texts) are put together from parts, so that there are
-//! thousands of values; the call copies them. Numbers, amounts, times and dates are said in several
-//! ways and normalized as an assistant would: "half past seven in the evening" -> `19:30`, "twenty
+//! Open slots (names, places, titles, texts) are composed of parts, so that there are thousands of
+//! values; the call copies them. Numbers, amounts, times and dates are said in several ways and
+//! normalized as an assistant would: "half past seven in the evening" -> `19:30`, "twenty
 //! five" -> 25. Choices and flags have several wordings for one value.
 
 use rand::RngExt;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::values::*;
 
-/// A filled slot: what is said, and what the call has.
+/// A filled slot: what is said, and the value in the call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
     /// As the user says it.
@@ -20,18 +20,18 @@ pub struct Filled {
     pub value: Value,
 }
 
-/// How a slot makes its values.
+/// How a slot draws its values.
 #[derive(Clone, Copy)]
 pub enum Slot {
-    /// Copied text of an open class.
+    /// Text of an open class, which the call copies.
     Open(fn(&mut ChaCha8Rng) -> String),
     /// A number, said as digits or in words, with a unit or without.
     Integer(fn(&mut ChaCha8Rng) -> (String, i64)),
     /// Text that the call normalizes.
     Normalized(fn(&mut ChaCha8Rng) -> (String, String)),
-    /// One of a few values, each with its wordings.
+    /// One of a few values: pairs of a wording and its value.
     Choice(&'static [(&'static str, &'static str)]),
-    /// True or false, each with its wordings.
+    /// True or false: pairs of a wording and its value.
     Flag(&'static [(&'static str, bool)]),
     /// Several values of an open class, as a list.
     Several(fn(&mut ChaCha8Rng) -> String),
@@ -48,7 +48,7 @@ impl Slot {
         }
     }
 
-    /// The allowed values, where they are few.
+    /// The allowed values of a choice; `None` for any other slot.
     pub fn allowed(&self) -> Option<Vec<&'static str>> {
         let Self::Choice(choices) = self else { return None };
         let mut values: Vec<&str> = Vec::new();
@@ -60,7 +60,7 @@ impl Slot {
         Some(values)
     }
 
-    /// Draws a value; an open one only if `accept` takes it.
+    /// Draws a value; open values are drawn again until `accept` takes one.
     pub fn fill(&self, rng: &mut ChaCha8Rng, accept: impl Fn(&str) -> bool) -> Filled {
         match self {
             Self::Open(make) => {
@@ -103,7 +103,7 @@ impl Slot {
 }
 
 fn accepted(make: fn(&mut ChaCha8Rng) -> String, rng: &mut ChaCha8Rng, accept: impl Fn(&str) -> bool) -> String {
-    // Where nothing acceptable turns up in a hundred draws, the class has no such value.
+    // If a hundred draws give no acceptable value, the class has none, and the last draw is used.
     let mut value = make(rng);
     for _ in 0..100 {
         if accept(&value) {
@@ -114,7 +114,7 @@ fn accepted(make: fn(&mut ChaCha8Rng) -> String, rng: &mut ChaCha8Rng, accept: i
     value
 }
 
-/// The slot called `name`, or `None` where the catalogue misspells it.
+/// The slot called `name`, or `None` if there is none.
 pub fn slot(name: &str) -> Option<Slot> {
     use Slot::*;
     Some(match name {

@@ -1,5 +1,4 @@
-//! Parts that values are put together from, and the ways of saying numbers, amounts, times and
-//! dates.
+//! Parts of which values are composed, and wordings of numbers, amounts, times and dates.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -409,7 +408,7 @@ pub(super) fn said_number(rng: &mut ChaCha8Rng, range: std::ops::RangeInclusive<
     (said, n)
 }
 
-/// A number as digits, with what follows it.
+/// A number as digits, followed by `after`.
 pub(super) fn digits(n: i64, after: &str) -> (String, i64) {
     (format!("{n}{after}"), n)
 }

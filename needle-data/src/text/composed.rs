@@ -1,4 +1,5 @@
-//! The arguments of a schema that is composed of others, as a list that the model can read.
+//! Collects the arguments of a schema that is composed of other schemas into one list for the
+//! model.
 
 use std::collections::HashMap;
 
@@ -6,17 +7,17 @@ use serde_json::{Map, Value};
 
 use crate::text::json_schema;
 
-/// The arguments that a schema and those that it is composed of declare.
+/// The arguments that a schema declares, itself or through the schemas that it is composed of.
 #[derive(Clone, Default)]
 pub struct Composed {
-    /// Their schemas by their names.
+    /// Schema of each argument, by name.
     pub properties: Map<String, Value>,
-    /// Those that every call has.
+    /// Names of the arguments that every call must have.
     pub required: Vec<String>,
 }
 
 impl Composed {
-    /// Those of `root`, a whole document.
+    /// The arguments of `root`, a whole document.
     pub fn of(root: &Value) -> Self {
         Composer { root, known: HashMap::new() }.schema(root)
     }
@@ -39,12 +40,12 @@ impl Composed {
     }
 }
 
-/// Finds the arguments of composed schemas, so that the model reads all of them: those of `$ref`
-/// and `allOf`, and of `anyOf` and `oneOf` the arguments of all alternatives, of which those are
-/// required that all alternatives require.
+/// Finds the arguments of composed schemas, so that the model reads all of them: those under `$ref`
+/// and `allOf`, and those of every alternative under `anyOf` and `oneOf`. An argument of the
+/// alternatives is required only if all of them require it.
 struct Composer<'a> {
     root: &'a Value,
-    /// What was found already; a schema that is part of itself adds nothing more.
+    /// Results so far, by address. A schema that is part of itself adds nothing more.
     known: HashMap<*const Value, Composed>,
 }
 

@@ -38,11 +38,11 @@ impl Call {
                 .map_err(|e| e.to_string())
                 .and_then(|value| match value {
                     Value::Object(arguments) => Ok(arguments),
-                    other => Err(format!("{} is no object", kind(&other))),
+                    other => Err(format!("got {}", kind(&other))),
                 })
                 .map_err(|e| bad(".arguments", format!("a string that does not hold a JSON object: {e}")))?,
             None | Some(Value::Null) => {
-                // A call may have none; but a misspelt key must not lose them.
+                // A call may omit `arguments`, but a misspelled key must not silently drop them.
                 if let Some(other) =
                     object.keys().find(|key| !["name", "arguments", "id", "type"].contains(&key.as_str()))
                 {
@@ -62,11 +62,11 @@ impl Call {
 /// A validated line: every call is one that the offered tools allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// What the user said.
+    /// The user's request.
     pub query: String,
     /// The tools on offer.
     pub tools: Vec<Tool>,
-    /// The right calls; empty where no tool fits.
+    /// The right calls; empty if no tool fits.
     pub answers: Vec<Call>,
 }
 
@@ -113,7 +113,7 @@ impl Example {
     ///
     /// # Errors
     /// The first call that names a tool or an argument that is not offered, lacks a required one,
-    /// or has a value that is not as declared.
+    /// or has a value that does not fit its declaration.
     pub fn validate(&self) -> Result<(), Problem> {
         for (i, call) in self.answers.iter().enumerate() {
             let Some(tool) = self.tools.iter().find(|t| t.name == call.name) else {
@@ -139,10 +139,10 @@ impl Example {
     }
 }
 
-/// Checks the arguments of one call against its tool; `field` is where they stand.
+/// Checks the arguments of one call against its tool; `field` is their path, for messages.
 ///
 /// # Errors
-/// The first argument that is undeclared, missing though required, or not as declared.
+/// The first argument that is undeclared, does not fit its declaration, or is required but missing.
 pub fn check_arguments(tool: &Tool, call: &Call, field: &str) -> Result<(), Problem> {
     for (name, value) in &call.arguments {
         let at = format!("{field}.{name}");

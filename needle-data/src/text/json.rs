@@ -1,15 +1,15 @@
-//! JSON read strictly: what `serde_json` would resolve in silence is an error here.
+//! A strict JSON parser: a duplicate key, which `serde_json` accepts silently, is an error here.
 //!
-//! Of an object with the same key twice, `serde_json` keeps the last value; a dataset would lose
-//! the first without a word.
+//! For an object with a duplicate key, `serde_json` keeps the last value; a dataset would silently
+//! lose the first one.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Parses one JSON value; a key that stands twice in an object is an error. Nesting deeper than 128
-/// is one, too.
+/// Parses one JSON value. A duplicate key in an object and nesting deeper than 128 levels are
+/// errors.
 ///
 /// # Errors
 /// What is wrong, with line and column.
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for Strict {
             match object.entry(key) {
                 serde_json::map::Entry::Vacant(place) => _ = place.insert(value),
                 serde_json::map::Entry::Occupied(place) => {
-                    return Err(de::Error::custom(format_args!("the key {:?} stands there twice", place.key())));
+                    return Err(de::Error::custom(format_args!("duplicate key {:?}", place.key())));
                 }
             }
         }
@@ -103,7 +103,7 @@ mod tests {
     fn repeated_keys_trailing_text_lone_surrogates_and_deep_nesting_are_errors() {
         let deep = "[".repeat(100_000);
         for (text, reason) in [
-            (r#"{"a":1,"b":{"c":1,"c":2}}"#, "\"c\" stands there twice"),
+            (r#"{"a":1,"b":{"c":1,"c":2}}"#, "duplicate key \"c\""),
             ("{} {}", "trailing"),
             (r#""\ud800""#, "hex escape"),
             ("\"a\u{0}b\"", "control character"),

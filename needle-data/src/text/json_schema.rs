@@ -1,12 +1,10 @@
-//! JSON Schema as far as tools need it: whether a value satisfies a schema, and what a `$ref`
-//! refers to.
+//! The part of JSON Schema that tools need: validation of a value, and resolution of `$ref`.
 //!
-//! Decoding constrains an answer by grammar as far as a grammar can; what is left (`uniqueItems`,
-//! `not`, ...) is checked here, and so is an answer that was written without constraints. The
-//! keywords are those of draft 2020-12, with the older spellings that people still write:
-//! `definitions`, tuples under `items`, `additionalItems`, `dependencies`, boolean
-//! `exclusiveMinimum`, OpenAPI's `nullable`. A keyword that constrains nothing (`title`, `default`,
-//! ...) is ignored here.
+//! Constrained decoding enforces what a grammar can express; the rest (`uniqueItems`, `not`, ...)
+//! is checked here, and so are answers that were decoded without constraints. The keywords are
+//! those of draft 2020-12, with older spellings that are still in use: `definitions`, tuples under
+//! `items`, `additionalItems`, `dependencies`, boolean `exclusiveMinimum`, OpenAPI's `nullable`. A
+//! keyword that constrains nothing (`title`, `default`, ...) is ignored here.
 //! <https://json-schema.org/draft/2020-12/json-schema-validation>
 
 use std::cell::{Cell, RefCell};
@@ -17,20 +15,20 @@ use serde_json::{Map, Value};
 
 use crate::text::schema::ValueType;
 
-/// How many schemas may be entered inside each other for one value: only a `$ref` that leads to
-/// itself gets there.
+/// Maximum depth of nested schemas for one value; only a `$ref` that leads back to itself gets this
+/// deep.
 const MAX_DEPTH: usize = 200;
 
-/// How many schemas may be entered for one value: only references that double at each level, and
-/// that the value does not satisfy, get there.
+/// Maximum number of schemas that are checked for one value; only references that double at each
+/// level, and that the value does not satisfy, reach it.
 const MAX_ENTERED: usize = 500_000;
 
-/// Where a value breaks its schema.
+/// Where and how a value violates its schema.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Violation {
-    /// The place in the value, as a JSON pointer; empty for the value itself.
+    /// JSON pointer into the value; empty for the value itself.
     pub path: String,
-    /// The keyword that is broken.
+    /// The keyword that is violated.
     pub keyword: String,
     /// What was expected, and what was found.
     pub reason: String,
@@ -48,13 +46,13 @@ fn is_of_type(value: &Value, type_name: &str) -> bool {
     ValueType::named(type_name).is_none_or(|of_type| of_type.holds(value))
 }
 
-/// Keywords with one subschema, a list of them, and subschemas by name.
+/// Keywords that hold one subschema, a list of subschemas, and subschemas by name.
 const SUBSCHEMA: [&str; 9] =
     ["items", "additionalItems", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
 const SUBSCHEMAS: [&str; 5] = ["allOf", "anyOf", "oneOf", "prefixItems", "items"];
 const NAMED_SUBSCHEMAS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 
-/// The subschemas right inside `schema`, with the way to each as a JSON pointer.
+/// The direct subschemas of `schema`, each with its JSON pointer.
 pub fn subschemas(schema: &Map<String, Value>) -> Vec<(String, &Value)> {
     let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
     let mut found = Vec::new();
@@ -74,8 +72,8 @@ pub fn subschemas(schema: &Map<String, Value>) -> Vec<(String, &Value)> {
     found
 }
 
-/// `schema` in the words of JSON Schema alone: types under its names, the native form's flags as
-/// lists of required members, keywords without a value left out.
+/// `schema` as standard JSON Schema: with its type names, with lists of required members instead of
+/// the native form's flags, and without keywords that are null.
 pub fn normalized(schema: &Value) -> Value {
     let Value::Object(written) = schema else { return schema.clone() };
     let mut schema = written.clone();
@@ -114,7 +112,7 @@ pub fn normalized(schema: &Value) -> Value {
     schema
 }
 
-/// The names in a schema's `type`, whether it gives one or a list.
+/// The names in a schema's `type`, which may be one name or a list.
 pub fn type_names(schema: &Map<String, Value>) -> Vec<&str> {
     match schema.get("type") {
         Some(Value::String(one)) => vec![one],
@@ -160,8 +158,8 @@ fn find<'a>(value: &'a Value, keyword: &str, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// The regular expression that a string of the named format matches from end to end; none for a
-/// format not known here.
+/// The regular expression that a whole string of the named format matches; `None` for an unknown
+/// format.
 pub fn format_pattern(format: &str) -> Option<&'static str> {
     const DATE: &str = concat!(
         "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)",
@@ -185,8 +183,8 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
             };
             ipv6.push_str(&format!("|{GROUP}(?::{GROUP}){{{}}}::{after}", before - 1));
         }
-        // Nine labels of at most 27 characters, or three of any length, stay within the 253 of a
-        // whole name.
+        // Nine labels of at most 27 characters, or three of any length, stay within the limit of
+        // 253 characters for a whole name.
         let short = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,25}[a-zA-Z0-9])?";
         let hostname = format!("(?:{short}(?:\\.{short}){{0,8}}|{LABEL}(?:\\.{LABEL}){{0,2}})");
         let path = "(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})";
@@ -223,7 +221,7 @@ pub fn format_pattern(format: &str) -> Option<&'static str> {
     ALL.iter().find(|(name, _)| *name == format).map(|(_, pattern)| pattern.as_str())
 }
 
-/// Checks `value` against `schema`, whose references stand in the document `root`.
+/// Checks `value` against `schema`; its references are resolved in the document `root`.
 ///
 /// # Errors
 /// The first violation found.
@@ -235,9 +233,9 @@ type Checked = Result<(), Violation>;
 
 struct Checker<'a> {
     root: &'a Value,
-    /// Schemas entered so far.
+    /// Number of schemas checked so far.
     entered: Cell<usize>,
-    /// Targets of references and values that satisfy them, by their places in memory.
+    /// Pairs of a reference's target and a value that satisfies it, by address.
     satisfied: RefCell<HashSet<(*const Value, *const Value)>>,
 }
 
@@ -257,7 +255,7 @@ impl Checker<'_> {
             return violation(path, "$ref", "the schema refers to itself too many times to be checked");
         }
         if depth > MAX_DEPTH {
-            return violation(path, "$ref", "the schema refers to itself without end");
+            return violation(path, "$ref", "the schema refers to itself endlessly");
         }
         if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
             return Ok(());
@@ -277,8 +275,8 @@ impl Checker<'_> {
         self.value(schema, value, "", depth + 1).is_ok()
     }
 
-    /// As [`Self::value`], of the target of a reference: whatever refers to it, a value is checked
-    /// against it once.
+    /// Like [`Self::value`], for the target of a reference: a value is checked against it only
+    /// once, however many references lead there.
     fn target(&self, target: &Value, value: &Value, path: &str, depth: usize) -> Checked {
         let both = (std::ptr::from_ref(target), std::ptr::from_ref(value));
         if !self.satisfied.borrow().contains(&both) {
@@ -288,8 +286,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// As [`Self::value`], of a value that is dropped afterwards, so that another one can take its
-    /// place in memory.
+    /// Like [`Self::value`], for a temporary value. It has a cache of its own, because a later
+    /// value may get the same address.
     fn passing(&self, schema: &Value, value: &Value, path: &str, depth: usize) -> Checked {
         let apart = Self { root: self.root, entered: self.entered.clone(), satisfied: RefCell::default() };
         let checked = apart.value(schema, value, path, depth);
@@ -321,7 +319,7 @@ impl Checker<'_> {
         if let Some(not) = schema.get("not")
             && self.fits(not, value, depth)
         {
-            return violation(path, "not", format!("{} is what it must not be", brief(value)));
+            return violation(path, "not", format!("{} matches the schema under `not`", brief(value)));
         }
         if let Some(condition) = schema.get("if") {
             let branch = if self.fits(condition, value, depth) { "then" } else { "else" };
@@ -349,16 +347,16 @@ impl Checker<'_> {
         if schema.get("uniqueItems") == Some(&Value::Bool(true)) {
             let mut seen = HashSet::new();
             if let Some(twice) = items.iter().find(|item| !seen.insert(canonical(item))) {
-                return violation(path, "uniqueItems", format!("{} stands there twice", brief(twice)));
+                return violation(path, "uniqueItems", format!("{} appears twice", brief(twice)));
             }
         }
         if let Some(contains) = schema.get("contains") {
             let fitting = items.iter().filter(|item| self.fits(contains, item, depth)).count();
             if fitting < count("minContains").unwrap_or(1) {
-                return violation(path, "contains", format!("{fitting} items of the asked kind are too few"));
+                return violation(path, "contains", format!("{fitting} matching items are too few"));
             }
             if count("maxContains").is_some_and(|most| fitting > most) {
-                return violation(path, "maxContains", format!("{fitting} items of the asked kind are too many"));
+                return violation(path, "maxContains", format!("{fitting} matching items are too many"));
             }
         }
         Ok(())
@@ -429,7 +427,7 @@ impl Checker<'_> {
     }
 }
 
-/// The schemas of a list's first items, and that of all others.
+/// The schemas of a list's first items, one each, and the schema of all other items.
 pub fn item_schemas(schema: &Map<String, Value>) -> (&[Value], Option<&Value>) {
     match (schema.get("prefixItems"), schema.get("items")) {
         (Some(Value::Array(prefix)), rest) => (prefix, rest),
@@ -438,10 +436,10 @@ pub fn item_schemas(schema: &Map<String, Value>) -> (&[Value], Option<&Value>) {
     }
 }
 
-/// A keyword that counts something.
+/// The value of a keyword that is a count, such as `minItems`.
 pub fn size(schema: &Map<String, Value>, keyword: &str) -> Option<usize> {
     let number = schema.get(keyword)?.as_f64()?;
-    // A count beyond any list is as good as none.
+    // The cast saturates: a larger count is beyond the length of any list.
     (number >= 0.0).then_some(number as usize)
 }
 
@@ -488,11 +486,11 @@ fn check_number(schema: &Map<String, Value>, number: &serde_json::Number, path: 
     let value = number.as_f64().unwrap_or(f64::NAN);
     for bound in bounds(schema) {
         if !bound.holds(value) {
-            return violation(path, bound.keyword, format!("{number} is beyond {}", bound.limit));
+            return violation(path, bound.keyword, format!("{number} is outside the limit {}", bound.limit));
         }
     }
     match schema.get("multipleOf") {
-        // A step of zero means nothing.
+        // A step of zero constrains nothing.
         Some(Value::Number(step))
             if step.as_f64().is_some_and(|step| step > 0.0) && !is_multiple(&number.to_string(), &step.to_string()) =>
         {
@@ -502,8 +500,8 @@ fn check_number(schema: &Map<String, Value>, number: &serde_json::Number, path: 
     }
 }
 
-/// True if the number `value` is `step` a whole number of times: exactly, unless they are too large
-/// or too fine for that.
+/// True if the number `value` is a multiple of `step`: in exact decimal arithmetic, or in floating
+/// point where the numbers are too large or too fine for that.
 pub fn is_multiple(value: &str, step: &str) -> bool {
     let exactly = || {
         let ((value, value_places), (step, step_places)) = (decimal(value)?, decimal(step)?);
@@ -517,7 +515,7 @@ pub fn is_multiple(value: &str, step: &str) -> bool {
     })
 }
 
-/// The digits of a number as an integer, and how many of them stand behind the point.
+/// The digits of a number as an integer, and how many of them follow the decimal point.
 fn decimal(text: &str) -> Option<(i128, u32)> {
     let (digits, exponent) = match text.split_once(['e', 'E']) {
         Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
@@ -556,7 +554,7 @@ impl Bound {
     }
 }
 
-/// All bounds that a schema sets to a number.
+/// All bounds that a schema sets on a number.
 pub fn bounds(schema: &Map<String, Value>) -> Vec<Bound> {
     let keywords = [("minimum", "exclusiveMinimum", false), ("maximum", "exclusiveMaximum", true)];
     let mut bounds = Vec::new();
@@ -573,13 +571,13 @@ pub fn bounds(schema: &Map<String, Value>) -> Vec<Bound> {
     bounds
 }
 
-/// Whether `text` has a match of `pattern`; none if the pattern cannot be read.
+/// Whether `pattern` matches anywhere in `text`; `None` if the pattern cannot be compiled or run.
 pub fn matches(pattern: &str, text: &str) -> Option<bool> {
     Regex::new(&ascii_classes(pattern)).ok()?.is_match(text).ok()
 }
 
-/// `\d`, `\w` and `$` mean in ECMAScript, whose patterns these are, ASCII digits, ASCII words and
-/// the very end.
+/// The patterns are ECMAScript, where `\d` and `\w` match only ASCII and `$` only the very end.
+/// This rewrites the classes accordingly.
 fn ascii_classes(pattern: &str) -> String {
     let mut out = String::new();
     let mut chars = pattern.chars();
@@ -607,7 +605,7 @@ fn ascii_classes(pattern: &str) -> String {
     out
 }
 
-/// Equal as JSON Schema has it: numbers by value.
+/// Equality as JSON Schema defines it: numbers compare by value.
 pub fn is_equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b)),
@@ -619,7 +617,7 @@ pub fn is_equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// A text that equal values share.
+/// A canonical text: the same for equal values.
 pub fn canonical(value: &Value) -> String {
     match value {
         Value::Number(number) => match number.as_f64() {

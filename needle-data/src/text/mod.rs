@@ -1,4 +1,4 @@
-//! What a row says: tools, calls, examples, and the JSON that they are written in.
+//! Parsed rows: tools, calls, examples, and the JSON that they are written in.
 
 pub(crate) mod composed;
 pub mod example;

@@ -1,8 +1,8 @@
-//! Tool names: snake_case inside the model, the user's own outside.
+//! Tool names: snake_case inside the model, the user's own names outside.
 //!
-//! One spelling inside means that the model need not learn that `getWeather`, `get-weather` and
-//! `get_weather` are read alike. Follows `to_snake_case` of the original (needle/model/run.py),
-//! checked against its golden cases.
+//! With one spelling inside, the model need not learn that `getWeather`, `get-weather` and
+//! `get_weather` mean the same. The rules follow `to_snake_case` of the original
+//! (needle/model/run.py) and are checked against its golden cases.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::text::tool::Tool;
 /// `getWeatherForecast`, `get-weather forecast` and `Get.Weather.Forecast` all become
 /// `get_weather_forecast`.
 ///
-/// ASCII letters and digits are kept and everything else separates, as in the original, whose
-/// training data had names of this form. A word also starts at a capital that follows a small
-/// letter or a digit, and at the last capital of a run that a small letter follows (`HTMLParser` ->
-/// `html_parser`).
+/// ASCII letters and digits are kept and everything else separates words, as in the original, whose
+/// training data had names of this form. A word also starts at a capital that follows a lowercase
+/// letter or a digit, and at the last capital of a run that a lowercase letter follows
+/// (`HTMLParser` -> `html_parser`).
 pub fn to_snake_case(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut out = String::with_capacity(name.len() + 4);

@@ -1,4 +1,4 @@
-//! The English words that numbers are put together of.
+//! The English words that numbers are made of.
 
 /// From 0 to 19.
 pub const ONES: [&str; 20] = [

@@ -1,12 +1,12 @@
-//! What a row of a dataset can be: a tool-call example or text to pretrain on.
+//! What a row of a dataset can be: a tool-call example or pretraining text.
 //!
 //! | keys or columns | row |
 //! | --- | --- |
 //! | `query`, `tools`, `answers` | an [`Example`] |
-//! | `query`, `query_seed_text`, `synthetic_answer` | a question, a text to read and an answer, as PleIAs/SYNTH has them |
+//! | `query`, `query_seed_text`, `synthetic_answer` | a question, a text to read and an answer, in the format of PleIAs/SYNTH |
 //! | `text` | plain text |
 //!
-//! Other keys are left alone: datasets carry ids and scores of their own.
+//! Other keys are ignored: datasets carry ids and scores of their own.
 
 use serde_json::{Map, Value};
 

@@ -1,10 +1,10 @@
-//! What the declaration of an argument asks of its value: the part of JSON Schema that tools use
+//! Checks an argument's value against its declaration, in the part of JSON Schema that tools use
 //! (<https://json-schema.org/draft/2020-12/json-schema-validation>).
 //!
-//! Read are `type`, `enum`, `const`, `items`, `properties`, `required`, `additionalProperties`,
-//! `anyOf`, `oneOf`, `allOf`, and the bounds of numbers, texts and lists. `pattern`, `format` and
-//! references are left alone. A type may also be written as Python has it (`str`, `List[int]`), as
-//! several datasets do.
+//! It reads `type`, `enum`, `const`, `items`, `properties`, `required`, `additionalProperties`,
+//! `anyOf`, `oneOf`, `allOf`, and the bounds of numbers, strings and lists. It ignores `pattern`,
+//! `format` and references. A type may also have its Python name (`str`, `List[int]`), as in
+//! several datasets.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ type Spec = Map<String, Value>;
 /// Where inside a declaration or a value something is wrong, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The way to it from the outside, such as `[1].city`; empty for the whole.
+    /// Path from the outermost value, such as `[1].city`; empty for that value itself.
     pub at: String,
     /// What was found and what was expected.
     pub reason: String,
@@ -27,7 +27,7 @@ impl Mismatch {
         Self { at: String::new(), reason }
     }
 
-    /// The same, seen from one level further out.
+    /// The same mismatch with `outer` before its path.
     fn inside(mut self, outer: impl fmt::Display) -> Self {
         self.at.insert_str(0, &outer.to_string());
         self
@@ -51,12 +51,12 @@ pub enum ValueType {
     Object,
     /// `null`.
     Null,
-    /// Whatever there is: `Any` and unions of Python.
+    /// Any value: Python's `Any` and unions.
     Any,
 }
 
 impl ValueType {
-    /// The type that is called `name` by JSON Schema or, in any case, by Python or Java; xLAM's
+    /// The type that JSON Schema, Python or Java calls `name`, in upper or lower case; xLAM's
     /// `str, optional` is `str`.
     pub fn named(name: &str) -> Option<Self> {
         if name.contains('|') {
@@ -78,7 +78,7 @@ impl ValueType {
         })
     }
 
-    /// JSON Schema's name; [`ValueType::Any`] has none.
+    /// JSON Schema's name of the type; `None` for [`ValueType::Any`].
     pub fn json_name(self) -> Option<&'static str> {
         Some(match self {
             Self::String => "string",
@@ -119,8 +119,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Checks that a declaration says what it says in a form that can be read: what cannot would be
-/// checked by nobody.
+/// Checks that a declaration is well formed: a malformed keyword would constrain nothing.
 ///
 /// # Errors
 /// The first keyword with a value that it cannot have.
@@ -130,11 +129,11 @@ pub fn check(spec: &Spec) -> Result<(), Mismatch> {
         let checked = match keyword.as_str() {
             _ if value.is_null() && keyword != "const" => Ok(()),
             "type" => check_type(value),
-            "enum" if !value.is_array() => expected("a list of the values that are allowed"),
+            "enum" if !value.is_array() => expected("a list of allowed values"),
             "required" => match value {
                 Value::Bool(_) => Ok(()),
                 Value::Array(names) if names.iter().all(Value::is_string) => Ok(()),
-                _ => expected("true or false, or of an object a list of names"),
+                _ => expected("true or false, or for an object a list of names"),
             },
             "items" | "additionalProperties" => match value {
                 Value::Array(list) if keyword == "items" => check_each(list),
@@ -163,7 +162,7 @@ pub fn check(spec: &Spec) -> Result<(), Mismatch> {
     })
 }
 
-/// A whole number, also where it is written as 10.0.
+/// True for a whole number that is at least 0, also when it is written as 10.0.
 fn is_count(value: &Value) -> bool {
     value.as_f64().is_some_and(|count| count >= 0.0 && count.fract() == 0.0)
 }
@@ -172,7 +171,7 @@ fn check_type(value: &Value) -> Result<(), Mismatch> {
     const NAMES: &str = "string, number, integer, boolean, array, object or null";
     let check = |name: &Value| match name.as_str().map(ValueType::named) {
         Some(Some(_)) => Ok(()),
-        Some(None) => Err(Mismatch::new(format!("{name} is no type of JSON; expected {NAMES}"))),
+        Some(None) => Err(Mismatch::new(format!("{name} is not a JSON type; expected {NAMES}"))),
         None => Err(Mismatch::new(format!("expected the name of a type ({NAMES}), got {name}"))),
     };
     match value {
@@ -186,7 +185,7 @@ fn check_each(list: &[Value]) -> Result<(), Mismatch> {
     numbered.try_for_each(|(i, spec)| check_nested(spec).map_err(|mismatch| mismatch.inside(format_args!("[{i}]"))))
 }
 
-/// `true` and `false` are declarations, too: of everything and of nothing.
+/// `true` and `false` are declarations, too: `true` allows every value and `false` none.
 fn check_nested(value: &Value) -> Result<(), Mismatch> {
     match value {
         Value::Object(spec) => check(spec),
@@ -195,8 +194,8 @@ fn check_nested(value: &Value) -> Result<(), Mismatch> {
     }
 }
 
-/// The first thing in `value` that is not as `spec` declares it, or none where the value fits.
-/// `required` are the members that an object must have.
+/// The first place where `value` differs from its declaration `spec`, or `None` if it fits.
+/// `required` lists the members that an object must have.
 pub fn mismatch(spec: &Spec, required: &[String], value: &Value) -> Option<Mismatch> {
     let own = || choice(spec, value).or_else(|| of_type(spec, value)).or_else(|| bounds(spec, value));
     own().map(Mismatch::new).or_else(|| combined(spec, value)).or_else(|| match value {
@@ -206,7 +205,7 @@ pub fn mismatch(spec: &Spec, required: &[String], value: &Value) -> Option<Misma
     })
 }
 
-/// The members that `spec` says an object must have.
+/// The members that `spec` requires of an object.
 pub fn required_members(spec: &Spec) -> Vec<String> {
     let listed = spec.get("required").and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -233,7 +232,7 @@ fn choice(spec: &Spec, value: &Value) -> Option<String> {
     })
 }
 
-/// Of numbers the value counts, not how it is written: 1 is 1.0.
+/// Numbers compare by value, not by spelling: 1 equals 1.0.
 fn is_equal(a: &Value, b: &Value) -> bool {
     a == b || (a.is_f64() || b.is_f64()) && a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| a == b)
 }
@@ -277,7 +276,7 @@ fn combined(spec: &Spec, value: &Value) -> Option<Mismatch> {
         return Some(first);
     }
     if list("anyOf").is_some_and(|specs| fitting(specs) == 0) {
-        return Some(Mismatch::new(format!("{value} is nothing that anyOf allows")));
+        return Some(Mismatch::new(format!("{value} fits none of anyOf")));
     }
     let fits = fitting(list("oneOf")?);
     (fits != 1).then(|| Mismatch::new(format!("{value} fits {fits} of oneOf; expected one")))
@@ -295,8 +294,8 @@ fn in_list(spec: &Spec, items: &[Value]) -> Option<Mismatch> {
 fn in_object(spec: &Spec, required: &[String], members: &Map<String, Value>) -> Option<Mismatch> {
     let properties = spec.get("properties").and_then(Value::as_object);
     let has = |name: &String| members.contains_key(name);
-    // The native form says of each member whether it is required; JSON Schema lists the names
-    // beside `properties`.
+    // The native form flags each required member; JSON Schema lists their names beside
+    // `properties`.
     let flagged = properties.into_iter().flatten().filter(|(_, spec)| spec["required"] == true).map(|(name, _)| name);
     if let Some(missing) = required.iter().chain(flagged).find(|name| !has(name)) {
         return Some(Mismatch::new("required but missing".into()).inside(format_args!(".{missing}")));

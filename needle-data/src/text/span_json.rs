@@ -1,8 +1,8 @@
-//! Compact JSON of the answers, and the class of every byte of it.
+//! The answers as compact JSON, with the class of every byte.
 //!
 //! The loss weighs a wrong value more than a wrong brace. The original finds names, keys and values
 //! by searching the text for the first match of each string, which misses a second call of the same
-//! tool and hits equal strings elsewhere; here the classes come from the writer itself, so they are
+//! tool and hits equal strings elsewhere; here the writer itself assigns the classes, so they are
 //! right for every call, repeated or nested.
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::text::example::Call;
 use crate::text::token_class::TokenClass;
 
-/// Compact JSON text and one class a byte.
+/// Compact JSON text with one class per byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpanJson {
     /// The text, as `serde_json` would write it without spaces.
@@ -27,7 +27,7 @@ impl SpanJson {
     pub fn of_calls<'a>(calls: &'a [Call], inner_name: impl Fn(&'a str) -> &'a str) -> Self {
         let mut out = Self::default();
         if calls.is_empty() {
-            // Calling nothing is a choice among the tools, and weighs as one.
+            // Calling no tool is a choice among the tools, so it weighs as much as a name.
             out.push("[]", TokenClass::Name);
             return out;
         }

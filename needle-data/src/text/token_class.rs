@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum TokenClass {
-    /// Braces, quotes, the words `name` and `arguments`, the markers.
+    /// Braces, quotes, the words `name` and `arguments`, and special tokens.
     Structure = 0,
-    /// A tool's name, or the empty list where none is called.
+    /// A tool's name, or the empty list if none is called.
     Name = 1,
     /// An argument's name.
     Key = 2,
@@ -21,7 +21,7 @@ pub enum TokenClass {
 }
 
 impl TokenClass {
-    /// The class that is stored as `number`.
+    /// The class that is stored as `number`; `None` for an unknown number.
     pub fn from_number(number: u8) -> Option<Self> {
         [Self::Structure, Self::Name, Self::Key, Self::Value].get(usize::from(number)).copied()
     }

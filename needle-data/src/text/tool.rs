@@ -1,4 +1,4 @@
-//! Tool definitions in the four forms that people have them in, normalized to one.
+//! Tool definitions, read in four common forms and normalized to one.
 //!
 //! The model reads the *native* form,
 //! `{"name", "description", "parameters": {param: {"type", "description", "required"}}}`. Accepted
@@ -7,9 +7,9 @@
 //! may also come as `{"tools": [..]}` (MCP's whole answer). A native definition keeps its keys,
 //! their order and their values, so that it reaches the model as it was written.
 //!
-//! What the model reads and what its answers must satisfy are two things: [`Tool::schema`] is the
-//! whole JSON Schema of the arguments, with what the native form has no place for (`$defs`, `anyOf`
-//! beside `properties`, `required` of an object).
+//! What the model reads differs from what its answers must satisfy: [`Tool::schema`] is the
+//! complete JSON Schema of the arguments, with what the native form cannot express (`$defs`,
+//! `anyOf` beside `properties`, `required` of an object).
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ use crate::text::{json, schema};
 pub struct Tool {
     /// The name, as the user wrote it.
     pub name: String,
-    /// What the tool does, empty where it was not said.
+    /// What the tool does; empty if the definition does not say.
     pub description: String,
     /// The arguments, in order of declaration.
     pub parameters: Vec<Parameter>,
-    /// False where the definition had no `description` key: it then stays without one.
+    /// False if the definition had no `description` key; [`Tool::to_json`] then writes none.
     has_description: bool,
-    /// The arguments' schema as the user wrote it, where it says more than `parameters` hold.
+    /// The arguments' schema as the user wrote it, if it says more than `parameters`.
     schema: Option<Arc<Value>>,
 }
 
@@ -44,8 +44,8 @@ pub struct Parameter {
     /// The native form's object: `type`, `description`, `required`, `enum` and whatever else was
     /// given.
     pub spec: Map<String, Value>,
-    /// Of an object, the members that it must have. JSON Schema lists them under `required`, where
-    /// the native form has its flag.
+    /// For an object, the members that it must have. JSON Schema lists them under `required`, the
+    /// key that holds a flag in the native form.
     required_members: Vec<String>,
 }
 
@@ -56,12 +56,12 @@ impl Parameter {
         Self { name: name.into(), spec, required_members }
     }
 
-    /// True where a call must have this argument.
+    /// True if a call must have this argument.
     pub fn is_required(&self) -> bool {
         self.spec.get("required").and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// The first thing in `value` that is not as declared, or `None` where it fits.
+    /// The first place where `value` differs from the declaration, or `None` if it fits.
     pub fn mismatch(&self, value: &Value) -> Option<Mismatch> {
         schema::mismatch(&self.spec, &self.required_members, value)
     }
@@ -79,8 +79,8 @@ impl Tool {
         self.parameters.iter().find(|p| p.name == name)
     }
 
-    /// True if the two do the same and take the same, whatever they are called; tools that say
-    /// nothing of themselves are told apart by name.
+    /// True if both tools have the same description and parameters, whatever their names. Tools
+    /// without a description are never the same.
     pub fn is_same_but_for_name(&self, other: &Self) -> bool {
         !self.description.is_empty() && self.description == other.description && self.parameters == other.parameters
     }
@@ -103,8 +103,8 @@ impl Tool {
         self.to_json_named(&self.name)
     }
 
-    /// The JSON Schema that the arguments of a call must satisfy: the user's own, or what the
-    /// native form says, in the words of JSON Schema.
+    /// The JSON Schema that the arguments of a call must satisfy: the user's own, or the equivalent
+    /// of the native form.
     pub fn schema(&self) -> Value {
         match &self.schema {
             Some(written) => json_schema::normalized(written),
@@ -112,8 +112,8 @@ impl Tool {
         }
     }
 
-    /// Where `arguments` break the schema, if they do. An argument that is not declared breaks it,
-    /// too.
+    /// Where `arguments` violate the schema, or `None` if they satisfy it. An undeclared argument
+    /// is a violation, too.
     pub fn violation(&self, arguments: &Map<String, Value>) -> Option<Violation> {
         if let Some(name) = arguments.keys().find(|name| self.parameter(name).is_none()) {
             let reason = format!("{:?} takes no such argument", self.name);
@@ -123,7 +123,7 @@ impl Tool {
         json_schema::check(&schema, &schema, &Value::Object(arguments.clone())).err()
     }
 
-    /// Reads one definition in any accepted form; `field` is where it stands, for messages.
+    /// Reads one definition in any accepted form; `field` is its path, for messages.
     ///
     /// # Errors
     /// A [`Problem`] that names the field and says what was expected.
@@ -168,7 +168,8 @@ impl Tool {
     /// either.
     ///
     /// # Errors
-    /// A [`Problem`] for the first definition that cannot be read, or for two tools of one name.
+    /// A [`Problem`] for the first definition that cannot be read, or for two tools with the same
+    /// name.
     pub fn list_from_json(value: &Value) -> Result<Vec<Self>, Problem> {
         let parsed;
         let value = match value {
@@ -199,9 +200,10 @@ impl Tool {
     }
 }
 
-/// A schema has keywords with values that are no objects (`"type": "object"`, `"anyOf": [..]`), or
-/// `properties` whose members are schemas; a native form has neither, since its values are objects
-/// (a native parameter called `properties` would have a string under its `type`).
+/// True for a JSON Schema, false for the native form. A schema has keywords whose values are not
+/// objects (`"type": "object"`, `"anyOf": [..]`), or `properties` whose members are schemas. A
+/// native form has neither, because all its values are objects (a native parameter called
+/// `properties` would have a string under its `type`).
 fn is_json_schema(object: &Map<String, Value>) -> bool {
     let says = |keyword: &str, is_so: fn(&Value) -> bool| object.get(keyword).is_some_and(is_so);
     let has_properties = object.get("properties").and_then(Value::as_object).is_some_and(|properties| {
@@ -214,13 +216,13 @@ fn is_json_schema(object: &Map<String, Value>) -> bool {
         || says("additionalProperties", Value::is_boolean)
 }
 
-/// The schema that a native form stands for.
+/// The JSON Schema that is equivalent to a native form.
 fn schema_of(parameters: &[Parameter]) -> Value {
     let properties: Map<String, Value> = parameters
         .iter()
         .map(|parameter| {
             let mut spec = parameter.spec.clone();
-            // A flag here, and a list of an object's members in JSON Schema.
+            // `required` is a flag here, but a list of an object's members in JSON Schema.
             spec.shift_remove("required");
             if !parameter.required_members.is_empty() {
                 spec.insert("required".into(), parameter.required_members.as_slice().into());
@@ -257,7 +259,8 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
     }
     let root = Value::Object(schema.clone());
     let Composed { mut properties, required } = Composed::of(&root);
-    // What nothing satisfies is no argument, and of what is only asked for nothing more is known.
+    // An argument whose schema is `false` can never be given, so it is dropped. A required name
+    // without a declaration becomes an argument of any type.
     properties.retain(|_, spec| *spec != Value::Bool(false));
     for name in &required {
         if !has_false(schema, name) {
@@ -269,8 +272,8 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
     }
     let mut parameters = from_native(&properties).map_err(|(path, reason)| (format!(".properties{path}"), reason))?;
     for parameter in &mut parameters {
-        // A flag beside the type is how the first drafts said it; a list is that of a nested
-        // object's members.
+        // A flag beside the type is the spelling of the first drafts; a list names the required
+        // members of a nested object.
         let is_required = parameter.is_required() || required.contains(&parameter.name);
         parameter.spec.shift_remove("required");
         parameter.spec.insert("required".into(), is_required.into());
@@ -278,7 +281,7 @@ fn from_json_schema(schema: &Map<String, Value>) -> Result<Vec<Parameter>, AtRea
     Ok(parameters)
 }
 
-/// True if `schema` says itself that nothing satisfies the argument called `name`.
+/// True if `schema` itself declares the argument `name` as `false`, which no value satisfies.
 fn has_false(schema: &Map<String, Value>, name: &str) -> bool {
     schema.get("properties").and_then(|properties| properties.get(name)) == Some(&Value::Bool(false))
 }
@@ -367,7 +370,7 @@ mod tests {
         assert_eq!(read, [("id", true), ("name", true), ("by", false)]);
     }
 
-    /// Names of the arguments that a model reads, with those in capitals that are required.
+    /// Names of the arguments that the model reads; required ones are in capitals.
     fn read(tool: &Value) -> Vec<String> {
         let tool = Tool::from_json(tool, "t").unwrap_or_else(|problem| panic!("{problem:?}: {tool}"));
         let name = |p: &Parameter| if p.is_required() { p.name.to_uppercase() } else { p.name.clone() };

@@ -1,14 +1,14 @@
-//! Text to ids by SentencePiece's rule for byte-pair encoding, exactly and fast.
+//! Encodes text by SentencePiece's rule for byte-pair encoding, exactly and fast.
 //!
 //! The rule (Kudo and Richardson 2018, `bpe_model.cc`): of all adjacent pairs of symbols whose
 //! union is a piece, merge the one with the best score, the leftmost among equals, until none is
-//! left. Pieces stand in order of score, so the score of a merge is the id that it makes.
+//! left. Pieces are ordered by score, so the score of a merge is the id of the merged piece.
 //! Characters that are not a piece become their UTF-8 bytes.
 //!
-//! Two observations make it fast and change nothing:
-//! - where no piece has two characters side by side, no merge can ever cross the gap between them,
-//!   so the text falls into short chunks that are encoded apart;
-//! - chunks repeat, so each thread remembers those that it has met.
+//! Two observations make it fast without changing the result:
+//! - if no piece contains two given characters side by side, no merge can cross the gap between
+//!   them, so the text splits into short chunks that are encoded separately;
+//! - chunks repeat, so each thread caches those that it has encoded.
 //!
 //! Inside this file a space stands for `▁`: one byte instead of three.
 
@@ -20,9 +20,9 @@ use std::ops::Range;
 use rustc_hash::{FxHashMap, FxHashSet};
 use thread_local::ThreadLocal;
 
-/// Chunks longer than this are encoded anew each time: they hardly repeat.
+/// Chunks longer than this are not cached: they hardly repeat.
 const MAX_CACHED_BYTES: usize = 48;
-/// Chunks that a thread remembers before it starts over: a few megabytes.
+/// Number of cached chunks at which a thread clears its cache: a few megabytes.
 const MAX_CACHED_CHUNKS: usize = 1 << 16;
 
 /// The merge engine of one vocabulary.
@@ -31,13 +31,13 @@ pub(super) struct Bpe {
     /// Symbol of each character that occurs in a piece; those that are not a piece themselves have
     /// symbols past the last id.
     symbols: FxHashMap<char, u32>,
-    /// What two adjacent symbols make.
+    /// The symbol that two adjacent symbols merge into.
     merges: FxHashMap<(u32, u32), u32>,
-    /// Which ASCII character may follow which inside a piece: bit `b` of `ascii_joins[a]`.
+    /// Whether ASCII character `b` may follow `a` inside a piece: bit `b` of `ascii_joins[a]`.
     ascii_joins: Vec<u128>,
     /// The same for pairs with another character.
     other_joins: FxHashSet<(char, char)>,
-    /// Texts that are one id wherever they stand, longest first.
+    /// Texts that are always a single id, longest first.
     whole: Vec<(String, u32)>,
     vocab_size: u32,
     first_byte_id: u32,
@@ -51,9 +51,8 @@ struct Cache {
 }
 
 impl Bpe {
-    /// `learned` are the pieces from id `first_id` on, `merges` the pairs of ids that may merge and
-    /// what each pair makes, `whole` the texts that are never cut, `first_byte_id` the id of
-    /// byte 0.
+    /// `learned` are the pieces from id `first_id` on, `whole` the texts that are never split, and
+    /// `first_byte_id` is the id of byte 0.
     pub(super) fn new<'a>(
         learned: impl Iterator<Item = &'a str> + Clone,
         first_id: u32,
@@ -121,7 +120,7 @@ impl Bpe {
         self.encode_plain(&normalized[start..], &mut cache, out);
     }
 
-    /// Cuts `text` where nothing joins, and encodes chunk by chunk.
+    /// Splits `text` where no piece joins two characters, and encodes it chunk by chunk.
     fn encode_plain(&self, text: &str, cache: &mut Cache, out: &mut Vec<u32>) {
         let bytes = text.as_bytes();
         let mut start = 0;
@@ -167,7 +166,8 @@ impl Bpe {
         }
     }
 
-    /// The rule itself, on one chunk: a queue of candidate merges over a linked list of symbols.
+    /// Applies the rule to one chunk, with a queue of candidate merges over a linked list of
+    /// symbols.
     fn merge(&self, chunk: &str, out: &mut Vec<u32>) {
         const NONE: usize = usize::MAX;
         const GONE: u32 = u32::MAX;
@@ -191,8 +191,8 @@ impl Bpe {
         if let Some(last) = list.last_mut() {
             last.next = NONE;
         }
-        // Smallest first: the id made, then the place. The two ids tell whether the candidate still
-        // stands.
+        // Smallest first: by the id of the merged piece, then by position. The ids of both symbols
+        // show whether the candidate is still valid.
         let mut queue = BinaryHeap::new();
         let propose = |list: &[Symbol], queue: &mut BinaryHeap<_>, left: usize| {
             let right = list[left].next;
@@ -233,9 +233,9 @@ impl Bpe {
     }
 }
 
-/// SentencePiece's identity normalization: outer spaces go, runs of spaces collapse, one goes in
-/// front. A `▁` in the text cannot be told from a space afterwards, but does not collapse, and goes
-/// at the end.
+/// SentencePiece's identity normalization: outer spaces are removed, runs of spaces collapse, and
+/// one space is prepended. A `▁` in the text becomes a space as well, but does not collapse, and is
+/// removed at the end of the text.
 fn normalize(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for word in text.split(' ').filter(|word| !word.is_empty()) {

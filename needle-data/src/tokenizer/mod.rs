@@ -1,13 +1,13 @@
 //! Byte-pair encoding with SentencePiece semantics (<https://arxiv.org/abs/1808.06226>).
 //!
 //! A text is one string with `▁` for each space and one `▁` in front; runs of spaces collapse.
-//! Pieces stand in order of their score, so the pieces in order are the whole model: the merges of
+//! Pieces are ordered by their score, so the list of pieces is the whole model: the merges of
 //! `tokenizer.json` (every split of every piece, best piece first) and the scores of a
 //! SentencePiece `.model` follow from it. `bpe` encodes, `train` finds the pieces with the
 //! `tokenizers` crate, `sentencepiece` reads and writes `.model` files.
 //!
-//! Layout of the ids, as the published model has it: specials 0-5, the 256 bytes, merged pieces
-//! best first, characters.
+//! Layout of the ids, as in the published model: 0-5 are the special pieces, followed by the 256
+//! bytes, the merged pieces in order of score, and the characters.
 
 mod bpe;
 #[cfg(feature = "training")]
@@ -32,11 +32,11 @@ use crate::error::DataError;
 
 /// Padding.
 pub const PAD_ID: u32 = 0;
-/// End of the answer; also what the decoder starts from.
+/// End of the answer; also the decoder's first input.
 pub const EOS_ID: u32 = 1;
 /// Beginning of a sequence; reserved, as in the original.
 pub const BOS_ID: u32 = 2;
-/// Unknown piece; never met, since bytes stand in for unknown characters.
+/// Unknown piece; never produced, because unknown characters become bytes.
 pub const UNK_ID: u32 = 3;
 /// First token of every tool-call answer.
 pub const TOOL_CALL_ID: u32 = 4;
@@ -48,11 +48,11 @@ const NUM_SPECIAL: usize = SPECIAL_PIECES.len();
 const FIRST_BYTE_ID: usize = NUM_SPECIAL;
 const FIRST_MERGED_ID: usize = NUM_SPECIAL + 256;
 const SPACE: char = '▁';
-/// Longest piece that is read. Finding the merges of a piece takes time in proportion to the square
-/// of its length; the longest of other people's tokenizers have some 130 bytes, ours at most 192.
+/// Longest piece that is accepted. Finding the merges of a piece takes time quadratic in its
+/// length. The longest pieces of published tokenizers have about 130 bytes, ours at most 192.
 const MAX_PIECE_BYTES: usize = 512;
 
-/// Text to ids and back.
+/// A tokenizer: converts text to ids and back.
 #[derive(Clone)]
 pub struct Tokenizer {
     pieces: Vec<String>,
@@ -92,22 +92,23 @@ impl Tokenizer {
         }
         let learned = pieces.split_off(FIRST_MERGED_ID);
         if !learned.iter().any(|piece| *piece == SPACE.to_string()) {
-            return Err(format!("{SPACE:?} is no piece, so a space has no id"));
+            return Err(format!("{SPACE:?} is not a piece, so a space has no id"));
         }
         let mut seen = std::collections::HashSet::new();
         if let Some(piece) = learned.iter().find(|piece| piece.is_empty() || !seen.insert(piece.as_str())) {
-            return Err(format!("{piece:?} is empty or there twice"));
+            return Err(format!("{piece:?} is empty or occurs twice"));
         }
         Ok(Self::from_learned(learned))
     }
 
-    /// The tokenizer of all pieces in order of their ids, as a list of them says.
+    /// The tokenizer with the given pieces, in order of their ids.
     ///
     /// # Errors
-    /// If the special pieces and bytes are not where Needle has them, or a piece is there twice.
+    /// If the special pieces and bytes are not where Needle has them, or a piece is empty or occurs
+    /// twice.
     pub fn from_piece_list(pieces: Vec<String>) -> Result<Self, String> {
         if pieces.len() < FIRST_MERGED_ID {
-            return Err(format!("{} pieces; {FIRST_MERGED_ID} are special pieces and bytes alone", pieces.len()));
+            return Err(format!("{} pieces, but special pieces and bytes alone are {FIRST_MERGED_ID}", pieces.len()));
         }
         Self::from_pieces(pieces)
     }
@@ -130,7 +131,7 @@ impl Tokenizer {
             self.pieces.iter().enumerate().map(|(id, p)| (p.clone(), id.into())).collect();
         let file = json!({
             "version": "1.0", "truncation": null, "padding": null,
-            // Only the two markers can be written in a text; the control pieces have no spelling.
+            // Only these two can occur in a text; the control pieces have no spelling.
             "added_tokens": [added(TOOL_CALL_ID), added(TOOLS_ID)],
             "normalizer": normalizer(),
             "pre_tokenizer": pre_tokenizer(),
@@ -161,10 +162,8 @@ impl Tokenizer {
         }
         let file: File = serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
         if file.model.r#type != "BPE" || file.normalizer != normalizer() || file.pre_tokenizer != pre_tokenizer() {
-            let hint = "a SentencePiece model comes in by `needle tokenizer import`";
-            return Err(format!(
-                "not one that Needle wrote: it has another model, normalizer or pre-tokenizer; {hint}"
-            ));
+            let hint = "import a SentencePiece model with `needle tokenizer import`";
+            return Err(format!("not written by Needle: it has another model, normalizer or pre-tokenizer; {hint}"));
         }
         check_lengths(file.model.vocab.keys())?;
         let mut pieces = vec![String::new(); file.model.vocab.len()];
@@ -187,7 +186,7 @@ impl Tokenizer {
         Self::from_json(&text).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
     }
 
-    /// Writes a `tokenizer.json`, whole or not at all.
+    /// Writes a `tokenizer.json` atomically.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -225,7 +224,7 @@ impl Tokenizer {
         }
     }
 
-    /// SentencePiece's score of `id`: 0 for specials and bytes, then falling by 1 a piece.
+    /// SentencePiece's score of `id`: 0 for specials and bytes, then decreasing by 1 per piece.
     pub fn score(&self, id: u32) -> f32 {
         -((id as usize).saturating_sub(FIRST_MERGED_ID) as f32)
     }
@@ -239,7 +238,7 @@ impl Tokenizer {
     }
 
     /// The ids of `text` and, for each, the range of bytes of `text` that it covers (empty for the
-    /// space in front).
+    /// prepended space).
     pub fn encode_with_spans(&self, text: &str) -> (Vec<u32>, Vec<Range<usize>>) {
         let ids = self.encode(text);
         let spaces_at = |at: usize| text[at..].len() - text[at..].trim_start_matches(' ').len();
@@ -253,8 +252,8 @@ impl Tokenizer {
                 learned => {
                     for c in self.pieces[learned].chars() {
                         at += match c {
-                            // One piece of `▁` stands for a run of spaces, for a `▁` of the text,
-                            // or for the space in front.
+                            // A `▁` in a piece stands for a run of spaces, for a `▁` of the text,
+                            // or for the prepended space.
                             SPACE if text[at..].starts_with(SPACE) && !in_front => SPACE.len_utf8(),
                             SPACE => spaces_at(at),
                             c => c.len_utf8(),
@@ -268,8 +267,8 @@ impl Tokenizer {
         (ids, spans)
     }
 
-    /// The text of `ids`: specials are left out, bytes that are not UTF-8 become U+FFFD one by one,
-    /// spaces in front go.
+    /// The text of `ids`: special ids are skipped, each byte that is not UTF-8 becomes U+FFFD, and
+    /// leading spaces are removed.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut text = String::new();
         let mut bytes = Vec::new();
@@ -293,14 +292,14 @@ fn check_lengths<'a>(pieces: impl IntoIterator<Item = &'a String>) -> Result<(),
         Some(long) => {
             let begin: String = long.chars().take(20).collect();
             Err(format!(
-                "the piece that begins with {begin:?} has {} bytes; at most {MAX_PIECE_BYTES} are read",
+                "the piece that begins with {begin:?} has {} bytes, but at most {MAX_PIECE_BYTES} are allowed",
                 long.len()
             ))
         }
     }
 }
 
-/// A hash as it is written.
+/// Bytes as lowercase hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -384,7 +383,7 @@ mod tests {
         assert!(Tokenizer::from_json("{}").is_err());
     }
 
-    /// Reading it took 15 seconds, and a hundred times as long for ten megabytes.
+    /// Regression: reading it took 15 seconds, and a hundred times as long for ten megabytes.
     #[test]
     fn a_piece_of_a_megabyte_is_refused_before_its_merges_are_sought() {
         let long = format!("\"{}\":", "t".repeat(1 << 20));
@@ -409,8 +408,8 @@ mod tests {
         assert!(text[last.clone()].ends_with("timer") || "timer".ends_with(&text[last.clone()]));
     }
 
-    /// (But for ties between two ways to make one piece, which Hugging Face breaks by the order of
-    /// its merges.)
+    /// Except for ties between two ways to make one piece, which Hugging Face breaks by the order
+    /// of its merges.
     #[test]
     fn hugging_face_reads_the_file_to_the_same_ids() {
         let tokenizer = small(false);
@@ -435,8 +434,8 @@ mod tests {
             prop_assert!(text[end..].chars().all(|c| c == ' ' || c == SPACE), "all but trailing spaces is covered");
         }
 
-        /// Runs of spaces collapse and outer spaces go; everything else, any Unicode included,
-        /// comes back.
+        /// Runs of spaces collapse and outer spaces are removed; everything else comes back, any
+        /// Unicode included.
         #[test]
         fn decoding_gives_the_text_back(text in "\\PC{0,40}") {
             prop_assume!(!text.contains("<tool") && !text.contains('▁'));

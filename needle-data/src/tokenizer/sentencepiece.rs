@@ -1,8 +1,8 @@
-//! SentencePiece `.model` files in and out.
+//! Import and export of SentencePiece `.model` files.
 //!
-//! A protobuf message (`sentencepiece_model.proto`) of which the fields here are all that encoding
-//! depends on. A model that asks for something that this crate's encoder does not do is refused by
-//! name, never read approximately.
+//! The file is a protobuf message (`sentencepiece_model.proto`); encoding depends only on the
+//! fields that are declared here. A model with a setting that this crate's encoder does not support
+//! is refused by the name of that setting, never read approximately.
 
 use std::path::Path;
 
@@ -104,18 +104,18 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the file cannot be read or is not a SentencePiece model; if it is not BPE with byte
-    /// fallback and identity normalization; if its special ids or its order of pieces are others
-    /// than Needle's.
+    /// fallback and identity normalization; if its special ids or its order of pieces differ from
+    /// Needle's.
     pub fn import_sentencepiece(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = crate::file::read(path)?;
         Self::from_sentencepiece(&bytes).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
     }
 
-    /// As [`Tokenizer::import_sentencepiece`], from the file's bytes.
+    /// Like [`Tokenizer::import_sentencepiece`], from the file's bytes.
     ///
     /// # Errors
-    /// One sentence.
+    /// One sentence that names what is unsupported or malformed.
     pub fn from_sentencepiece(bytes: &[u8]) -> Result<Self, String> {
         let model = ModelProto::decode(bytes).map_err(|e| format!("not a SentencePiece model: {e}"))?;
         if model.pieces.is_empty() {
@@ -147,15 +147,15 @@ impl Tokenizer {
         let mut best = f32::INFINITY;
         for piece in model.pieces.iter().skip(FIRST_MERGED_ID).filter(|p| p.piece().chars().count() > 1) {
             if piece.score() >= best {
-                return Err(format!("{:?} has not a lower score than the piece before it", piece.piece()));
+                return Err(format!("{:?} does not have a lower score than the piece before it", piece.piece()));
             }
             best = piece.score();
         }
         Self::from_pieces(model.pieces.into_iter().map(|p| p.piece.unwrap_or_default()).collect())
     }
 
-    /// The contents of a `.model` file, which the `sentencepiece` package loads and encodes by to
-    /// the same ids.
+    /// The contents of a `.model` file, with which the `sentencepiece` package produces the same
+    /// ids.
     pub fn to_sentencepiece(&self) -> Vec<u8> {
         let piece = |(id, piece): (usize, &String)| PieceProto {
             piece: Some(piece.clone()),
@@ -245,7 +245,7 @@ mod tests {
         for line in lines.lines() {
             let case: Case = serde_json::from_str(line).unwrap();
             assert_eq!(tokenizer.encode(&case.text), case.ids, "{:?}", case.text);
-            // Asked again, chunks come from the cache.
+            // The second time, chunks come from the cache.
             assert_eq!(tokenizer.encode(&case.text), case.ids, "{:?}", case.text);
         }
     }

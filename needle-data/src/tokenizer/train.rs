@@ -1,7 +1,7 @@
-//! Training byte-pair encoding with the `tokenizers` crate, in bounded memory.
+//! Trains byte-pair encoding with the `tokenizers` crate, in bounded memory.
 //!
-//! Training needs only the different words and their counts. Should they grow beyond [`MAX_WORDS`]
-//! (random strings do; text does not), the rarest are dropped, as in lossy counting (Manku and
+//! Training needs only the distinct words and their counts. If there are more than [`MAX_WORDS`]
+//! (as in random strings, but not in text), the rarest are dropped, as in lossy counting (Manku and
 //! Motwani 2002).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +15,13 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use super::{FIRST_MERGED_ID, SPACE, Tokenizer};
 use crate::error::DataError;
 
-/// SentencePiece's own default is 16; a parameter's `":{"type":"string","description":"` has 34.
+/// Longest piece in characters. SentencePiece's default is 16; a parameter's
+/// `":{"type":"string","description":"` has 34.
 const MAX_PIECE_CHARS: usize = 48;
-/// Longer runs are cut: a piece never gets that long, and a run of megabytes would cost many times
-/// its size.
+/// Longer runs are split: no piece is that long, and a run of megabytes would cost many times its
+/// size.
 const MAX_WORD_CHARS: usize = 64;
-/// The words that a definition or a call has between its signs, whatever the tool.
+/// The words between the punctuation of definitions and calls of any tool.
 const SCHEMA_WORDS: [&str; 18] = [
     "name",
     "description",
@@ -41,55 +42,56 @@ const SCHEMA_WORDS: [&str; 18] = [
     "false",
     "null",
 ];
-/// Different words kept; each takes about 600 bytes while merges are computed.
+/// Maximum number of distinct words that are kept; each takes about 600 bytes while merges are
+/// computed.
 const MAX_WORDS: usize = 4_000_000;
-/// Texts counted together.
+/// Bytes of text that are counted together.
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// How a tokenizer is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
-    /// Number of ids in all: 262 special pieces and bytes, and the rest learned, at most half of it
-    /// single characters.
+    /// Total number of ids: 262 special pieces and bytes, and the learned rest, of which at most
+    /// half are single characters.
     pub vocab_size: usize,
     /// Whether `▁` is always a piece of its own. A word then has the same ids after a space in the
-    /// query as after a quote in the answer, so that copying it is copying ids; prose costs about
-    /// one id a word more. SentencePiece glues (false).
+    /// query as after a quote in the answer, so that copying a word is copying ids; prose takes
+    /// about one id more per word. SentencePiece's behavior is `false`.
     pub isolate_spaces: bool,
-    /// Whether the JSON of definitions and calls may be one piece between names and values:
+    /// Whether the JSON between the names and values of definitions and calls may be one piece:
     /// `":{"type":"string","description":"` is one id instead of twelve, and prompts are half as
-    /// long. SentencePiece joins no letters with signs (false).
+    /// long. SentencePiece never joins letters with punctuation (`false`).
     pub join_structure: bool,
 }
 
 impl Default for TokenizerConfig {
     fn default() -> Self {
-        // 8192 as in the published model; the other two: docs/LOG.md, "Spaces as pieces of their
-        // own" and "Structure as pieces".
+        // 8192 as in the published model; for the other two, see docs/LOG.md, "Spaces as pieces of
+        // their own" and "Structure as pieces".
         Self { vocab_size: 8192, isolate_spaces: true, join_structure: true }
     }
 }
 
-/// What training met.
+/// Counts of the training text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TrainingText {
-    /// Texts.
+    /// Number of texts.
     pub texts: usize,
-    /// Their bytes.
+    /// Number of bytes.
     pub bytes: usize,
-    /// Different words.
+    /// Number of distinct words.
     pub words: usize,
-    /// Occurrences of words dropped for being rare among too many.
+    /// Occurrences of rare words that were dropped to bound memory.
     pub dropped_occurrences: u64,
 }
 
 impl Tokenizer {
     /// Trains on `texts`. The same texts in the same order give the same tokenizer.
     ///
-    /// Pieces join letters with letters, digits with nothing, and other signs with each other (and
-    /// with the words of a JSON schema, see [`TokenizerConfig::join_structure`]), so that a value
-    /// keeps its ids whatever stands around it.
+    /// Pieces join letters with letters, digits with nothing, and other characters with each other
+    /// (and with the words of a JSON schema, see [`TokenizerConfig::join_structure`]), so that a
+    /// value has the same ids in every context.
     ///
     /// # Errors
     /// If there is no text, or `vocab_size` leaves no room for pieces.
@@ -97,7 +99,7 @@ impl Tokenizer {
         Ok(Self::train_from(config, texts.map(Ok))?.0)
     }
 
-    /// As [`Tokenizer::train`], from texts that are read while it runs: none is kept.
+    /// Like [`Tokenizer::train`], from a stream of texts, none of which is kept.
     ///
     /// # Errors
     /// Also the first error of `texts`.
@@ -114,11 +116,11 @@ impl Tokenizer {
             );
             return Err(error(reason));
         }
-        let (words, met) = count_words(config, texts)?;
+        let (words, stats) = count_words(config, texts)?;
         let words = without_rare_characters(words, room / 2);
         let trainer = BpeTrainer::builder()
             .vocab_size(room)
-            // A pair seen once teaches nothing.
+            // A pair that occurs once does not make a piece.
             .min_frequency(2)
             .max_token_length(Some(MAX_PIECE_CHARS))
             .show_progress(false)
@@ -135,7 +137,7 @@ impl Tokenizer {
         characters.insert(SPACE.to_string());
         let merged: Vec<String> = by_id.into_values().filter(|p| p.chars().count() > 1).collect();
         let merged = merged.into_iter().take(room - characters.len());
-        Ok((Self::from_learned(merged.chain(characters).collect()), met))
+        Ok((Self::from_learned(merged.chain(characters).collect()), stats))
     }
 }
 
@@ -145,11 +147,11 @@ fn count_words<S: AsRef<str>>(
     config: &TokenizerConfig,
     texts: impl Iterator<Item = Result<S, DataError>>,
 ) -> Result<(Counts, TrainingText), DataError> {
-    let mut met = TrainingText::default();
+    let mut stats = TrainingText::default();
     let mut all = Counts::new();
     let mut chunk: Vec<String> = Vec::new();
     let mut chunk_bytes = 0;
-    let mut add = |chunk: &mut Vec<String>, met: &mut TrainingText| {
+    let mut add = |chunk: &mut Vec<String>, stats: &mut TrainingText| {
         let counted: Vec<Counts> = chunk
             .par_chunks(chunk.len().div_ceil(4 * rayon::current_num_threads()).max(1))
             .map(|texts| {
@@ -171,31 +173,31 @@ fn count_words<S: AsRef<str>>(
         let mut rare = 1;
         while all.len() > MAX_WORDS {
             all.retain(|_, count| {
-                met.dropped_occurrences += if *count <= rare { *count } else { 0 };
+                stats.dropped_occurrences += if *count <= rare { *count } else { 0 };
                 *count > rare
             });
             rare *= 2;
         }
-        met.words = all.len();
+        stats.words = all.len();
     };
     for text in texts {
         let text = text?;
-        met.texts += 1;
-        met.bytes += text.as_ref().len();
+        stats.texts += 1;
+        stats.bytes += text.as_ref().len();
         chunk_bytes += text.as_ref().len();
         chunk.push(text.as_ref().to_owned());
         if chunk_bytes >= CHUNK_BYTES {
-            add(&mut chunk, &mut met);
+            add(&mut chunk, &mut stats);
             chunk_bytes = 0;
         }
     }
-    add(&mut chunk, &mut met);
-    Ok((all, met))
+    add(&mut chunk, &mut stats);
+    Ok((all, stats))
 }
 
-/// The words cut at all but the `most` commonest characters (and `▁`), which fall back to their
-/// bytes: a vocabulary of thousands of rare characters would have no room for words. SentencePiece
-/// leaves out the rarest 0.05 % of occurrences.
+/// Splits the words at all characters but the `most` most common ones (and `▁`). The others fall
+/// back to bytes, because a vocabulary with thousands of rare characters would have no room for
+/// words. SentencePiece drops the rarest 0.05 % of occurrences.
 fn without_rare_characters(words: Counts, most: usize) -> Counts {
     let mut counts: BTreeMap<char, u64> = BTreeMap::new();
     for (word, count) in &words {
@@ -205,7 +207,7 @@ fn without_rare_characters(words: Counts, most: usize) -> Counts {
         return words;
     }
     let mut by_count: Vec<(char, u64)> = counts.into_iter().collect();
-    // Stable, so that of equally common characters the first in Unicode stay.
+    // The sort is stable: among equally common characters, the first in Unicode stay.
     by_count.sort_by_key(|(c, count)| (*c != SPACE, std::cmp::Reverse(*count)));
     let kept: AHashSet<char> = by_count.into_iter().take(most.max(1)).map(|(c, _)| c).collect();
     let mut cut = Counts::new();
@@ -217,7 +219,7 @@ fn without_rare_characters(words: Counts, most: usize) -> Counts {
     cut
 }
 
-/// Which characters may share a piece.
+/// Class of a character. Only characters of the same class may share a piece.
 #[derive(PartialEq, Clone, Copy)]
 enum Script {
     Letter,
@@ -235,8 +237,8 @@ fn script(c: char) -> Script {
     }
 }
 
-/// The strings of a text inside which training may merge; `▁` stays in front of its word unless
-/// `isolate_spaces`.
+/// Splits a text into the strings inside which training may merge; `▁` stays in front of its word
+/// unless `isolate_spaces`.
 fn words(text: &str, isolate_spaces: bool) -> Vec<CompactString> {
     let mut words = Vec::new();
     let mut word = CompactString::default();
@@ -264,10 +266,11 @@ fn words(text: &str, isolate_spaces: bool) -> Vec<CompactString> {
     words
 }
 
-/// Joins signs, schema words and signs to one word: `":{"` + `type` + `":"` + `string` + `","`.
+/// Joins punctuation, schema words and punctuation into one word: `":{"` + `type` + `":"` +
+/// `string` + `","`.
 fn join_structure(words: &[CompactString]) -> Vec<CompactString> {
-    // A sign of JSON has a quote, but for those around `true`, `false` and `null`, which only
-    // follow one that has.
+    // JSON punctuation contains a quote, except around `true`, `false` and `null`, where it follows
+    // punctuation that does.
     let is_sign = |word: &str| word.chars().all(|c| "{}[]\",:.!?".contains(c));
     let mut joined: Vec<CompactString> = Vec::with_capacity(words.len());
     let mut at = 0;
@@ -311,8 +314,8 @@ mod tests {
     fn endless_words_cost_no_more_than_their_length() {
         let endless = "x".repeat(3 << 20);
         let config = TokenizerConfig { vocab_size: 300, isolate_spaces: false, join_structure: false };
-        let (tokenizer, met) = Tokenizer::train_from(&config, [Ok(endless.as_str())].into_iter()).unwrap();
-        assert!(met.words < 5 && tokenizer.encode(&endless).len() < endless.len() / 4);
+        let (tokenizer, stats) = Tokenizer::train_from(&config, [Ok(endless.as_str())].into_iter()).unwrap();
+        assert!(stats.words < 5 && tokenizer.encode(&endless).len() < endless.len() / 4);
     }
 
     #[test]

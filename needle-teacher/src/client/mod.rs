@@ -1,9 +1,9 @@
-//! One exchange with an OpenAI-compatible endpoint: a question out, an answer or the kind of
-//! failure back.
+//! One exchange with an OpenAI-compatible endpoint: sends a question, and returns an answer or the
+//! kind of failure.
 //!
-//! Blocking HTTP by `ureq`; concurrency is threads that share a client. What an endpoint cannot do
-//! is found out once and remembered (see `Dialect`): not all know JSON schemas, and newer ones want
-//! the limit of an answer under another name.
+//! HTTP is blocking (`ureq`); concurrent requests are threads that share a client. The client finds
+//! out once what an endpoint supports and remembers it (see `Dialect`): not all endpoints support
+//! JSON schemas, and newer ones expect the limit of an answer under another name.
 
 pub(crate) mod retry;
 mod secret;
@@ -22,24 +22,25 @@ pub use ureq::Proxy;
 
 /// An answer of more bytes than this is a failure.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
-/// Bytes of an endpoint's own message that are shown.
+/// Maximum number of bytes of an endpoint's error message that are shown.
 const MAX_MESSAGE_BYTES: usize = 400;
 
-/// How the endpoint is asked.
+/// How requests are sent to the endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
-    /// Requests at the same time.
+    /// Maximum number of concurrent requests.
     pub concurrency: usize,
-    /// Longest time from a request's beginning to the end of its answer.
+    /// Maximum time from the beginning of a request to the end of its answer.
     pub timeout_seconds: f64,
-    /// Times that a request is sent again after a failure that may pass.
+    /// Maximum number of retries after temporary failures.
     pub max_retries: u32,
     /// The first wait between two attempts; it doubles each time.
     pub first_retry_seconds: f64,
-    /// Most requests in a minute; no limit if not given.
+    /// Maximum number of requests per minute; no limit, if not given.
     pub requests_per_minute: Option<f64>,
-    /// Most tokens in a minute, as estimated before a request is sent; no limit if not given.
+    /// Maximum number of tokens per minute, as estimated before a request is sent; no limit, if not
+    /// given.
     pub tokens_per_minute: Option<f64>,
 }
 
@@ -58,7 +59,7 @@ impl Default for ClientConfig {
 
 impl ClientConfig {
     /// # Errors
-    /// If a number cannot work.
+    /// If a number is out of range.
     pub fn validate(&self) -> Result<(), TeacherError> {
         let positive = |field, value: f64| {
             let is_right = value.is_finite() && value > 0.0;
@@ -72,7 +73,7 @@ impl ClientConfig {
     }
 }
 
-/// What is asked of a model.
+/// A question to a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
     /// The model's name.
@@ -81,15 +82,15 @@ pub struct Question {
     pub system: String,
     /// The task.
     pub user: String,
-    /// What the answer has to look like.
+    /// The form of the answer.
     pub schema: AnswerSchema,
-    /// Most tokens of the answer.
+    /// Maximum number of tokens of the answer.
     pub max_answer_tokens: u64,
-    /// Sampling temperature; the endpoint's own, if not given.
+    /// Sampling temperature; the endpoint's default, if not given.
     pub temperature: Option<f64>,
 }
 
-/// What came back.
+/// A model's reply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     /// The model's text.
@@ -98,7 +99,7 @@ pub struct Reply {
     pub input_tokens: Option<u64>,
     /// Tokens of the answer, as the endpoint counted them.
     pub output_tokens: Option<u64>,
-    /// True where the answer was cut at `max_answer_tokens`.
+    /// True if the answer was cut off at `max_answer_tokens`.
     pub is_cut: bool,
 }
 
@@ -129,7 +130,7 @@ impl Failure {
     }
 }
 
-/// Which of the ways of asking this endpoint understands.
+/// The variant of the API that an endpoint supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Dialect {
     has_schemas: bool,
@@ -137,7 +138,7 @@ struct Dialect {
 }
 
 impl Dialect {
-    /// The next way to try after a refusal; a refusal need not say what it is about.
+    /// The next variant to try after a refusal, which need not say what is not supported.
     fn without_what_is_refused(self, text: &str) -> Option<Self> {
         if self.limit_key == "max_tokens" && text.contains("max_completion_tokens") {
             return Some(Self { limit_key: "max_completion_tokens", ..self });
@@ -146,7 +147,7 @@ impl Dialect {
     }
 }
 
-/// An endpoint and how to ask it. Shared between threads.
+/// A client of one endpoint, shared between threads.
 pub struct Client {
     agent: ureq::Agent,
     url: String,
@@ -158,10 +159,10 @@ pub struct Client {
 impl Client {
     /// A client of `endpoint`, a base address such as `http://localhost:8000/v1`.
     ///
-    /// Loopback addresses are asked directly, whatever the proxy.
+    /// Requests to loopback addresses bypass the proxy.
     ///
     /// # Errors
-    /// If the address is not one, or a setting cannot work.
+    /// If the address or a setting is invalid.
     pub fn new(endpoint: &str, key: ApiKey, proxy: Option<Proxy>, config: &ClientConfig) -> Result<Self, TeacherError> {
         config.validate()?;
         let (url, host) = completions_url(endpoint)?;
@@ -183,12 +184,12 @@ impl Client {
         Ok(Self { agent, url, shown, key, dialect })
     }
 
-    /// The address, without a name or password that may stand in it.
+    /// The address, without the user name and password that it may contain.
     pub fn endpoint(&self) -> &str {
         &self.shown
     }
 
-    /// Asks once. `id` tells the endpoint that a repeated request is the same one.
+    /// Sends one question. By `id`, the endpoint recognizes a repeated request.
     ///
     /// # Errors
     /// The kind of failure.
@@ -223,18 +224,18 @@ impl Client {
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).lossy_utf8(true).read_to_string();
         let text = text.map_err(|error| Failure::Temporary {
-            reason: format!("the answer broke off: {error}"),
+            reason: format!("the answer was cut off: {error}"),
             retry_after: None,
             may_be_charged: (200..300).contains(&status),
         })?;
         Ok((status, retry_after, self.key.hide(text)))
     }
 
-    /// Keeps a way of asking that has worked where the one before was refused.
+    /// Remembers a variant that has worked after the previous one was refused.
     fn remember(&self, worked: Dialect, refusal: &str) {
         let mut dialect = self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
         if *dialect != worked && !refusal.is_empty() {
-            let form = if worked.has_schemas { "a JSON schema" } else { "words" };
+            let form = if worked.has_schemas { "a JSON schema" } else { "the schema in the prompt" };
             tracing::warn!("{}: asking with {form} and {} from now on ({refusal})", self.shown, worked.limit_key);
             *dialect = worked;
         }
@@ -245,10 +246,10 @@ impl Client {
         match status {
             _ if retry::is_temporary(status) => Failure::Temporary { reason, retry_after, may_be_charged: false },
             401 | 403 => {
-                Failure::Fatal(format!("{reason}; is the key in the variable that --api-key-env names the right one?"))
+                Failure::Fatal(format!("{reason}; check the key in the environment variable that --api-key-env names"))
             }
             404 => Failure::Fatal(format!(
-                "{reason}; expected --endpoint as a base address such as http://localhost:8000/v1, and a model that it has"
+                "{reason}; expected --endpoint as a base address such as http://localhost:8000/v1, and a model that it serves"
             )),
             300..=399 => Failure::Fatal(format!("{reason}; the endpoint has moved: give --endpoint its new address")),
             _ => Failure::Refused(reason),
@@ -271,7 +272,7 @@ fn completions_url(endpoint: &str) -> Result<(String, String), TeacherError> {
         None => host_and_port.split(':').next().unwrap_or_default(),
     };
     if host.is_empty() || base.contains(char::is_whitespace) {
-        return Err(bad("names no host"));
+        return Err(bad("has no host"));
     }
     let url = if base.ends_with("/chat/completions") { base.to_owned() } else { format!("{base}/chat/completions") };
     Ok((url, host.to_ascii_lowercase()))
@@ -315,7 +316,7 @@ fn reply(text: &str) -> Result<Reply, Failure> {
     })
 }
 
-/// What a failure below HTTP means.
+/// Classifies a failure below HTTP.
 fn broken(error: &ureq::Error) -> Failure {
     let reason = match error {
         ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl | ureq::Error::Http(_) => {
@@ -329,13 +330,13 @@ fn broken(error: &ureq::Error) -> Failure {
     Failure::Temporary { reason, retry_after: None, may_be_charged: !is_unsent }
 }
 
-/// The endpoint's own words: `error.message` where there is one, else the beginning of the text.
+/// The endpoint's error message: `error.message` if there is one, else the beginning of the text.
 fn message(text: &str) -> String {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     let said = [&value["error"]["message"], &value["error"], &value["message"], &value["detail"]];
     let said = said.into_iter().find_map(Value::as_str).unwrap_or(text).trim();
     let end = (0..=MAX_MESSAGE_BYTES.min(said.len())).rev().find(|&i| said.is_char_boundary(i)).unwrap_or(0);
-    // Text of a stranger: no control characters on the terminal.
+    // The text is untrusted: control characters must not reach the terminal.
     said[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

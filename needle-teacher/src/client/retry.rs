@@ -1,13 +1,13 @@
-//! When a request that failed is sent again.
+//! When a failed request is sent again.
 
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
-/// The longest wait between two attempts that we choose ourselves.
+/// Maximum wait between two attempts, unless the endpoint asks for more.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-/// The longest wait that an endpoint may ask for; a longer one is cut to it, and asked again.
+/// Maximum wait that an endpoint may ask for; a longer one is shortened to it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Exponential backoff with jitter: `first * 2^attempt`, at most a minute, times a random factor in

@@ -6,21 +6,21 @@ use std::fmt;
 #[derive(Clone, Default)]
 pub struct ApiKey(Option<String>);
 
-/// What stands in place of a key that an endpoint repeats.
+/// Replaces a key that an endpoint repeats.
 const HIDDEN: &str = "[key]";
 
 impl ApiKey {
-    /// A key, without the spaces and line ends around it.
+    /// A key; surrounding white space is removed.
     ///
     /// # Errors
-    /// If it is empty or cannot stand in a header; the message does not show it.
+    /// If it is empty or not allowed in a header; the message does not show it.
     pub fn new(key: &str) -> Result<Self, String> {
         let key = key.trim();
         if key.is_empty() {
             return Err("the key is empty".into());
         }
         if !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("the key has characters that no header can carry".into());
+            return Err("the key has characters that are not allowed in a header".into());
         }
         Ok(Self(Some(key.to_owned())))
     }
@@ -34,8 +34,8 @@ impl ApiKey {
         self.0.as_ref().map(|key| format!("Bearer {key}"))
     }
 
-    /// `text` with the key hidden: endpoints repeat keys in their errors, and a model can be made
-    /// to.
+    /// `text` with the key hidden: endpoints repeat keys in their error messages, and a model can
+    /// be made to.
     pub(super) fn hide(&self, text: String) -> String {
         match &self.0 {
             Some(key) if text.contains(key.as_str()) => text.replace(key.as_str(), HIDDEN),

@@ -1,8 +1,8 @@
-//! New rows from old ones without a teacher: other values, typing errors, masked tool names, tools
-//! that nearly fit.
+//! New rows from existing ones without a teacher: other values, typing errors, masked tool names,
+//! withheld tools.
 //!
-//! What training draws anew each epoch (`needle_data::augment`) as rows that one can read, mix and
-//! keep.
+//! These are changes like those that training draws anew in each epoch (`needle_data::augment`),
+//! but as rows that can be read, mixed and stored.
 
 mod typos;
 
@@ -19,24 +19,24 @@ use crate::error::TeacherError;
 
 pub use typos::with_typos;
 
-/// Of a query that gets typing errors, the share of words that do.
+/// Share of mistyped words in a query with typing errors.
 const MISTYPED_WORDS: f64 = 0.2;
 
-/// What is changed. Shares are of the new rows, and independent of each other.
+/// Which changes to make. Shares refer to the new rows and are independent of each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Changes {
-    /// Rows made from each example at most; those that come out unchanged or equal are left out.
+    /// Maximum number of rows made from each example; unchanged and duplicate rows are dropped.
     pub copies: usize,
-    /// Share of text values that are replaced by one that another example gives the same argument.
+    /// Share of text values that are replaced by a value of the same argument in another example.
     pub other_values: f64,
-    /// Of those, the share that is replaced by words that mean nothing.
+    /// Of those, the share that is replaced by nonsense words.
     pub made_up: f64,
     /// Share of rows whose query has typing errors.
     pub typos: f64,
-    /// Share of rows whose tools have names that say nothing, so that descriptions must be read.
+    /// Share of rows whose tools get meaningless names, so that the model has to read descriptions.
     pub masked_names: f64,
-    /// Share of rows that offer only the tools that were not called, so that nothing is to be
-    /// called.
+    /// Share of rows that offer only the tools that were not called, so that the right answer is no
+    /// call.
     pub withheld: f64,
 }
 
@@ -48,7 +48,7 @@ impl Default for Changes {
 
 impl Changes {
     /// # Errors
-    /// If a number cannot work.
+    /// If a number is out of range.
     pub fn validate(&self) -> Result<(), TeacherError> {
         for (field, share) in [
             ("other_values", self.other_values),
@@ -69,7 +69,7 @@ impl Changes {
 /// give equal rows.
 ///
 /// # Errors
-/// If a setting cannot work.
+/// If a setting is invalid.
 pub fn augment(examples: &[Example], changes: &Changes, seed: u64) -> Result<Vec<Example>, TeacherError> {
     changes.validate()?;
     let pool = ValuePool::new(examples.iter());
@@ -103,12 +103,12 @@ fn changed(example: &Example, pool: &ValuePool, changes: &Changes, rng: &mut Cha
     row
 }
 
-/// `example` with tools named `tool_`, and letters and digits that mean nothing; tools without a
-/// description keep their names, since nothing else tells them apart.
+/// `example` with tools named `tool_` and four random hexadecimal digits. Tools without a
+/// description keep their names, because nothing else distinguishes them.
 fn with_masked_names(mut example: Example, rng: &mut ChaCha8Rng) -> Example {
     let mut taken: HashSet<String> = example.tools.iter().map(|tool| tool.name.clone()).collect();
-    let is_told = |tool: &&mut Tool| !tool.description.trim().is_empty();
-    for tool in example.tools.iter_mut().filter(is_told) {
+    let is_described = |tool: &&mut Tool| !tool.description.trim().is_empty();
+    for tool in example.tools.iter_mut().filter(is_described) {
         let name = loop {
             let name = format!("tool_{:04x}", rng.random_range(0..0x1_0000_u32));
             if taken.insert(name.clone()) {

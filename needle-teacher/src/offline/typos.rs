@@ -1,4 +1,4 @@
-//! Typing errors in a query, outside of what its calls copy.
+//! Typing errors in a query, except in words that its calls copy.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::trust::words::words;
 
-/// Keys beside each other, row by row, on the keyboard that most people have.
+/// The letter rows of a QWERTY keyboard, in which neighbours are adjacent keys.
 const KEYS: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
-/// A word of fewer letters is left alone: too little of it would stay.
+/// Shorter words are not mistyped, because too little of them would remain.
 const SHORTEST: usize = 4;
 
 /// `example` with about `share` of the words of its query mistyped, each by one letter: swapped,
@@ -47,7 +47,8 @@ fn copy_words(value: &Value, out: &mut HashSet<String>) {
     }
 }
 
-/// `word`, of ASCII letters, with one of them wrong; the first stays, as it mostly does.
+/// `word`, which consists of ASCII letters, with one of them wrong, but never the first: real
+/// typing errors rarely affect it.
 fn mistyped(word: &str, rng: &mut ChaCha8Rng) -> String {
     let mut letters: Vec<char> = word.chars().collect();
     let at = rng.random_range(1..letters.len());

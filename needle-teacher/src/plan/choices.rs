@@ -1,6 +1,6 @@
 //! The default choices of a plan: who asks, and in which languages.
 
-/// People who ask, in the words that the teacher is told.
+/// People who ask, as the teacher's prompt describes them.
 pub const PERSONAS: [&str; 12] = [
     "a parent in a hurry",
     "a retired person who writes whole, polite sentences",

@@ -1,9 +1,9 @@
-//! What is to be asked for: a matrix of tool x kind x persona x length, filled evenly and drawn
+//! The plan of what to ask for: a matrix of tool x kind x persona x length, filled evenly and drawn
 //! from a seed.
 //!
-//! The plan of `n` rows is the beginning of the plan of more rows, so that a set can be made larger
-//! without asking again for what it has. Each task goes to the kind, and of it to the tool, that is
-//! furthest behind its share.
+//! The plan of `n` rows is a prefix of the plan of more rows, so that a set can be enlarged without
+//! asking again for existing rows. Each task goes to the kind that is furthest behind its share,
+//! and among that kind's tools to the one that is furthest behind.
 
 mod choices;
 
@@ -24,22 +24,22 @@ use crate::task::{Cell, Length, Task};
 
 pub use choices::{LANGUAGES, PERSONAS};
 
-/// The language of all kinds but one.
+/// The language of all kinds except [`Kind::OtherLanguage`].
 pub const ENGLISH: &str = "English";
 
-/// What a plan is made of.
+/// Settings of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanConfig {
-    /// Rows that one request asks for.
+    /// Number of rows that one request asks for.
     pub rows_per_request: usize,
-    /// Most tools on offer in a row.
+    /// Maximum number of offered tools in a row.
     pub max_offered_tools: usize,
-    /// Share of each kind; a kind that is not named keeps its own, 0 leaves it out.
+    /// Share of each kind. A kind that is not listed has its default share; 0 excludes a kind.
     pub kinds: BTreeMap<Kind, f64>,
-    /// Weights of tools in the quotas; a tool that is not named has 1.
+    /// Weights of tools in the quotas; a tool that is not listed has 1.
     pub tool_weights: BTreeMap<String, f64>,
-    /// Who asks, one sentence fragment each.
+    /// Descriptions of people who ask, such as `a driver who speaks hands-free`.
     pub personas: Vec<String>,
     /// Languages of the kind `other_language`, by their English names.
     pub languages: Vec<String>,
@@ -60,7 +60,7 @@ impl Default for PlanConfig {
 
 impl PlanConfig {
     /// # Errors
-    /// If a number cannot work, or a name is unknown.
+    /// If a number is out of range, or a name is unknown.
     pub fn validate(&self, tools: &[Tool]) -> Result<(), TeacherError> {
         let check = |is_right: bool, field, reason: &str| {
             is_right.then_some(()).ok_or_else(|| TeacherError::config(field, reason))
@@ -76,8 +76,8 @@ impl PlanConfig {
             "paraphrases are made by needle data paraphrase",
         )?;
         check(self.tool_weights.values().all(is_weight), "plan.tool_weights", "expected numbers of at least 0")?;
-        check(!self.personas.is_empty(), "plan.personas", "expected one at least")?;
-        check(!self.languages.is_empty(), "plan.languages", "expected one at least")?;
+        check(!self.personas.is_empty(), "plan.personas", "expected at least one")?;
+        check(!self.languages.is_empty(), "plan.languages", "expected at least one")?;
         if let Some(name) = self.tool_weights.keys().find(|name| !tools.iter().any(|tool| tool.name == **name)) {
             return Err(TeacherError::config("plan.tool_weights", format!("there is no tool {name:?}")));
         }
@@ -134,7 +134,7 @@ impl Plan {
         matrix
     }
 
-    /// All planned rows.
+    /// Number of planned rows.
     pub fn num_rows(&self) -> usize {
         self.tasks.iter().map(|task| task.rows).sum()
     }
@@ -157,7 +157,7 @@ impl Plan {
         out
     }
 
-    /// The plan as JSON, one object a task.
+    /// The plan as JSON, one object per task.
     pub fn to_json(&self) -> Value {
         let task = |task: &Task| {
             let offered: Vec<&str> = task.tools.iter().map(|tool| tool.name.as_str()).collect();
@@ -171,8 +171,7 @@ impl Plan {
 struct Quotas<'a> {
     tools: &'a [Tool],
     config: &'a PlanConfig,
-    /// Kinds in the order in which ties are broken, with the tools that can have them, in such an
-    /// order too.
+    /// Kinds, each with the tools that can have it; both in the order in which ties are broken.
     kinds: Vec<(Kind, Vec<usize>)>,
     rows: BTreeMap<(Kind, usize), usize>,
     rows_of_kind: BTreeMap<Kind, usize>,
@@ -199,7 +198,7 @@ impl<'a> Quotas<'a> {
         Ok(Self { tools, config, kinds, rows: BTreeMap::new(), rows_of_kind: BTreeMap::new(), rows_of_tool })
     }
 
-    /// The kind and the tool that are furthest behind.
+    /// The kind and the tool that are furthest behind their shares.
     fn next(&mut self, rows: usize) -> (Kind, usize) {
         let total: usize = self.rows_of_kind.values().sum::<usize>() + rows;
         let weights: f64 = self.kinds.iter().map(|(kind, _)| self.config.weight(*kind)).sum();
@@ -214,7 +213,7 @@ impl<'a> Quotas<'a> {
             let share = self.config.tool_weight(&self.tools[i]) / weights;
             let behind = share * of_kind as f64 - self.rows.get(&(*kind, i)).copied().unwrap_or(0) as f64;
             // Among tools that are equally far behind, the one with the fewest rows of all kinds
-            // for its weight.
+            // relative to its weight.
             (behind, -(self.rows_of_tool[i] as f64) / self.config.tool_weight(&self.tools[i]))
         });
         let kind = *kind;
@@ -225,14 +224,14 @@ impl<'a> Quotas<'a> {
     }
 }
 
-/// The first of the largest; the items are not empty.
+/// The first item with the largest value; `items` must not be empty.
 fn first_max<T>(mut items: impl Iterator<Item = T>, value: impl Fn(&T) -> (f64, f64)) -> T {
     #[expect(clippy::expect_used, reason = "both callers have at least one kind or tool, see Quotas::new")]
     let mut best = items.next().expect("there is an item");
     let mut most = value(&best);
     for item in items {
         let this = value(&item);
-        // Rounding must not decide what the order decides.
+        // The tolerance keeps rounding errors from breaking ties.
         if this.0 > most.0 + 1e-9 || ((this.0 - most.0).abs() <= 1e-9 && this.1 > most.1 + 1e-9) {
             (best, most) = (item, this);
         }

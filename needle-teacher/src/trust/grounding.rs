@@ -1,11 +1,11 @@
-//! Whether a query states the values that a call has.
+//! Checks whether a query states the values of its calls.
 //!
-//! A model that is trained on values out of nowhere learns to make them up. Text must stand in the
+//! A model that is trained on values out of nowhere learns to make them up. Text must occur in the
 //! query, up to case, punctuation, inflection and typing errors; numbers as digits or English
 //! words, in the parameter's unit or one that it is commonly converted from; times as clock times
-//! or in words. Choices (`enum`) and booleans are conclusions and not copies, so they are let
-//! through, as are the false positives of a generous rule: this stage finds inventions, the judge
-//! finds mistakes.
+//! or in words. Choices (`enum`) and booleans are conclusions, not copies, so they always pass. The
+//! rules are generous and accept some wrong values: this stage finds inventions, the judge finds
+//! mistakes.
 
 use needle_data::text::tool::Parameter;
 use needle_data::{Call, Tool};
@@ -14,29 +14,29 @@ use serde_json::Value;
 use super::numbers::Numbers;
 use super::words::words;
 
-/// Words that carry no value of their own.
+/// Function words, which carry no value.
 const SMALL_WORDS: [&str; 38] = [
     "a", "am", "an", "and", "are", "at", "be", "by", "for", "from", "i", "im", "in", "is", "it", "its", "me", "my",
     "of", "on", "or", "our", "she", "that", "the", "their", "them", "they", "this", "to", "was", "we", "will", "with",
     "you", "your", "he", "her",
 ];
-/// Of a value of at least this many words, [`STATED_SHARE`] of them must stand in the query; of a
-/// shorter one, all.
+/// If a value has at least this many words, a share of [`STATED_SHARE`] of them must occur in the
+/// query; if it has fewer, all of them.
 const MANY_WORDS: usize = 4;
 const STATED_SHARE: f64 = 0.75;
 
-/// A query, read once for all values.
+/// A query, prepared once for checking all values.
 pub struct Stated {
     /// Words in order, with a space around each.
     joined: String,
-    /// Without spaces, for scripts that have none.
+    /// The words without spaces, for scripts that have none.
     dense: String,
     words: Vec<String>,
     numbers: Numbers,
 }
 
 impl Stated {
-    /// What `query` states.
+    /// Prepares `query`.
     pub fn new(query: &str) -> Self {
         let words = words(query);
         Self { joined: format!(" {} ", words.join(" ")), dense: words.concat(), numbers: Numbers::new(query), words }
@@ -77,7 +77,7 @@ impl Stated {
     fn states_text(&self, text: &str) -> bool {
         let value = words(text);
         if value.is_empty() {
-            // Punctuation alone, or nothing: there is nothing to copy.
+            // An empty value is stated by any query; punctuation alone by none.
             return text.trim().is_empty();
         }
         if self.joined.contains(&format!(" {} ", value.join(" "))) {

@@ -1,4 +1,4 @@
-//! Tool names that have slipped into a query.
+//! Finds tool names that have leaked into a query.
 //!
 //! People do not say `get_weather`; a model that learns from such queries learns to look for the
 //! name. An indirect wish must not even say the words of the name, or it is not indirect.
@@ -8,11 +8,11 @@ use needle_data::text::names::to_snake_case;
 
 use super::words::words;
 
-/// The tool whose identifier stands in `query`, written as code: with an underscore, a hyphen, a
-/// dot or a hump.
+/// The tool whose identifier occurs in `query`, written as code: in snake_case, kebab-case, dotted
+/// or camelCase.
 pub fn identifier<'a>(query: &str, tools: &'a [Tool]) -> Option<&'a str> {
     let lower = query.to_lowercase();
-    let stands = |name: &str| {
+    let occurs = |name: &str| {
         let name = name.to_lowercase();
         lower.match_indices(&name).any(|(at, _)| {
             let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
@@ -21,10 +21,10 @@ pub fn identifier<'a>(query: &str, tools: &'a [Tool]) -> Option<&'a str> {
     };
     let is_code = |name: &str| to_snake_case(name).contains('_') && !name.contains(' ');
     let names = tools.iter().map(|tool| tool.name.as_str());
-    names.into_iter().find(|name| is_code(name) && (stands(name) || stands(&to_snake_case(name))))
+    names.into_iter().find(|name| is_code(name) && (occurs(name) || occurs(&to_snake_case(name))))
 }
 
-/// The words of the tool's name, where all of them stand in `query`, in whatever order and form.
+/// The words of the tool's name, if all of them occur in `query`, in any order and inflection.
 pub fn spoken_name(query: &str, name: &str) -> Option<String> {
     let said = words(query);
     let snake = to_snake_case(name);

@@ -1,16 +1,16 @@
-//! Near-duplicates: MinHash to find candidates, the true Jaccard similarity to decide.
+//! Near-duplicates: MinHash finds candidates, and the exact Jaccard similarity decides.
 //!
 //! Broder, "On the resemblance and containment of documents" (1997). A text is the set of its
-//! 4-character shingles, after lower-casing and joining of spaces; 128 hashes in 32 bands of 4 find
-//! a pair of similarity 0.8 with probability `1 - (1 - 0.8^4)^32 > 0.9999999`. A found pair is then
-//! compared shingle by shingle, so that nothing is thrown away by chance.
+//! 4-character shingles, after lower-casing and collapsing white space; 128 hashes in 32 bands of 4
+//! find a pair of similarity 0.8 with probability `1 - (1 - 0.8^4)^32 > 0.9999999`. A found pair is
+//! then compared shingle by shingle, so that no text is rejected by chance.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
-/// Characters of a shingle.
+/// Number of characters of a shingle.
 const SHINGLE: usize = 4;
 const BANDS: usize = 32;
 const ROWS: usize = 4;
@@ -18,13 +18,14 @@ const ROWS: usize = 4;
 /// The texts kept so far.
 #[derive(Debug, Clone, Default)]
 pub struct NearDuplicates {
-    /// From a band of hashes to the texts that have it.
+    /// Indices of the texts that have a band of hashes.
     bands: HashMap<(usize, u64), Vec<usize>, FxBuildHasher>,
     texts: Vec<Option<(String, FxHashSet<u64>)>>,
 }
 
 impl NearDuplicates {
-    /// The kept text that `text` is most like, where their similarity is at least `threshold`.
+    /// The kept text that is most similar to `text`, and the similarity, if that is at least
+    /// `threshold`.
     pub fn find(&self, text: &str, threshold: f64) -> Option<(&str, f64)> {
         let shingles = shingles(text);
         let mut candidates: Vec<usize> =
@@ -41,7 +42,7 @@ impl NearDuplicates {
         best
     }
 
-    /// Keeps `text`, and gives the number by which it can be forgotten.
+    /// Keeps `text`, and returns the number by which it can be forgotten.
     pub fn insert(&mut self, text: &str) -> usize {
         let (number, shingles) = (self.texts.len(), shingles(text));
         for band in bands(&shingles) {
@@ -51,7 +52,7 @@ impl NearDuplicates {
         number
     }
 
-    /// Forgets a text: it has been rejected after all.
+    /// Forgets a text that was rejected after all.
     pub fn forget(&mut self, number: usize) {
         self.texts[number] = None;
     }
@@ -60,7 +61,7 @@ impl NearDuplicates {
 fn shingles(text: &str) -> FxHashSet<u64> {
     let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
     let chars: Vec<char> = words.join(" ").chars().collect();
-    // A text shorter than a shingle is one.
+    // A text that is shorter than a shingle is a single shingle.
     chars.windows(SHINGLE.min(chars.len().max(1))).map(|window| FxBuildHasher.hash_one(window)).collect()
 }
 

@@ -1,8 +1,9 @@
-//! Which rows can be trusted: stages that every row passes in turn, each rejection with its reason.
+//! Checks which rows can be trusted: stages that every row passes in turn, and a reason for each
+//! rejection.
 //!
-//! parse -> validation (the same as of `needle data check`) -> as planned -> values grounded in the
-//! query -> no leaked tool name -> no near-duplicate. An optional judge comes after (`run`). Rows
-//! come in the order of the plan, whatever the order of the answers, so that a resumed run keeps
+//! parse -> validation (the same as in `needle data check`) -> as planned -> values grounded in the
+//! query -> no leaked tool name -> no near-duplicate. An optional judge follows (`run`). Rows are
+//! checked in the order of the plan, whatever the order of the answers, so that a resumed run keeps
 //! the same rows.
 
 mod grounding;
@@ -25,12 +26,12 @@ use crate::task::Task;
 pub use grounding::Stated;
 pub use minhash::NearDuplicates;
 
-/// Of a row with a long value, characters that it has at least.
+/// Minimum number of characters of a long value.
 const LONG_VALUE_CHARS: usize = 20;
-/// A query of more characters is none that a person would say.
+/// Maximum number of characters of a plausible query.
 const MAX_QUERY_CHARS: usize = 2000;
 
-/// What is checked.
+/// Settings of the checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrustConfig {
@@ -49,7 +50,7 @@ impl Default for TrustConfig {
 
 impl TrustConfig {
     /// # Errors
-    /// If a number cannot work.
+    /// If a number is out of range.
     pub fn validate(&self) -> Result<(), TeacherError> {
         let is_right = self.near_duplicate > 0.0 && self.near_duplicate <= 1.0;
         let error = || TeacherError::config("trust.near_duplicate", "expected a number above 0 and up to 1");
@@ -61,7 +62,7 @@ impl TrustConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// There was no answer at all.
+    /// The request has an answer.
     Request,
     /// The answer is JSON with rows.
     Parse,
@@ -73,7 +74,7 @@ pub enum Stage {
     Grounding,
     /// The query does not say the tool's name.
     Leak,
-    /// The query is not one that the set has.
+    /// The query is not a near-duplicate of one that the set has.
     Duplicate,
     /// The judge agrees.
     Judge,
@@ -108,14 +109,14 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Why a row is left out.
+/// Why a row was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rejection {
     /// The stage that found it.
     pub stage: Stage,
     /// Stable code to count by.
     pub code: String,
-    /// One sentence.
+    /// The reason in one sentence.
     pub reason: String,
 }
 
@@ -134,18 +135,18 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Nothing kept yet.
+    /// The stages, without any kept queries.
     pub fn new(config: TrustConfig) -> Self {
         Self { config, kept: NearDuplicates::default() }
     }
 
-    /// Counts `query` as one that the set has already.
+    /// Adds a `query` that the set already has, so that near-duplicates of it are rejected.
     pub fn know(&mut self, query: &str) {
         self.kept.insert(query);
     }
 
-    /// Takes `row`, an answer to `task`, through all stages, and keeps its query; with the number
-    /// to forget it by.
+    /// Passes `row`, an answer to `task`, through all stages and keeps its query. Returns the
+    /// example, and the number to forget the query by.
     ///
     /// # Errors
     /// The first stage that it fails.
@@ -169,7 +170,7 @@ impl Trust {
         let found = self.kept.find(query, self.config.near_duplicate);
         let found = found.filter(|(other, _)| self.config.near_duplicate < 1.0 || query_key(other) == query_key(query));
         if let Some((other, similarity)) = found {
-            let reason = format!("{:.0} % like {other:?}", 100.0 * similarity);
+            let reason = format!("{:.0} % similar to {other:?}", 100.0 * similarity);
             return Err(Rejection::new(Stage::Duplicate, "near_duplicate", reason));
         }
         Ok(self.kept.insert(query))
@@ -193,13 +194,14 @@ fn example(task: &Task, row: &Value) -> Result<Example, Rejection> {
     let example = Example::from_object(&object).map_err(problem)?;
     let length = example.query.chars().count();
     if length > MAX_QUERY_CHARS {
-        let reason = format!("query: {length} characters; up to {MAX_QUERY_CHARS} are a query");
+        let reason = format!("query: {length} characters, but a query has at most {MAX_QUERY_CHARS}");
         return Err(Rejection::new(Stage::Validation, "long_query", reason));
     }
     Ok(example)
 }
 
-/// Strict schemas make optional arguments nullable: null says that there is none.
+/// Removes nulls of optional arguments: strict schemas make these nullable, and null means that
+/// there is none.
 fn without_nulls(answers: &Value, task: &Task) -> Value {
     let mut answers = answers.clone();
     for call in answers.as_array_mut().into_iter().flatten() {
@@ -238,7 +240,7 @@ fn as_planned(task: &Task, example: &Example) -> Result<(), Rejection> {
 fn repeated(calls: &[Call]) -> Result<(), Rejection> {
     let again = calls.iter().enumerate().find(|(i, call)| calls[..*i].contains(call));
     again.map_or(Ok(()), |(_, call)| {
-        let reason = format!("the same call of {:?} stands there twice", call.name);
+        let reason = format!("the same call of {:?} occurs twice", call.name);
         Err(Rejection::new(Stage::Plan, "repeated_call", reason))
     })
 }
@@ -263,8 +265,8 @@ fn grounded(task: &Task, example: &Example) -> Result<(), Rejection> {
             None => Ok(()),
         };
     };
-    // What somebody wrote may state a value in a way of its own; a new wording must state what the
-    // old one did.
+    // An existing query may state a value in a way of its own; a paraphrase must state every value
+    // that its source verifiably states.
     let before = Stated::new(&source.query);
     for (i, call) in source.answers.iter().enumerate() {
         let tool = task.tools.iter().find(|tool| tool.name == call.name);
@@ -286,7 +288,7 @@ fn no_leak(task: &Task, example: &Example) -> Result<(), Rejection> {
     if task.cell.kind == Kind::Indirect
         && let Some(name) = leak::spoken_name(&example.query, &task.cell.tool)
     {
-        return Err(leaked(format!("{name:?}, the words of the tool's name, and is to be indirect")));
+        return Err(leaked(format!("{name:?}, the words of the tool's name, but must be indirect")));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ const MEANINGS: [(&str, &[f64]); 26] = [
     ("completely", &[0.0, 100.0]),
     ("percent", &[]),
 ];
-/// What one unit is of another: minutes of an hour, days of a week, parts of a hundred...
+/// Conversion factors between units: minutes per hour, days per week, percent...
 const UNITS: [f64; 10] = [1.0, 60.0, 3600.0, 24.0, 1440.0, 7.0, 12.0, 100.0, 1000.0, 1e6];
 
 /// The numbers of a query.
@@ -61,7 +61,7 @@ impl Numbers {
         Self { stated, has_before }
     }
 
-    /// Whether `number` is stated, in its own unit or a common other one, or as the sum of two ("an
+    /// Whether `number` is stated, in its own unit or another common one, or as the sum of two ("an
     /// hour and ten minutes").
     pub fn state(&self, number: f64) -> bool {
         let number = number.abs();
@@ -76,8 +76,8 @@ impl Numbers {
             })
     }
 
-    /// Of a clock time or a date (`06:30`, `6:30 pm`, `2026-03-14`), whether it is stated; `None`
-    /// for other text.
+    /// Whether a clock time or a date (`06:30`, `6:30 pm`, `2026-03-14`) is stated; `None` for
+    /// other text.
     pub fn state_time(&self, text: &str) -> Option<bool> {
         let text = text.trim().to_ascii_lowercase();
         if let Some((year, rest)) = text.split_once('-')

@@ -1,4 +1,4 @@
-//! Text as words: lower case, without punctuation.
+//! Splits text into words, in lower case and without punctuation.
 
 /// The words of `text`: runs of letters and digits, in lower case.
 pub fn words(text: &str) -> Vec<String> {
@@ -9,8 +9,8 @@ pub fn words(text: &str) -> Vec<String> {
         if c.is_alphanumeric() {
             word.extend(ascii_digit(c).map_or_else(|| c.to_lowercase().collect::<Vec<_>>(), |d| vec![d]));
         } else if is_mark(c) && !word.is_empty() {
-            // Marks that belong to the letter before them, as in Hindi; an apostrophe inside a word
-            // is dropped with them.
+            // Drops marks that belong to the letter before them, as in Hindi; the next branch drops
+            // an apostrophe inside a word.
         } else if matches!(c, '\'' | '\u{2019}')
             && !word.is_empty()
             && chars.peek().is_some_and(|c| c.is_alphanumeric())
@@ -25,12 +25,12 @@ pub fn words(text: &str) -> Vec<String> {
     out
 }
 
-/// Combining marks and joiners of the scripts that we are likely to meet.
+/// Combining marks and joiners of common scripts.
 const fn is_mark(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{93c}' | '\u{94d}' | '\u{64b}'..='\u{652}' | '\u{200c}' | '\u{200d}')
 }
 
-/// Digits of other scripts as those of ours.
+/// The ASCII digit for a digit of another script.
 fn ascii_digit(c: char) -> Option<char> {
     let zero = match c {
         '0'..='9' => '0',

@@ -1,4 +1,4 @@
-//! Names that nobody has seen before: made from syllables, so that copying them cannot be memory.
+//! New names made from syllables: a model can copy them, but cannot remember them.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -17,14 +17,14 @@ const CODAS: [&str; 30] = [
     "s", "sk", "ss", "st", "t", "th", "x", "z",
 ];
 
-/// A word of no language, in small letters.
+/// An invented word in lower case.
 pub(super) fn word(rng: &mut ChaCha8Rng) -> String {
     let syllables = pick(rng, &[1, 2, 2, 2, 2, 3, 3]);
     let mut word = String::new();
     for i in 0..syllables {
         word.push_str(pick(rng, &ONSETS));
         word.push_str(pick(rng, &VOWELS));
-        // Inside of a word a coda is rarer: `Brelsanto` rather than `Brelldsantth`.
+        // Inside a word, a coda is rarer: `Brelsanto` rather than `Brelldsantth`.
         if i + 1 == syllables || rng.random_bool(0.3) {
             word.push_str(pick(rng, &CODAS));
         }
@@ -32,12 +32,12 @@ pub(super) fn word(rng: &mut ChaCha8Rng) -> String {
     if word.len() < 3 { word + "n" } else { word }
 }
 
-/// The same with a capital.
+/// An invented word with a capital first letter.
 pub(super) fn name(rng: &mut ChaCha8Rng) -> String {
     capitalized(&word(rng))
 }
 
-/// A code of one of the kinds that things carry: `V3`, `AB-77-Z`, `440-HEN`, `#4512`,
+/// An identification code in one of several formats: `V3`, `AB-77-Z`, `440-HEN`, `#4512`,
 /// `INV-2024-003`.
 pub(super) fn code(rng: &mut ChaCha8Rng) -> String {
     let letters = |rng: &mut ChaCha8Rng, n: usize| -> String {

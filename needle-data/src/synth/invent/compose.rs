@@ -1,5 +1,5 @@
-//! From the body of a request to what a person says: courtesies, openings, small talk around it,
-//! several requests in a row.
+//! Turns the body of a request into what a person says: with courtesies, openings and small talk
+//! around it, and several requests in a row.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -10,18 +10,18 @@ use super::request::{Mood, Request};
 use super::said::Said;
 use crate::synth::values::pick;
 
-/// Something said, and whether it is a question.
+/// A complete text, and whether it is a question.
 pub(super) struct Utterance {
     pub said: Said,
     pub is_question: bool,
 }
 
-/// What comes around a verb phrase.
+/// The kind of words around a verb phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Around {
     /// Any of the usual ways to ask.
     Usual,
-    /// Words with a `not` in them that is none: `don't forget to {}`.
+    /// Words with a negation that does not negate: `don't forget to {}`.
     NotNegated,
     /// `don't {}`.
     Negated,
@@ -31,16 +31,16 @@ pub(super) enum Around {
     Reported,
 }
 
-/// `a` or nothing.
+/// A random phrase of `from`, with probability `chance`; else an empty string.
 fn maybe<'a>(rng: &mut ChaCha8Rng, chance: f64, from: &'a [String]) -> &'a str {
     if rng.random_bool(chance) { from.choose(rng).map_or("", String::as_str) } else { "" }
 }
 
-/// Says one request.
+/// Builds the utterance of one request.
 pub(super) fn utter(request: &Request, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) -> Utterance {
     let mut core = request.lead.clone();
     let (mut wrapper, mut is_question) = wrapper(request.mood, around, phrases, rng);
-    // What came after an open text would be taken for part of it.
+    // Words after an open text would be taken for a part of it.
     if request.ends_open && !wrapper.ends_with("{}") {
         (wrapper, is_question) = closing_last(request.mood, around, phrases, rng);
     }
@@ -80,7 +80,7 @@ pub(super) fn utter(request: &Request, around: Around, phrases: &Phrases, rng: &
     Utterance { said, is_question }
 }
 
-/// Words around a request that all stand before it.
+/// Words around a request, all of which precede it.
 fn closing_last(mood: Mood, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) -> (String, bool) {
     for _ in 0..20 {
         let (wrapper, is_question) = wrapper(mood, around, phrases, rng);
@@ -116,7 +116,7 @@ fn wrapper(mood: Mood, around: Around, phrases: &Phrases, rng: &mut ChaCha8Rng) 
     }
 }
 
-/// Says requests of one grammar in one sentence: `can you A, B and C?`
+/// Joins requests of the same mood into one sentence: `can you A, B and C?`
 pub(super) fn utter_joined(requests: &[Request], phrases: &Phrases, rng: &mut ChaCha8Rng) -> Utterance {
     let joiner = phrases.joiners.choose(rng).map_or(" and ", String::as_str);
     let starts_sentence = joiner.contains('.');

@@ -1,5 +1,4 @@
-//! The form in which one parameter of one tool wants its value, and how a value in that form is
-//! said.
+//! The form in which a parameter takes its value, and how a value in that form is said.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -13,7 +12,7 @@ use super::said::{Said, SlotId};
 use crate::synth::values::{self, pick};
 use crate::synth::{Part, is_reserved};
 
-/// What the words of an example come from.
+/// The source of an example's words.
 pub(super) struct Source<'a> {
     pub lexicon: &'a Lexicon,
     pub part: Part,
@@ -30,13 +29,13 @@ impl Source<'_> {
 /// Where an open string comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Words {
-    /// These, with `~` before those that speech puts an article before, or made-up ones where
-    /// `is_open`.
+    /// These values, where a leading `~` marks those that are said with an article; also made-up
+    /// ones, if `is_open`.
     Pool {
         values: Vec<String>,
         is_open: bool,
     },
-    /// `strips_title`: the tool wants the name without Mr, Dr and the like.
+    /// `strips_title`: the tool takes the name without Mr, Dr and the like.
     Person {
         strips_title: bool,
     },
@@ -54,7 +53,7 @@ pub(super) enum Words {
     Dna,
     Square,
     Team,
-    /// `is_free`: sentences that can say anything, as against a topic in a few words.
+    /// `is_free`: arbitrary sentences, as opposed to a topic of a few words.
     Text {
         templates: Vec<String>,
         is_free: bool,
@@ -63,7 +62,7 @@ pub(super) enum Words {
     Day,
 }
 
-/// What a parameter takes.
+/// The form of a parameter's value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Form {
     /// A string that the call repeats.
@@ -93,7 +92,7 @@ pub(super) enum Form {
         hours: Option<(u32, u32)>,
     },
     IsoDate,
-    /// The values with the ways to say them, and ways to say values that the tool does not know.
+    /// The values with their wordings, and wordings of values that the tool does not know.
     Choice {
         options: Vec<(Value, Vec<String>)>,
         unknown: Vec<String>,
@@ -102,7 +101,7 @@ pub(super) enum Form {
     List(Box<Form>),
 }
 
-/// What goes into the call.
+/// An argument of the call.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Argument {
     Fixed(Value),
@@ -112,14 +111,14 @@ pub(super) enum Argument {
     List(Vec<Argument>),
 }
 
-/// A value, said.
+/// A value and its wording.
 #[derive(Debug, Clone)]
 pub(super) struct Filled {
     pub said: Said,
     pub argument: Argument,
-    /// Words that the value stands with: `on ` before `Tuesday`.
+    /// The preposition of the value: `on ` before `Tuesday`.
     pub before: &'static str,
-    /// True where what is counted takes the plural.
+    /// True if the counted noun is in the plural.
     pub is_plural: bool,
 }
 
@@ -130,7 +129,7 @@ impl Filled {
     }
 }
 
-/// A JSON number without a needless fraction.
+/// A JSON number: an integer if `value` has no fraction.
 pub(super) fn number(value: f64) -> Value {
     if value.fract() == 0.0 { Value::from(value as i64) } else { Value::from(value) }
 }
@@ -168,7 +167,7 @@ impl Form {
         }
     }
 
-    /// A value and how it is said; `before_noun` where what is counted follows.
+    /// Draws a value and its wording; `before_noun` if the counted noun follows.
     pub fn fill(&self, source: &mut Source, rng: &mut ChaCha8Rng, before_noun: bool) -> Option<Filled> {
         Some(match self {
             Self::Verbatim(words) => words.fill(source, rng)?,
@@ -259,7 +258,7 @@ impl Form {
     }
 }
 
-/// Small numbers more often than large ones.
+/// Draws a number of the range, small ones more often than large ones.
 fn skewed(rng: &mut ChaCha8Rng, lowest: i64, highest: i64) -> i64 {
     if highest - lowest <= 12 {
         return rng.random_range(lowest..=highest);
@@ -294,7 +293,7 @@ fn percentage(rng: &mut ChaCha8Rng) -> u64 {
 
 impl Words {
     fn fill(&self, source: &mut Source, rng: &mut ChaCha8Rng) -> Option<Filled> {
-        // A reserved value is drawn anew; the bound is only for pools that hold nothing else.
+        // A reserved value is drawn again; the limit is for pools that hold only reserved ones.
         let mut spoken = self.draw(rng)?;
         for _ in 0..40 {
             if source.part == Part::HeldOut || !is_reserved(&spoken.value) {
@@ -622,7 +621,7 @@ fn host(rng: &mut ChaCha8Rng) -> String {
     }
 }
 
-/// A text from a template such as `the {} is late`, where `{}` is made up or a name.
+/// A text from a template such as `{name} is late`, with `{name}`, `{word}` and `{n}` replaced.
 fn text(rng: &mut ChaCha8Rng, templates: &[String]) -> Option<String> {
     let mut text = templates.choose(rng)?.clone();
     for (mark, word) in
@@ -633,7 +632,7 @@ fn text(rng: &mut ChaCha8Rng, templates: &[String]) -> Option<String> {
     Some(text)
 }
 
-/// Where a thing is told from others of its kind, the form of what tells it.
+/// The form of the value that identifies a thing among others of its kind.
 pub(super) fn reference_form(lexicon: &Lexicon, domain: &Domain, thing: &Thing) -> Form {
     match thing.known_by.as_str() {
         "code" => Form::Verbatim(Words::Code),
@@ -648,7 +647,7 @@ pub(super) fn reference_form(lexicon: &Lexicon, domain: &Domain, thing: &Thing) 
     }
 }
 
-/// `options` in another order.
+/// `options` in random order.
 pub(super) fn shuffled<T>(mut options: Vec<T>, rng: &mut ChaCha8Rng) -> Vec<T> {
     options.shuffle(rng);
     options

@@ -5,11 +5,11 @@ use super::numbers::Span;
 /// A kind of value, see `lexicon/roles.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
-    /// What tells one thing from another of its kind; how depends on the thing.
+    /// What identifies a thing among others of its kind; its form depends on the thing.
     Reference,
     /// One of the thing's own examples (goods).
     Item,
-    /// Words from a pool, open to others.
+    /// Words from a pool, or others.
     Pool(String),
     Person,
     Organization,
@@ -22,22 +22,22 @@ pub(super) enum Kind {
     Path,
     /// A made-up word or two.
     Made,
-    /// A rare or made-up small word.
+    /// A rare or made-up word in lower case.
     Rare,
     /// A name as in a database: `order_items`.
     Snake,
     Host,
     Dna,
-    /// A field of the chess board.
+    /// A square of the chessboard.
     Square,
     Team,
-    /// A day that is said in full, wanted as YYYY-MM-DD.
+    /// A full date, which the call gives as YYYY-MM-DD.
     IsoDate,
     /// Free text: messages, notes.
     Text(String),
-    /// A number that names: `job 598`.
+    /// A number that identifies something: `job 598`.
     Identifier(i64, i64),
-    /// How many.
+    /// A number of things.
     Count(i64, i64),
     /// `lowest..highest` in hundredths, step in hundredths, and the unit's forms, the full plural
     /// first.
@@ -109,12 +109,12 @@ impl Kind {
             "choice" => Self::Choice(rest.into()),
             "flag" => Self::Flag,
             "list" => Self::List(Box::new(Self::parse(rest))),
-            _ => panic!("{text:?} is no kind of value"),
+            _ => panic!("{text:?} is not a kind of value"),
         }
     }
 
-    /// Kinds of which a tool has at most one, unless its action says otherwise: two dates in a
-    /// sentence need an author.
+    /// The family of a kind. A tool has at most one role of a family, unless its action says
+    /// otherwise: a sentence with two dates has to be written by hand.
     pub fn family(&self) -> Option<&'static str> {
         Some(match self {
             Self::Person | Self::Email | Self::Phone => "person",

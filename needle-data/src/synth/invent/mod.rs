@@ -1,14 +1,14 @@
-//! Invented tools: thousands of tools by composition, and requests for them by grammar.
+//! Invented tools: thousands of tools made by composition, and requests for them made by a grammar.
 //!
-//! The catalogue of the plain generator is soon known by heart. Here a tool is put together anew
-//! for each example, as an action on a kind of thing with the roles that go with it, under names
-//! and descriptions of some style, so that it has to be read. Every argument is said in the
-//! request, word for word or in a form that the tool's description says how to map; what is not
-//! said is not in the call. One example in seven asks for nothing that can be called, for a reason
-//! that is kept as its [`Kind`](ExampleKind).
+//! A model soon memorizes the catalogue of the plain generator. Here, a new tool is composed for
+//! each example, as an action on a kind of thing with the roles that belong to it, with names and
+//! descriptions in some style, so that the model has to read it. Every argument is stated in the
+//! request, verbatim or in a form that the tool's description explains how to map; what is not
+//! stated is not in the call. One example in seven asks for nothing that can be called, for a
+//! reason that is recorded as its [`Kind`](ExampleKind).
 //!
-//! Row `i` depends on the seed and `i` alone. Tools of an eighth of the things and of some whole
-//! domains never occur in training ([`Part::Train`]); [`Part::HeldOut`] has nothing else.
+//! Example `i` depends only on the seed and `i`. Tools of an eighth of the things and of some whole
+//! domains never occur in training ([`Part::Train`]); [`Part::HeldOut`] consists only of these.
 
 mod coin;
 mod compose;
@@ -35,61 +35,60 @@ use crate::text::example::Example;
 
 use lexicon::Lexicon;
 
-/// What is special about an example: why it has the calls that it has, or none.
+/// The kind of an example: why it has its calls, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExampleKind {
     /// One call.
     Single,
-    /// One call, asked for in words that have a `not` in them: `don't forget to ..`.
+    /// One call, requested with a negation that does not negate: `don't forget to ..`.
     NotNegated,
-    /// Two things are spoken of, one of them not to be done: one call.
+    /// Two requests, one of which is negated: one call.
     PartlyNegated,
     /// Several calls of one tool.
     SameTool,
     /// Calls of several tools.
     SeveralTools,
-    /// Nothing to call: the tools on offer are about something else.
+    /// No call: the offered tools are about something else.
     OffTopic,
-    /// Nothing to call: the tools on offer do something else with the thing, or the same with other
-    /// things.
+    /// No call: the offered tools do something else with the thing, or the same with other things.
     NearMiss,
-    /// Nothing to call: a required value was not said.
+    /// No call: a required value is not stated.
     Missing,
-    /// Nothing to call: asked not to do it.
+    /// No call: the user asks not to do it.
     Negated,
-    /// Nothing to call: spoken of, but not asked for.
+    /// No call: an action is mentioned, but not requested.
     Reported,
-    /// Nothing to call: a value was said that the tool does not take.
+    /// No call: the tool does not accept a stated value.
     Invalid,
-    /// Nothing to call: a question about the tools.
+    /// No call: a question about the tools.
     AboutTools,
-    /// Nothing to call: no request at all.
+    /// No call: not a request at all.
     SmallTalk,
 }
 
 impl ExampleKind {
-    /// True where the right answer is `[]`.
+    /// True if the right answer is `[]`.
     pub fn is_refusal(self) -> bool {
         !matches!(self, Self::Single | Self::NotNegated | Self::PartlyNegated | Self::SameTool | Self::SeveralTools)
     }
 }
 
-/// What to invent.
+/// Settings of an [`Inventor`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InventConfig {
     /// Equal seeds give equal examples.
     pub seed: u64,
-    /// Tools and values of training, or those that training never shows.
+    /// Tools and values for training, or those that training never shows.
     pub part: Part,
-    /// Fewest offered tools.
+    /// Minimum number of offered tools.
     pub min_tools: usize,
-    /// Most offered tools.
+    /// Maximum number of offered tools.
     pub max_tools: usize,
     /// Share of examples with several calls.
     pub many_calls_fraction: f64,
-    /// Share of examples with nothing to call.
+    /// Share of examples without a call.
     pub no_call_fraction: f64,
 }
 
@@ -106,18 +105,18 @@ impl Default for InventConfig {
     }
 }
 
-/// An example and what is special about it.
+/// An example and its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invented {
     /// The example.
     pub example: Example,
-    /// What is special about it.
+    /// The kind of the example.
     pub kind: ExampleKind,
     /// The query with its values masked.
     pub skeleton: String,
 }
 
-/// Examples by their index.
+/// Generates examples by their index.
 pub struct Inventor {
     config: InventConfig,
     lexicon: Lexicon,
@@ -141,22 +140,22 @@ impl Inventor {
             }
         }
         if config.many_calls_fraction + config.no_call_fraction > 1.0 {
-            return bad("many_calls_fraction", "must leave, with no_call_fraction, no more than 1 in all");
+            return bad("many_calls_fraction", "together with no_call_fraction, must be at most 1");
         }
         let lexicon = Lexicon::new();
         let frames = offer::Frames::new(&lexicon, config.part);
         Ok(Self { config, lexicon, frames })
     }
 
-    /// How many different actions on things there are, before their roles and names are drawn.
+    /// Number of frames: actions on things, before their roles and names are drawn.
     pub fn num_frames(&self) -> usize {
         self.frames.len()
     }
 
-    /// Example number `index`.
+    /// The example with number `index`.
     pub fn get(&self, index: u64) -> Invented {
         let part = u64::from(self.config.part == Part::HeldOut);
-        // The kind is drawn once, so that a kind which often fails to find words keeps its share.
+        // The kind is drawn once, so that a kind whose attempts often fail keeps its share.
         let kind = self.kind(&mut rng(self.config.seed, Purpose::InventedKind, &[part, index]));
         let mut attempt = 0;
         loop {
@@ -188,7 +187,7 @@ impl Inventor {
         } else {
             &[(Single, 6.0), (NotNegated, 0.7), (PartlyNegated, 0.3)]
         };
-        // Where a single tool is on offer, no two can be spoken of.
+        // If only a single tool is offered, a request cannot refer to two.
         let is_possible = |kind| config.max_tools > 1 || !matches!(kind, SeveralTools | PartlyNegated);
         let shares: Vec<_> = shares.iter().filter(|(kind, _)| is_possible(*kind)).collect();
         let mut left = rng.random::<f64>() * shares.iter().map(|(_, share)| share).sum::<f64>();

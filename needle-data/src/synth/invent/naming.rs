@@ -1,5 +1,5 @@
-//! How developers write names and descriptions: one style for a set of tools, as one hand would
-//! have it.
+//! Styles in which developers write names and descriptions. A set of tools has one style, as if
+//! written by one author.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -15,7 +15,7 @@ pub(super) enum Case {
     Camel,
     Kebab,
     Pascal,
-    /// `orders.cancel`: the first word stands apart.
+    /// `orders.cancel`: a dot follows the first word.
     Dotted,
     Flat,
 }
@@ -39,7 +39,7 @@ impl Case {
         )
     }
 
-    /// `words`, divided by spaces, hyphens or underscores, as one name.
+    /// Joins `words`, which are separated by spaces, hyphens, underscores or dots, into one name.
     pub fn join(self, words: &str) -> String {
         let words: Vec<String> = words
             .split([' ', '_', '-', '.'])
@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-/// How the author of a set of tools writes.
+/// The writing style of the author of a set of tools.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hand {
     pub tool_case: Case,
@@ -70,7 +70,7 @@ pub(super) struct Hand {
     pub tool_described: f64,
     /// Share of parameters with a description.
     pub parameter_described: f64,
-    /// Names that mean nothing, explained by descriptions alone.
+    /// Names are meaningless, and only descriptions explain them.
     pub is_nonsense: bool,
     /// Descriptions begin with a capital.
     pub capitals: bool,
@@ -105,7 +105,7 @@ impl Hand {
         }
     }
 
-    /// A name that means nothing.
+    /// A meaningless name.
     pub fn nonsense(self, case: Case, rng: &mut ChaCha8Rng) -> String {
         let words = match rng.random_range(0..4) {
             0 => format!("{} {}", coin::word(rng), coin::word(rng)),
@@ -115,7 +115,7 @@ impl Hand {
         case.join(&words)
     }
 
-    /// A description in this hand.
+    /// `text` as a description in this style.
     pub fn description(self, text: &str) -> String {
         let text = text.trim().trim_end_matches('.');
         let text = if self.capitals { capitalized(text) } else { text.to_owned() };

@@ -6,7 +6,7 @@ use rand::rngs::ChaCha8Rng;
 use crate::synth::values::{ordinal, pick};
 use crate::text::number_words::{ONES, TENS};
 
-/// A number and how it is said; `is_one` decides between singular and plural of what is counted.
+/// A number and how it is said.
 pub(super) struct Number {
     pub said: String,
     pub value: f64,
@@ -67,8 +67,8 @@ fn in_words(rng: &mut ChaCha8Rng, n: u64) -> bool {
     })
 }
 
-/// A count of things. `before_noun`: what is counted follows, so that `a dozen` and `a couple of`
-/// fit.
+/// A count of things. With `before_noun`, the counted noun follows, so that `a dozen` and
+/// `a couple of` fit.
 pub(super) fn count(rng: &mut ChaCha8Rng, n: u64, before_noun: bool) -> String {
     if before_noun && rng.random_bool(0.4) {
         let special: &[&str] = match n {
@@ -104,7 +104,7 @@ pub(super) fn identifier(rng: &mut ChaCha8Rng, n: u64) -> String {
     }
 }
 
-/// `hundredths / 100` as digits without needless zeros.
+/// `hundredths / 100` as digits without trailing zeros.
 fn decimal(hundredths: i64) -> String {
     let (whole, rest) = (hundredths / 100, hundredths % 100);
     match rest {
@@ -115,8 +115,8 @@ fn decimal(hundredths: i64) -> String {
 }
 
 /// A measured amount with its unit: `12.5 litres`, `twelve and a half litres`, `40 l`. `units` are
-/// forms such as `litres`, `l`, `°C`; the first is the full plural word. Without a unit where
-/// `bare`.
+/// forms such as `litres`, `l`, `°C`; the first is the full plural word. With `bare`, there is no
+/// unit.
 pub(super) fn measure(rng: &mut ChaCha8Rng, hundredths: i64, units: &[String], bare: bool) -> Number {
     let value = hundredths as f64 / 100.0;
     let whole = (hundredths / 100) as u64;
@@ -156,7 +156,7 @@ fn with_unit(number: &str, unit: &str, bare: bool) -> String {
     }
 }
 
-/// A share of a hundred.
+/// A percentage.
 pub(super) fn percent(rng: &mut ChaCha8Rng, n: u64) -> String {
     if rng.random_bool(0.3) {
         let special: &[&str] = match n {
@@ -181,8 +181,8 @@ pub(super) fn percent(rng: &mut ChaCha8Rng, n: u64) -> String {
     }
 }
 
-/// An amount of money, in hundredths of `currency` (`euros`, `dollars` or `pounds`; nothing: not
-/// said).
+/// An amount of money, in hundredths of `currency` (`euros`, `dollars` or `pounds`; empty if it is
+/// not said).
 pub(super) fn money(rng: &mut ChaCha8Rng, cents: u64, currency: &str) -> Number {
     let value = cents as f64 / 100.0;
     let (whole, rest) = (cents / 100, cents % 100);
@@ -247,7 +247,7 @@ impl Span {
     }
 }
 
-/// A length of time, in the unit that the tool asks for whatever unit it is said in.
+/// A duration, in the unit that the tool asks for, whatever unit it is said in.
 pub(super) fn duration(rng: &mut ChaCha8Rng, unit: Span) -> Number {
     let special: &[(&str, f64)] = match unit {
         Span::Seconds => &[
@@ -334,11 +334,11 @@ pub(super) fn duration(rng: &mut ChaCha8Rng, unit: Span) -> Number {
     Number { said, value: n as f64 }
 }
 
-/// A time of day as `HH:MM`. `hours` is the window that the tool states, by which `half past five`
-/// is the morning's or the evening's; without one, what is said leaves no doubt.
+/// A time of day as `HH:MM`. `hours` is the window that the tool states, which determines whether
+/// `half past five` is in the morning or in the evening; without one, the wording is unambiguous.
 pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, String) {
     let (from, to) = hours.unwrap_or((0, 23));
-    // A window of no more than twelve hours settles the half of the day.
+    // A window of less than twelve hours determines am or pm.
     let is_settled = hours.is_some_and(|(from, to)| to - from < 12);
     let hour = rng.random_range(from..=to.saturating_sub(u32::from(hours.is_some())));
     let minute: u32 = match rng.random_range(0..10) {
@@ -357,7 +357,7 @@ pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, 
     };
     let twelve = |hour: u32| if hour.is_multiple_of(12) { 12 } else { hour % 12 };
     let name = |hour: u32| ONES[twelve(hour) as usize];
-    // Where the half of the day is not settled, it is said.
+    // If am or pm is not determined, it is said.
     let after = |rng: &mut ChaCha8Rng| match (is_settled, rng.random_bool(0.5)) {
         (true, _) => String::new(),
         (false, true) => format!(" {part}"),
@@ -369,7 +369,7 @@ pub(super) fn time(rng: &mut ChaCha8Rng, hours: Option<(u32, u32)>) -> (String, 
     if minute == 0 && hour == 0 && rng.random_bool(0.6) {
         return ("midnight".into(), value);
     }
-    // Just after midnight people say too many different things.
+    // Wordings of times just after midnight differ too much.
     let form = if hour == 0 { rng.random_range(0..3) } else { rng.random_range(0..10) };
     let said = match form {
         0 | 1 => value.clone(),

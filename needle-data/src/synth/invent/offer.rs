@@ -1,4 +1,4 @@
-//! One example: the tools on offer, the request, and the calls that answer it.
+//! Builds one example: the offered tools, the request, and the calls that answer it.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -17,7 +17,7 @@ use super::{ExampleKind, InventConfig, Invented};
 use crate::synth::{Part, is_reserved};
 use crate::text::example::{Call, Example};
 
-/// All frames of one part, and where those of a domain, thing or action are.
+/// All frames of one part, and the indices of those of each domain, thing and action.
 pub(super) struct Frames {
     all: Vec<Frame>,
     by_domain: BTreeMap<usize, Vec<usize>>,
@@ -25,7 +25,7 @@ pub(super) struct Frames {
     by_action: BTreeMap<usize, Vec<usize>>,
 }
 
-/// Frames of a domain beyond so many do not make it come more often.
+/// More frames than this do not make a domain more frequent.
 const MOST_COUNTED: usize = 20;
 
 impl Frames {
@@ -62,14 +62,14 @@ impl Frames {
     }
 
     pub fn any(&self, rng: &mut ChaCha8Rng) -> Option<Frame> {
-        // A domain first, so that large ones do not prevail.
+        // The domain is drawn first, so that large ones do not dominate.
         let domains: Vec<&Vec<usize>> = self.by_domain.values().collect();
         let weight = |frames: &&Vec<usize>| (frames.len().min(MOST_COUNTED) as f64).sqrt();
         let domain = domains.choose_weighted(rng, weight).ok()?;
         domain.choose(rng).map(|&at| self.all[at])
     }
 
-    /// A frame that stands beside `target`: how close is drawn.
+    /// A frame of a tool to offer beside `target`; how similar it is, is drawn.
     pub fn beside(&self, target: Frame, is_far: bool, rng: &mut ChaCha8Rng) -> Option<Frame> {
         let near = if is_far { 9 } else { rng.random_range(0..10) };
         let list = match near {
@@ -82,8 +82,8 @@ impl Frames {
     }
 }
 
-/// The things that are kept from training, in all domains alike: an eighth of all, and those of
-/// some whole domains.
+/// The things that are held out from training, by noun, in all domains: an eighth of all, and those
+/// of some whole domains.
 fn held_out(lexicon: &Lexicon) -> BTreeSet<&str> {
     let mut nouns = BTreeSet::new();
     for domain in &lexicon.domains {
@@ -94,7 +94,7 @@ fn held_out(lexicon: &Lexicon) -> BTreeSet<&str> {
     nouns
 }
 
-/// An example while it is being put together.
+/// An example under construction.
 pub(super) struct Draft<'a> {
     pub lexicon: &'a Lexicon,
     pub frames: &'a Frames,
@@ -103,19 +103,20 @@ pub(super) struct Draft<'a> {
     pub hand: Hand,
 }
 
-/// The tools spoken of, each with the requests that ask for it.
+/// An utterance, with the tools that it mentions and the calls that it asks for.
 pub(super) struct Spoken {
     pub utterance: Utterance,
-    /// Tools that are called or spoken of; on offer unless `withheld`.
+    /// Tools that are called or mentioned; they are offered unless `withheld`.
     pub tools: Vec<InventedTool>,
-    /// The tool by its place among `tools`, and the arguments, in the order of the request.
+    /// The index of each called tool in `tools`, and its arguments by parameter index, in the order
+    /// of the request.
     pub calls: Vec<(usize, Vec<(usize, Argument)>)>,
     pub names_thing: bool,
     pub withheld: bool,
     pub is_far: bool,
 }
 
-/// An example of `kind`; none where the drawn tool has no words for it.
+/// An example of `kind`; `None` if the drawn tool has no words for it.
 pub(super) fn draw(
     lexicon: &Lexicon,
     frames: &Frames,
@@ -132,7 +133,8 @@ pub(super) fn draw(
 }
 
 impl Draft<'_> {
-    /// The tools spoken of, unless they are withheld, among others that cannot be meant.
+    /// The offered tools: those that are mentioned, unless withheld, among others that cannot be
+    /// meant.
     fn offer(&self, spoken: &mut Spoken, rng: &mut ChaCha8Rng) -> Option<Vec<InventedTool>> {
         let twin = if rng.random_bool(0.08) && self.config.max_tools > 1 { self.twin(spoken, rng) } else { None };
         let mut offered = if spoken.withheld { Vec::new() } else { spoken.tools.clone() };
@@ -161,9 +163,9 @@ impl Draft<'_> {
         Some(offered)
     }
 
-    /// A tool that differs from the called one in one parameter: with it, where the request does
-    /// not say it, or without it, where the request does. Which of the two is meant can be told
-    /// from what is said.
+    /// A tool that differs from the called one in one parameter: it has the parameter if the
+    /// request does not state it, and lacks it if the request does. So the request shows which of
+    /// the two is meant.
     fn twin(&self, spoken: &mut Spoken, rng: &mut ChaCha8Rng) -> Option<InventedTool> {
         let [(0, arguments)] = &spoken.calls[..] else { return None };
         let called = spoken.tools.first_mut().filter(|_| !spoken.withheld)?;
@@ -176,16 +178,16 @@ impl Draft<'_> {
         let is_said = arguments.iter().any(|(said, _)| *said == position);
         let mut twin = called.clone();
         if is_said {
-            // The called tool is the one that has it; places of the arguments stay as they are.
+            // The called tool keeps the parameter, so the positions of the arguments stay the same.
             twin.parameters.remove(position);
             let hand = self.hand;
             called.tell_apart(position, hand, rng);
         } else {
-            // Not said, so the tool that must have it cannot be meant; nor need the called one know
-            // it.
+            // The value is not stated, so the tool that requires it cannot be meant, and the called
+            // one does not need it.
             twin.tell_apart(position, self.hand, rng);
-            let is_before = |said: &usize| *said > position;
-            for (said, _) in spoken.calls[0].1.iter_mut().filter(|(said, _)| is_before(said)) {
+            let is_after = |said: &usize| *said > position;
+            for (said, _) in spoken.calls[0].1.iter_mut().filter(|(said, _)| is_after(said)) {
                 *said -= 1;
             }
             called.parameters.remove(position);
@@ -194,7 +196,7 @@ impl Draft<'_> {
     }
 }
 
-/// Puts the texts into the calls.
+/// Fills the stated texts into the calls.
 fn finish(spoken: Spoken, offered: Vec<InventedTool>, kind: ExampleKind) -> Option<Invented> {
     let said = &spoken.utterance.said;
     let texts = said.slots();
@@ -205,7 +207,7 @@ fn finish(spoken: Spoken, offered: Vec<InventedTool>, kind: ExampleKind) -> Opti
         for (position, argument) in arguments {
             given.insert(*position, resolve(argument, &texts)?);
         }
-        // In the order of the declaration, whatever the order in the sentence.
+        // Arguments are in the order of the declaration, whatever the order in the sentence.
         let arguments: Map<String, Value> =
             given.into_iter().map(|(p, value)| (tool.parameters[p].name.clone(), value)).collect();
         answers.push(Call { name: tool.name.clone(), arguments });

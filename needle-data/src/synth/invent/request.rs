@@ -1,4 +1,5 @@
-//! One request for one tool: which arguments are said, where in the sentence and in which words.
+//! Composes one request for one tool: which arguments are stated, where in the sentence and in
+//! which words.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -19,16 +20,16 @@ pub(super) enum Mood {
     Noun,
     /// A sentence or question of its own.
     Sentence,
-    /// Like a form that was filled in: `order chains: item .., quantity ..`.
+    /// Like a filled-in form: `order chains: item .., quantity ..`.
     List,
 }
 
 /// What to leave out or get wrong on purpose.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
-    /// A required parameter that is spoken of without a value, or not at all.
+    /// A required parameter that is mentioned without a value, or not at all.
     pub missing: Option<usize>,
-    /// A parameter for which a value is said that the tool does not take.
+    /// A parameter for which a value is stated that the tool does not accept.
     pub unknown: Option<usize>,
     /// Chance that a value is corrected while speaking.
     pub corrects: f64,
@@ -36,16 +37,15 @@ pub(super) struct Plan {
     pub verb_only: bool,
     /// Only what the template itself says: nothing after it.
     pub body_only: bool,
-    /// Take this template, by its place among the action's.
+    /// Use this template: its mood, and its index among the action's templates of that mood.
     pub template: Option<(Mood, usize)>,
-    /// A parameter that takes one value and is given several, so that several calls are asked for
-    /// at once.
+    /// A parameter that takes one value but is given several, which asks for several calls at once.
     pub spread: Option<usize>,
-    /// The thing was named in the request before, as this argument: now it is `it`.
+    /// The argument under which the previous request named the thing; this request says `it`.
     pub pronoun: Option<Argument>,
 }
 
-/// A request, said.
+/// The words and arguments of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub mood: Mood,
@@ -53,23 +53,22 @@ pub(super) struct Request {
     /// Before everything: `at five, `.
     pub lead: Said,
     pub body: Said,
-    /// What corrects the body after it: `no, make that seven`.
+    /// A correction after the body: `no, make that seven`.
     pub afterthought: Option<Said>,
-    /// Sentences of their own after the body.
+    /// Separate sentences after the body.
     pub extras: Vec<Said>,
-    /// By parameter.
+    /// Arguments by parameter index.
     pub arguments: Vec<(usize, Argument)>,
-    /// True where the thing is called by its name, so that the same action on another thing is not
-    /// meant.
+    /// True if the thing is named, so that the same action on another thing cannot be meant.
     pub names_thing: bool,
     /// The words of the body before its first value.
     pub opening: String,
-    /// True where the body ends in a free text without quotes: whatever came after it would be
-    /// taken for part of it.
+    /// True if the body ends in a free text without quotes: anything after it would be taken for a
+    /// part of it.
     pub ends_open: bool,
 }
 
-/// Makes the request for `tool` that `plan` asks for; none where the words for it are lacking.
+/// Makes the request for `tool` that `plan` asks for; `None` if there are no words for it.
 pub(super) fn request<'l>(
     scene: &Scene<'l>,
     tool: &InventedTool,
@@ -113,7 +112,8 @@ pub(super) fn request<'l>(
     Some(speaker.request)
 }
 
-/// One more argument for several requests at once: `, both by Friday`; and the argument itself.
+/// Words that give one more argument to several requests at once, such as `, both by Friday`; and
+/// the argument itself.
 pub(super) fn shared_tail(
     tool: &InventedTool,
     position: usize,
@@ -133,12 +133,12 @@ pub(super) fn shared_tail(
 }
 
 impl Request {
-    /// True if something else can be said right after it.
+    /// True if other words may follow it.
     pub fn can_go_on(&self) -> bool {
         !self.ends_open
     }
 
-    /// True if it is nothing but its body.
+    /// True if it consists only of its body.
     pub fn is_bare(&self) -> bool {
         self.lead.0.is_empty() && self.extras.is_empty() && self.afterthought.is_none()
     }
@@ -154,7 +154,7 @@ fn list_opening(scene: &Scene, rng: &mut ChaCha8Rng) -> Option<String> {
     Some(name)
 }
 
-/// The parameters that are said.
+/// Draws the parameters that are stated.
 fn stated(tool: &InventedTool, plan: &Plan, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let chance = pick(rng, &[0.15, 0.35, 0.5, 0.8]);
     let mut chosen: Vec<usize> = Vec::new();
@@ -184,13 +184,13 @@ fn parameter_of(scene: &Scene, tool: &InventedTool, chosen: &[usize], placeholde
     if key == "attr" { first_attribute(scene, tool, chosen) } else { tool.position(key) }
 }
 
-/// True for placeholders that are words and no values.
+/// True for placeholders that stand for words, not for values.
 fn is_word(placeholder: &str) -> bool {
     matches!(placeholder, "thing" | "things" | "a_thing" | "domain")
 }
 
-/// A template of the action whose roles are all said or, where one is missing, can be spoken of
-/// vaguely.
+/// A template of the action whose roles are all stated or, if one is missing on purpose, can be
+/// mentioned vaguely.
 fn template(
     scene: &Scene,
     tool: &InventedTool,
@@ -227,7 +227,7 @@ fn template(
     if !plan.verb_only {
         moods.extend([Mood::Noun, Mood::Sentence]);
     }
-    // Whichever mood has words for it; verbs more often than the others.
+    // The first mood with a fitting template is used; verbs come first more often.
     moods.shuffle(rng);
     if rng.random_bool(0.3) {
         moods.sort_by_key(|&mood| mood != Mood::Verb);
@@ -243,27 +243,26 @@ fn placeholders(template: &str) -> impl Iterator<Item = &str> {
     template.split('{').skip(1).filter_map(|rest| rest.split('}').next())
 }
 
-/// Those of `chosen` that the template itself says; none if it leaves a required one to be said
-/// after it.
+/// Those of `chosen` that the template itself states; `None` if it lacks a required one.
 fn in_body(scene: &Scene, tool: &InventedTool, template: &str, chosen: &[usize]) -> Option<Vec<usize>> {
     let said: Vec<usize> = placeholders(template).filter_map(|name| parameter_of(scene, tool, chosen, name)).collect();
     let is_complete = tool.parameters.iter().enumerate().all(|(i, p)| !p.is_required || said.contains(&i));
     (is_complete && said.iter().all(|i| chosen.contains(i))).then_some(said)
 }
 
-/// A request while it is being put into words.
+/// A request under construction.
 struct Speaker<'a, 's, 'l> {
     scene: &'a Scene<'l>,
     tool: &'a InventedTool,
     plan: Plan,
     source: &'s mut Source<'l>,
-    /// Parameters that are said.
+    /// Parameters that are stated.
     chosen: Vec<usize>,
-    /// Those of them that are still to be said.
+    /// Those of them that are not stated yet.
     left: Vec<usize>,
-    /// True where the template has quotes around the value.
+    /// True if the template has quotes around the value.
     is_quoted: bool,
-    /// True where the template goes on with what is counted.
+    /// True if the counted noun follows in the template.
     before_noun: bool,
     request: Request,
 }
@@ -290,7 +289,7 @@ impl Speaker<'_, '_, '_> {
         Some(())
     }
 
-    /// What stands in the place of one placeholder, and whether it takes the plural.
+    /// The words for one placeholder, and whether they are plural.
     fn placeholder(&mut self, name: &str, rng: &mut ChaCha8Rng) -> Option<(Said, bool)> {
         let (scene, tool) = (self.scene, self.tool);
         if is_word(name) {
@@ -337,7 +336,7 @@ impl Speaker<'_, '_, '_> {
         if matches!(&filled.argument, Argument::List(members) if members.len() > 1) {
             form = form.replace(&self.scene.thing.noun, &self.scene.thing.plural);
         }
-        // A free text ends where its quotes do, or with the request.
+        // A free text must be quoted or end the request.
         if is_free(&self.tool.parameters[position].form) && !self.is_quoted && !form.contains('"') {
             if !self.left.is_empty() || rng.random_bool(0.3) {
                 let quoted = pick(rng, &["\"{}\"", "\"{}\"", "'{}'", "“{}”"]);
@@ -350,7 +349,7 @@ impl Speaker<'_, '_, '_> {
         filled.said.wrap(&form)
     }
 
-    /// Says what the body has not said.
+    /// States the arguments that the body does not state.
     fn tails(&mut self, rng: &mut ChaCha8Rng) -> Option<()> {
         let tool = self.tool;
         self.left.shuffle(rng);
@@ -363,7 +362,7 @@ impl Speaker<'_, '_, '_> {
         }
         let asks_more = is_question && !self.left.is_empty();
         while !self.left.is_empty() {
-            // A text that is already open, in the body, cannot be gone on after.
+            // Nothing can follow a text in the body that is still open.
             if self.request.ends_open {
                 return None;
             }
@@ -376,7 +375,7 @@ impl Speaker<'_, '_, '_> {
         Some(())
     }
 
-    /// Says one more argument after the body, before it, or in a sentence of its own.
+    /// States one more argument after the body, before it, or in a separate sentence.
     fn tail(&mut self, position: usize, rng: &mut ChaCha8Rng) -> Option<()> {
         let tool = self.tool;
         let role = &tool.parameters[position].role;
@@ -414,7 +413,7 @@ impl Speaker<'_, '_, '_> {
         Some(())
     }
 
-    /// Says everything as in a form: `quantity 5, item: chains`.
+    /// States everything as in a form: `quantity 5, item: chains`.
     fn filled_in(&mut self, rng: &mut ChaCha8Rng) -> Option<()> {
         let tool = self.tool;
         self.left.shuffle(rng);
@@ -443,8 +442,8 @@ impl Speaker<'_, '_, '_> {
         (!is_first).then_some(())
     }
 
-    /// A value for the parameter: what the tool takes, or what it does not; corrected while
-    /// speaking now and then.
+    /// A value for the parameter, which the tool accepts or, according to the plan, does not;
+    /// sometimes it is corrected while speaking.
     fn value(&mut self, position: usize, before_noun: bool, rng: &mut ChaCha8Rng) -> Option<Filled> {
         let form = &self.tool.parameters[position].form;
         if self.plan.unknown == Some(position) {
@@ -464,7 +463,7 @@ impl Speaker<'_, '_, '_> {
         }
         let phrases = &self.source.lexicon.phrases;
         if self.is_only_of_its_kind(position) && rng.random_bool(0.4) {
-            // Corrected when the sentence is over: `.. No, make that seven.`
+            // The correction follows the sentence: `.. No, make that seven.`
             self.request.afterthought = Some(filled.said.wrap(phrases.late_corrections.choose(rng)?));
             return Some(Filled { said: Said::value(wrong_text), ..filled });
         }
@@ -474,7 +473,7 @@ impl Speaker<'_, '_, '_> {
         Some(Filled { said, ..filled })
     }
 
-    /// True where no other argument has a form such that a late correction could be its.
+    /// True if no other argument has the same form, so that a late correction is unambiguous.
     fn is_only_of_its_kind(&self, position: usize) -> bool {
         let form = &self.tool.parameters[position].form;
         let is_like = |other: &Form| std::mem::discriminant(other) == std::mem::discriminant(form);
@@ -483,8 +482,8 @@ impl Speaker<'_, '_, '_> {
     }
 }
 
-/// The value that other words imply: of a choice by one of the ways to say it, `yes` or `no` of a
-/// flag, or a number.
+/// The value that a template implies: for a choice one of its wordings, for a flag `yes` or `no`,
+/// else a number.
 fn implied_value(form: &Form, implied: &str) -> Option<Value> {
     match form {
         Form::Choice { options, .. } => {
@@ -495,7 +494,7 @@ fn implied_value(form: &Form, implied: &str) -> Option<Value> {
     }
 }
 
-/// Words in which any argument can be said; `{l}` is what people call it.
+/// Generic words for any argument; `{l}` is its label.
 fn general_words(is_extra: bool, is_text: bool, rng: &mut ChaCha8Rng) -> &'static str {
     match (is_extra, is_text) {
         (_, true) => pick(rng, &[", {l}: {}", " with the {l} {}", ", {l} {}"]),
@@ -527,7 +526,7 @@ fn general_words(is_extra: bool, is_text: bool, rng: &mut ChaCha8Rng) -> &'stati
     }
 }
 
-/// A flag, said.
+/// The words and the argument of a flag.
 fn flag(parameter: &InventedParameter, rng: &mut ChaCha8Rng) -> Option<(Said, Argument)> {
     let yes = rng.random_bool(0.65);
     let words = (if yes { &parameter.role.yes } else { &parameter.role.no }).choose(rng)?;
@@ -538,7 +537,7 @@ fn can_be_corrected(form: &Form) -> bool {
     !matches!(form, Form::Flag | Form::List(_) | Form::Verbatim(Words::Text { .. } | Words::Title | Words::Time))
 }
 
-/// Words for a value outside of the choice or the bounds.
+/// Words for a value outside the choice or the bounds.
 fn unknown_value(form: &Form, rng: &mut ChaCha8Rng) -> Option<Filled> {
     let said = match form {
         Form::Choice { unknown, .. } => Said::value(unknown.choose(rng)?.clone()),
@@ -558,7 +557,7 @@ fn unknown_value(form: &Form, rng: &mut ChaCha8Rng) -> Option<Filled> {
     Some(Filled { said, argument: Argument::Fixed(Value::Null), before: "", is_plural: true })
 }
 
-/// True if the rest of a template begins with what is counted, so that `a couple of` fits before
+/// True if the rest of a template begins with the counted noun, so that `a couple of` fits before
 /// it.
 fn is_before_noun(rest: &str) -> bool {
     const NO_NOUN: [&str; 24] = [
@@ -570,7 +569,7 @@ fn is_before_noun(rest: &str) -> bool {
     rest.starts_with('{') || (!word.is_empty() && !NO_NOUN.contains(&word.as_str()))
 }
 
-/// `(s)` by number.
+/// Replaces `(s)` according to number.
 fn numbered(words: &str, is_plural: bool) -> String {
     words.replace("(s)", if is_plural { "s" } else { "" })
 }
@@ -579,7 +578,7 @@ fn is_text(form: &Form) -> bool {
     matches!(form, Form::Verbatim(Words::Text { .. }))
 }
 
-/// True for texts that can say anything, as against a topic in a few words.
+/// True for free text, as opposed to a topic of a few words.
 fn is_free(form: &Form) -> bool {
     matches!(form, Form::Verbatim(Words::Text { is_free: true, .. }))
 }
@@ -589,7 +588,7 @@ fn push_tail(body: &mut Said, said: &Said) {
     body.push(if starts_with_mark { "" } else { " " }).extend(said.clone());
 }
 
-/// Joins words where a value was spoken of by nothing: no two spaces.
+/// Removes the double space that an empty placeholder leaves.
 fn tidy(mut said: Said) -> Said {
     let mut ends_with_space = true;
     for piece in &mut said.0 {

@@ -1,24 +1,24 @@
-//! What is being said, piece by piece: a request grows by putting pieces together, and each value
-//! that a call repeats word for word remembers where it stands, so that what happens to the
-//! sentence (capitals, lower case) happens to the value too.
+//! The text of a request as a list of pieces. Each value that a call repeats verbatim is a piece
+//! with a slot, so that a change to the sentence (capitals, lower case) changes the value in the
+//! call, too.
 
 use std::collections::BTreeMap;
 
-/// Names one verbatim value of a request.
+/// Identifies one verbatim value of a request.
 pub(super) type SlotId = u32;
 
-/// A stretch of a request.
+/// A part of a request's text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Piece {
-    /// What is said.
+    /// The text itself.
     pub text: String,
-    /// Set where a call repeats the text word for word.
+    /// Set if a call repeats the text verbatim.
     pub slot: Option<SlotId>,
-    /// True for values, said word for word or not: they are never misspelt.
+    /// True for values, verbatim or not: they are never misspelled.
     pub is_value: bool,
 }
 
-/// A stretch of a request made of pieces.
+/// A text made of pieces.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Said(pub Vec<Piece>);
 
@@ -46,13 +46,13 @@ impl Said {
         self
     }
 
-    /// Appends what another says.
+    /// Appends another text.
     pub fn extend(&mut self, other: Self) -> &mut Self {
         self.0.extend(other.0);
         self
     }
 
-    /// Puts what is said where `{}` stands in `template`.
+    /// Inserts the text into `template` at `{}`.
     pub fn wrap(self, template: &str) -> Self {
         let (before, after) = template.split_once("{}").unwrap_or((template, ""));
         let mut said = Self::default();
@@ -70,12 +70,12 @@ impl Said {
         self.0.iter().filter_map(|piece| piece.slot.map(|slot| (slot, piece.text.as_str()))).collect()
     }
 
-    /// The first piece that says anything.
+    /// The first piece that is not blank.
     pub fn first_mut(&mut self) -> Option<&mut Piece> {
         self.0.iter_mut().find(|piece| !piece.text.trim().is_empty())
     }
 
-    /// Makes the first letter a capital, of a value too: people write `Spokes are out, order ten`.
+    /// Capitalizes the first letter, even of a value: people write `Spokes are out, order ten`.
     pub fn capitalize(&mut self) {
         if let Some(piece) = self.first_mut() {
             piece.text = capitalized(&piece.text);

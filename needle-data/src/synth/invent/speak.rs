@@ -1,4 +1,4 @@
-//! What is said in an example of each kind: requests, and all that sounds like one.
+//! The utterance of an example of each kind: requests, and what only sounds like one.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -14,7 +14,7 @@ use super::said::Said;
 use super::tool::{Frame, InventedTool};
 use crate::synth::values::pick;
 
-/// Verbs of tools whose answer is what was asked for: a question how to do it is a request.
+/// Verbs of tools that answer questions: asking such a tool how to do something is a request.
 const ASKED_FOR: [&str; 18] = [
     "find",
     "search",
@@ -49,7 +49,7 @@ impl Spoken {
 }
 
 impl Draft<'_> {
-    /// Something of `kind`; none where the drawn tool has no words for it.
+    /// An utterance of `kind`; `None` if the drawn tool has no words for it.
     pub fn speak(&mut self, kind: ExampleKind, rng: &mut ChaCha8Rng) -> Option<Spoken> {
         let verb_only = || Plan { verb_only: true, ..Plan::default() };
         match kind {
@@ -88,7 +88,7 @@ impl Draft<'_> {
         request(&tool.frame.scene(self.lexicon), tool, plan, &mut self.source, rng)
     }
 
-    /// True if one of the tools could be meant where the other is.
+    /// True if a request for one of the tools could mean the other.
     pub fn is_unclear(&self, a: &InventedTool, b: &InventedTool, names_thing: bool) -> bool {
         a.name == b.name || a.frame.scene(self.lexicon).could_be(&b.frame.scene(self.lexicon), names_thing)
     }
@@ -110,7 +110,7 @@ impl Draft<'_> {
         let tool = self.any_tool(rng)?;
         let required: Vec<usize> = (0..tool.parameters.len()).filter(|&i| tool.parameters[i].is_required).collect();
         let missing = *required.choose(rng)?;
-        // A flag is heard from how a thing is asked for, never missed.
+        // A flag has no value that could be missing: the wording of a request implies it.
         if matches!(tool.parameters[missing].form, Form::Flag) {
             return None;
         }
@@ -181,7 +181,7 @@ impl Draft<'_> {
         Some(Spoken::new(utterance, vec![tool], requests.into_iter().map(|r| (0, r)).collect()))
     }
 
-    /// `jobs 21, 22 and 23 are done`: one call for each, alike but for the thing.
+    /// `jobs 21, 22 and 23 are done`: one call for each thing, with otherwise equal arguments.
     fn spread(&mut self, tool: InventedTool, rng: &mut ChaCha8Rng) -> Option<Spoken> {
         let position = tool.position("ref")?;
         let request = self.request(&tool, Plan { spread: Some(position), ..Plan::default() }, rng)?;
@@ -199,8 +199,8 @@ impl Draft<'_> {
         Some(Spoken::new(utterance, vec![tool], requests))
     }
 
-    /// `order five chains, two bells and a lamp, all by Friday`: the opening is said once, and what
-    /// all have in common.
+    /// `order five chains, two bells and a lamp, all by Friday`: the opening, and what all calls
+    /// have in common, is said once.
     fn gapped(&mut self, tool: &InventedTool, requests: &mut [Request], rng: &mut ChaCha8Rng) -> Option<Utterance> {
         let opening = requests[0].opening.clone();
         if opening.is_empty() || requests.iter().any(|r| r.body.0.len() < 2) {
@@ -295,7 +295,8 @@ impl Draft<'_> {
     fn about_tools(&mut self, rng: &mut ChaCha8Rng) -> Option<Spoken> {
         let tool = self.any_tool(rng)?;
         let phrases = &self.lexicon.phrases;
-        // `how do I get to the station` is asked of a tool that finds the way, and not about it.
+        // `how do I get to the station` is a request to a tool that finds routes, not a question
+        // about it.
         let verb = self.lexicon.actions[tool.frame.action].verbs.split([' ', '_']).next().unwrap_or_default();
         let said = if ASKED_FOR.contains(&verb) || rng.random_bool(0.5) {
             let question = tool.frame.scene(self.lexicon).words(phrases.tool_questions.choose(rng)?);
@@ -318,8 +319,8 @@ impl Draft<'_> {
     }
 }
 
-/// The argument for the thing that `first` named, where `tool` takes the same thing in the same
-/// form: it can be called `it`.
+/// The argument for the thing that `first` names, if `tool` takes the same thing in the same form,
+/// so that a pronoun can refer to it.
 fn same_thing(named: &InventedTool, tool: &InventedTool, first: &Request) -> Option<Argument> {
     let (a, b) = (named.position("ref")?, tool.position("ref")?);
     let is_same = (named.frame.domain, named.frame.thing) == (tool.frame.domain, tool.frame.thing);

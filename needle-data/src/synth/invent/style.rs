@@ -6,7 +6,7 @@ use rand::rngs::ChaCha8Rng;
 use super::said::{Piece, Said};
 use crate::synth::values::pick;
 
-/// Writes `said` as one of many people would.
+/// Gives `said` a random writing style.
 pub(super) fn style(said: &mut Said, is_question: bool, rng: &mut ChaCha8Rng) {
     if rng.random_bool(0.06) {
         shorten(said, rng);
@@ -39,7 +39,7 @@ pub(super) fn style(said: &mut Said, is_question: bool, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Capitals at the start and after each full stop, except where a value stands there.
+/// Capitalizes the start of the text, and each start of a sentence that is not a value.
 fn capitalize_sentences(said: &mut Said) {
     let mut starts = false;
     for piece in &mut said.0 {
@@ -59,7 +59,7 @@ fn capitalize_sentences(said: &mut Said) {
     said.capitalize();
 }
 
-/// Abbreviations of chat.
+/// Replaces words by chat abbreviations.
 fn shorten(said: &mut Said, rng: &mut ChaCha8Rng) {
     const SHORT: [(&str, &str); 10] = [
         ("please", "pls"),
@@ -82,7 +82,7 @@ fn shorten(said: &mut Said, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// One slip in one longer word.
+/// Makes one typing error in one longer word.
 fn misspell(said: &mut Said, rng: &mut ChaCha8Rng) {
     let candidates: Vec<usize> =
         (0..said.0.len()).filter(|&i| !said.0[i].is_value && said.0[i].text.split(' ').any(is_plain)).collect();

@@ -1,4 +1,4 @@
-//! What the word lists and every invented example keep, whatever the seed.
+//! Invariants of the word lists and of every invented example, for any seed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -15,7 +15,7 @@ fn inventor(config: InventConfig) -> Inventor {
     Inventor::new(config).unwrap()
 }
 
-/// The texts among the arguments, with what the tool declares for each.
+/// The strings among the arguments, each with its declaration.
 fn texts(example: &Example) -> Vec<(String, serde_json::Map<String, Value>)> {
     let mut texts = Vec::new();
     for call in &example.answers {
@@ -95,8 +95,7 @@ fn tools_that_are_held_out_are_never_trained_on() {
         things
     };
     let (train, held_out) = (things(Part::Train), things(Part::HeldOut));
-    // A thing of a held-out domain can have a name that another domain has too; by far the most
-    // have not.
+    // Things are held out by noun in all domains, so the two parts share none.
     let shared = train.intersection(&held_out).count();
     assert!(train.len() > 400 && held_out.len() > 60, "{} {}", train.len(), held_out.len());
     assert_eq!(shared, 0, "{:?}", train.intersection(&held_out).collect::<Vec<_>>());
@@ -125,8 +124,7 @@ fn settings_that_leave_nothing_to_invent_are_refused() {
     }
 }
 
-/// All that an action's phrases can speak of: its own roles and those of the things that it is done
-/// to.
+/// The roles that an action's phrases can mention, by key, without the attributes of things.
 fn roles_of<'a>(lexicon: &'a Lexicon, action: &'a Action) -> BTreeMap<String, &'a Role> {
     let mut roles = BTreeMap::new();
     for token in action.roles.split_whitespace() {
@@ -203,7 +201,7 @@ fn no_words_of_a_choice_stand_for_two_values() {
         for option in options {
             assert!(!option.said.is_empty(), "{name}.{}", option.value);
             for said in &option.said {
-                assert!(seen.insert(said.to_lowercase()), "{name}: {said:?} is said of two values");
+                assert!(seen.insert(said.to_lowercase()), "{name}: {said:?} stands for two values");
             }
         }
     }
@@ -224,7 +222,7 @@ fn a_stated_window_settles_the_half_of_the_day() {
         if said.ends_with("pm") || said.ends_with("afternoon") || said.ends_with("evening") {
             assert!(hour >= 12, "{said} -> {value}");
         }
-        // Without a window, only a 24-hour time can do without its half of the day.
+        // Without a window, only a 24-hour time may omit am or pm.
         let is_plain = said.contains([':', '.', 'h']) || ["noon", "midnight"].contains(&said.as_str());
         let is_settled = ["am", "pm", "morning", "afternoon", "evening"].iter().any(|end| said.ends_with(end));
         assert!(is_plain || is_settled, "{said} -> {value}");

@@ -1,5 +1,5 @@
-//! One invented tool: an action on a thing, with the roles that this tool knows, under the names
-//! and descriptions of one author.
+//! One invented tool: an action on a thing, with the roles that this tool knows, with names and
+//! descriptions in the style of one author.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -13,7 +13,7 @@ use super::naming::Hand;
 use crate::synth::values::pick;
 use crate::text::tool::{Parameter, Tool};
 
-/// Which action on which thing; what tells tools apart.
+/// An action on a thing of a domain, by index: what a tool does, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
     pub domain: usize,
@@ -21,7 +21,7 @@ pub(super) struct Frame {
     pub action: usize,
 }
 
-/// A tool of one's own making.
+/// An invented tool.
 #[derive(Debug, Clone)]
 pub(super) struct InventedTool {
     pub frame: Frame,
@@ -30,7 +30,7 @@ pub(super) struct InventedTool {
     pub words: String,
     pub description: Option<String>,
     pub parameters: Vec<InventedParameter>,
-    /// True where `ref` takes several things at once.
+    /// True if `ref` takes several things at once.
     pub takes_many: bool,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct InventedParameter {
     pub form: Form,
     pub name: String,
     pub is_required: bool,
-    /// At least one of these is said, though none is required.
+    /// At least one parameter with this flag is stated, though none is required.
     pub is_one_of: bool,
     pub spec: Map<String, Value>,
 }
 
-/// How often an action's role takes part.
+/// When a tool has a role of its action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Required,
@@ -91,7 +91,7 @@ impl Scene<'_> {
             match self.thing.known_by.as_str() {
                 kind @ ("code" | "number" | "id" | "label" | "title" | "person" | "place") => format!("ref_{kind}"),
                 "made-up" | "organization" => "ref_name".to_owned(),
-                // From a pool, and then the name says what it is: `the technical queue`.
+                // From a pool: the name says what it is, as in `the technical queue`.
                 _ => "ref_pool".to_owned(),
             }
         } else {
@@ -117,7 +117,7 @@ impl Scene<'_> {
         Some(role)
     }
 
-    /// The roles of a tool: all that must be there, and some of those that may.
+    /// Draws the roles of a tool: all mandatory ones, and some of the optional ones.
     fn roles(&self, rng: &mut ChaCha8Rng) -> Vec<(String, Role, Need)> {
         let mut chosen: Vec<(String, Role, Need)> = Vec::new();
         let keep = pick(rng, &[0.1, 0.3, 0.5, 0.7, 0.9]);
@@ -130,7 +130,7 @@ impl Scene<'_> {
                 _ => (token, Need::Sometimes),
             };
             match key {
-                // The thing's own attributes, in a random number.
+                // A random number of the thing's own attributes.
                 "attr" => {
                     let mut attributes = self.thing.attributes.clone();
                     attributes.shuffle(rng);
@@ -157,7 +157,8 @@ impl Scene<'_> {
         chosen
     }
 
-    /// The tool that `hand` would write for this frame.
+    /// Invents a tool for this frame in the style of `hand`; `None` if a required parameter gets
+    /// the name of another one.
     pub fn invent(&self, frame: Frame, hand: Hand, rng: &mut ChaCha8Rng) -> Option<InventedTool> {
         let mut parameters: Vec<InventedParameter> = Vec::new();
         let mut takes_many = false;
@@ -182,7 +183,7 @@ impl Scene<'_> {
         }
         let words = self.name(takes_many, rng)?;
         let name = if hand.is_nonsense { hand.nonsense(hand.tool_case, rng) } else { hand.tool_case.join(&words) };
-        // What has no parameters to tell about itself, or a name that means nothing, is described.
+        // A tool with a meaningless name always has a description, see `Hand::draw`.
         let description = if rng.random_bool(hand.tool_described) {
             let mut text = self.words(self.action.does.choose(rng)?);
             if rng.random_bool(0.08) {
@@ -278,7 +279,7 @@ impl Scene<'_> {
         })
     }
 
-    /// A choice among values, some of them left out, in one of the ways that values are written.
+    /// A choice among values, some of which are left out, in one of several spellings.
     fn choice(&self, name: &str, rng: &mut ChaCha8Rng) -> Option<Form> {
         let mut all = shuffled(self.lexicon.choices.get(name)?.clone(), rng);
         let keep = if all.len() > 2 { rng.random_range(2..=all.len()) } else { all.len() };
@@ -291,7 +292,7 @@ impl Scene<'_> {
                 1 => Value::from(option.value.replace('_', " ")),
                 2 => Value::from(option.value.replace('_', "-")),
                 3 => Value::from(super::naming::Case::Camel.join(&option.value)),
-                // Bare codes: what they mean stands in the description.
+                // Bare codes, which the description explains.
                 4 => Value::from(i as i64 + 1),
                 5 => Value::from(char::from(b'A' + i as u8).to_string()),
                 _ => Value::from(option.value),
@@ -322,7 +323,7 @@ impl Scene<'_> {
         });
         let inner = if let Form::List(inner) = form { inner } else { form };
         let mut rule = rule(inner, rng);
-        // A unit can stand in the name instead of the description.
+        // The name can give the unit, instead of the description.
         if let (Form::Duration(_) | Form::Measure { .. } | Form::Percent, Some(unit)) = (inner, unit(inner))
             && !hand.is_nonsense
             && rng.random_bool(0.4)
@@ -351,8 +352,8 @@ impl Scene<'_> {
         (name, spec(form, description.map(|text| hand.description(&text)), is_required, hand, rng))
     }
 
-    /// Whether `other` could be meant where this is: the same or a close action on what may be the
-    /// same thing.
+    /// Whether a request for this could mean `other`: the same or a similar action on what may be
+    /// the same thing.
     pub fn could_be(&self, other: &Scene, names_thing: bool) -> bool {
         let same_group = self.action.group == other.action.group
             || self.action.clash.split_whitespace().any(|group| group == other.action.group)
@@ -361,8 +362,8 @@ impl Scene<'_> {
             return false;
         }
         let stem = |noun: &str| noun.split(' ').next_back().unwrap_or_default().chars().take(5).collect::<String>();
-        let kin = stem(&self.thing.noun) == stem(&other.thing.noun);
-        kin || !names_thing
+        let is_same_thing = stem(&self.thing.noun) == stem(&other.thing.noun);
+        is_same_thing || !names_thing
     }
 }
 
@@ -378,7 +379,7 @@ fn unit(form: &Form) -> Option<String> {
     }
 }
 
-/// What has to be said about the form of the value.
+/// What a description says about the form of the value.
 fn rule(form: &Form, rng: &mut ChaCha8Rng) -> Option<String> {
     Some(match form {
         Form::Duration(span) => {
@@ -511,7 +512,7 @@ impl InventedTool {
         Tool::new(self.name.clone(), self.description.clone().unwrap_or_default(), parameters.collect())
     }
 
-    /// Makes it the tool that must have the parameter at `position`, and says so in name and
+    /// Makes the parameter at `position` required, and mentions it in the tool's name and
     /// description.
     pub fn tell_apart(&mut self, position: usize, hand: Hand, rng: &mut ChaCha8Rng) {
         let label = self.parameters[position].role.label.clone();
@@ -531,7 +532,7 @@ impl InventedTool {
         }
     }
 
-    /// Where the parameter with this key stands.
+    /// Index of the parameter with this key.
     pub fn position(&self, key: &str) -> Option<usize> {
         self.parameters.iter().position(|p| p.key == key)
     }

@@ -1,6 +1,6 @@
-//! The words of the generator, read from the TOML files beside it: what there is in the world
-//! (domains and their things), what can be done with it (actions), what such a request says (roles
-//! and their kinds of value), and the phrases around it.
+//! The word lists of the generator, read from the TOML files beside it: domains and their things,
+//! the actions on them, the roles of a request with their kinds of value, and the phrases around
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -21,43 +21,42 @@ pub(super) struct Lexicon {
 /// A field of life, such as a brewery.
 pub(super) struct Domain {
     pub name: String,
-    /// What the people are called whom it serves, such as `patient`.
+    /// What the people that it serves are called, such as `patient`.
     pub person: String,
     pub things: Vec<Thing>,
-    /// Values by name of the pool; a leading `~` says that speech puts an article before the value.
+    /// Values by name of the pool; a leading `~` marks a value that is said with an article.
     pub pools: BTreeMap<String, Vec<String>>,
 }
 
-/// A kind of thing that something can be done with.
+/// A kind of thing that actions apply to.
 #[derive(Debug, Clone)]
 pub(super) struct Thing {
     pub noun: String,
     pub plural: String,
     pub traits: Vec<String>,
-    /// How one of them is told from another: `code`, `number`, `label`, `place`, or a pool of
-    /// names.
+    /// How one of them is identified: `code`, `number`, `label`, `place`, or a pool of names.
     pub known_by: String,
     /// Roles that only this thing has, such as the pressure of a valve.
     pub attributes: Vec<String>,
 }
 
-/// Something that can be done with things of some trait.
+/// An action on things with certain traits.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Action {
-    /// Actions of one group on the same thing could pass for each other.
+    /// Actions of one group on the same thing could be mistaken for each other.
     pub group: String,
-    /// Other groups that could pass for it.
+    /// Other groups that it could be mistaken for.
     #[serde(default)]
     pub clash: String,
-    /// Traits of the things that it is done to.
+    /// Traits of the things that it applies to.
     pub on: String,
     pub verbs: String,
     #[serde(default)]
     pub names: Vec<String>,
     pub does: Vec<String>,
-    /// Roles in order of declaration: `ref!` must be said, `note` may be, `attr+` at least one of
-    /// its kind.
+    /// Roles in order of declaration: `ref!` is required, `note` is optional, and at least one of
+    /// those with `+` is stated.
     pub roles: String,
     /// Verb phrases: `cancel {ref}`.
     #[serde(default, rename = "do")]
@@ -73,7 +72,7 @@ pub(super) struct Action {
     pub own_roles: BTreeMap<String, Role>,
 }
 
-/// A tool written out with its roles, see `lexicon/frames.toml`.
+/// A tool that is written out with its roles, see `lexicon/frames.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFrame {
@@ -88,7 +87,7 @@ struct RawFrame {
     names: Vec<String>,
     does: Vec<String>,
     /// `key! = kind | label | names | descriptions | ways to say it | ways without a value`, or the
-    /// key of a role for all.
+    /// key of a shared role.
     roles: Vec<String>,
     #[serde(default, rename = "do")]
     verb_phrases: Vec<String>,
@@ -103,7 +102,7 @@ struct Frames {
     frame: Vec<RawFrame>,
 }
 
-/// A part that an argument plays in a request.
+/// The role that an argument plays in a request.
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRole {
@@ -139,13 +138,13 @@ pub(super) struct Role {
     pub names: Vec<String>,
     /// Descriptions.
     pub about: Vec<String>,
-    /// Ways to say it inside of an action's phrase.
+    /// Ways to say it inside an action's phrase.
     pub core: Vec<String>,
     /// Ways to say it after the phrase.
     pub say: Vec<String>,
-    /// Ways to say it in a sentence of its own.
+    /// Ways to say it in a separate sentence.
     pub extra: Vec<String>,
-    /// Ways to speak of it, inside of an action's phrase, without giving a value.
+    /// Ways to mention it inside an action's phrase without giving a value.
     pub vague: Vec<String>,
     /// Flags: ways to say yes.
     pub yes: Vec<String>,
@@ -200,7 +199,7 @@ struct Actions {
     action: Vec<Action>,
 }
 
-/// `a, b, c` as a list; `a; b, c; d` where the values have commas themselves.
+/// `a, b, c` as a list; `a; b, c; d` if the values contain commas.
 fn listed(text: &str) -> Vec<String> {
     text.split(if text.contains(';') { ';' } else { ',' })
         .map(str::trim)
@@ -209,7 +208,7 @@ fn listed(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Words divided by spaces, with `_` for the space inside of one.
+/// Words separated by spaces; `_` stands for a space inside a word.
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
@@ -287,13 +286,13 @@ impl Lexicon {
         }
     }
 
-    /// The values of a pool, the domain's own before those of all.
+    /// The values of a pool: the domain's own pool if it has one of that name, else the shared one.
     pub fn pool<'a>(&'a self, domain: &'a Domain, name: &str) -> &'a [String] {
         domain.pools.get(name).or_else(|| self.pools.get(name)).map_or(&[], Vec::as_slice)
     }
 }
 
-/// Makes a written-out tool an action of its own on its thing.
+/// Adds a written-out tool as an action of its own on its thing.
 fn add_frame(frame: RawFrame, domains: &mut Vec<Domain>, actions: &mut Vec<Action>) {
     let name = frame.domain.replace('_', " ");
     let at = domains.iter().position(|domain| domain.name == name).unwrap_or_else(|| {
@@ -336,8 +335,8 @@ fn add_frame(frame: RawFrame, domains: &mut Vec<Domain>, actions: &mut Vec<Actio
 }
 
 impl RawRole {
-    /// `kind | label | names | descriptions | ways to say it | ways without a value`; of a flag the
-    /// last two are yes and no.
+    /// `kind | label | names | descriptions | ways to say it | ways without a value`; for a flag,
+    /// the last two are ways to say yes and no.
     fn parse(key: &str, text: &str) -> Self {
         let parts: Vec<&str> = text.split('|').map(str::trim).collect();
         let part = |i: usize| parts.get(i).copied().unwrap_or_default();
