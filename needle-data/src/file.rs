@@ -82,17 +82,17 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
 #[cfg(feature = "training")]
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
     let file = open_regular(path)?;
-    let reader: Box<dyn Read + Send> = match packing(path) {
-        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Packing::Zstd => Box::new(zstd::Decoder::new(file).map_err(|e| DataError::io(path, e))?),
-        Packing::None => Box::new(file),
+    let reader: Box<dyn Read + Send> = match compression(path) {
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Compression::Zstd => Box::new(zstd::Decoder::new(file).map_err(|e| DataError::io(path, e))?),
+        Compression::None => Box::new(file),
     };
     Ok(Box::new(BufReader::with_capacity(1 << 18, reader)))
 }
 
 /// Compression of a file, according to its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub enum Compression {
     /// Not compressed.
     None,
     /// `.gz`.
@@ -102,11 +102,11 @@ pub enum Packing {
 }
 
 /// Compression of the file at `path`.
-pub fn packing(path: &Path) -> Packing {
+pub fn compression(path: &Path) -> Compression {
     match path.extension().and_then(|e| e.to_str()) {
-        Some("gz") => Packing::Gzip,
-        Some("zst") => Packing::Zstd,
-        _ => Packing::None,
+        Some("gz") => Compression::Gzip,
+        Some("zst") => Compression::Zstd,
+        _ => Compression::None,
     }
 }
 

@@ -95,13 +95,13 @@ impl Budget {
 /// A rate limiter: when the next request may be sent. It is pure: the caller passes the time and
 /// waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct RateLimiter {
     between_requests: Duration,
     seconds_per_token: f64,
     next: Instant,
 }
 
-impl Pace {
+impl RateLimiter {
     /// A pace of at most this many requests and tokens per minute, from `now` on.
     pub fn new(requests_per_minute: Option<f64>, tokens_per_minute: Option<f64>, now: Instant) -> Self {
         Self {
@@ -154,7 +154,7 @@ mod tests {
     fn requests_and_tokens_are_spread_over_the_minute() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
-        let mut pace = Pace::new(Some(60.0), Some(600.0), start);
+        let mut pace = RateLimiter::new(Some(60.0), Some(600.0), start);
         assert_eq!(pace.take(10, start), start);
         assert_eq!(pace.take(50, start), start + second);
         assert_eq!(pace.take(1, start), start + 6 * second, "50 tokens take five seconds");

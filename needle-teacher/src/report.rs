@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::run::Collected;
 use crate::summary::{Coverage, Summary, cost_text};
 use crate::task::Task;
-use crate::teacher::Ended;
+use crate::teacher::StopReason;
 use crate::trust::Stage;
 
 /// Number of rejected rows that are shown per reason, and of accepted ones per kind.
@@ -54,9 +54,9 @@ fn totals(summary: &Summary) -> Markup {
     let per_row = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     html! {
         @match &summary.ended {
-            Some(Ended::Stopped) => p.short { "The run was stopped; the same command resumes it." },
-            Some(Ended::Limit) => p.short { "The run ended at its limit of cost or tokens." },
-            Some(Ended::Error(reason)) => p.short { "The run ended: " (reason) },
+            Some(StopReason::Stopped) => p.short { "The run was stopped; the same command resumes it." },
+            Some(StopReason::Limit) => p.short { "The run ended at its limit of cost or tokens." },
+            Some(StopReason::Error(reason)) => p.short { "The run ended: " (reason) },
             None => {},
         }
         table {

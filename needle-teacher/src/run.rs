@@ -16,7 +16,7 @@ use crate::extract;
 use crate::kind::Shape;
 use crate::prompt::{self, Prompt};
 use crate::task::Task;
-use crate::teacher::{Ask, Ended, Outcome, Teacher};
+use crate::teacher::{Ask, Outcome, StopReason, Teacher};
 use crate::tokens::{Usage, estimate};
 use crate::trust::{Rejection, Stage, Trust};
 
@@ -66,7 +66,7 @@ pub struct Collected {
     /// Rows that reached each stage.
     pub reached: BTreeMap<Stage, usize>,
     /// Why the run ended early; `None` if it did not.
-    pub ended: Option<Ended>,
+    pub ended: Option<StopReason>,
 }
 
 /// Asks for the rows of `tasks`.

@@ -20,7 +20,7 @@ use crate::rewrite;
 use crate::run::{self, Progress};
 use crate::summary::Summary;
 use crate::task::Task;
-use crate::teacher::{Ended, Teacher};
+use crate::teacher::{StopReason, Teacher};
 use crate::tokens::Usage;
 use crate::trust::Trust;
 
@@ -196,7 +196,7 @@ impl Session {
         for (definition, reason) in &invented.rejected {
             tracing::warn!("rejected an invented tool: {reason}: {definition}");
         }
-        if let Some(Ended::Error(reason)) = teacher.ended() {
+        if let Some(StopReason::Error(reason)) = teacher.ended() {
             return Err(TeacherError::config("invent", reason));
         }
         if invented.tools.len() < inventing.count {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::kind::Kind;
 use crate::run::Collected;
 use crate::task::Task;
-use crate::teacher::{Ended, Teacher};
+use crate::teacher::{StopReason, Teacher};
 use crate::tokens::Usage;
 use crate::trust::Stage;
 use crate::trust::words::words;
@@ -77,7 +77,7 @@ pub struct Summary {
     /// Values of each argument, by `tool.argument`.
     pub values: BTreeMap<String, ArgumentValues>,
     /// Why the run ended early, if it did.
-    pub ended: Option<Ended>,
+    pub ended: Option<StopReason>,
 }
 
 impl Summary {

@@ -10,7 +10,7 @@ use needle_data::random::{Purpose, rng};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::budget::{Budget, Limits, Pace};
+use crate::budget::{Budget, Limits, RateLimiter};
 use crate::client::{Client, ClientConfig, Failure, Question, Reply, retry};
 use crate::error::TeacherError;
 use crate::journal::{Answer, Event, Journal};
@@ -85,7 +85,7 @@ pub enum Outcome {
 /// Why a run has ended early.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum StopReason {
     /// The user stopped it.
     Stopped,
     /// The limit on cost or tokens was reached.
@@ -113,9 +113,9 @@ pub struct Teacher {
     config: ClientConfig,
     journal: Journal,
     budget: Budget,
-    pace: Mutex<Pace>,
+    pace: Mutex<RateLimiter>,
     stop: Arc<AtomicBool>,
-    ended: Mutex<Option<Ended>>,
+    ended: Mutex<Option<StopReason>>,
     failures_in_a_row: AtomicUsize,
     seed: u64,
     /// Counts of this session so far.
@@ -132,7 +132,7 @@ impl Teacher {
         stop: Arc<AtomicBool>,
         seed: u64,
     ) -> Self {
-        let pace = Pace::new(config.requests_per_minute, config.tokens_per_minute, Instant::now());
+        let pace = RateLimiter::new(config.requests_per_minute, config.tokens_per_minute, Instant::now());
         Self {
             budget: Budget::new(limits, journal.used()),
             client,
@@ -158,7 +158,7 @@ impl Teacher {
     }
 
     /// Why the run has ended early, if it has.
-    pub fn ended(&self) -> Option<Ended> {
+    pub fn ended(&self) -> Option<StopReason> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -206,7 +206,7 @@ impl Teacher {
             return Outcome::NotAsked;
         }
         let Some(reservation) = self.budget.reserve(ask.most()) else {
-            self.end(Ended::Limit);
+            self.end(StopReason::Limit);
             return Outcome::NotAsked;
         };
         let attempts = self.attempt(ask, &key);
@@ -299,7 +299,7 @@ impl Teacher {
 
     fn goes_on(&self) -> bool {
         if self.stop.load(Ordering::Relaxed) {
-            self.end(Ended::Stopped);
+            self.end(StopReason::Stopped);
         }
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
@@ -308,18 +308,18 @@ impl Teacher {
     /// be paid for again.
     fn record(&self, event: &Event) -> Result<(), Option<String>> {
         self.journal.write(event).map_err(|error| {
-            self.end(Ended::Error(error.to_string()));
+            self.end(StopReason::Error(error.to_string()));
             Some(error.to_string())
         })
     }
 
     fn end_with(&self, reason: &str) {
         let endpoint = self.client.endpoint().to_owned();
-        self.end(Ended::Error(TeacherError::Endpoint { endpoint, reason: reason.into() }.to_string()));
+        self.end(StopReason::Error(TeacherError::Endpoint { endpoint, reason: reason.into() }.to_string()));
     }
 
     /// Ends the run; only the first reason is kept.
-    fn end(&self, why: Ended) {
+    fn end(&self, why: StopReason) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
     }
 }

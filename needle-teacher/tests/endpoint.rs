@@ -19,7 +19,7 @@ use needle_teacher::config::TeacherConfig;
 use needle_teacher::kind::Kind;
 use needle_teacher::session::{Inventing, Rewrite, Session};
 use needle_teacher::summary::Summary;
-use needle_teacher::teacher::Ended;
+use needle_teacher::teacher::StopReason;
 use needle_teacher::tokens::Price;
 use needle_teacher::trust::Stage;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ fn what_cannot_succeed_ends_the_run_at_once_and_says_what_to_do() {
         let session = session(&fake, dir.path());
         let summary = generate(&session, 20);
         assert_eq!((fake.num_seen(), summary.accepted), (1, 0), "{status}");
-        let Some(Ended::Error(reason)) = summary.ended else { panic!("{:?}", summary.ended) };
+        let Some(StopReason::Error(reason)) = summary.ended else { panic!("{:?}", summary.ended) };
         assert!(
             reason.contains(&status.to_string()) && reason.contains("no such luck") && reason.contains(hint),
             "{reason}"
@@ -158,10 +158,14 @@ fn a_dead_endpoint_ends_the_run_before_it_has_tried_everything() {
     session.config.client.max_retries = 2;
     let summary = generate(&session, 1000);
     assert_eq!(fake.num_seen(), 8 * 3);
-    assert!(matches!(&summary.ended, Some(Ended::Error(reason)) if reason.contains("8 requests in a row")));
+    assert!(matches!(&summary.ended, Some(StopReason::Error(reason)) if reason.contains("8 requests in a row")));
     session.endpoint = "http://127.0.0.1:1/v1".into();
     let summary = generate(&session, 1000);
-    assert!(matches!(&summary.ended, Some(Ended::Error(reason)) if reason.contains("refused")), "{:?}", summary.ended);
+    assert!(
+        matches!(&summary.ended, Some(StopReason::Error(reason)) if reason.contains("refused")),
+        "{:?}",
+        summary.ended
+    );
 }
 
 #[test]
@@ -266,7 +270,7 @@ fn the_limit_on_cost_is_never_passed_and_a_higher_one_goes_on_without_asking_twi
     let whole = 20.0 * ANSWER_COST;
     session.limits.cost = Some(whole / 2.0);
     let summary = generate(&session, 40);
-    assert_eq!(summary.ended, Some(Ended::Limit));
+    assert_eq!(summary.ended, Some(StopReason::Limit));
     let cost = summary.usage.cost.unwrap();
     assert!(cost <= whole / 2.0 && cost > whole / 4.0, "{cost} of {}", whole / 2.0);
     assert_eq!(rows(&session).len(), summary.accepted);
@@ -282,7 +286,7 @@ fn the_limit_on_cost_is_never_passed_and_a_higher_one_goes_on_without_asking_twi
     assert!(error.contains("--input-price"), "{error}");
     session.limits = Limits { cost: None, tokens: Some(20 * (INPUT_TOKENS + OUTPUT_TOKENS) + 10) };
     let summary = generate(&session, 400);
-    assert_eq!((summary.ended, fake.num_seen()), (Some(Ended::Limit), 20), "tokens of earlier sessions count");
+    assert_eq!((summary.ended, fake.num_seen()), (Some(StopReason::Limit), 20), "tokens of earlier sessions count");
 }
 
 #[test]
@@ -315,7 +319,7 @@ fn a_stopped_run_saves_what_it_has_and_goes_on() {
     let planned = session.generate(tools(), None, 40).unwrap();
     let summary =
         planned.run(&mut |progress| session.stop.store(progress.accepted >= 10, Ordering::Relaxed)).unwrap().unwrap();
-    assert_eq!(summary.ended, Some(Ended::Stopped));
+    assert_eq!(summary.ended, Some(StopReason::Stopped));
     assert!((10..40).contains(&rows(&session).len()));
     session.stop.store(false, Ordering::Relaxed);
     assert_eq!(generate(&session, 40).accepted, 40);

@@ -13,6 +13,7 @@ use needle_model::checkpoint::Checkpoint;
 use needle_model::generate::{NoHook, generate};
 use needle_model::network::embed;
 use needle_model::quant::fake_quant::{Precision, at_precision};
+use needle_tests::max_difference;
 use needle_train::device::Inference;
 use needle_train::quickstart::{self, RECIPE};
 use needle_train::recipe::Recipe;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Content, MAX_ROW_BYTES, Position, Row};
 use crate::error::{DataError, Place};
-use crate::file::{self, Packing, packing};
+use crate::file::{self, Compression, compression};
 
 /// The non-blank lines of a file. Windows line endings and a byte-order mark are removed.
 pub struct Lines {
@@ -27,7 +27,7 @@ impl Lines {
             let reason = format!("ends before byte {}, where reading should resume", position.byte);
             DataError::io(path, std::io::Error::other(reason))
         };
-        let reader: Box<dyn BufRead + Send> = if position.byte > 0 && packing(path) == Packing::None {
+        let reader: Box<dyn BufRead + Send> = if position.byte > 0 && compression(path) == Compression::None {
             let mut file = file::open_regular(path)?;
             if file.seek(SeekFrom::End(0)).map_err(|e| DataError::io(path, e))? < position.byte {
                 return Err(ends());

@@ -12,7 +12,7 @@ use needle_teacher::client::{ApiKey, Proxy};
 use needle_teacher::config::TeacherConfig;
 use needle_teacher::session::{Planned, Session};
 use needle_teacher::summary::cost_text;
-use needle_teacher::teacher::Ended;
+use needle_teacher::teacher::StopReason;
 use needle_teacher::tokens::Price;
 
 use crate::args::{QuietArgs, VerboseArgs};
@@ -145,11 +145,11 @@ impl TeacherArgs {
             }
         }
         match summary.ended {
-            Some(Ended::Error(reason)) => {
+            Some(StopReason::Error(reason)) => {
                 anyhow::bail!("{reason}; what was accepted is saved, the same command goes on")
             }
-            Some(Ended::Stopped) => tracing::warn!("stopped and saved; the same command goes on"),
-            Some(Ended::Limit) => {
+            Some(StopReason::Stopped) => tracing::warn!("stopped and saved; the same command goes on"),
+            Some(StopReason::Limit) => {
                 tracing::warn!("the limit on cost or tokens is reached; with a higher one the same command goes on")
             }
             None => {}

@@ -63,7 +63,7 @@ impl Case {
 
 /// The writing style of the author of a set of tools.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hand {
+pub(super) struct NamingStyle {
     pub tool_case: Case,
     pub parameter_case: Case,
     /// Share of tools with a description.
@@ -82,7 +82,7 @@ pub(super) struct Hand {
     pub python_types: bool,
 }
 
-impl Hand {
+impl NamingStyle {
     pub fn draw(rng: &mut ChaCha8Rng) -> Self {
         let tool_case = Case::draw(rng);
         let parameter_case = match tool_case {

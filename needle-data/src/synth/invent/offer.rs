@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::compose::Utterance;
 use super::form::{Argument, Form, Source};
 use super::lexicon::Lexicon;
-use super::naming::Hand;
+use super::naming::NamingStyle;
 use super::said::SlotId;
 use super::style::style;
 use super::tool::{Frame, InventedTool};
@@ -100,7 +100,7 @@ pub(super) struct Draft<'a> {
     pub frames: &'a Frames,
     pub config: &'a InventConfig,
     pub source: Source<'a>,
-    pub hand: Hand,
+    pub naming: NamingStyle,
 }
 
 /// An utterance, with the tools that it mentions and the calls that it asks for.
@@ -125,7 +125,7 @@ pub(super) fn draw(
     rng: &mut ChaCha8Rng,
 ) -> Option<Invented> {
     let source = Source { lexicon, part: config.part, next_slot: 0 };
-    let mut draft = Draft { lexicon, frames, config, source, hand: Hand::draw(rng) };
+    let mut draft = Draft { lexicon, frames, config, source, naming: NamingStyle::draw(rng) };
     let mut spoken = draft.speak(kind, rng)?;
     let tools = draft.offer(&mut spoken, rng)?;
     style(&mut spoken.utterance.said, spoken.utterance.is_question, rng);
@@ -180,12 +180,12 @@ impl Draft<'_> {
         if is_said {
             // The called tool keeps the parameter, so the positions of the arguments stay the same.
             twin.parameters.remove(position);
-            let hand = self.hand;
-            called.tell_apart(position, hand, rng);
+            let naming = self.naming;
+            called.tell_apart(position, naming, rng);
         } else {
             // The value is not stated, so the tool that requires it cannot be meant, and the called
             // one does not need it.
-            twin.tell_apart(position, self.hand, rng);
+            twin.tell_apart(position, self.naming, rng);
             let is_after = |said: &usize| *said > position;
             for (said, _) in spoken.calls[0].1.iter_mut().filter(|(said, _)| is_after(said)) {
                 *said -= 1;

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use super::ExampleKind;
 use super::compose::{Around, Utterance, utter, utter_joined};
 use super::form::{Argument, Form};
-use super::naming::Hand;
+use super::naming::NamingStyle;
 use super::offer::{Draft, Spoken};
 use super::request::{Mood, Plan, Request, request, shared_tail};
 use super::said::Said;
@@ -75,8 +75,8 @@ impl Draft<'_> {
     }
 
     pub fn invent(&self, frame: Frame, rng: &mut ChaCha8Rng) -> Option<InventedTool> {
-        let hand = if rng.random_bool(0.9) { self.hand } else { Hand::draw(rng) };
-        frame.scene(self.lexicon).invent(frame, hand, rng)
+        let naming = if rng.random_bool(0.9) { self.naming } else { NamingStyle::draw(rng) };
+        frame.scene(self.lexicon).invent(frame, naming, rng)
     }
 
     fn any_tool(&self, rng: &mut ChaCha8Rng) -> Option<InventedTool> {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::form::{Form, Words, number, reference_form, shuffled};
 use super::kind::Kind;
 use super::lexicon::{Action, Domain, Lexicon, Role, Thing, with_article};
-use super::naming::Hand;
+use super::naming::NamingStyle;
 use crate::synth::values::pick;
 use crate::text::tool::{Parameter, Tool};
 
@@ -157,9 +157,9 @@ impl Scene<'_> {
         chosen
     }
 
-    /// Invents a tool for this frame in the style of `hand`; `None` if a required parameter gets
+    /// Invents a tool for this frame in the style of `naming`; `None` if a required parameter gets
     /// the name of another one.
-    pub fn invent(&self, frame: Frame, hand: Hand, rng: &mut ChaCha8Rng) -> Option<InventedTool> {
+    pub fn invent(&self, frame: Frame, naming: NamingStyle, rng: &mut ChaCha8Rng) -> Option<InventedTool> {
         let mut parameters: Vec<InventedParameter> = Vec::new();
         let mut takes_many = false;
         for (key, role, need) in self.roles(rng) {
@@ -172,7 +172,7 @@ impl Scene<'_> {
             let is_required = need == Need::Required || (need == Need::Sometimes && rng.random_bool(0.1));
             let is_one_of = need == Need::OneOf;
             let is_many = matches!(form, Form::List(_));
-            let (name, spec) = self.declare(&role, &form, is_required, is_many, hand, rng);
+            let (name, spec) = self.declare(&role, &form, is_required, is_many, naming, rng);
             if parameters.iter().any(|p| p.name == name) {
                 if need == Need::Required {
                     return None;
@@ -182,9 +182,10 @@ impl Scene<'_> {
             parameters.push(InventedParameter { key, role, form, name, is_required, is_one_of, spec });
         }
         let words = self.name(takes_many, rng)?;
-        let name = if hand.is_nonsense { hand.nonsense(hand.tool_case, rng) } else { hand.tool_case.join(&words) };
-        // A tool with a meaningless name always has a description, see `Hand::draw`.
-        let description = if rng.random_bool(hand.tool_described) {
+        let name =
+            if naming.is_nonsense { naming.nonsense(naming.tool_case, rng) } else { naming.tool_case.join(&words) };
+        // A tool with a meaningless name always has a description, see `NamingStyle::draw`.
+        let description = if rng.random_bool(naming.tool_described) {
             let mut text = self.words(self.action.does.choose(rng)?);
             if rng.random_bool(0.08) {
                 text = format!(
@@ -201,7 +202,7 @@ impl Scene<'_> {
                     ))
                 );
             }
-            Some(hand.description(&text))
+            Some(naming.description(&text))
         } else {
             None
         };
@@ -309,7 +310,7 @@ impl Scene<'_> {
         form: &Form,
         is_required: bool,
         is_many: bool,
-        hand: Hand,
+        naming: NamingStyle,
         rng: &mut ChaCha8Rng,
     ) -> (String, Map<String, Value>) {
         let mut name = role.names.choose(rng).cloned().unwrap_or_else(|| role.label.clone());
@@ -325,13 +326,13 @@ impl Scene<'_> {
         let mut rule = rule(inner, rng);
         // The name can give the unit, instead of the description.
         if let (Form::Duration(_) | Form::Measure { .. } | Form::Percent, Some(unit)) = (inner, unit(inner))
-            && !hand.is_nonsense
+            && !naming.is_nonsense
             && rng.random_bool(0.4)
         {
             name = format!("{name} {unit}");
             rule = None;
         }
-        let mut description = match (&rule, hand.is_nonsense || rng.random_bool(hand.parameter_described)) {
+        let mut description = match (&rule, naming.is_nonsense || rng.random_bool(naming.parameter_described)) {
             (Some(rule), true) => Some(format!("{about}{}{rule}", pick(rng, &[", ", ", ", "; ", ": "]))),
             (Some(rule), false) => Some(rule.clone()),
             (None, true) => Some(about),
@@ -347,9 +348,12 @@ impl Scene<'_> {
                 format!("{text}{}", pick(rng, &[", optional", " (optional)", ", only if said", ", if given"]))
             });
         }
-        let name =
-            if hand.is_nonsense { hand.nonsense(hand.parameter_case, rng) } else { hand.parameter_case.join(&name) };
-        (name, spec(form, description.map(|text| hand.description(&text)), is_required, hand, rng))
+        let name = if naming.is_nonsense {
+            naming.nonsense(naming.parameter_case, rng)
+        } else {
+            naming.parameter_case.join(&name)
+        };
+        (name, spec(form, description.map(|text| naming.description(&text)), is_required, naming, rng))
     }
 
     /// Whether a request for this could mean `other`: the same or a similar action on what may be
@@ -461,11 +465,11 @@ fn spec(
     form: &Form,
     description: Option<String>,
     is_required: bool,
-    hand: Hand,
+    naming: NamingStyle,
     rng: &mut ChaCha8Rng,
 ) -> Map<String, Value> {
     let mut spec = Map::new();
-    spec.insert("type".into(), hand.type_name(form.json_type()).into());
+    spec.insert("type".into(), naming.type_name(form.json_type()).into());
     if let Some(description) = description {
         spec.insert("description".into(), description.into());
     }
@@ -475,7 +479,7 @@ fn spec(
         }
         Form::List(inner) => {
             let mut items = Map::new();
-            items.insert("type".into(), hand.type_name(inner.json_type()).into());
+            items.insert("type".into(), naming.type_name(inner.json_type()).into());
             if let Form::Choice { options, .. } = &**inner {
                 items.insert("enum".into(), options.iter().map(|(value, _)| value.clone()).collect());
             }
@@ -489,7 +493,7 @@ fn spec(
         }
         _ => {}
     }
-    if is_required || hand.says_optional {
+    if is_required || naming.says_optional {
         spec.insert("required".into(), is_required.into());
     }
     spec
@@ -514,15 +518,15 @@ impl InventedTool {
 
     /// Makes the parameter at `position` required, and mentions it in the tool's name and
     /// description.
-    pub fn tell_apart(&mut self, position: usize, hand: Hand, rng: &mut ChaCha8Rng) {
+    pub fn tell_apart(&mut self, position: usize, naming: NamingStyle, rng: &mut ChaCha8Rng) {
         let label = self.parameters[position].role.label.clone();
         self.parameters[position].is_required = true;
         self.parameters[position].spec.insert("required".into(), true.into());
-        if hand.is_nonsense {
-            self.name = hand.nonsense(hand.tool_case, rng);
+        if naming.is_nonsense {
+            self.name = naming.nonsense(naming.tool_case, rng);
         } else {
             let joint = pick(rng, &["with", "with", "by", "for"]);
-            self.name = hand.tool_case.join(&format!("{} {joint} {label}", self.words));
+            self.name = naming.tool_case.join(&format!("{} {joint} {label}", self.words));
         }
         if let Some(description) = &mut self.description {
             let stop = if description.ends_with('.') { "." } else { "" };
