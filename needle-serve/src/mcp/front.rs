@@ -108,7 +108,7 @@ pub fn tools() -> Vec<Tool> {
 impl ServerHandler for Front {
     fn get_info(&self) -> ServerConfig {
         let instructions =
-            "Three tools give access to those of many servers: find_tools searches, route proposes calls, call_tool calls.";
+            "Three tools for those of many servers: find_tools searches, route proposes calls, call_tool calls.";
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
         info.server_info = Implementation::new("needle", env!("CARGO_PKG_VERSION"));
         info.instructions = Some(instructions.to_owned());

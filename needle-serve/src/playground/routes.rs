@@ -156,8 +156,7 @@ async fn upload(
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let name = Name::new(&name)?;
-    let text = String::from_utf8(body.to_vec())
-        .map_err(|_| ServeError::Input("expected JSONL in UTF-8".into()))?;
+    let text = String::from_utf8(body.to_vec()).map_err(|_| ServeError::Input("expected JSONL in UTF-8".into()))?;
     // Do not store files that are not JSON at all, such as a pickle or an archive.
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     if !first.trim_start().starts_with('{') {

@@ -100,7 +100,7 @@ impl Commands {
         arguments.extend(["--out".to_owned(), text(&workspace.run(name))]);
         if let Some(minutes) = request.max_minutes {
             if !(minutes > 0.0 && minutes <= 24.0 * 60.0) {
-                return Err(ServeError::Input("max_minutes: expected a number above 0, and at most 1440 (a day)".into()));
+                return Err(ServeError::Input("max_minutes: expected a number above 0, at most 1440 (a day)".into()));
             }
             arguments.extend(["--max-minutes".to_owned(), minutes.to_string()]);
         }
