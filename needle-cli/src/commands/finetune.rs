@@ -68,7 +68,8 @@ impl FinetuneArgs {
         );
         let mut overrides: Vec<String> = self.model.iter().map(|model| format!("model={model}")).collect();
         if let Some(rank) = self.lora_rank {
-            // Adapters start at zero and tolerate a higher learning rate: docs/LOG.md, "Finetuning".
+            // Adapters start at zero and tolerate a higher learning rate: docs/LOG.md,
+            // "Finetuning".
             overrides.extend([format!("optim.lora_rank={rank}"), "optim.adamw_lr=3e-3".to_owned()]);
         }
         overrides.extend(self.recipe.overrides());

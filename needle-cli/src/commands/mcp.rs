@@ -78,7 +78,8 @@ pub struct McpServeArgs {
     /// Confidence below which route answers refuse
     #[arg(long, help_heading = "Routing", value_name = "P", default_value_t = Lines::default().refuse_below, value_parser = probability)]
     refuse_below: f64,
-    /// Do not serve: print the recall of find_tools at 1, 3, 5 and 10, and its MRR, on these examples
+    /// Do not serve: print the recall of find_tools at 1, 3, 5 and 10, and its MRR, on these
+    /// examples
     #[arg(long, help_heading = "Routing", value_name = "FILE", conflicts_with = "http")]
     measure: Option<PathBuf>,
 }
