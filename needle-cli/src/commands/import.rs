@@ -56,7 +56,7 @@ impl ImportArgs {
                 tracing::warn!("no {}: cannot check that {vocab} belongs to {weights}", manifest::FILE);
             }
             let (config, model, tokenizer) = needle_rs::read::<Inference>(&self.source, &device)?;
-            tracing::info!("Q, K, V and O are dequantized from INT4, not the weights as they were trained");
+            tracing::info!("Q, K, V and O are dequantized from INT4: they are not the weights before quantization");
             Checkpoint { config, model, tokenizer }
         } else {
             self.hugging_face()?

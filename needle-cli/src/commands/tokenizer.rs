@@ -39,7 +39,7 @@ pub struct TrainArgs {
     /// Merge a space with the word after it, as SentencePiece does
     #[arg(long)]
     glue_spaces: bool,
-    /// Never merge letters with punctuation, as SentencePiece; prompts get about twice as long
+    /// Never merge letters with punctuation, like SentencePiece; prompts get about twice as long
     #[arg(long)]
     split_structure: bool,
     /// Skip rows that cannot be used

@@ -1,5 +1,5 @@
-//! Answers the questions of scripts/bench/runtimes.py, with rten and the ONNX graphs in a directory.
-//! Questions come on standard input, one JSON object per line:
+//! Answers the questions of scripts/bench/runtimes.py, with rten and the ONNX graphs in a
+//! directory. Questions come on standard input, one JSON object per line:
 //!
 //! ```text
 //! RTEN_NUM_THREADS=N rten_worker MODEL N

@@ -67,7 +67,8 @@ fn main() {
             let hashes: Vec<(InstructionSet, u64)> = hashes.collect();
             for (set, hash) in &hashes {
                 all_equal &= *hash == hashes[0].1;
-                // On stderr, because other systems have other instruction sets; stdout must be equal.
+                // On stderr, because other systems have other instruction sets; stdout must be
+                // equal.
                 eprintln!("{name}, {}: {hash:016x} {set:?}", if exact { "exact" } else { "fast" });
             }
             println!("{name}, {}: {:016x}", if exact { "exact" } else { "fast" }, hashes[0].1);
