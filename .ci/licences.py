@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The part of `cargo deny check` that needs nothing but Cargo: every dependency comes from the registry, under a licence that
-deny.toml allows."""
+"""The part of `cargo deny check` that needs only Cargo: checks that every dependency comes from the registry, under a licence
+that deny.toml allows."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ def is_allowed(expression):
     """Whether an SPDX expression can be met with the allowed licences alone."""
     tokens = re.findall(r"\(|\)|[^\s()]+(?: WITH [^\s()]+)?", expression.replace("/", " OR "))
     words = {"(": "(", ")": ")", "AND": "and", "OR": "or"}
-    # Only brackets, and, or, True and False are evaluated.
+    # `eval` sees only brackets, and, or, True and False.
     return eval(" ".join(words.get(token, str(token in allowed)) for token in tokens))
 
 

@@ -44,7 +44,7 @@ def main():
     for chunk in model.stream(messages[:1]):
         streamed = chunk if streamed is None else streamed + chunk
     assert [call["args"] for call in streamed.tool_calls] == [call["args"] for call in messages[1].tool_calls]
-    print("the loop ends, and a stream comes to the same calls")
+    print("the loop ends, and a stream has the same calls")
 
 
 if __name__ == "__main__":

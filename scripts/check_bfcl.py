@@ -1,16 +1,16 @@
-"""Compares our scorer of the Berkeley Function Calling Leaderboard with the leaderboard's own, on the same answers.
+"""Compares our scorer for the Berkeley Function Calling Leaderboard with the leaderboard's own, on the same answers.
 
     python3 -m venv venv
     venv/bin/pip install --no-deps bfcl-eval tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4
     cargo build -p needle-train --example score_bfcl
     venv/bin/python scripts/check_bfcl.py [--needle target/debug/needle --checkpoint runs/home/best]
 
-Every single-turn category of the package, every question. The answers are made from the possible ones: each acceptable value,
-and what may be wrong with a value, an argument, a call or a list of calls. With --checkpoint, a model's own answers are
-compared, too, and so is its accuracy. Exits 1 if any Python category differs or leaves a question out.
+Uses every question of every single-turn category of the package. The answers are made from the possible ones: each acceptable
+value, and possible mistakes in a value, an argument, a call or a list of calls. With --checkpoint, a model's own answers and its
+accuracy are compared, too. Exits with 1 if any Python category differs or leaves a question out.
 
-The leaderboard reads Java and JavaScript as source text and converts it to values; a model that writes JSON is asked for the
-values themselves. Here they are written as source text for the leaderboard, and differences are listed and not failed for.
+The leaderboard reads Java and JavaScript as source text and converts it to values, while a model that writes JSON is asked for
+the values themselves. Here values are written as source text for the leaderboard; differences in these two are only listed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import tempfile
 import types
 from pathlib import Path
 
-# The package's table of models imports the client libraries of all of them; the checker asks it one thing only.
+# The package's table of models imports the client libraries of all of them, but the checker needs only one entry.
 _models = types.ModuleType("bfcl_eval.constants.model_config")
 _models.MODEL_CONFIG_MAPPING = {"needle": types.SimpleNamespace(underscore_to_dot=False)}
 sys.modules["bfcl_eval.constants.model_config"] = _models
@@ -46,7 +46,7 @@ def rows(path):
 
 
 def first(value):
-    """One value of a possible one: inside an object, each member has a list of them."""
+    """The first acceptable form of a value: inside an object, each member has a list of values."""
     if not isinstance(value, dict):
         return value
     chosen = {}
@@ -59,7 +59,7 @@ def first(value):
 
 
 def reference(truth):
-    """The calls that take the first possible value everywhere."""
+    """The calls with the first possible value everywhere."""
     calls = []
     for entry in truth:
         (name, arguments), *_ = entry.items()
@@ -94,7 +94,7 @@ def spoiled(value):
 
 
 def made_answers(question, truth):
-    """The reference, each of its neighbours, and each of theirs that takes another possible value."""
+    """The reference, variations of it, and the reference with each other possible value and variations of that."""
     calls = reference(truth)
     functions = question["function"]
     yield calls
@@ -137,7 +137,7 @@ def java(value, declared, element):
     if isinstance(value, (int, float)):
         return f"{value}{ {'long': 'L', 'float': 'f'}.get(declared, '') }"
     if isinstance(value, list):
-        # The package keeps the quotes of an Array's texts, and takes the first and last character of an ArrayList's.
+        # The package keeps the quotes of texts in an Array, and strips the first and last character of those in an ArrayList.
         texts = [java(v, element, None) for v in value]
         if declared == "ArrayList":
             texts = [f'"{t}"' if isinstance(v, str) and element in ("String", None) else t for t, v in zip(texts, value)]
@@ -167,9 +167,9 @@ def as_source(calls, question, write):
 
 
 def official(category, question, truth, calls):
-    """The leaderboard's verdict, or the exception that its checker ends with; no `calls` where an answer was no list of them."""
+    """The leaderboard's verdict, or the exception that its checker raises. `calls` is None if the answer is not a list of calls."""
     if "relevance" in category:
-        # An answer that cannot be read is no call.
+        # An answer that cannot be parsed counts as no call.
         return bool(calls) != ("irrelevance" in category)
     calls = calls or []
     language = LANGUAGES.get(category, Language.PYTHON)
@@ -177,7 +177,7 @@ def official(category, question, truth, calls):
         calls = as_source(calls, question, java if language is Language.JAVA else javascript)
     output = [{call["name"]: call["arguments"]} for call in copy.deepcopy(calls)]
     if not output:
-        # The leaderboard takes an empty list for an answer in a wrong format.
+        # The leaderboard counts an empty list as an answer in a wrong format.
         return False
     try:
         return ast_checker(question["function"], output, truth, language, category, "needle")["valid"]
@@ -203,7 +203,7 @@ def ours(score, category, answers):
 
 
 def asked(needle, checkpoint, category, limit):
-    """A model's answers, and what `needle eval` makes of them."""
+    """A model's answers, with the result of `needle eval`."""
     question_file, possible_file = files(category)
     with tempfile.TemporaryDirectory() as folder:
         predictions = Path(folder) / "predictions.jsonl"
@@ -219,8 +219,8 @@ def main():
     parser.add_argument("--score", default="target/debug/examples/score_bfcl", help="the built example score_bfcl")
     parser.add_argument("--needle", default="target/debug/needle", help="the needle command, for --checkpoint")
     parser.add_argument("--checkpoint", help="also compare a model's own answers")
-    parser.add_argument("--limit", type=int, help="only so many questions of each category")
-    parser.add_argument("--show", type=int, default=10, help="differences shown of each category")
+    parser.add_argument("--limit", type=int, help="at most this many questions of each category")
+    parser.add_argument("--show", type=int, default=10, help="differences to show for each category")
     args = parser.parse_args()
     failed = False
     print(f"{'category':<24}{'questions':>10}{'answers':>9}{'accepted':>9}{'differ':>8}{'raised':>8}", flush=True)

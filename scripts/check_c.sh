@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compiles needle-capi/tests/ask.c with the C compiler against the shared and the static library,
-# and lets it ask a model:
-#   scripts/check_c.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; without it, one of random weights
-# With NEEDLE_SMALL=1, the build of the profile `small`, whose sizes are then printed.
+# and asks a model with it:
+#   scripts/check_c.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; by default, one with random weights
+# NEEDLE_SMALL=1 builds with the profile `small`, and prints the sizes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=(); folder=debug
@@ -23,7 +23,7 @@ LD_LIBRARY_PATH="$target/$folder" "$out/shared" "$model"
 # The library exports its own functions, those of llguidance's C ABI, and no others.
 nm -D --defined-only "$target/$folder/libneedle_capi.so" | awk '{print $3}' | sort > "$out/exported"
 grep -o 'needle_[a-z_]*(' needle-capi/include/needle.h | tr -d '(' | sort -u > "$out/declared"
-grep -v '^\(needle\|llg\)_' "$out/exported" | grep -v '^_\(init\|fini\)$' && { echo "exported, and not of the header" >&2; exit 1; }
+grep -v '^\(needle\|llg\)_' "$out/exported" | grep -v '^_\(init\|fini\)$' && { echo "these symbols are exported, but are not the library's own" >&2; exit 1; }
 for name in $(grep '^needle_' "$out/exported"); do
     grep -qx "$name" "$out/declared" || { echo "$name is exported, but not declared" >&2; exit 1; }
 done

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What stands before a command that is `needle` under another name.
+# A word that runs `needle`, with or without a path.
 NAMES = re.compile(r"^(?:\S*/)?needle$")
 
 
@@ -43,7 +43,7 @@ def command(needle, *path):
 
 
 def console_commands(text):
-    """Line number and words of each command in a `console` block; continued lines are joined."""
+    """Line number and text of each command in a `console` block; continued lines are joined."""
     is_console, joined, begin = False, "", 0
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("```"):
@@ -59,11 +59,11 @@ def console_commands(text):
 
 
 def problems(needle, line):
-    """What is wrong with the commands of one line of shell."""
+    """The problems of the commands in one line of shell."""
     words = shlex.split(line, comments=True)
     if words[:4] == ["cargo", "run", "--release", "--"]:
         words = ["needle", *words[4:]]
-    # After an option, it is that option's value: `script --needle target/release/needle`.
+    # After an option, the word is the option's value: `script --needle target/release/needle`.
     is_command = lambda i: NAMES.match(words[i]) and not words[max(i - 1, 0)].startswith("--")
     at = next(filter(is_command, range(len(words))), None)
     if at is None:
@@ -95,7 +95,7 @@ def main():
     if wrong:
         sys.exit("\n".join(wrong))
     if num_checked == 0:
-        sys.exit("no console block was found")
+        sys.exit("found no console block")
     print(f"{num_checked} commands of {len(pages)} pages exist")
 
 

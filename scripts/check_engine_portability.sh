@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The engine computes the same bits on x86-64, on Arm (under qemu) and in WebAssembly (under node),
-# on every instruction set:
+# Checks that the engine computes the same bits on x86-64, on Arm (under qemu) and in WebAssembly
+# (under node), with every instruction set:
 #   scripts/check_engine_portability.sh
 # Needs node 20 or later, Debian's qemu-user and gcc-aarch64-linux-gnu (installed if they are
 # missing), and the targets aarch64-unknown-linux-gnu and wasm32-wasip1 (added by rustup if they are
@@ -24,7 +24,7 @@ build
 
 echo "== aarch64"
 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc build --target aarch64-unknown-linux-gnu
-# One that has dot products.
+# `-cpu max` has dot products.
 qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu "$target/aarch64-unknown-linux-gnu/debug/portability" > "$out/aarch64" 2> "$out/sets"
 cat "$out/sets"
 grep -q NeonDot "$out/sets"
@@ -36,4 +36,4 @@ node --no-warnings scripts/engine/run.mjs "$target/wasm32-wasip1/debug/portabili
 cat "$out/sets"
 grep -q WasmSimd "$out/sets"
 diff "$out/native" "$out/wasm"
-echo "the same bits everywhere"
+echo "the results are bit-identical everywhere"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Answers held-out questions with three independent runtimes and compares them with our own model, token by token.
 
-    scripts/check_exports.sh CHECKPOINT EXAMPLES.jsonl        # makes the virtual environment and calls this
+    scripts/check_exports.sh CHECKPOINT EXAMPLES.jsonl        # creates the virtual environment and calls this script
 
-needle-rs is compared with our INT4 model, onnxruntime with our model whose embedding is INT4 too. Where an answer differs, the two
-tokens' logits (by `needle golden`) must be nearly tied. Retrieval cosines must agree, and the ids of sentencepiece.
+needle-rs is compared with our INT4 model, and onnxruntime with our model with the embedding in INT4, too. Where an answer differs, the
+logits of the two tokens (by `needle golden`) must be nearly tied. Retrieval cosines must agree, and so must sentencepiece's ids.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main():
 
     ours = {}
     for precision in ("int4", "int4-embedding"):
-        # It exits 1 where an unconstrained answer is not a list of calls, which is no matter here.
+        # Ignore its exit status: it is 1 if an unconstrained answer is not a list of calls, which does not matter here.
         command = ["run", args.checkpoint, "--input", str(work / "questions.jsonl"), "--unconstrained", "--exact", "--precision", precision, "--top-k", "1000", "-q"]
         lines = subprocess.run([args.needle, *command], stdout=subprocess.PIPE, text=True).stdout.splitlines()
         assert len(lines) == len(rows), f"{len(lines)} answers to {len(rows)} questions"
@@ -60,7 +60,7 @@ def main():
 
     def by_needle_rs(row):
         ids = []
-        # With a space after "name": the runtime finds no tool to constrain by, and decodes freely, as we do here.
+        # json.dumps puts a space after "name":, so the runtime finds no tools to constrain by, and decodes freely, as we do here.
         engine.run_stream(row["query"], json.dumps(row["tools"], ensure_ascii=False), lambda token, _: ids.append(token))
         return ids[: args.max_tokens]
 
@@ -85,10 +85,10 @@ def main():
             gap = abs(float(logits[pair[0]] - logits[pair[1]]))
             if gap > NEAR_TIE:
                 unexplained.append((row["query"], at, gap))
-        print(f"{name}: {same} of {len(rows)} answers identical ({tokens} tokens), {len(unexplained)} differences not near ties {unexplained[:3]}")
+        print(f"{name}: {same} of {len(rows)} answers identical ({tokens} tokens), {len(unexplained)} differences are not near ties {unexplained[:3]}")
         failed |= same < IDENTICAL * len(rows) or bool(unexplained)
 
-    # Rows of several lengths together, three tokens at once, against one row and one token at a time.
+    # Compare rows of several lengths together, three tokens at once, with one row and one token at a time.
     prompts = [runtime.prompt(row["query"], row["tools"]) for row in rows[:8]]
     padded = np.zeros((len(prompts), max(map(len, prompts))), np.int64)
     for i, prompt in enumerate(prompts):
@@ -112,7 +112,7 @@ def main():
     print(f"onnxruntime: logits of {len(prompts)} prompts together and alone differ by at most {difference:.1e}")
     failed |= difference > NEAR_TIE
 
-    # Retrieval: every tool of the questions, each alone, and the first queries.
+    # Retrieval: embed each tool of the questions alone, and the first queries.
     catalogue = list({tool["name"]: tool for row in rows for tool in row["tools"]}.values())
     (work / "catalogue.json").write_text(json.dumps(catalogue))
     text = lambda tool: json.dumps(tool, separators=(",", ":"), ensure_ascii=False)
@@ -132,7 +132,7 @@ def main():
     print(f"retrieval: cosines over {len(catalogue)} tools differ by at most {worst}")
     failed |= max(worst.values()) > COSINE
 
-    # The exported tokenizer in the library that it is for.
+    # Load the exported tokenizer in the library that it is for.
     reference = spm.SentencePieceProcessor(model_file=str(work / "hf" / "tokenizer.model"))
     strings = [s for row in rows for s in (row["query"], text(row["tools"]), text(row["answers"]))]
     encoded = subprocess.run([args.needle, "tokenizer", "encode", str(work / "hf"), "--strings", "--json"], input="".join(json.dumps(s) + "\n" for s in strings), stdout=subprocess.PIPE, text=True, check=True)

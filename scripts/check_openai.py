@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Asks a running `needle serve` with OpenAI's official client: sync, async and streaming, chat completions and responses.
+"""Checks a running `needle serve` with OpenAI's official client: sync, async and streaming, chat completions and responses.
 
     python3 -m venv env && env/bin/pip install openai
     needle serve quickstart --port 8080 &
     env/bin/python scripts/check_openai.py --url http://127.0.0.1:8080/v1
 
-Prints a line for each check and fails at the first that is not as the client expects.
+Prints a line for each check, and fails at the first that does not meet the client's expectations.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def main():
     check_responses(client, model)
     check_rest(client, model)
     asyncio.run(check_async(arguments.url, arguments.key, model))
-    print(f"all as openai {openai.__version__} expects")
+    print(f"all checks passed with openai {openai.__version__}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Acts as a user of the page in headless Chromium: asks, breaks the tools, corrects an answer, finetunes a tiny model, downloads an
-export. Writes the screenshots of docs/SERVE.md.
+"""Uses the page in headless Chromium as a person would: asks, breaks the tools, corrects an answer, finetunes a tiny model,
+downloads an export. Writes the screenshots of docs/SERVE.md.
 
     apt-get install chromium && python3 -m venv env && env/bin/pip install playwright
     needle playground quickstart --port 8080 --workspace $(mktemp -d) &
@@ -42,7 +42,7 @@ def check(page, url, data, screenshots):
     shoot("try")
 
     page.get_by_text("Correct this").click()
-    page.get_by_label("The right calls").fill('[{"name": "set_timer", "arguments": {"minutes": 12}}]')
+    page.get_by_label("Correct calls").fill('[{"name": "set_timer", "arguments": {"minutes": 12}}]')
     page.get_by_role("button", name="Add example").click()
     expect(page.locator("#message")).to_contain_text("Added")
     said("a correction becomes an example")
@@ -69,7 +69,7 @@ def check(page, url, data, screenshots):
     page.locator("#lines textarea").fill("{}")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#message")).to_contain_text("query")
-    said(f"a line that cannot be used: {page.locator('#message').inner_text()}")
+    said(f"an invalid line is refused: {page.locator('#message').inner_text()}")
 
     page.get_by_role("tab", name="Finetune").click()
     page.locator("#start-data").select_option(data.stem)
@@ -78,11 +78,11 @@ def check(page, url, data, screenshots):
     page.get_by_role("button", name="Finetune", exact=True).click()
     expect(page.locator("#run-status")).to_have_text("running")
     expect(page.locator("#loss polyline").first).to_be_attached(timeout=300_000)
-    said("a loss curve while it learns")
+    said("a loss curve during training")
     page.get_by_role("button", name="Stop and save").click()
     expect(page.locator("#run-status")).to_have_text("stopped", timeout=300_000)
-    page.get_by_role("button", name="Go on").click()
-    said("stopped, saved, and gone on")
+    page.get_by_role("button", name="Resume").click()
+    said("stopped, saved and resumed")
     expect(page.locator("#run-status")).to_have_text("finished", timeout=600_000)
     expect(page.locator("#before-after")).to_be_visible()
     said("finished, with a comparison")
@@ -127,7 +127,7 @@ def main():
         page.set_default_timeout(30_000)
         check(page, arguments.url, arguments.data, arguments.screenshots)
         browser.close()
-    print("the page does what it says")
+    print("all checks of the page passed")
 
 
 if __name__ == "__main__":

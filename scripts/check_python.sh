@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the Python wheel with maturin, installs it into an environment of its own, and runs its
-# tests with a model:
-#   scripts/check_python.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; without it, one of random weights
-# With NEEDLE_SMALL=1, the build of the profile `small`, whose size is then printed. Needs Python 3.9 or later
+# Builds the Python wheel with maturin, installs it into its own environment, and runs its tests
+# with a model:
+#   scripts/check_python.sh [MODEL]      # an artifact or a checkpoint with a retrieval head; by default, one with random weights
+# NEEDLE_SMALL=1 builds with the profile `small`, and prints the size. Needs Python 3.9 or later
 # with venv, and a package index for maturin and pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Loads an exported checkpoint in Hugging Face transformers and compares its logits with ours; for machines with room for torch.
+"""Loads an exported checkpoint in Hugging Face transformers and compares its logits with ours; needs torch.
 
-    pip install torch transformers sentencepiece safetensors numpy cactus-compute     # its Needle classes; the sdist's python files do
+    pip install torch transformers sentencepiece safetensors numpy cactus-compute     # for its Needle classes; the sdist's Python files suffice
     scripts/check_transformers.py CHECKPOINT EXAMPLES.jsonl
 """
 

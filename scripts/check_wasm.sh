@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the WebAssembly module and asks a model with it: under node, and on the page in headless
-# Chromium if it is installed. Its free answers are those of the native engine.
-#   scripts/check_wasm.sh [MODEL]      # an artifact; without it, one of random weights
+# Chromium if it is installed. Its unconstrained answers must be those of the native engine.
+#   scripts/check_wasm.sh [MODEL]      # an artifact; by default, one with random weights
 # Needs node 18 or later and the target wasm32-unknown-unknown (added by rustup if it is missing).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ echo "under node: the native engine's answer"
 
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -z "$browser" ]; then
-    echo "in a browser: left out, there is no Chromium"
+    echo "in a browser: skipped, because Chromium is not installed"
     exit 0
 fi
 mkdir "$out/site"
@@ -41,7 +41,7 @@ for _ in $(seq 100); do
     [ -n "$port" ] && break
     sleep 0.1
 done
-# Its clock runs ahead where a page waits, now and then too far: then again.
+# Chromium's virtual clock runs ahead while a page waits, sometimes too far: try again then.
 for _ in 1 2 3 4 5; do
     "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$out/profile" --virtual-time-budget=100000 \
         --dump-dom "http://127.0.0.1:$port/index.html?ask" > "$out/dom" 2> "$out/browser"

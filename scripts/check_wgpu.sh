@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The kernels for GPUs, and training steps, on Vulkan's software driver: no GPU needed. Some minutes to build, one and a half to run.
+# Tests the GPU kernels and training steps on Vulkan's software driver, without a GPU. Takes some minutes to build, and one and a half to run.
 #
 #   scripts/check_wgpu.sh
 #
-# On Debian it installs Mesa's driver if it is missing (as root); with a GPU and its own Vulkan driver, nothing is installed.
+# On Debian it installs Mesa's driver (as root) if no Vulkan driver is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

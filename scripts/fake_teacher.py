@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A stand-in for a large model, to try `needle data generate` offline (docs/TEACHER.md). Standard library only.
+"""Replaces a large model, to try `needle data generate` offline (docs/TEACHER.md). Needs only the standard library.
 
-Serves POST /v1/chat/completions on 127.0.0.1 and answers the questions of `needle data generate | paraphrase | negatives` from templates:
-good ones for the tools of configs/examples/smart_home_tools.json, plain ones for any other tool. Equal questions get equal answers.
+Serves POST /v1/chat/completions on 127.0.0.1, and answers the requests of `needle data generate | paraphrase | negatives` from templates:
+good ones for the tools of configs/examples/smart_home_tools.json, plain ones for any other tool. Equal requests get equal answers.
 `--sloppy SHARE` makes that share of the rows wrong and that share of the requests fail, so that there is something to reject.
 
     scripts/fake_teacher.py --port 8123
@@ -79,7 +79,7 @@ class Writer:
         return said, {name: values[value[1:-1]] if str(value).startswith("{") else value for name, value in arguments.items()}
 
     def plain(self, tool, is_long):
-        """A phrase for a tool that we know nothing of: what it does, and each value with the name of its argument."""
+        """A phrase for an unknown tool: its description, and each value with the name of its argument."""
         said, arguments = [], {}
         for name, spec in tool["parameters"].items():
             if not spec.get("required") and self.random.random() < 0.5:

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Put the tables of the documentation where their figures come from: the outputs of the commands that make them.
+"""Updates the tables of the documentation from the outputs of the commands that print them.
 
     scripts/readme_examples.sh --log figures/readme.log          # quickstart, finetune
     scripts/bench/quality.py CHECKPOINT .. > figures/quality.md
     scripts/bench/runtimes.py .. > figures/runtimes.md
     scripts/figures.py figures/ [--check]
 
-A table stands in a page between `<!-- figures: NAME -->` and `<!-- end of figures -->`. NAME is `COMMAND` of the log (the
-table that `needle COMMAND` prints), or the file NAME.md of the directory. What the directory lacks is left as it is.
+In a page, a table is between `<!-- figures: NAME -->` and `<!-- end of figures -->`. NAME is a `COMMAND` of the log (for the
+table that `needle COMMAND` prints), or the file NAME.md of the directory. Tables that the directory lacks stay as they are.
 
---check  change nothing, and exit 1 where a page's table has other rows than its command prints: for runs on a small scale,
-         whose figures mean nothing
+--check  change nothing, and exit with 1 if a page's table has other rows than its command prints; for runs on a small scale,
+         whose figures are meaningless
 """
 
 import argparse
@@ -23,12 +23,12 @@ BLOCK = re.compile(r"(<!-- figures: (?P<name>[a-z_]+) -->\n)(?P<body>.*?)(<!-- e
 
 
 def commands(log):
-    """What each command of a log printed, by its name."""
+    """The output of each command of a log, by the command's name."""
     found = {}
     for part in re.split(r"^\$ ", log, flags=re.MULTILINE)[1:]:
         command, _, output = part.partition("\n")
         words = [word for word in command.split() if word not in ("cargo", "run", "--release", "--", "needle")]
-        # The first of its name, as a reader meets it.
+        # The first one of each name counts.
         found.setdefault(words[0], output)
     return found
 
@@ -48,7 +48,7 @@ def printed_table(output):
 
 
 def tables(place):
-    """Every table that the directory has, by name."""
+    """All tables of the directory, by name."""
     found = {path.stem: path.read_text(encoding="utf-8").strip() + "\n" for path in place.glob("*.md")}
     log = place / "readme.log"
     if log.exists():

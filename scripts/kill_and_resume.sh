@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Kills a training run with SIGKILL at random moments, 30 times (or as the first argument says), resumes it each time, and
-# compares its weights with those of an uninterrupted run. After each kill every checkpoint on disk must be readable.
+# Kills a training run with SIGKILL at random moments, 30 times by default, resumes it each time, and compares its weights with
+# those of an uninterrupted run. After each kill, every checkpoint on disk must be readable.
 #
 #   cargo build --release && scripts/kill_and_resume.sh [KILLS] [NEEDLE]
 set -euo pipefail
@@ -35,7 +35,7 @@ while true; do
     "${run[@]}" --out killed "${resume[@]}" > /dev/null &
     pid=$!
     if [ "$killed" -lt "$kills" ]; then
-        # Anywhere from its first milliseconds on; on average often enough for all kills to fall into the run.
+        # From its first milliseconds on; on average early enough for all kills to fall within the run.
         sleep "$(awk -v seed="$RANDOM" -v most="$whole_seconds" -v n="$kills" 'BEGIN { srand(seed); print 0.05 + rand() * (most / n + 0.2) }')"
         if kill -KILL "$pid" 2> /dev/null; then killed=$((killed + 1)); fi
     fi
@@ -53,4 +53,4 @@ steps() { grep -c '"event":"step"' "$1/metrics.jsonl"; }
 cmp killed/last/model.safetensors whole/last/model.safetensors
 cmp killed/last/trainer/optimizer.safetensors whole/last/trainer/optimizer.safetensors
 [ "$(steps killed)" = "$(steps whole)" ] || { echo "$(steps killed) lines instead of $(steps whole)"; exit 1; }
-echo "killed $killed times, resumed to the same bits"
+echo "killed $killed times, and the result is bit-identical"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A cluster on one machine: 2 to 4 hosts (network namespaces with addresses of their own, joined by a bridge), on which MPI runs
-# over TCP. Trains on them, cuts the link of one host in the middle, shows that every process ends with a sentence within a
-# minute, resumes, and compares with a run that nobody cut. Leaves nothing behind.
+# Makes a cluster on one machine: 2 to 4 hosts (network namespaces with their own addresses, joined by a bridge), on which MPI runs
+# over TCP. Trains on them, cuts the link of one host in the middle, checks that every process ends with an error within a minute,
+# resumes, and compares with an uninterrupted run. Leaves nothing behind.
 #
 #   cargo build --release --features mpi && sudo scripts/local_cluster.sh [HOSTS] [NEEDLE]
 #
@@ -10,7 +10,7 @@ set -euo pipefail
 
 hosts=${1:-3}
 needle=$(realpath "${2:-target/release/needle}")
-[[ $hosts =~ ^[234]$ ]] || { echo "HOSTS is 2, 3 or 4" >&2; exit 2; }
+[[ $hosts =~ ^[234]$ ]] || { echo "HOSTS must be 2, 3 or 4" >&2; exit 2; }
 place=$(mktemp -d)
 name=needle$$
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -42,7 +42,7 @@ for ((i = 0; i < hosts; i++)); do
     echo "10.77.0.$((i + 1)) slots=1" >> "$place/hosts"
 done
 
-# Runs a command on a host: `on ADDRESS COMMAND..`. mpirun starts its daemons with it, in the place of ssh.
+# Runs a command on a host: `on ADDRESS COMMAND..`. mpirun starts its daemons with it, instead of ssh.
 cat > "$place/on" <<EOS
 #!/usr/bin/env bash
 index=\$((\${1##*.} - 1)); shift
@@ -74,7 +74,7 @@ train() { # OUT [MORE..]: on all hosts, one process each; only TCP, since shared
 }
 steps() { grep -c '"event":"step"' "$1/metrics.jsonl" 2> /dev/null || true; }
 
-echo "== $hosts hosts, a run that nobody cuts"
+echo "== $hosts hosts, an uninterrupted run"
 train whole | grep trained
 steps whole
 
@@ -86,24 +86,24 @@ for ((i = 0; i < 600; i++)); do
     [ "$(steps cut)" -ge 100 ] 2> /dev/null && break
     sleep 0.1
 done
-[ "$(steps cut)" -ge 100 ] || { cat cut.log; echo "the run did not come to step 100" >&2; exit 1; }
+[ "$(steps cut)" -ge 100 ] || { cat cut.log; echo "the run did not reach step 100" >&2; exit 1; }
 ip link set "v$last-$$" down
 SECONDS=0
-# The host that is cut off is out of reach for mpirun, too: its process has to find out by itself.
+# mpirun cannot reach the host that is cut off either: its process has to notice by itself.
 while pgrep -f "^$needle train .*--out cut" > /dev/null && [ $SECONDS -lt 90 ]; do sleep 0.2; done
 echo "no process was left after $SECONDS s"
 grep -h "went missing" cut.log | sort | uniq -c || true
 [ $SECONDS -le 60 ] || { echo "that is more than 60 s" >&2; exit 1; }
-grep -q "rank .* went missing" cut.log || { cat cut.log; echo "nobody said who went missing" >&2; exit 1; }
+grep -q "rank .* went missing" cut.log || { cat cut.log; echo "no process reported which rank went missing" >&2; exit 1; }
 status=0
 wait "$run" || status=$?
 echo "mpirun ended $SECONDS s after the cut"
-[ "$status" -ne 0 ] || { echo "the run ended as if nothing had happened" >&2; exit 1; }
+[ "$status" -ne 0 ] || { echo "the run ended without an error" >&2; exit 1; }
 echo "ended with status $status after step $(steps cut)"
 
 echo "== the link is back; the same command with --resume"
 ip link set "v$last-$$" up
-# What mpirun left on the host that it could not reach any more.
+# Kill what mpirun left on the host that it could no longer reach.
 for ((i = 0; i < hosts; i++)); do
     ip netns pids "$name-$i" | xargs -r kill -KILL 2> /dev/null || true
 done
@@ -112,4 +112,4 @@ train cut --resume | grep trained
 [ "$(steps cut)" = "$(steps whole)" ] || { echo "$(steps cut) steps instead of $(steps whole)" >&2; exit 1; }
 cmp cut/last/model.safetensors whole/last/model.safetensors
 cmp cut/last/trainer/optimizer.safetensors whole/last/trainer/optimizer.safetensors
-echo "the same bits as the run that nobody cut"
+echo "the result is bit-identical to that of the uninterrupted run"

@@ -1,7 +1,7 @@
 """Answers a query with an exported ONNX model, greedily: python onnx_generate.py DIR QUERY TOOLS.json
 
 Needs onnxruntime, numpy and sentencepiece. Tools are in native form, {"name", "description", "parameters"}, with names in
-snake_case; the prompt is `query <tools> tools`, the decoder begins with the end token.
+snake_case. The prompt is `query <tools> tools`, and the decoder starts with the end token.
 """
 
 import json
@@ -29,8 +29,8 @@ class Needle:
         self.past = {i.name: np.zeros((1, 0, i.shape[2], i.shape[3]), np.float32) for i in past}
 
     def generate(self, prompt, max_tokens=128, on_logits=lambda logits: None):
-        """The ids of the answer to a prompt, `<tool_call>` first, without the end; and the logits of each step, which
-        `on_logits` may change before a token is chosen."""
+        """Returns the ids of the answer to a prompt, `<tool_call>` first, without the end token, and the logits of each
+        step. `on_logits` may change the logits before a token is chosen."""
         ids = np.array([prompt], np.int64)
         outputs = self.encoder.run(self.cross, {"input_ids": ids})
         fixed = {"encoder_input_ids": ids, **dict(zip(self.cross, outputs))}

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs every `console` block of README.md, in order, as it is printed, in a fresh directory, and shows each command with what it
-# answers. Ends at the first command that fails. A block below a line `<!-- not run -->` is left out, and so is `cargo test`.
+# Runs the commands of every `console` block of README.md, in order, in a fresh directory, and shows each with its output. Stops at
+# the first command that fails. A block below a line `<!-- not run -->` is skipped, and so is `cargo test`.
 #
 #   scripts/readme_examples.sh [--small] [--needle FILE] [--out DIR] [--log FILE]
 #
-# --small    for the gate, some minutes: every sixth row of the sample data, and few steps; nothing much is learned
-# --needle   this binary, instead of the one that `cargo run --release` builds
-# --out      keep what the commands make in this directory, which must not exist yet
-# --log      also write all that is shown to this file: scripts/figures.py reads the tables of the documentation there
+# --small    for the gate, takes some minutes: every sixth row of the sample data, and few steps, so the model learns little
+# --needle   use this binary, instead of the one that `cargo run --release` builds
+# --out      run the commands in this directory, which must not exist yet, and keep their files
+# --log      also write everything that is shown to this file, for scripts/figures.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
         --needle) needle=$(realpath "$2"); shift 2 ;;
         --out) place=$2; shift 2 ;;
         --log) mkdir -p "$(dirname "$2")"; log=$(realpath "$2"); shift 2 ;;
-        *) echo "$1: unknown; see the head of $0" >&2; exit 2 ;;
+        *) echo "$1: unknown option; see the head of $0" >&2; exit 2 ;;
     esac
 done
 if [ -n "$place" ]; then
@@ -30,7 +30,7 @@ else
 fi
 place=$(cd "$place" && pwd)
 
-# Commands of the README, one a line; lines that end in a backslash are joined.
+# The commands of the README, one per line; lines that end in a backslash are joined.
 commands() {
     awk '
         /^<!-- not run -->$/ { is_left_out = 1; next }
@@ -45,7 +45,7 @@ commands() {
     ' "$root/README.md"
 }
 
-# What makes a command of the README a short one, with --small.
+# With --small, the options that shorten a command.
 small_settings() {
     $is_small || return 0
     case $1 in
@@ -54,7 +54,7 @@ small_settings() {
     esac
 }
 
-# Stand in for the commands of these names.
+# Replace the commands of these names.
 needle() {
     local settings
     settings=$(small_settings "$1")
@@ -85,7 +85,7 @@ if [ "$log" != /dev/null ]; then : > "$log"; fi
 num_run=0
 while IFS= read -r line <&3; do
     printf '\n$ %s\n' "$line" | tee -a "$log"
-    # The README's commands are this repository's own.
+    # `eval` is safe here, because the commands are this repository's own.
     { eval "$line" < /dev/null 2>&1; } | tee -a "$log" || { echo "README.md: this command failed: $line" >&2; exit 1; }
     num_run=$((num_run + 1))
 done 3< <(commands)

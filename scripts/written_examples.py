@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Turn files of written examples into training rows.
+"""Turns files of written examples into training rows.
 
     scripts/written_examples.py FILE.jsonl.. [--held-out] > rows.jsonl
 
-A file is one domain: its first line has the tools, `{"domain": .., "tools": [..]}`, each other line a query and its calls,
+A file is one domain. Its first line has the tools, `{"domain": .., "tools": [..]}`, and each other line a query and its calls,
 `{"q": .., "a": [..]}`. A row offers all tools of the domain; training draws fewer of them, other names and distractors
-(`[data]` of the recipe). Domains whose name hashes to one in twelve are kept out of training; --held-out gives those alone.
+(`[data]` of the recipe). A twelfth of the domains, by the hash of their names, is held out; --held-out writes only those.
 """
 
 import argparse

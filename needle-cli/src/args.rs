@@ -1,14 +1,14 @@
-//! Options that several subcommands share. A subcommand flattens those that it uses, and no others.
+//! Options that several subcommands share. A subcommand flattens only those that it uses.
 
 use clap::{ArgAction, ArgMatches, Args};
 use indicatif::ProgressBar;
 use needle_train::device::{Device, DeviceChoice};
 use needle_train::run::directory::Existing;
 
-/// What `--resume` and `--overwrite` ask for.
+/// `--resume` and `--overwrite`.
 #[derive(Args)]
 pub struct ExistingArgs {
-    /// Go on with the run in --out
+    /// Resume the run in --out
     #[arg(long, help_heading = "Run")]
     pub resume: bool,
     /// Replace the run in --out
@@ -45,10 +45,10 @@ impl RecipeArgs {
     }
 }
 
-/// Where one device computes.
+/// `--device`, for subcommands that use one.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in
+    /// Device to compute on: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, where this build has them
     #[arg(long, help_heading = "Compute", value_name = "DEVICE", default_value = "auto", value_delimiter = ',')]
     device: Vec<DeviceChoice>,
 }
@@ -57,20 +57,20 @@ impl DeviceArgs {
     /// The device.
     ///
     /// # Errors
-    /// If it is not there, or several are named.
+    /// If it is not available, or several are named.
     pub fn device(&self) -> anyhow::Result<Device> {
         let [device] = self.device[..] else {
-            anyhow::bail!("only train and pretrain compute on several devices");
+            anyhow::bail!("--device: only train and pretrain accept several devices");
         };
         device.device(0).map_err(anyhow::Error::msg)
     }
 }
 
-/// Where several devices compute together.
+/// `--device`, for subcommands that can use several.
 #[derive(Args)]
 pub struct DevicesArgs {
-    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, as far as they are built in;
-    /// several (cuda:0,cuda:1) divide each batch
+    /// Device to compute on: auto, cpu, cuda, cuda:N, wgpu or wgpu:N, where this build has them;
+    /// several (cuda:0,cuda:1) split each batch
     #[arg(long, help_heading = "Compute", value_name = "DEVICE", default_value = "auto", value_delimiter = ',')]
     device: Vec<DeviceChoice>,
 }
@@ -85,7 +85,7 @@ impl DevicesArgs {
     /// where several devices are named.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it is not available.
     pub fn of_rank(&self, local_rank: usize) -> anyhow::Result<Device> {
         let choice = match self.device.as_slice() {
             [one] => one.device(local_rank),
@@ -104,7 +104,7 @@ pub struct QuietArgs {
 }
 
 impl QuietArgs {
-    /// A progress bar over `len` steps, without a length a spinner; hidden where it is quiet.
+    /// A progress bar over `len` steps, or a spinner if there is no `len`; hidden with `-q`.
     pub fn progress(&self, len: Option<usize>) -> ProgressBar {
         match len {
             _ if self.quiet => ProgressBar::hidden(),
@@ -114,7 +114,7 @@ impl QuietArgs {
     }
 }
 
-/// `-v`, of commands that have details to tell.
+/// `-v`, for subcommands that log details.
 #[derive(Args)]
 pub struct VerboseArgs {
     /// Also log details; twice for those of libraries
@@ -122,7 +122,7 @@ pub struct VerboseArgs {
     verbose: u8,
 }
 
-/// What is logged under the flags `-q` and `-v` of the subcommand that was given, if it has them.
+/// The log level that follows from `-q` and `-v`, if the given subcommand has them.
 pub fn log_level(matches: &ArgMatches, is_first_process: bool) -> tracing::Level {
     let mut matches = matches;
     while let Some((_, subcommand)) = matches.subcommand() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use needle_train::distributed::launch::Launch;
 
-/// A step allocates and frees the same large buffers again and again, which the system's allocator
+/// Every training step allocates and frees the same large buffers, which the default allocator
 /// returns to the system in between.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,8 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: i32 = 15;
 
 fn main() -> ExitCode {
-    // Pages that were freed are kept for the next step: getting them back from the system, zeroed,
-    // took a tenth of it. SAFETY: setting an option has no precondition.
+    // Keep freed pages for the next step: getting them back, zeroed, from the system took a tenth
+    // of a step. SAFETY: setting an option has no precondition.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let launch = Launch::from_variables(|name| std::env::var(name).ok());
     match commands::Cli::run(launch) {

@@ -87,7 +87,7 @@ fn an_interrupt_saves_what_was_accepted() {
     let output = child.wait_with_output().unwrap();
     let summary = ok(&output);
     assert_eq!((&summary["ended"], &summary["accepted"]), (&json!("stopped"), &json!(25)));
-    assert!(told.iter().any(|line| line.contains("the same command goes on")), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("the same command continues")), "{told:?}");
     assert_eq!(std::fs::read_to_string(place.path("mine.jsonl")).unwrap().lines().count(), 25);
 }
 

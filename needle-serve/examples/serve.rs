@@ -1,4 +1,4 @@
-//! Serves one checkpoint with the page:
+//! Serves one checkpoint with the playground:
 //! `cargo run -p needle-serve --example serve CHECKPOINT PORT WORKSPACE NEEDLE`, where NEEDLE is
 //! the command that finetunes and exports. `needle serve` and `needle playground` do the same with
 //! more options.

@@ -1,4 +1,4 @@
-// The server's API. Errors carry the server's own words, its status, and the field that they are about.
+// The server's API. Errors have the server's message, its status, and the field of the request that they are about.
 
 let key = sessionStorage.getItem("needle-key");
 
@@ -26,7 +26,7 @@ async function send(path, body) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Error("the server cannot be reached");
+    throw new Error("cannot reach the server");
   }
   return checked(response);
 }
@@ -51,7 +51,7 @@ export async function stream(path, body, on) {
   }
 }
 
-// A download goes through fetch, so that it shows the key.
+// A download goes through fetch, because a plain link would not send the key.
 export async function download(path, name) {
   const blob = await (await send(`api/${path}`)).blob();
   const link = document.createElement("a");

@@ -1,4 +1,4 @@
-// Data: lines of a file of examples, with their problems in place.
+// Data: the lines of a file of examples, each with its problem.
 
 import { api } from "./api.js";
 import { $, element, offer, say, trying } from "./dom.js";
@@ -86,7 +86,7 @@ function edit(item, name, line) {
   const row = element("div", { class: "row" },
     element("button", { onclick: () => save(text.value.replace(/\n\s*/g, " ")) }, "Save"),
     element("button", { onclick: () => save(null) }, "Remove"),
-    element("button", { onclick: () => trying(show) }, "Leave it"));
+    element("button", { onclick: () => trying(show) }, "Cancel"));
   item.replaceChildren(text, row);
   text.focus();
 }

@@ -1,4 +1,4 @@
-// Small helpers. Text from outside is only ever set as text.
+// Small helpers. Text from outside is only ever set as text, never as HTML.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -18,14 +18,14 @@ export function say(text, isBad = false) {
   $("message").classList.toggle("bad", isBad);
 }
 
-// Offers `names` in a select, and keeps the choice where it is still there.
+// Fills a select with `names`, and keeps the selected one if it is still among them.
 export function offer(select, names, labels = names) {
   const chosen = select.value;
   select.replaceChildren(...names.map((name, i) => element("option", { value: name }, labels[i])));
   if (names.includes(chosen)) select.value = chosen;
 }
 
-// Runs `work` and says what went wrong, if anything did.
+// Runs `work`, and shows the message of an error.
 export async function trying(work) {
   try {
     say("");

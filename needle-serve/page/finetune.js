@@ -1,4 +1,4 @@
-// Finetune: start, watch, stop, go on, and compare with the base.
+// Finetune: start, watch, stop, resume, and compare with the base.
 
 import { api } from "./api.js";
 import { $, element, offer, percent, say, trying } from "./dom.js";
@@ -8,7 +8,7 @@ const METRICS = [
   ["value_accuracy", "Values"], ["no_tool_recall", "No-call recall"], ["recall_at_1", "Recall at 1"],
 ];
 
-// What is known of the run on the page.
+// The metrics of the run on the page, as far as they have been fetched.
 let shown = { name: "", next: 0, metrics: [] };
 let timer;
 
@@ -37,7 +37,7 @@ export function setUpFinetune(refresh, open) {
   });
   act("run-resume", async () => {
     await api(path("resume"), {});
-    // What came after the last checkpoint is written anew.
+    // Resuming writes the metrics after the last checkpoint again, so fetch them all.
     shown = { name: "", next: 0, metrics: [] };
     await watch();
   });
@@ -68,7 +68,7 @@ async function watch() {
   const asked = shown;
   const after = asked.next;
   const run = await api(`runs/${encodeURIComponent(name)}?after=${after}`);
-  // Another run was chosen meanwhile, or the same lines have come already.
+  // Another run has been selected in the meantime, or these lines have been fetched already.
   if (shown !== asked || shown.next !== after) return;
   shown.metrics.push(...run.metrics);
   shown.next = run.next;
@@ -121,9 +121,9 @@ function compare(report) {
     element("tr", {}, element("td", {}, label), cell(report.before?.[key]), cell(report.after[key])));
   const head = element("thead", {}, element("tr", {}, ...["", "Base", "Finetuned"].map((text) => element("th", {}, text))));
   $("comparison").append(
-    element("table", { id: "before-after" }, element("caption", {}, `On ${report.after.n} examples that neither was trained on`), head, element("tbody", {}, ...rows)),
+    element("table", { id: "before-after" }, element("caption", {}, `On ${report.after.n} examples that neither model was trained on`), head, element("tbody", {}, ...rows)),
     ...report.warnings.map((warning) => element("p", { class: "problem" }, warning)),
-    changes("Mended", report.mended), changes("Broken", report.broken));
+    changes("Fixed", report.mended), changes("Broken", report.broken));
 }
 
 function changes(title, list) {

@@ -1,4 +1,4 @@
-// The page's frame: tabs, the key, messages, and what the server has.
+// The page's frame: tabs, the API key, and the state of the server.
 
 import { api, setKey } from "./api.js";
 import { setUpTry } from "./try.js";
@@ -34,7 +34,7 @@ for (const [i, tab] of tabs.entries()) {
   });
 }
 
-// What every part does when the server's models, data, runs or exports may have changed.
+// Each part's update, for when the server's models, data, runs or exports may have changed.
 const parts = [];
 
 async function refresh() {

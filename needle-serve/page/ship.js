@@ -1,4 +1,4 @@
-// Ship: exports with their proof, downloads, and how to ask.
+// Ship: verified exports, downloads, and snippets that call the server.
 
 import { api, download } from "./api.js";
 import { $, element, megabytes, offer, say, trying } from "./dom.js";
@@ -7,7 +7,7 @@ export function setUpShip(refresh) {
   $("export-form").addEventListener("submit", (event) => {
     event.preventDefault();
     trying(async () => {
-      say("Exporting, and comparing what was written with the model …");
+      say("Exporting, and comparing the artifact with the model …");
       const made = await api("exports", { model: $("export-model").value, format: $("export-format").value });
       await refresh();
       say(`Exported ${made.name}.`);

@@ -8,7 +8,7 @@ const EXAMPLE = [
   { name: "send_message", description: "Send a message to a contact", parameters: { recipient: { type: "string", required: true }, text: { type: "string", required: true } } },
 ];
 
-// The query and tools that the answer on the page is of.
+// The query and the tools that the shown answer belongs to.
 let asked = null;
 
 export function setUpTry(refresh) {
@@ -89,7 +89,7 @@ function addPiece({ text, probability }) {
   if (typeof probability === "number") {
     piece.className = "piece";
     piece.title = percent(probability);
-    // From red (unsure) to green.
+    // From red (improbable) to green.
     piece.style.borderColor = `hsl(${Math.round(130 * probability)} 60% 50%)`;
   }
   $("pieces").append(piece);
@@ -99,7 +99,7 @@ function finish(query, tools, answer) {
   asked = { query, tools };
   $("right").value = JSON.stringify(answer.calls, null, 2);
   const parts = [];
-  if (answer.abstained) parts.push("Withheld: less sure than the line that you drew.");
+  if (answer.abstained) parts.push("Withheld: the confidence is below the threshold.");
   else if (!answer.complete) parts.push("The answer is not complete.");
   else if (!answer.calls.length) parts.push("No tool fits.");
   if (typeof answer.confidence === "number") parts.push(`Confidence ${percent(answer.confidence)}.`);

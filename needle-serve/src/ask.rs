@@ -1,4 +1,4 @@
-//! One question's way through the queue and the model, and what comes of it, step by step.
+//! Asks a model one question, by way of the queue, and yields the answer step by step.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use crate::model::{Answer, Model, ModelError, Piece, Question};
 use crate::queue::{Events, Queue, QueueFull};
 
-/// What comes of a question.
+/// One step of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The next bytes of the answer's JSON.
     Piece {
         /// May end inside a character.
         bytes: Vec<u8>,
-        /// The model's probability of the token behind them.
+        /// The model's probability of the token that these bytes belong to.
         probability: Option<f32>,
     },
-    /// The answer is whole, or there is none; nothing comes after it.
+    /// The last step: the whole answer, or why there is none.
     Done(Result<Answer, ModelError>),
 }
 

@@ -1,21 +1,21 @@
-//! BM25: how much the rare words of a query are those of a document.
+//! BM25: how many of a query's words a document has, with rare words counting more.
 //!
 //! `score(q, d) = sum_w idf(w) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * len(d) / mean_len))`, with
 //! `idf(w) = ln(1 + (N - n(w) + 0.5) / (n(w) + 0.5))` (Robertson and Zaragoza 2009, with the
-//! non-negative idf of Lucene). Names of tools that a model was never trained on are rare words,
-//! which is what vectors are weakest at.
+//! non-negative idf of Lucene). It complements the vectors, which are weakest at rare words, such
+//! as the names of tools that the model was never trained on.
 
 use std::collections::HashMap;
 
-/// How soon repeating a word stops counting.
+/// How soon repetitions of a word stop counting.
 const K1: f64 = 1.2;
 /// How much longer documents are discounted.
 const B: f64 = 0.75;
 
-/// Documents, ready to be searched.
+/// An index of documents.
 #[derive(Debug, Clone, Default)]
 pub struct Bm25 {
-    /// Of each word: the documents that have it, and how often.
+    /// For each word, the documents that have it, and how often.
     postings: HashMap<String, Vec<(usize, usize)>>,
     /// Words of each document.
     lengths: Vec<usize>,
@@ -39,7 +39,7 @@ impl Bm25 {
         index
     }
 
-    /// The score of each document, in their order; 0 where no word is shared.
+    /// The score of each document, in order; 0 if it shares no word with `query`.
     pub fn scores(&self, query: &str) -> Vec<f64> {
         let mut scores = vec![0.0; self.lengths.len()];
         let num_documents = self.lengths.len() as f64;
@@ -57,13 +57,13 @@ impl Bm25 {
         scores
     }
 
-    /// More than a word of a query can add to a document's score.
+    /// An upper bound of what one word of a query can add to a document's score.
     pub fn most_of_a_word(&self) -> f64 {
         idf(self.lengths.len() as f64, 1.0) * (K1 + 1.0)
     }
 }
 
-/// How rare a word is that `having` of `num_documents` documents have.
+/// Inverse document frequency of a word that `having` of `num_documents` documents have.
 fn idf(num_documents: f64, having: f64) -> f64 {
     (1.0 + (num_documents - having + 0.5).max(0.0) / (having + 0.5)).ln().max(f64::MIN_POSITIVE)
 }
@@ -86,7 +86,7 @@ pub fn words(text: &str) -> Vec<String> {
     words.iter().map(|word| stem(word)).collect()
 }
 
-/// The plural's `s` off: `timers` and `timer` are one word.
+/// Strips a plural `s`, so that `timers` and `timer` are one word.
 fn stem(word: &str) -> String {
     let is_plural = word.len() > 3 && word.ends_with('s') && !word.ends_with("ss");
     if is_plural { word[..word.len() - 1].to_owned() } else { word.to_owned() }

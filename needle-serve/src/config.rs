@@ -1,4 +1,4 @@
-//! What a server is run with.
+//! The configuration of a server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,25 +9,25 @@ use crate::openai::asked::Limits;
 use crate::queue::QueueConfig;
 use crate::security::ApiKey;
 
-/// What a server is run with.
+/// The configuration of a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Where it listens.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// The key that clients must show.
+    /// The API key that clients must send.
     pub key: Option<ApiKey>,
-    /// The tools of requests without any.
+    /// The tools for requests that bring none.
     pub tools: Vec<Tool>,
-    /// How much is computed, and how much waits.
+    /// How many requests are computed at a time, and how many may wait.
     pub queue: QueueConfig,
     /// How much a request may hold.
     pub limits: Limits,
-    /// The page; none for the API alone.
+    /// The playground; none to serve the API alone.
     pub playground: Option<PlaygroundConfig>,
 }
 
 impl ServerConfig {
-    /// The API alone, for this machine, at `port`.
+    /// The API alone, reachable from this machine only, at `port`.
     pub fn local(port: u16) -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
@@ -40,10 +40,10 @@ impl ServerConfig {
     }
 }
 
-/// What the page works with.
+/// The configuration of the playground.
 #[derive(Debug, Clone)]
 pub struct PlaygroundConfig {
-    /// The directory of its data, runs and exports; nothing is written elsewhere.
+    /// Directory of its data, runs and exports; it writes nothing elsewhere.
     pub workspace: PathBuf,
     /// The `needle` command, which finetunes and exports.
     pub needle: PathBuf,

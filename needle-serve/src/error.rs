@@ -1,11 +1,11 @@
-//! Errors of this crate, before they become answers of HTTP.
+//! Errors of this crate, before they become HTTP responses.
 
 use std::path::PathBuf;
 
 /// What can go wrong with a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The server cannot be run as it is asked to.
+    /// The server's configuration cannot be used.
     #[error("{0}")]
     Config(String),
     /// A file cannot be read or written.
@@ -16,7 +16,7 @@ pub enum ServeError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// The network, or a child process.
+    /// The network or a child process failed.
     #[error("{what}: {error}")]
     System {
         /// What was tried.
@@ -24,13 +24,13 @@ pub enum ServeError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// A name, a request or a file of the user's cannot be used.
+    /// A name, a request or a file that the user gave cannot be used.
     #[error("{0}")]
     Input(String),
-    /// What is asked for is not there.
+    /// The requested thing does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// Something else stands in the way, such as a run of the same name.
+    /// The request conflicts with something else, such as a run of the same name.
     #[error("{0}")]
     Conflict(String),
     /// An MCP server or client failed.
@@ -44,7 +44,7 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Of the file `path`.
+    /// An [`Self::Io`] error of the file `path`.
     pub fn io(path: impl Into<PathBuf>, error: std::io::Error) -> Self {
         Self::Io { path: path.into(), error }
     }

@@ -1,30 +1,30 @@
-//! A model behind HTTP: the part of OpenAI's API that it can serve, a page to try and to finetune
-//! it, and MCP.
+//! Serves a model over HTTP: the part of OpenAI's API that it can support, a page to try and
+//! finetune it, and MCP.
 //!
 //! A file imports only files above it in this map:
 //!
 //! | file | concept |
 //! | --- | --- |
 //! | [`error`] | what can go wrong |
-//! | [`model`] | what the server asks of a model |
+//! | [`model`] | the interface of a model |
 //! | [`needle`] | the real model |
-//! | [`scripted`] | a model that answers by script, for tests |
-//! | [`bm25`] | how much the rare words of a query are those of a document |
-//! | [`ranking`] | tools by vectors and by words; recall |
-//! | [`queue`] | few answers at a time, few waiting, none for long |
-//! | [`ask`] | a question's way through queue and model |
-//! | [`security`] | the key, `Host` and `Origin` |
+//! | [`scripted`] | a model that follows a script, for tests |
+//! | [`bm25`] | scores of documents by the words of a query |
+//! | [`ranking`] | tools ranked by vectors and words; recall |
+//! | [`queue`] | limits on requests that are computed and that wait |
+//! | [`ask`] | a question through queue and model |
+//! | [`security`] | the API key, `Host` and `Origin` |
 //! | [`metrics`] | counts for Prometheus |
 //! | [`openai::error`], [`openai::fields`] | errors in the form of OpenAI's API; fields of a request |
 //! | [`models`] | the loaded models, by name |
-//! | [`openai::asked`] | a query, tools, and which calls the client will have |
-//! | [`openai::split`], [`openai::turn`] | an answer taken apart into calls, whole or as a stream |
-//! | [`config`] | what a server is run with |
+//! | [`openai::asked`] | what both APIs ask: a query, tools, and which calls are allowed |
+//! | [`openai::split`], [`openai::turn`] | an answer split into calls, whole or as a stream |
+//! | [`config`] | the configuration of a server |
 //! | [`playground`] | the page's workspace: data, runs, exports |
 //! | [`state`] | what all requests share |
 //! | [`openai::chat`], [`openai::responses`], [`openai::retrieval`] | routes of the API |
-//! | [`mcp`] | other servers' tools: imported, ranked, routed, called |
-//! | [`server`] | all routes, what every request goes through, beginning and end |
+//! | [`mcp`] | other servers' tools: imported, ranked, routed to, called |
+//! | [`server`] | all routes, checks of every request, startup and shutdown |
 
 pub mod ask;
 pub mod bm25;

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Upper bounds of the histogram of times, in seconds.
+/// Upper bounds of the latency histogram's buckets, in seconds.
 const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Counts since the server began.
+/// Counts since the server started.
 #[derive(Debug, Default)]
 pub struct Metrics(Mutex<Counts>);
 
@@ -33,7 +33,8 @@ struct Histogram {
 }
 
 impl Metrics {
-    /// A request to `route` was answered with `status`; of a stream, when it began.
+    /// Counts a request to `route` that was answered with `status` after `time`; for a stream, the
+    /// time until it began.
     pub fn request(&self, route: &str, status: u16, time: Duration) {
         self.with(|counts| {
             *counts.requests.entry((route.to_owned(), status)).or_default() += 1;
@@ -47,7 +48,8 @@ impl Metrics {
         });
     }
 
-    /// `model` has answered, with `outcome` (`calls`, `nothing`, `abstained`, `incomplete`).
+    /// Counts an answer of `model` by its `outcome`: `calls`, `nothing`, `abstained` or
+    /// `incomplete`.
     pub fn answer(&self, model: &str, outcome: &'static str, prompt_tokens: usize, completion_tokens: usize) {
         self.with(|counts| {
             *counts.answers.entry((model.to_owned(), outcome)).or_default() += 1;
@@ -57,7 +59,7 @@ impl Metrics {
         });
     }
 
-    /// The page for Prometheus; `queued` requests wait or are computed.
+    /// The counts in Prometheus' text format; `queued` requests are waiting or being computed.
     pub fn to_text(&self, queued: usize) -> String {
         let mut text = String::new();
         self.with(|counts| counts.write(&mut text, queued));
@@ -100,7 +102,7 @@ impl Counts {
             let model = label(model);
             let _ = writeln!(text, "needle_tokens_total{{model=\"{model}\",kind=\"{kind}\"}} {count}");
         }
-        head(text, "needle_queue_length", "gauge", "Requests that wait or are computed.");
+        head(text, "needle_queue_length", "gauge", "Requests waiting or being computed.");
         let _ = writeln!(text, "needle_queue_length {queued}");
     }
 }

@@ -1,7 +1,7 @@
-//! What the server asks of a model: answer a question piece by piece, rank tools, embed texts.
+//! The interface of a model: answer a question piece by piece, rank tools, embed texts.
 //!
-//! The trait keeps HTTP apart from the engine, so that the contracts of the API are tested against
-//! a model that answers by script ([`crate::scripted`]) and served by the real one
+//! The trait separates HTTP from the engine, so that the contracts of the API can be tested against
+//! a model that follows a script ([`crate::scripted`]), and served by the real one
 //! ([`crate::needle`]).
 
 use std::ops::ControlFlow;
@@ -17,11 +17,11 @@ pub struct Question {
     pub tools: Vec<Tool>,
     /// Fewest calls of the answer: 1 where the client demands a call.
     pub min_calls: usize,
-    /// Most calls of the answer; the model's own limit without it.
+    /// Most calls of the answer; by default the model's own limit.
     pub max_calls: Option<usize>,
-    /// Most tokens of the answer; the model's own limit without it.
+    /// Most tokens of the answer; by default the model's own limit.
     pub max_tokens: Option<usize>,
-    /// Answers that the model is less sure of become "nothing to call".
+    /// An answer whose confidence is lower than this is replaced by "no call".
     pub abstain_below: Option<f64>,
 }
 
@@ -37,29 +37,30 @@ impl Question {
 pub struct Piece<'a> {
     /// Bytes of the JSON list of calls, under the user's tool names; may end inside a character.
     pub bytes: &'a [u8],
-    /// The model's probability of the token behind these bytes, where it is known.
+    /// The model's probability of the token that these bytes belong to, if it is known.
     pub probability: Option<f32>,
 }
 
-/// Takes the pieces of an answer as they come; [`ControlFlow::Break`] ends the answer early.
+/// Called with each piece of an answer; [`ControlFlow::Break`] ends the answer early.
 pub type OnPiece<'a> = dyn FnMut(Piece<'_>) -> ControlFlow<()> + 'a;
 
 /// A model's answer, after its last piece.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
-    /// The calls; none where no tool fits, or the model abstained.
+    /// The calls; none if no tool fits or the model abstained.
     pub calls: Vec<Call>,
     /// Probability that the whole answer is right; none without a calibration.
     pub confidence: Option<f64>,
-    /// Whether the answer was withheld, being less sure than [`Question::abstain_below`].
+    /// Whether the answer was withheld because its confidence is below
+    /// [`Question::abstain_below`].
     pub abstained: bool,
     /// Whether the answer is a whole list of calls.
     pub is_complete: bool,
-    /// Where the calls break the tools' schemas.
+    /// Violations of the tools' schemas by the calls.
     pub violations: Vec<String>,
-    /// What of query and tools did not fit into the prompt.
+    /// Which part of the query and the tools did not fit into the prompt.
     pub cut: Option<String>,
-    /// Names of the tools that were offered, where the catalogue was larger than a prompt holds.
+    /// Names of the tools that were offered, if the catalogue was larger than a prompt holds.
     pub picked: Option<Vec<String>>,
     /// Tokens that the model read.
     pub prompt_tokens: usize,
@@ -72,7 +73,7 @@ pub struct Answer {
 /// Unit vectors of texts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Embedded {
-    /// One vector a text, `[texts, contrastive_dim]`.
+    /// One vector per text, `[texts, contrastive_dim]`.
     pub vectors: Vec<Vec<f32>>,
     /// Tokens that the model read.
     pub tokens: usize,
@@ -84,7 +85,7 @@ pub enum ModelError {
     /// The question cannot be answered: it is empty, too long, or its tools cannot be offered.
     #[error("{0}")]
     Question(String),
-    /// The model has no part for this, such as a retrieval head.
+    /// The model lacks the part that this needs, such as a retrieval head.
     #[error("{0}")]
     Unsupported(String),
     /// The model failed.
@@ -94,10 +95,10 @@ pub enum ModelError {
 
 /// A loaded model.
 pub trait Model: Send + Sync {
-    /// Answers `question`; `on_piece` is given the answer's JSON as it comes.
+    /// Answers `question`, and calls `on_piece` with the answer's JSON as it is decoded.
     ///
-    /// Where an answer may be withheld ([`Question::abstain_below`]) nothing is given before it is
-    /// judged.
+    /// If the answer may be withheld ([`Question::abstain_below`]), `on_piece` is called only once
+    /// the confidence is known.
     ///
     /// # Errors
     /// If the question cannot be answered, or the model fails.

@@ -13,7 +13,7 @@ use crate::openai::error::ApiError;
 /// Loads the checkpoint, or the result of the run, in a directory.
 pub type Loader = Arc<dyn Fn(&Path) -> Result<Arc<dyn Model>, String> + Send + Sync>;
 
-/// See the module.
+/// The loaded models, by name.
 #[derive(Default)]
 pub struct Models {
     loaded: RwLock<BTreeMap<String, Arc<dyn Model>>>,
@@ -21,30 +21,30 @@ pub struct Models {
 }
 
 impl Models {
-    /// Adds `model`, or puts it in the place of the one of this name.
+    /// Adds `model`, or replaces the one with this name.
     pub fn insert(&self, name: impl Into<String>, model: Arc<dyn Model>) {
         self.loaded.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), model);
     }
 
-    /// Says that the models to begin with are loaded.
+    /// Marks the models that the server starts with as loaded.
     pub fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Release);
     }
 
-    /// Whether the models to begin with are loaded.
+    /// Whether the models that the server starts with are loaded.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Acquire)
     }
 
-    /// Their names.
+    /// The models' names.
     pub fn names(&self) -> Vec<String> {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// The model called `name`; without a name, the only one.
+    /// The model called `name`; without a name, the only model.
     ///
     /// # Errors
-    /// If there is none of that name (404), or several and no name (400).
+    /// If no model has that name (404), or there are several and no name is given (400).
     pub fn get(&self, name: Option<&str>) -> Result<(String, Arc<dyn Model>), ApiError> {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         let names = || loaded.keys().map(String::as_str).collect::<Vec<_>>().join(", ");

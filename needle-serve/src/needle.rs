@@ -1,4 +1,4 @@
-//! The real model: [`needle_runtime::Needle`] as the server asks it.
+//! The real model: [`Model`] for [`needle_runtime::Needle`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use needle_runtime::{AnswerConfig, Needle, RuntimeError};
 
 use crate::model::{Answer, Embedded, Model, ModelError, OnPiece, Piece, Question};
 
-/// Loads what stands in `path`: a checkpoint, the result of a run, or an exported artifact.
+/// Loads the model in `path`: a checkpoint, the result of a run, or an exported artifact.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub fn load(path: &Path) -> Result<Arc<dyn Model>, String> {
-    // Clients bring the catalogues: they must not fill the disk.
+    // Catalogues come from clients, so their vectors must not fill the disk.
     let needle = Needle::load(path).map_err(|error| error.to_string())?.in_memory();
     Ok(Arc::new(Loaded { needle }))
 }
@@ -43,7 +43,7 @@ impl Model for Loaded {
             on_piece(Piece { bytes: piece.bytes, probability: piece.probability })
         });
         let answer = answer.map_err(failed)?;
-        // What was read: the prompt, without what was cut off its end.
+        // Count the tokens of the prompt as it was read, after truncation.
         let offered: Vec<Tool> = match &answer.picked {
             Some(names) => {
                 let tool = |name: &String| question.tools.iter().find(|tool| tool.name == *name).cloned();
@@ -100,7 +100,7 @@ impl Loaded {
     }
 }
 
-/// Whose fault it is: the asker's, or the model's.
+/// Tells errors of the question from failures of the model.
 fn failed(error: RuntimeError) -> ModelError {
     match error {
         RuntimeError::Question { .. } | RuntimeError::Tools(_) | RuntimeError::Prompt { .. } => {

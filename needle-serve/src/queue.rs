@@ -1,8 +1,8 @@
-//! The queue in front of the models: few answers are computed at a time, few wait, and none for
-//! longer than the time limit.
+//! The queue in front of the models, which limits how many answers are computed at a time, how many
+//! requests may wait, and how long a request may take.
 //!
-//! What does not fit is refused at once (429), so that a client knows. Work whose client has gone
-//! away is stopped at its next piece, or never begun.
+//! Requests beyond the limit are refused at once (429). Work whose client has disconnected is
+//! stopped at its next piece, or never started.
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
@@ -14,14 +14,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// How much is computed and how much may wait.
+/// The limits of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfig {
     /// Answers computed at the same time; as many as there are cores by default.
     pub workers: usize,
-    /// Requests that may wait beside those.
+    /// Requests that may wait in addition to those.
     pub max_waiting: usize,
-    /// Longest time of a request, waiting included.
+    /// Time limit of a request, including its wait.
     pub time_limit: Duration,
 }
 
@@ -45,16 +45,16 @@ pub enum Interrupted {
     Panicked,
 }
 
-/// What work gives, in order. Dropping it stops the work.
+/// The events of some work, in order. Dropping it stops the work.
 pub type Events<E> = UnboundedReceiver<Result<E, Interrupted>>;
 
-/// See the module.
+/// The queue in front of the models.
 #[derive(Debug, Clone)]
 pub struct Queue {
     config: QueueConfig,
-    /// Room for requests, waiting or computed.
+    /// One permit for each request, waiting or being computed.
     places: Arc<Semaphore>,
-    /// Those that are computed.
+    /// One permit for each request that is being computed.
     workers: Arc<Semaphore>,
 }
 
@@ -69,18 +69,18 @@ impl Queue {
         }
     }
 
-    /// Requests that wait or are computed.
+    /// Number of requests that are waiting or being computed.
     pub fn len(&self) -> usize {
         self.config.workers.max(1) + self.config.max_waiting - self.places.available_permits()
     }
 
-    /// True if nothing waits and nothing is computed.
+    /// Whether no request is waiting or being computed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Puts `work` into the queue. It passes its events to the function that it is given, and ends
-    /// when that says so.
+    /// Puts `work` into the queue. The work passes its events to the function that it is given, and
+    /// must end when that function returns [`ControlFlow::Break`].
     ///
     /// # Errors
     /// If there is no room.
@@ -120,7 +120,7 @@ async fn run<E, W>(
     let job = tokio::task::spawn_blocking({
         let (stop, sender) = (stop.clone(), sender.clone());
         move || {
-            // Held until the work has really ended, however long ago its client has left.
+            // Held until the work has really ended, even if its client disconnected long ago.
             let _held = (place, worker);
             work(&mut |event| {
                 let is_over = stop.load(Ordering::Relaxed) || sender.send(Ok(event)).is_err();

@@ -1,11 +1,10 @@
-//! Tools by how well they fit a query: vectors of the retrieval head together with the words that
-//! they share (BM25).
+//! Ranks tools for a query, by the vectors of the retrieval head and by shared words (BM25).
 //!
-//! `score = cosine + bm25 / most`, where `most` is what a single word that no other tool has can be
-//! worth: a shared rare word, such as the name of a tool that the model was never trained on,
-//! counts as much as a perfect cosine, and a shared "the" next to nothing. Sums of scaled scores
-//! beat sums of ranks (Bruch et al. 2023, <https://arxiv.org/abs/2210.11934>), and a tool that
-//! shares only common words must not pass one that fits.
+//! `score = cosine + bm25 / most`, where `most` is the highest score of a single word, one that no
+//! other tool has. So a shared rare word, such as the name of a tool that the model was never
+//! trained on, counts as much as a perfect cosine, and a shared "the" next to nothing. Sums of
+//! scaled scores beat sums of ranks (Bruch et al. 2023, <https://arxiv.org/abs/2210.11934>): by
+//! rank, a tool that shares only common words could overtake one that fits.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +21,9 @@ pub struct Ranked {
     pub index: usize,
     /// Its name.
     pub name: String,
-    /// The joined score; the higher, the better.
+    /// The sum of both scores; higher is better.
     pub score: f64,
-    /// Cosine of the query's and the tool's vectors; none where the model has no retrieval head.
+    /// Cosine of the query's and the tool's vectors; none if the model has no retrieval head.
     pub similarity: Option<f32>,
     /// BM25 of the query's words in the tool's.
     pub word_score: f64,
@@ -44,10 +43,11 @@ pub fn tool_words(tool: &Tool) -> String {
     text
 }
 
-/// `tools` by how well they fit `query`, best first.
+/// Ranks `tools` by how well they fit `query`, best first. A model without a retrieval head ranks
+/// by words alone.
 ///
 /// # Errors
-/// If the model fails; a model without a retrieval head ranks by words alone.
+/// If the model fails.
 pub fn rank(model: &dyn Model, query: &str, tools: &[Tool]) -> Result<Vec<Ranked>, ModelError> {
     let texts: Vec<String> = tools.iter().map(tool_words).collect();
     let index = Bm25::new(texts.iter().map(String::as_str));
@@ -60,8 +60,8 @@ pub fn rank(model: &dyn Model, query: &str, tools: &[Tool]) -> Result<Vec<Ranked
     Ok(join(tools, similarities.as_deref(), &word_scores, most))
 }
 
-/// Joins two lists of scores, in the order of `tools`, into one ranking; `most` is what one word
-/// can score.
+/// Joins two lists of scores, in the order of `tools`, into one ranking; `most` is the highest
+/// score of one word.
 fn join(tools: &[Tool], similarities: Option<&[f32]>, word_scores: &[f64], most: f64) -> Vec<Ranked> {
     let place = |(index, tool): (usize, &Tool)| {
         let similarity = similarities.map(|all| all[index]);
@@ -74,21 +74,20 @@ fn join(tools: &[Tool], similarities: Option<&[f32]>, word_scores: &[f64], most:
     ranked
 }
 
-/// Of queries whose right tools are known: how often they are among the best k.
+/// How often the right tools of queries are among the best k.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recall {
     /// Queries that were measured.
     pub queries: usize,
     /// Tools of the catalogue.
     pub tools: usize,
-    /// Of each k, the mean fraction of a query's right tools among the first k.
+    /// For each k, the mean fraction of a query's right tools among the first k.
     pub recall_at: BTreeMap<usize, f64>,
-    /// Mean of one over the rank of the first right tool.
+    /// Mean reciprocal rank of the first right tool.
     pub mrr: f64,
 }
 
-/// Measures `model` on queries with the names of their right tools; queries without any are left
-/// out.
+/// Measures `model` on queries with the names of their right tools, and skips queries without any.
 ///
 /// # Errors
 /// If the model fails.

@@ -1,8 +1,8 @@
-//! A model that answers by script, so that tests of the server are exact and need no weights.
+//! A model that follows a script, so that tests of the server are exact and need no weights.
 //!
-//! The query says what happens: `nothing` calls nothing, `slow` waits between pieces until it is
-//! told to stop, `fail` fails in mid-answer, `panic` panics, and every other query calls each
-//! offered tool whose name it contains.
+//! The query determines the answer: `nothing` calls nothing, `slow` waits between pieces until it
+//! is stopped, `fail` fails in mid-answer, `panic` panics, and every other query calls each offered
+//! tool whose name it contains.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
@@ -20,11 +20,11 @@ const DIM: usize = 16;
 /// The scripted model.
 #[derive(Debug)]
 pub struct Scripted {
-    /// Bytes of a piece.
+    /// Bytes per piece.
     pub piece_bytes: usize,
     /// The confidence of every answer.
     pub confidence: Option<f64>,
-    /// Answers that were stopped before their end.
+    /// Number of answers that were stopped before their end.
     pub stopped: AtomicUsize,
 }
 
@@ -59,7 +59,7 @@ impl Model for Scripted {
         let query = question.query.as_str();
         assert!(query != "panic", "the script says so");
         if query == "slow" {
-            // Bounded, so that a test that forgets to stop it ends.
+            // Bounded, so that a test that forgets to stop it still ends.
             for _ in 0..2000 {
                 if on_piece(Piece { bytes: b"", probability: None }).is_break() {
                     self.stopped.fetch_add(1, Ordering::SeqCst);

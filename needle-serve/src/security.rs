@@ -1,7 +1,7 @@
-//! Who may ask: the key, and the `Host` and `Origin` that a browser says.
+//! Access control: the API key, and the `Host` and `Origin` headers that a browser sends.
 //!
 //! A page of another site can make a visitor's browser send requests to this machine, and by DNS
-//! rebinding even read the answers. Such requests say so in their headers: `Origin` names the other
+//! rebinding even read the answers. The headers give such requests away: `Origin` names the other
 //! site, and after rebinding `Host` does.
 
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Uri, header};
 
 use crate::error::ServeError;
 
-/// The key that clients must show.
+/// The API key that clients must send.
 #[derive(Clone)]
 pub struct ApiKey(String);
 
@@ -27,7 +27,7 @@ impl ApiKey {
     /// A key that is long enough not to be guessed.
     ///
     /// # Errors
-    /// If it is shorter than 16 characters, or could not stand in a header.
+    /// If it is shorter than 16 characters, or cannot be sent in a header.
     pub fn new(key: impl Into<String>) -> Result<Self, ServeError> {
         let key = key.into();
         if key.len() < Self::LEAST || !key.bytes().all(|b| b.is_ascii_graphic()) {
@@ -37,7 +37,7 @@ impl ApiKey {
         Ok(Self(key))
     }
 
-    /// Whether `headers` show the key, compared in a time that does not depend on where the first
+    /// Whether `headers` have the key. Takes a time that does not depend on where the first
     /// difference is.
     pub fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -47,28 +47,28 @@ impl ApiKey {
     }
 }
 
-/// What is checked of every request.
+/// The checks that every request must pass.
 #[derive(Debug, Clone)]
 pub struct Access {
     key: Option<ApiKey>,
-    /// Hosts that `Host` may name; any where it is empty.
+    /// Hosts that `Host` may name; any host if it is empty.
     hosts: Vec<String>,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// Another site's page sent it, or it came by a name that is not this server's.
+    /// A page of another site sent it, or its `Host` is not this server.
     Foreign(String),
-    /// It does not show the key.
+    /// It does not have the key.
     Key,
 }
 
 impl Access {
-    /// Of a server that listens on `address`.
+    /// The checks of a server that listens on `address`.
     ///
     /// # Errors
-    /// If others than this machine can reach the address, and there is no key.
+    /// If other machines can reach the address, and there is no key.
     pub fn new(address: IpAddr, key: Option<ApiKey>) -> Result<Self, ServeError> {
         if address.is_loopback() {
             let hosts = ["localhost".to_owned(), address.to_string(), "127.0.0.1".to_owned(), "::1".to_owned()];
@@ -77,26 +77,25 @@ impl Access {
         if key.is_none() {
             return Err(ServeError::Config(format!(
                 "{address} can be reached by other machines, and there is no API key; put one into an environment variable and \
-                 name it with --api-key-env, or listen on 127.0.0.1"
+                 pass the variable's name as --api-key-env, or listen on 127.0.0.1"
             )));
         }
-        // Reached by whatever names this machine has. A page of another site does not have the key.
+        // Any name of this machine will do: a page of another site does not have the key.
         Ok(Self { key, hosts: Vec::new() })
     }
 
-    /// Whether a key is demanded.
+    /// Whether requests need a key.
     pub fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
-    /// Whether a request with these headers may be served; `needs_key` is false for what anyone may
-    /// see.
+    /// Checks a request with these headers; `needs_key` is false for routes that anyone may see.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Why the request is refused.
     pub fn check(&self, headers: &HeaderMap, uri: &Uri, needs_key: bool) -> Result<(), Refused> {
         let host = headers.get(header::HOST).map(|value| value.to_str().unwrap_or("?").to_owned());
-        // HTTP/1.1 demands the header; in its absolute form, the request's own line has it.
+        // HTTP/1.1 requires the header; a request line in absolute form names the host, too.
         let host = host.or_else(|| uri.authority().map(ToString::to_string));
         let host = host.ok_or_else(|| Refused::Foreign("the request has no Host".into()))?;
         if !self.hosts.is_empty() && !self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name(&host))) {
@@ -106,7 +105,7 @@ impl Access {
             let origin = origin.to_str().unwrap_or("?");
             let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             if !from.is_some_and(|from| from.eq_ignore_ascii_case(&host)) {
-                return Err(Refused::Foreign(format!("a page of {origin:?} may not ask {host:?}")));
+                return Err(Refused::Foreign(format!("a page of {origin:?} may not send requests to {host:?}")));
             }
         }
         match &self.key {
@@ -116,7 +115,7 @@ impl Access {
     }
 }
 
-/// The name in `name:port`, `[address]:port`, or without a port.
+/// The host without its port: the name of `name:port`, or the address of `[address]:port`.
 fn name(host: &str) -> &str {
     if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return address;

@@ -1,4 +1,4 @@
-//! The server: its routes, what every request goes through, and its beginning and end.
+//! The server: its routes, the checks of every request, startup and shutdown.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub fn router(shared: &Shared) -> Router {
     }
     routes
         .layer(CatchPanicLayer::custom(|_| {
-            let message = "the server failed at this request";
+            let message = "the server failed on this request";
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, None, message).into_response()
         }))
         .layer(DefaultBodyLimit::max(shared.limits.body_bytes))
@@ -48,8 +48,8 @@ pub fn router(shared: &Shared) -> Router {
         .with_state(shared.clone())
 }
 
-/// What every request goes through: who asks, whether the models are loaded, the counts, and the
-/// form of errors.
+/// The middleware of every request: access control, whether the models are loaded, metrics, and the
+/// format of errors.
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -70,7 +70,7 @@ fn loading() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, Some("loading"), "the models are being loaded")
 }
 
-/// Errors of the layers below us come as plain text; a client expects them as JSON.
+/// Errors of the framework come as plain text, but a client expects them as JSON.
 fn in_our_form(response: Response, method: &Method, path: &str, limits: &Limits) -> Response {
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -80,7 +80,7 @@ fn in_our_form(response: Response, method: &Method, path: &str, limits: &Limits)
     let path: String = path.chars().take(200).collect();
     let message = match status {
         StatusCode::NOT_FOUND => format!("there is no {path}"),
-        StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not take {method}"),
+        StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not support {method}"),
         StatusCode::PAYLOAD_TOO_LARGE => format!("the body is longer than {} bytes", limits.body_bytes),
         _ => status.canonical_reason().unwrap_or("error").to_owned(),
     };
@@ -99,14 +99,14 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     (kind, shared.metrics.to_text(shared.queue.len())).into_response()
 }
 
-/// Serves the checkpoints `models` (a name and a directory each) until `shutdown` comes; requests
-/// that have begun are ended.
+/// Serves the checkpoints `models` (a name and a directory each) until `shutdown` completes;
+/// requests that have begun are finished.
 ///
-/// The port is open at once, and `/health` says 503 until all models are loaded. `on_listening` is
-/// told the address.
+/// The port is open at once, and `/health` returns 503 until all models are loaded. `on_listening`
+/// is called with the address.
 ///
 /// # Errors
-/// If the server cannot be run as it is asked to, the port is taken, or a model cannot be loaded.
+/// If the configuration cannot be used, the port is taken, or a model cannot be loaded.
 pub async fn serve(
     config: ServerConfig,
     models: Vec<(String, PathBuf)>,

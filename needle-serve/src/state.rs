@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The state that all requests share.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ pub struct ServerState {
     pub models: Models,
     /// The queue in front of them.
     pub queue: Queue,
-    /// The counts.
+    /// Counts for `/metrics`.
     pub metrics: Arc<Metrics>,
     /// How much a request may hold.
     pub limits: Limits,
-    /// The tools of requests without any.
+    /// The tools for requests that bring none.
     pub tools: Vec<Tool>,
-    /// Who may ask.
+    /// Access control.
     pub access: Access,
-    /// The page's part.
+    /// The playground, if it is served.
     pub playground: Option<Playground>,
     /// Loads the results of finetunes.
     pub loader: Loader,
@@ -40,7 +40,7 @@ impl ServerState {
     /// The state of a server that has loaded nothing yet.
     ///
     /// # Errors
-    /// If others can reach it and there is no key, or the workspace cannot be used.
+    /// If other machines can reach it and there is no key, or the workspace cannot be used.
     pub fn new(config: ServerConfig, loader: Loader) -> Result<Shared, ServeError> {
         Ok(Arc::new(Self {
             models: Models::default(),

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A training step on a GPU, ours and PyTorch's with torch.compile, side by side in one run: the same sizes, weights and batch. Says whether
+# Compares a training step on a GPU with PyTorch's under torch.compile, in one run with the same sizes, weights and batch. Checks that
 # their first losses agree, and prints a table.
 #
 #   cargo build --release --features cuda && scripts/bench/gpu.sh [NEEDLE] [ROWS..]
 #
-# PYTHON names an interpreter with torch, safetensors and numpy. DEVICE=cpu MODEL=quickstart ENC=64 DEC=32 DTYPE=f32 tries the script
-# itself where there is no GPU.
+# PYTHON names an interpreter with torch, safetensors and numpy. DEVICE=cpu MODEL=quickstart ENC=64 DEC=32 DTYPE=f32 tests the script
+# itself without a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,7 +22,7 @@ for rows in "$@"; do
     "$needle" bench train --device "$device" "${sizes[@]}" --save-weights "$place/w.safetensors" --json > "$place/ours.$rows.json" \
         || echo "needle failed at $rows rows" >&2
     for attention in sdpa flex; do
-        # Flex attention is compiled for GPUs; elsewhere it would hold all scores.
+        # Flex attention is only compiled for GPUs; on a CPU it would materialize all scores.
         [ "$device" = cpu ] && [ "$attention" = flex ] && continue
         compile=(--compile)
         [ "$device" = cpu ] && compile=()
@@ -36,7 +36,7 @@ done
 import json, pathlib, sys
 
 place, dtype, rows = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-# bf16 keeps eight bits: two programs that round in other places differ in the third digit of a loss.
+# bf16 has eight bits of precision: two programs that round in different places differ in the third digit of a loss.
 tolerance = {"f32": 1e-4, "bf16": 5e-3}[dtype]
 print(f"{'rows':>5} {'program':>12} {'tokens/s':>12} {'without optimizer':>18} {'first loss':>11} {'MB':>8}")
 apart = False

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The gradient step of a Simple Attention Network in JAX (jit, float32, no optimizer), beside `needle bench train`.
+"""Compares the gradient step of a Simple Attention Network in JAX (jit, float32, no optimizer) with `needle bench train`.
 
     pip install jax
     scripts/bench/jax_step.py --batch 4 --enc 256 --dec 64
 
-Same sizes, same operations: grouped-query attention with norms on Q and K and half-split rotary embedding, gated residuals,
+Sizes and operations are the same: grouped-query attention with norms on Q and K and half-split rotary embedding, gated residuals,
 tied embedding, cross-entropy and z-loss over 8192 logits. Layers are stacked and scanned, as the original stacks them.
 """
 

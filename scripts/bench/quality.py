@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""One table of what a base model is worth, as `needle run` answers: INT4, constrained to the offered tools.
+"""Prints a table of a base model's quality, with answers as `needle run` gives them: INT4, constrained to the offered tools.
 
     scripts/bench/quality.py CHECKPOINT [--needle FILE] [--data DIR] [--suites DIR] [--bfcl DIR]
                              [--finetune] [--limit N] [--out DIR]
 
 --data     files of human-written examples: DOMAIN.train.jsonl with DOMAIN.validation.jsonl under domains/, and
-           snips, hwu64 and sgd as NAME.validation.jsonl.gz; what is not there is left out
+           snips, hwu64 and sgd as NAME.validation.jsonl.gz; missing sets are skipped
 --suites   acceptance suites (`needle eval --suite`)
 --bfcl     questions of BFCL, with their answers in possible_answer/
---finetune also finetune the checkpoint on each domain's training examples, and measure again; minutes each
+--finetune also finetune the checkpoint on each domain's training examples, and measure again, which takes minutes each
 --limit    only the first N examples of each set
---out      keep quality.json, and what was finetuned, in this directory; without it nothing is kept
+--out      save quality.json and the finetuned models in this directory; by default nothing is saved
 
-The table goes to stdout. The domains' validation files are for choosing settings: a figure on them is not one of a test
-set. Nothing but Python's standard library is needed.
+The table goes to stdout. The domains' validation files are for choosing settings, so figures on them are not those of
+a test set. Needs only Python's standard library.
 """
 
 import argparse
@@ -28,7 +28,7 @@ HELD_OUT_EXAMPLES = 500
 
 
 class Needle:
-    """The command, and what all measurements share."""
+    """The `needle` command, with the limit that all measurements share."""
 
     def __init__(self, binary, limit):
         self.binary, self.limit = binary, limit
@@ -36,7 +36,7 @@ class Needle:
     def run(self, *args):
         command = [str(self.binary), *map(str, args)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        # A suite that fails ends with 1, and prints its result all the same.
+        # A suite that does not pass exits with 1, but still prints its result.
         if done.returncode and not ("--suite" in args and done.stdout):
             sys.exit(f"{' '.join(command)}: exit {done.returncode}")
         return done.stdout
@@ -53,7 +53,7 @@ def row(name, result):
 
 
 def table(rows):
-    """A Markdown table; what a set has no figure for is a dash."""
+    """A Markdown table, with a dash where a set has no figure."""
     titles = ["set", "n", "exact match", "call F1", "name F1", "values", "no-tool precision", "no-tool recall", "recall@5"]
     cell = lambda value: "-" if value is None else value if isinstance(value, str) else f"{value:.3f}" if isinstance(value, float) else str(value)
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
@@ -72,7 +72,7 @@ def mean(name, results):
 
 
 def domains(needle, checkpoint, data, out, finetunes):
-    """Zero-shot and, where asked for, finetuned."""
+    """The rows of the domains: zero-shot and, with --finetune, finetuned."""
     rows = []
     sets = sorted(data.glob("domains/*.validation.jsonl"))
     zero_shot = [row(f"{path.name.split('.')[0]}, zero-shot", needle.eval(checkpoint, path)) for path in sets]

@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
-"""Speed, load time and memory of one INT4 model in several runtimes, interleaved in one run:
+"""Measures speed, load time and memory of one INT4 model in several runtimes, interleaved in one run:
 
     scripts/bench/runtimes.py [CHECKPOINT] [--needle target/release/needle] [--rounds 7]
         [--prompts 200,800] [--threads 1,2] [--tokens 64] [--only ours,rten,..] [--json FILE]
 
 Without a checkpoint, the model has the published sizes and random weights, whose free answers
-never end by themselves. Each runtime is a process for each number of threads, all of them alive at
-once; in each round each answers each prompt once, and what is printed is the median over the
-rounds. Loading is measured in processes that are started anew in each round, without the time that
-Python takes to import modules.
+never end by themselves. There is one process for each runtime and number of threads, all of them
+alive at the same time. In each round, each process answers each prompt once; the table has the
+medians over the rounds. Loading is measured in processes that are restarted in each round, without
+the time that Python takes to import modules.
 
-Free: the end is forbidden, so that an answer has --tokens tokens. Prefill is the prompt's tokens by
-the time until the first token; decode is the mean of the others. Constrained: the whole time of a
-call, which ends by itself, and its tokens. Memory is the peak of the process; Python's own is a row
-of its own, to be taken off. needle-rs knows no free answers: its own grammar is always on.
-onnxruntime-4 is onnxruntime with accuracy_level = 4 in every MatMulNBits, as rten has it, too.
+Free: the end token is forbidden, so that an answer has --tokens tokens. Prefill is the number of
+prompt tokens over the time to the first token, decode the mean rate of the other tokens.
+Constrained: the whole time of a call, which ends by itself, and its tokens. Memory is the peak of
+the process; the row `python` is Python's own, to be subtracted. needle-rs has no free answers,
+because its grammar is always on. onnxruntime-4 is onnxruntime with accuracy_level = 4 in every
+MatMulNBits, which is also rten's setting.
 
-Needs the packages of scripts/check_exports.sh (their environment is used, and made where it is
-missing). The command, scripts/engine and scripts/bench/rten_worker are built.
+Needs the packages of scripts/check_exports.sh (it uses their environment, and creates it if it is
+missing). Builds the command, scripts/engine and scripts/bench/rten_worker.
 """
 
 import argparse
@@ -34,19 +35,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RUNTIMES = ["ours", "onnxruntime", "onnxruntime-4", "needle-rs", "python"]
-# Only where --only names it: it has not been tried yet.
+# Only if --only names it: it has not been tried yet.
 OTHERS = ["rten"]
 EOS, TOOLS = 1, 5
-# Random models to try, and tokens of a constrained answer that is worth its time.
+# How many random models to try, and the fewest tokens of a constrained answer that is worth measuring.
 SEEDS, LEAST_TOKENS = 40, 20
 
 
 # ------------------------------------------------------------------------------------------ workers
-# A worker reads questions, a line of JSON each, and answers each with a line.
+# A worker reads questions, one JSON object per line, and answers each with a line.
 
 
 def python_worker(runtime, model, threads):
-    """A runtime that has a Python module, or none at all ("python": what a process costs)."""
+    """A runtime with a Python module, or none ("python", to measure what a process costs)."""
     factory = {"python": idle, "needle-rs": needle_rs}.get(runtime, onnxruntime)
     start, answer = factory(model, threads)
     load = time.perf_counter() - start
@@ -61,7 +62,7 @@ def python_worker(runtime, model, threads):
 
 
 def idle(_model, _threads):
-    import numpy  # noqa: F401: what the others need, too
+    import numpy  # noqa: F401: the others need it, too
 
     return time.perf_counter(), lambda asked: None
 
@@ -111,7 +112,7 @@ def needle_rs(model, _threads):
 
 
 class Worker:
-    """A process that answers."""
+    """A process that answers questions."""
 
     def __init__(self, command, threads):
         environment = {
@@ -135,7 +136,7 @@ class Worker:
         return json.loads(line)
 
     def close(self):
-        """Ends the process; its peak of memory in MB."""
+        """Ends the process, and returns its peak memory in MB."""
         peak = Path(f"/proc/{self.process.pid}/status").read_text()
         self.process.stdin.close()
         self.process.wait()
@@ -146,7 +147,7 @@ class Worker:
 
 
 def models_and_questions(args, work):
-    """The model as each runtime reads it, and a question for each length of prompt."""
+    """The model in each runtime's format, and a question for each prompt length."""
 
     def both(checkpoint):
         models = write_models(args, checkpoint, tempfile.mkdtemp(dir=work))
@@ -155,7 +156,7 @@ def models_and_questions(args, work):
 
     if args.checkpoint:
         return both(args.checkpoint)
-    # Of random weights, the first that call a tool, and say enough.
+    # Take the first random weights that call a tool with answers of enough tokens.
     for seed in range(SEEDS):
         checkpoint = f"{work}/checkpoint"
         write_model = TARGET / built(args) / "write_model"
@@ -171,7 +172,7 @@ def models_and_questions(args, work):
 
 
 def write_models(args, checkpoint, work):
-    """The model as each runtime reads it: a directory for each."""
+    """The model in each runtime's format: a directory for each."""
     for format in ("needle-rs", "onnx"):
         run(
             args.needle,
@@ -213,7 +214,7 @@ def write_models(args, checkpoint, work):
 
 
 def without_half(model):
-    """The graph with what rten lacks written otherwise: scales and the embedding in f32."""
+    """The graph without the operators that rten lacks: scales and the embedding are in f32."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -223,12 +224,12 @@ def without_half(model):
     nodes = []
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in values:
-            # Scales are stored in f16, and computed with in f32.
+            # Scales are stored in f16 and cast to f32.
             values[node.output[0]] = values[node.input[0]].astype(np.float32)
             continue
         if node.op_type == "GatherBlockQuantized":
             codes, scales = values[node.input[0]], values[node.input[2]].astype(np.float32)
-            # Two codes a byte, low nibble first, stored as code + 8.
+            # Two codes per byte, low nibble first, stored as code + 8.
             codes = codes.reshape(codes.shape[0], -1)
             codes = (
                 np.stack([codes & 15, codes >> 4], -1)
@@ -243,7 +244,7 @@ def without_half(model):
             )
             node = helper.make_node("Gather", [name, node.input[1]], node.output, axis=0)
         elif node.op_type == "MatMulNBits":
-            # Its scales have two sides there; INT8 activations are only used where it is told to.
+            # rten needs two-dimensional scales, and uses INT8 activations only at accuracy_level 4.
             outputs = next(attribute.i for attribute in node.attribute if attribute.name == "N")
             values[node.input[2]] = values[node.input[2]].reshape(outputs, -1)
             node.attribute.append(helper.make_attribute("accuracy_level", 4))
@@ -264,7 +265,7 @@ def without_half(model):
 
 
 def question(model, prompt_tokens, max_tokens):
-    """A query and tools of exactly so many tokens, or a few fewer where no word fits."""
+    """A query and tools of exactly this many tokens, or a few fewer if no word fits."""
     import sentencepiece as spm
 
     encode = spm.SentencePieceProcessor(model_file=f"{model}/tokenizer.model").encode
@@ -333,7 +334,7 @@ def build(args):
 
 
 def built(args):
-    """The folder of a target directory that programs are built into."""
+    """The folder of the target directory that programs are built in."""
     return {"dev": "debug"}.get(args.profile, args.profile)
 
 
@@ -373,7 +374,7 @@ def measure(args, models, questions):
                             times.setdefault((runtime, n, is_constrained), []).append(answer)
         for worker in workers.values():
             worker.close()
-        # Anew each time; the shortest prompt.
+        # Load in a new process each time, with the shortest prompt.
         loads = {}
         for _ in range(args.rounds):
             for runtime in args.only:
@@ -460,9 +461,9 @@ def main():
     parser.add_argument("--threads", type=numbers, default=[1, 2])
     parser.add_argument("--tokens", type=int, default=64, help="most tokens of an answer")
     parser.add_argument("--only", type=lambda text: text.split(","), default=RUNTIMES)
-    parser.add_argument("--profile", default="release", help="of cargo; dev is only good for a try")
+    parser.add_argument("--profile", default="release", help="cargo's profile; dev is only for tests of this script")
     parser.add_argument("--json", help="also write all medians to this file")
-    parser.add_argument("--no-build", action="store_true", help="everything is built")
+    parser.add_argument("--no-build", action="store_true", help="everything is built already")
     args = parser.parse_args()
     unknown = set(args.only) - set(RUNTIMES + OTHERS)
     if unknown:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How training scales with the number of GPUs: a model on paper, and a check of it on this machine's cores.
+"""Predicts how training scales with the number of GPUs, and checks the prediction on this machine's cores.
 
     scripts/bench/scaling.py predict --forward-backward-ms 150 --muon-ms 20 --adamw-ms 1 --tokens 393216
     scripts/bench/scaling.py check --needle target/release/needle --tokenizer tokenizer.json --data data.jsonl
@@ -8,12 +8,12 @@ A step of N ranks, each with its own device and the same rows, takes
 
     forward_backward + muon(N) + adamw / N + exchange(N) + messages(N)
 
-    muon(N)      every matrix whole on one rank: the fullest rank has ceil(112 / N) of the 112 (56 large, 56 small) matrices
-    exchange(N)  a rank sends (N - 1) / N of the gradient and of the weights, and the rank with the largest share receives its
+    muon(N)      each matrix is whole on one rank: the largest shard has ceil(112 / N) of the 112 (56 large, 56 small) matrices
+    exchange(N)  a rank sends (N - 1) / N of the gradient and of the weights, and the rank with the largest shard receives its
                  gradient N - 1 times; over the slowest link on the way; twice over PCIe, and once through the host's memory
-    messages(N)  three short messages to all: latency * ceil(log2 N) each
+    messages(N)  three short all-gathers: latency * ceil(log2 N) each
 
-which is what needle-train/src/distributed/exchange.rs does. Efficiency is tokens/s over N times the tokens/s of one.
+as in needle-train/src/distributed/exchange.rs. Efficiency is tokens/s divided by N times the tokens/s of one GPU.
 """
 
 import argparse
@@ -35,7 +35,7 @@ GIGA = 1e9
 
 
 def shares(ranks):
-    """Of each rank: its part of Muon's operations, and its values, as optim/shards.rs divides them."""
+    """The largest share of Muon's operations, and the largest number of parameters, as optim/shards.rs divides them."""
     load, values = [0.0] * ranks, [(NUM_PARAMS - 56 * (LARGE + SMALL)) / ranks] * ranks
     for flop, size in sorted(MATRICES, reverse=True):
         least = min(range(ranks), key=load.__getitem__)
@@ -45,7 +45,7 @@ def shares(ranks):
 
 
 def step_seconds(ranks, a):
-    """Seconds of a step, and of its parts."""
+    """Seconds of each part of a step."""
     if ranks == 1:
         return {"compute": a.forward_backward_ms / 1e3, "optimizer": (a.muon_ms + a.adamw_ms) / 1e3, "exchange": 0.0, "messages": 0.0}
     muon, most_values = shares(ranks)
@@ -88,7 +88,7 @@ checkpoint = { every_steps = 1000 }
 
 
 def measure(a, place, ranks, cores):
-    """Median seconds of a step, seconds of it in communication, and megabytes that rank 0 sends."""
+    """Median seconds of a step, its seconds in communication, and the megabytes that rank 0 sends."""
     recipe, out = place / "recipe.toml", place / f"{ranks}on{cores}"
     recipe.write_text(RECIPE)
     held_out = place / "val.jsonl"
@@ -106,12 +106,12 @@ def measure(a, place, ranks, cores):
 
 
 def check(a):
-    """One core a rank, the same batch: with N ranks each part takes 1/N of its time on one core, and the exchange comes on top."""
+    """With one core per rank and the same batch, N ranks need 1/N of the time of one core for each part, plus the exchange."""
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
         place = pathlib.Path(place)
         alone, _, _ = measure(a, place, 1, 1)
-        print(f"{'ranks':>5} {'cores':>5} {'measured s':>10} {'predicted s':>11} {'apart':>6} {'in communication':>16} {'MB sent':>8}")
+        print(f"{'ranks':>5} {'cores':>5} {'measured s':>10} {'predicted s':>11} {'error':>6} {'in communication':>16} {'MB sent':>8}")
         print(f"{1:>5} {1:>5} {alone:>10.3f}")
         bandwidth = None
         for ranks in (2, 4):
@@ -134,18 +134,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("predict", help="tokens/s and efficiency for 1 to 512 GPUs")
-    p.add_argument("--forward-backward-ms", type=float, required=True, help="of one GPU, for its rows (needle bench train)")
-    p.add_argument("--muon-ms", type=float, required=True, help="of all matrices on one GPU")
-    p.add_argument("--adamw-ms", type=float, required=True, help="of all other parameters on one GPU")
-    p.add_argument("--tokens", type=float, required=True, help="of one GPU in a step")
+    p.add_argument("--forward-backward-ms", type=float, required=True, help="time of one GPU for its rows (needle bench train)")
+    p.add_argument("--muon-ms", type=float, required=True, help="time of all matrices on one GPU")
+    p.add_argument("--adamw-ms", type=float, required=True, help="time of all other parameters on one GPU")
+    p.add_argument("--tokens", type=float, required=True, help="tokens of one GPU in a step")
     p.add_argument("--gradient-dtype", choices=["f32", "bf16"], default="f32")
     p.add_argument("--gpus-per-node", type=int, default=8)
-    p.add_argument("--intra-gb-per-s", type=float, default=5.0, help="between two processes of a machine, GB/s (needle bench allreduce)")
-    p.add_argument("--inter-gb-per-s", type=float, default=50.0, help="of a machine's network, GB/s (400 Gbit/s: 50)")
-    p.add_argument("--pcie-gb-per-s", type=float, default=25.0, help="between GPU and host, GB/s")
-    p.add_argument("--memory-gb-per-s", type=float, default=10.0, help="of one core of the host, GB/s")
-    p.add_argument("--latency-us", type=float, default=5.0, help="of a short message")
-    p = commands.add_parser("check", help="the model against ranks on this machine's cores")
+    p.add_argument("--intra-gb-per-s", type=float, default=5.0, help="bandwidth between two processes of a machine, GB/s (needle bench allreduce)")
+    p.add_argument("--inter-gb-per-s", type=float, default=50.0, help="bandwidth of a machine's network, GB/s (400 Gbit/s: 50)")
+    p.add_argument("--pcie-gb-per-s", type=float, default=25.0, help="bandwidth between GPU and host, GB/s")
+    p.add_argument("--memory-gb-per-s", type=float, default=10.0, help="memory bandwidth of one core of the host, GB/s")
+    p.add_argument("--latency-us", type=float, default=5.0, help="latency of a short message")
+    p = commands.add_parser("check", help="compare the prediction with ranks on this machine's cores")
     p.add_argument("--needle", required=True, help="built with --features mpi")
     p.add_argument("--tokenizer", required=True)
     p.add_argument("--data", required=True)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""From JSONL to packed batches in Rust, against the `sentencepiece` package doing nothing but encoding the same text.
+"""Compares needle, from JSONL to packed batches, with the `sentencepiece` package, which only encodes the same text.
 
     pip install sentencepiece
     needle tokenizer export CHECKPOINT --out tokenizer.model
     scripts/bench/sentencepiece_encode.py tokenizer.model train.jsonl
 
-Both on one core, one after the other, three times; the best of each counts. Ours reads, parses, validates, shuffles tools,
-encodes (tools once more for retrieval), packs and lays out; sentencepiece gets its strings from memory.
+Both run on one core, in turn, three times; the best time of each counts. Needle reads, parses, validates, shuffles tools,
+encodes (tools once more for retrieval), packs and builds batches; sentencepiece gets its strings from memory.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A training step of a Simple Attention Network in PyTorch: what `needle bench train` measures, by the means of that library.
+"""Measures a training step of a Simple Attention Network in PyTorch, as `needle bench train` does for ours.
 
     pip install torch safetensors numpy
     needle bench train --device cuda --compute-dtype bf16 --batch 128 --enc 1024 --dec 512 --examples-per-row 8 \
@@ -7,9 +7,9 @@
     scripts/bench/torch_step.py --weights w.safetensors --device cuda --compute-dtype bf16 --batch 128 --enc 1024 --dec 512 \
         --examples-per-row 8 --compile
 
-torch.compile, scaled-dot-product attention (or flex attention, where examples share rows), autocast to bf16, fused AdamW, and Muon with
-Newton-Schulz batched over matrices of one shape in bf16. The same weights, the same batch by the same rule; `first_loss` of both
-must agree, and scripts/bench/gpu.sh checks that it does.
+Uses torch.compile, scaled-dot-product attention (or flex attention, if examples share rows), autocast to bf16, fused AdamW, and Muon
+with Newton-Schulz batched over matrices of the same shape in bf16. Weights and batch are the same as ours, so `first_loss` must agree,
+which scripts/bench/gpu.sh checks.
 """
 
 import argparse
@@ -63,7 +63,7 @@ class Attention(nn.Module):
 
 
 def rotate(x, rope):
-    """The first half of each head with the second."""
+    """Rotary embedding, which pairs the first half of each head with the second."""
     cos, sin = (r[None, : x.shape[1], None, :].to(x.dtype) for r in rope)
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
@@ -117,7 +117,7 @@ class San(nn.Module):
         return (self.embed_tokens(ids) * math.sqrt(self.size["d"])).to(dtype)
 
     def forward(self, batch, attend, dtype):
-        """Cross-entropy and z-loss over the real targets."""
+        """Cross-entropy and z-loss over all targets but padding."""
         rope = (self.cos, self.sin)
         x = self.embed(batch["enc_ids"], dtype)
         for layer in self.encoder.layers:
@@ -135,7 +135,7 @@ class San(nn.Module):
 
 
 def attention_functions(batch, kind, device):
-    """For each of the three attentions: which pairs see each other."""
+    """The attention functions of encoder, decoder and cross-attention, masked by segments."""
     enc, dec = batch["enc_segments"], batch["dec_segments"]
     if kind == "flex":
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -156,7 +156,7 @@ def attention_functions(batch, kind, device):
             mask = (q_seg[:, None, :, None] == k_seg[:, None, None, :]) & (k_seg[:, None, None, :] != 0)
             if causal:
                 mask = mask & torch.ones(q_seg.shape[1], k_seg.shape[1], dtype=torch.bool, device=device).tril()
-            # A padding query sees all, so that its row of softmax exists.
+            # A padding query attends to everything, so that its softmax is defined.
             mask = mask | ~mask.any(-1, keepdim=True)
             return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
@@ -164,7 +164,7 @@ def attention_functions(batch, kind, device):
 
 
 def make_batch(size, a):
-    """By the rule of `needle bench train`: the i-th number is 6 + (i * 7919 + 13) % (vocab - 6)."""
+    """The batch of `needle bench train`: the i-th id is 6 + (i * 7919 + 13) % (vocab - 6)."""
     drawn = 0
 
     def segments(length):
@@ -184,7 +184,7 @@ def make_batch(size, a):
 
 
 def newton_schulz(x, dtype):
-    """Muon's orthogonalization of [matrices, rows, columns]."""
+    """Muon's orthogonalization of a tensor [matrices, rows, columns]."""
     turned = x.shape[1] > x.shape[2]
     x = x.mT if turned else x
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
@@ -195,7 +195,7 @@ def newton_schulz(x, dtype):
 
 
 class Muon:
-    """Momentum 0.95 in Nesterov's form, weight decay 0.01, matrices of one shape together."""
+    """Muon with Nesterov momentum 0.95 and weight decay 0.01, batched over matrices of the same shape."""
 
     def __init__(self, matrices, lr, dtype):
         self.by_shape, self.lr, self.dtype = {}, lr, dtype
@@ -217,7 +217,7 @@ class Muon:
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", choices=SIZES, default="needle-26m")
-    p.add_argument("--weights", help="model.safetensors, or what --save-weights wrote; random without it")
+    p.add_argument("--weights", help="model.safetensors, or a file of --save-weights; random by default")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--compute-dtype", choices=["f32", "bf16"], default="f32")
     p.add_argument("--attention", choices=["sdpa", "flex"], default="sdpa")

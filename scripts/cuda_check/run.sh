@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles every CUDA kernel of training steps with NVIDIA's own compiler (NVRTC), for compute capability 9.0, where there is no GPU:
-# in f32 and bf16, packed rows, recomputed layers. Says nothing about what the kernels compute.
+# Compiles every CUDA kernel of training steps with NVIDIA's own compiler (NVRTC) for compute capability 9.0, without a GPU: in f32 and
+# bf16, with packed rows and recomputed layers. It does not check what the kernels compute.
 #
 #   cargo build --release --features cuda && scripts/cuda_check/run.sh [NEEDLE]
 #
@@ -14,7 +14,7 @@ trap 'rm -rf "$place"' EXIT
 
 python3 -m pip download -q --no-deps -d "$place/wheels" nvidia-cuda-nvrtc-cu12==12.8.93 nvidia-cuda-runtime-cu12==12.8.90 nvidia-cuda-cccl-cu12==12.9.27
 for wheel in "$place"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$place"; done
-# As a CUDA installation lays it out.
+# The layout of a CUDA installation.
 mkdir -p "$place/cuda"
 cp -r "$place/nvidia/cuda_runtime/include" "$place/cuda/"
 cp -rn "$place"/nvidia/cuda_cccl/include/* "$place/cuda/include/" 2> /dev/null || true
@@ -31,6 +31,6 @@ for settings in "" "--compute-dtype bf16" "--compute-dtype bf16 --activation-che
     "$needle" bench train --device cuda --batch 2 --enc 256 --dec 64 --examples-per-row 2 --steps 1 $settings > "$place/out" 2> "$place/err" \
         || { tail -40 "$place/err" >&2; exit 1; }
     tail -1 "$place/err"
-    # What a step takes without any computing: the host's part.
+    # Nothing was computed, so this is the host's part of a step.
     grep 'whole step' "$place/out"
 done

@@ -1,6 +1,6 @@
-/* A stand-in for NVIDIA's driver (libcuda.so.1) that has one device of compute capability 9.0 and runs nothing: memory is the
- * host's, a launch does nothing. With it, and with the real NVRTC, a program compiles all the kernels that it would launch, where
- * there is no GPU. Only what burn-cuda 0.21 calls is here; numbers of attributes are those of cuda.h (CUdevice_attribute). */
+/* A stub of NVIDIA's driver (libcuda.so.1) with one device of compute capability 9.0 that runs nothing: memory is the host's, and a
+ * launch does nothing. With it and the real NVRTC, a program compiles all the kernels that it would launch, without a GPU. Only what
+ * burn-cuda 0.21 calls is here; the numbers of attributes are those of cuda.h (CUdevice_attribute). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     case 75: *value = 9; break;                     /* compute capability, major */
     case 76: *value = 0; break;                     /* and minor */
     case 10: *value = 32; break;                    /* warp size */
-    case 97: *value = 232448; break;                /* shared memory of a block, at most */
+    case 97: *value = 232448; break;                /* most shared memory of a block */
     case 16: *value = 132; break;                   /* multiprocessors */
     case 1: case 2: case 3: *value = 1024; break;   /* threads of a block; its x and y */
     case 4: *value = 64; break;                     /* its z */

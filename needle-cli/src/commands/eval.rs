@@ -22,8 +22,8 @@ use needle_train::eval::suite::Suite;
 use needle_train::eval::{Evaluation, calibrate_on, evaluate, is_exact, labelled_table};
 use needle_train::on_device;
 
-/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): every
-/// metric of the one scorer, by tool, by number of calls, and the worst answers
+/// Measure a checkpoint on examples, as it ships (INT4, constrained to the offered tools): all
+/// metrics, a breakdown by tool and by number of calls, and the worst answers
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle eval quickstart/best held_out.jsonl\n  needle eval runs/mine/best test.jsonl \
@@ -34,34 +34,34 @@ use needle_train::on_device;
 pub struct EvalArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
-    /// Examples: .jsonl, .jsonl.gz or .jsonl.zst; or questions of BFCL
+    /// Examples (.jsonl, .jsonl.gz or .jsonl.zst) or BFCL questions
     #[arg(required_unless_present = "suite")]
     data: Option<PathBuf>,
-    /// As trained, or as exported
+    /// Precision of the weights: as trained, or as exported
     #[arg(long, help_heading = "Answers", value_enum, default_value_t)]
     precision: PrecisionArg,
-    /// Let the model write whatever it wants, also what the tools do not allow
+    /// Decode without constraints, so that an answer may break the schemas of the tools
     #[arg(long, help_heading = "Answers")]
     unconstrained: bool,
     /// Which strings must be words of the query: none (free), all (copied), or those that were
     /// always copied in training (auto)
     #[arg(long, help_heading = "Answers", value_enum, default_value_t)]
     values: ValuesArg,
-    /// Where the tools forbid what the model wants, decode other answers too, and take the most
-    /// probable
+    /// Where the constraints forbid the model's first choice, decode alternatives as well, and take
+    /// the most probable answer
     #[arg(long, help_heading = "Answers")]
     look_ahead: bool,
-    /// How much the retrieval head has to say about which tool is called: 0 nothing, 1 as much as
-    /// the decoder
+    /// Weight of the retrieval head in choosing a tool: 0 ignores it, 1 counts it as much as the
+    /// decoder
     #[arg(long, help_heading = "Answers", value_name = "WEIGHT", default_value_t = AnswerConfig::default().retrieval_weight)]
     retrieval_weight: f32,
-    /// Only the first N examples
+    /// Measure only the first N examples
     #[arg(long, help_heading = "Measurement", value_name = "N")]
     limit: Option<usize>,
-    /// Another checkpoint to measure beside it
+    /// Another checkpoint to compare with
     #[arg(long, help_heading = "Measurement", value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
-    /// Cases that the model must pass, instead of DATA; exits 1 where it does not
+    /// Suite of cases that the model must pass, instead of DATA; exits with 1 if it does not
     #[arg(
         long,
         help_heading = "Measurement",
@@ -69,7 +69,7 @@ pub struct EvalArgs {
         conflicts_with_all = ["data", "compare", "answers", "shuffles", "calibrate", "limit"]
     )]
     suite: Option<PathBuf>,
-    /// BFCL's possible answers to the questions
+    /// BFCL's file of possible answers
     #[arg(long, help_heading = "Measurement", value_name = "FILE")]
     answers: Option<PathBuf>,
     /// Ask each example again with its tools in N other orders, and report how often the answer
@@ -79,7 +79,7 @@ pub struct EvalArgs {
     /// Seed of the other orders
     #[arg(long, help_heading = "Measurement", value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Fit the confidence on these examples, cross-validate it, and keep it in the checkpoint
+    /// Fit the confidence on these examples, cross-validate it, and save it in the checkpoint
     #[arg(long, help_heading = "Measurement")]
     calibrate: bool,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub struct EvalArgs {
     quiet: QuietArgs,
 }
 
-/// Wrong answers that are printed; JSON has all of them.
+/// How many wrong answers are printed at most; `--json` lists all of them.
 const WORST: usize = 20;
 
 /// One checkpoint's result.
@@ -103,7 +103,7 @@ struct Measured {
     predictions: Vec<Prediction>,
     /// Which answers BFCL accepts, for its questions.
     accepted: Option<Vec<bool>>,
-    /// How much answers depend on the order of the tools, where that was asked.
+    /// How much answers depend on the order of the tools, with `--shuffles`.
     order: Option<OrderAgreement>,
 }
 
@@ -117,7 +117,7 @@ impl Measured {
 /// What to measure on.
 struct Questions {
     examples: Vec<Example>,
-    /// Id and what is accepted, where they are BFCL's questions.
+    /// For BFCL questions: each one's id and accepted answers.
     bfcl: Option<Vec<(String, BfclTruth)>>,
 }
 
@@ -262,7 +262,7 @@ impl EvalArgs {
         }
     }
 
-    /// Measures the checkpoint in `path`; where it `calibrates`, fits the confidence and keeps it
+    /// Measures the checkpoint in `path`; if it `calibrates`, fits the confidence and saves it
     /// there.
     fn measure<B: FusedOps>(
         &self,
@@ -273,7 +273,7 @@ impl EvalArgs {
     ) -> anyhow::Result<Measured> {
         let mut needle = answering::load::<B>(path, self.precision.into(), device)?.with_config(self.config())?;
         if calibrates {
-            // Any confidence will do to compute what one is fitted on.
+            // Some features to fit on are computed only for a model with a confidence; any will do.
             needle = needle.with_confidence(Some(Confidence::default()));
         }
         let examples = &questions.examples;
@@ -320,7 +320,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The two paths as headings: without the folders that both are in.
+/// The two paths as column headings, without the folders that they share.
 fn labels(ours: &Path, theirs: &Path) -> [String; 2] {
     let shared = ours.components().zip(theirs.components()).take_while(|(a, b)| a == b).count();
     [ours, theirs].map(|path| {
@@ -351,7 +351,7 @@ fn to_json(measured: &Measured, questions: &Questions) -> Result<Value, ModelErr
     Ok(value)
 }
 
-/// What only one of two models gets right.
+/// The examples that only one of the two models gets right.
 fn differences(examples: &[Example], ours: &[Prediction], theirs: &[Prediction], other: &Path) -> String {
     const SHOWN: usize = 5;
     let mut lines = Vec::new();

@@ -11,12 +11,12 @@ use needle_train::artifact;
 use needle_train::artifact::Format;
 use needle_train::out_dir::OutDir;
 
-/// Write a deployable artifact, and prove that it is the model
+/// Export a deployable artifact, and verify it against the model
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle export runs/mine/best --format needle-rs --out dist/mine\n  needle export runs/mine/best --format \
-                        onnx --out dist/mine-onnx\n  needle export runs/mine/best --format hf --dtype f32 --out dist/mine-hf\n\nWhat was \
-                        written is read back and compared with the trainer's own model; if anything differs, nothing is written."
+                        onnx --out dist/mine-onnx\n  needle export runs/mine/best --format hf --dtype f32 --out dist/mine-hf\n\nThe \
+                        artifact is read back and compared with the trainer's own model; if anything differs, --out is not written."
 )]
 pub struct ExportArgs {
     /// Directory of the checkpoint
@@ -24,16 +24,16 @@ pub struct ExportArgs {
     /// Format of the artifact
     #[arg(help_heading = "Artifact", long, value_enum)]
     format: FormatArg,
-    /// Type of the weights, of the hf format
+    /// Data type of the weights in the hf format
     #[arg(help_heading = "Artifact", long, value_enum, default_value = "bf16")]
     dtype: FloatArg,
-    /// Directory to write: one that does not exist yet, or is empty
+    /// Directory to write, which must be new or empty
     #[arg(help_heading = "Artifact", long, value_name = "DIR")]
     out: PathBuf,
     /// Replace an earlier export or import in --out
     #[arg(help_heading = "Artifact", long)]
     force: bool,
-    /// Do not compare what was written with the model
+    /// Do not compare the artifact with the model
     #[arg(help_heading = "Artifact", long)]
     no_verify: bool,
     /// Print one JSON object
@@ -55,9 +55,9 @@ enum FormatArg {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FloatArg {
-    /// Two bytes a weight
+    /// Two bytes per weight
     Bf16,
-    /// Four bytes a weight
+    /// Four bytes per weight
     F32,
 }
 
@@ -82,10 +82,10 @@ impl ExportArgs {
             print(format_args!("{:<32} {:>9.3} MB", self.out.join(name).display(), *bytes as f64 / 1e6))?;
         }
         let all: usize = exported.files.values().sum();
-        print(format_args!("{:<32} {:>9.3} MB", "together", all as f64 / 1e6))?;
+        print(format_args!("{:<32} {:>9.3} MB", "total", all as f64 / 1e6))?;
         if let Some(verified) = &exported.verified {
             print(format_args!(
-                "verified on {} prompts: {} tensors the same, logits within {:.1e}, {} greedy tokens the same",
+                "verified on {} prompts: {} identical tensors, logits within {:.1e}, {} identical greedy tokens",
                 verified.inputs, verified.tensors, verified.max_logit_difference, verified.tokens
             ))?;
         }

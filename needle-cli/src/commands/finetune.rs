@@ -24,11 +24,10 @@ use needle_train::{finetune, on_device};
 pub struct FinetuneArgs {
     /// Examples: .jsonl, .jsonl.gz or .jsonl.zst
     data: PathBuf,
-    /// Checkpoint to start from, or none for a new model; models/needle-mini, if the option is left
-    /// out
+    /// Checkpoint to start from, or none for a new model; by default models/needle-mini
     #[arg(long, help_heading = "Model", value_name = "CHECKPOINT|none")]
     base: Option<PathBuf>,
-    /// Preset of the new model's sizes, with --base none
+    /// Preset of the new model's sizes; needs --base none
     #[arg(long, help_heading = "Model", value_name = "PRESET")]
     model: Option<String>,
     /// Directory of the run; the result is in its best/
@@ -36,18 +35,17 @@ pub struct FinetuneArgs {
     out: PathBuf,
     #[command(flatten)]
     existing: ExistingArgs,
-    /// Leave out bad rows, and say how many and why
+    /// Skip bad rows, and report how many and why
     #[arg(long, help_heading = "Data")]
     skip_invalid: bool,
-    /// Train on prompts that are longer than the base reads without their ends, instead of
-    /// refusing them
+    /// Truncate prompts that are longer than the base reads, instead of refusing them
     #[arg(long, help_heading = "Data")]
     cut_long_prompts: bool,
     #[arg(long, help_heading = "Recipe", value_name = "MINUTES", value_parser = minutes, help = format!(
-        "Plan for no more time than this; without it, small sets are given {DEFAULT_MINUTES} minutes and others {EPOCHS} epochs"
+        "Time budget to plan for; by default, {DEFAULT_MINUTES} minutes for small sets and {EPOCHS} epochs for others"
     ))]
     max_minutes: Option<f64>,
-    /// Train adapters of this rank only; the result has them merged
+    /// Train only LoRA adapters of this rank, and merge them into the result
     #[arg(long, help_heading = "Recipe", value_name = "RANK")]
     lora_rank: Option<usize>,
     #[command(flatten)]
@@ -70,11 +68,12 @@ impl FinetuneArgs {
         );
         let mut overrides: Vec<String> = self.model.iter().map(|model| format!("model={model}")).collect();
         if let Some(rank) = self.lora_rank {
-            // Adapters start at zero and tolerate a higher rate: docs/LOG.md, "Finetuning".
+            // Adapters start at zero and tolerate a higher learning rate: docs/LOG.md,
+            // "Finetuning".
             overrides.extend([format!("optim.lora_rank={rank}"), "optim.adamw_lr=3e-3".to_owned()]);
         }
         overrides.extend(self.recipe.overrides());
-        // The data are split by the recipe's seed.
+        // Loaded before the data, which are split by the recipe's seed.
         let recipe = finetune::recipe(&overrides)?;
         let on_bad_row = if self.skip_invalid { OnBadRow::Skip } else { OnBadRow::Fail };
         let bad_rows = on_bad_row.up_to(recipe.data.max_bad_fraction);
@@ -96,7 +95,7 @@ impl FinetuneArgs {
             &parts, base, settings, &run, device, options
         ))?;
         if let Some(step) = result.stopped_at {
-            print(format_args!("stopped and saved after step {step}; the same command with --resume goes on"))?;
+            print(format_args!("stopped and saved after step {step}; run the same command with --resume to continue"))?;
             return Ok(true);
         }
         if self.json {

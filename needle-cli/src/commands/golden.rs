@@ -8,7 +8,7 @@ use needle_model::quant::fake_quant::at_precision;
 use super::{PrecisionArg, load};
 use crate::args::QuietArgs;
 
-/// Write what the model computes for given token ids, for authors of other runtimes
+/// Write the model's outputs for given token ids, as golden vectors for other runtimes
 #[derive(clap::Args)]
 #[command(
     after_help = "Inputs: int32 or int64 tensors src [batch, enc], tgt [batch, dec], and optionally enc_segments, dec_segments.\n\
@@ -21,10 +21,10 @@ pub struct GoldenArgs {
     /// Token ids (safetensors)
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// Where to write (safetensors)
+    /// File to write (safetensors)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// As trained, or as exported
+    /// Precision of the weights: as trained, or as exported
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
     #[command(flatten)]
@@ -39,7 +39,7 @@ impl GoldenArgs {
         let most = checkpoint.config.max_len();
         anyhow::ensure!(
             longest_enc <= most && longest_dec <= most,
-            "{}: rows of {longest_enc} and {longest_dec} tokens, the model has {most} positions",
+            "{}: rows of {longest_enc} and {longest_dec} tokens, but the model has {most} positions",
             self.inputs.display()
         );
         let model = at_precision(checkpoint.model, self.precision.into());

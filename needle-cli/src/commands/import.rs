@@ -21,15 +21,15 @@ use needle_train::out_dir::OutDir;
 #[command(
     after_help = "Examples:\n  needle import needle.pkl --tokenizer needle.model --out runs/original\n  needle import \
                         huggingface_directory --out runs/published\n  needle import dist/needle-rs --out runs/back\n\nA pickle is read, \
-                        not run: what it asks for beyond numbers and numpy arrays is refused by name."
+                        never executed: anything in it but numbers and numpy arrays is refused by name."
 )]
 pub struct ImportArgs {
     /// A needle.pkl, a Hugging Face directory, or a needle-rs artifact
     source: PathBuf,
-    /// The model's tokenizer, where the source has none: a SentencePiece .model or a tokenizer.json
+    /// The model's tokenizer, if the source has none: a SentencePiece .model or a tokenizer.json
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Directory of the checkpoint to write: one that does not exist yet, or is empty
+    /// Directory of the checkpoint to write, which must be new or empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Replace an earlier export or import in --out
@@ -47,16 +47,16 @@ impl ImportArgs {
             let bytes = file::read(&self.source)?;
             let (config, model) = needle_pkl::read::<Inference>(&bytes, &self.source, &device)?;
             let Some(tokenizer) = &self.tokenizer else {
-                anyhow::bail!("{}: a pickle holds no tokenizer; name it by --tokenizer", self.source.display())
+                anyhow::bail!("{}: a pickle holds no tokenizer; pass it as --tokenizer", self.source.display())
             };
             Checkpoint { config, model, tokenizer: load_tokenizer(tokenizer)? }
         } else if self.source.join(export::needle_rs::WEIGHTS).exists() {
             if !self.source.join(manifest::FILE).exists() {
                 let (weights, vocab) = (export::needle_rs::WEIGHTS, export::needle_rs::VOCAB);
-                tracing::warn!("no {}: whether {vocab} belongs to {weights} cannot be checked", manifest::FILE);
+                tracing::warn!("no {}: cannot check that {vocab} belongs to {weights}", manifest::FILE);
             }
             let (config, model, tokenizer) = needle_rs::read::<Inference>(&self.source, &device)?;
-            tracing::info!("Q, K, V and O are what their INT4 codes stand for: dequantized, not as they were trained");
+            tracing::info!("Q, K, V and O are dequantized from INT4: they are not the weights before quantization");
             Checkpoint { config, model, tokenizer }
         } else {
             self.hugging_face()?
@@ -98,14 +98,14 @@ impl ImportArgs {
         Ok(Checkpoint { tokenizer: self.own_tokenizer(&self.source)?, config, model })
     }
 
-    /// `--tokenizer`, or what the directory has: ours, or SentencePiece's.
+    /// The tokenizer of `--tokenizer`, or the directory's: ours, or SentencePiece's.
     fn own_tokenizer(&self, dir: &Path) -> anyhow::Result<Tokenizer> {
         if let Some(path) = &self.tokenizer {
             return Ok(load_tokenizer(path)?);
         }
         let model = dir.join(files::SENTENCEPIECE);
-        // A tokenizer.json of other tools is not ours to read; the SentencePiece model beside it
-        // is.
+        // A tokenizer.json of another tool cannot be read here, but the SentencePiece model beside
+        // it can.
         match Tokenizer::load(dir.join(files::TOKENIZER)) {
             Ok(tokenizer) => Ok(tokenizer),
             Err(_) if model.exists() => Ok(load_tokenizer(&model)?),

@@ -8,7 +8,8 @@ use super::{checkpoint_at, load, print, print_json};
 use crate::args::QuietArgs;
 use needle_train::run::state;
 
-/// Sizes, parameters and origin of a checkpoint, all of which is read: a damaged one is an error
+/// Print sizes, parameter counts and origin of a checkpoint; reads it whole, and fails if it is
+/// damaged
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  needle info quickstart/best")]
 pub struct InfoArgs {
@@ -24,7 +25,7 @@ pub struct InfoArgs {
 impl InfoArgs {
     pub(super) fn run(mut self) -> anyhow::Result<bool> {
         self.checkpoint = checkpoint_at(&self.checkpoint)?;
-        // All of it is read, so that what is damaged does not pass for whole.
+        // Load everything, so that a damaged checkpoint is an error.
         let config = load(&self.checkpoint)?.config;
         let state = state::inspect(&self.checkpoint)?;
         let bytes = |name: &str| std::fs::metadata(self.checkpoint.join(name)).map(|m| m.len()).ok();

@@ -16,7 +16,7 @@ use needle_serve::{needle, ranking};
 use super::serve::{Listen, interrupted, runtime};
 use super::{print, print_json};
 
-/// Tools of MCP servers: import them, or stand in front of them
+/// Import the tools of MCP servers, or route to them
 #[derive(clap::Subcommand)]
 pub enum McpCommand {
     Import(ImportArgs),
@@ -48,23 +48,23 @@ impl ImportArgs {
     fn run(self) -> anyhow::Result<bool> {
         let spec = ServerSpec::from_words(&self.server)?;
         let (tools, problems) = runtime()?.block_on(front::import(&self.server[0], &spec))?;
-        problems.iter().for_each(|problem| tracing::warn!("{problem}; left out"));
+        problems.iter().for_each(|problem| tracing::warn!("{problem}; skipped"));
         tracing::info!("{} tools", tools.len());
         print(serde_json::to_string_pretty(&tools)?).map(|()| true)
     }
 }
 
-/// Stand in front of many MCP servers with three tools: find_tools, route and call_tool
+/// Be one MCP server in front of many, with three tools: find_tools, route and call_tool
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle mcp serve runs/mine --config mcp.json\n  needle mcp serve runs/mine --config mcp.json --http \
-                  --port 9000\n  needle mcp serve runs/mine --config mcp.json --measure queries.jsonl\n\nWithout --http it speaks on \
-                  stdin and stdout. route calls nothing: it says act, confirm or refuse."
+                  --port 9000\n  needle mcp serve runs/mine --config mcp.json --measure queries.jsonl\n\nWithout --http it uses \
+                  stdin and stdout. route calls nothing: it answers act, confirm or refuse."
 )]
 pub struct McpServeArgs {
     /// Directory of the checkpoint or run
     checkpoint: PathBuf,
-    /// The servers, as other clients have them: {"mcpServers": {..}}
+    /// The servers, in the format of other MCP clients: {"mcpServers": {..}}
     #[arg(long, help_heading = "Server", value_name = "mcp.json")]
     config: PathBuf,
     /// Listen on --host and --port, at /mcp, instead of stdin and stdout
@@ -72,13 +72,14 @@ pub struct McpServeArgs {
     http: bool,
     #[command(flatten)]
     listen: Listen,
-    /// From this confidence on, route says act
+    /// Confidence from which route answers act
     #[arg(long, help_heading = "Routing", value_name = "P", default_value_t = Lines::default().act_from, value_parser = probability)]
     act_from: f64,
-    /// Below this confidence, route says refuse
+    /// Confidence below which route answers refuse
     #[arg(long, help_heading = "Routing", value_name = "P", default_value_t = Lines::default().refuse_below, value_parser = probability)]
     refuse_below: f64,
-    /// Serve nothing: print how often the right tools of these examples are among the first ones
+    /// Do not serve: print the recall of find_tools at 1, 3, 5 and 10, and its MRR, on these
+    /// examples
     #[arg(long, help_heading = "Routing", value_name = "FILE", conflicts_with = "http")]
     measure: Option<PathBuf>,
 }

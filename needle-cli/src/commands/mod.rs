@@ -1,4 +1,5 @@
-//! The `needle` command: one file a subcommand. Results go to stdout, progress and logs to stderr.
+//! The `needle` command: one file per subcommand. Results go to stdout, progress and logs to
+//! stderr.
 
 pub mod bench;
 pub mod data;
@@ -125,18 +126,18 @@ impl Cli {
     }
 }
 
-/// Where the source's own model stands.
+/// Directory of the model that ships with the repository.
 const SHIPPED: &str = "models/needle-mini";
 
 /// `--values`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ValuesArg {
-    /// Strings as the model writes them.
+    /// The model is free to write any string.
     #[default]
     Free,
-    /// Strings are words of the query.
+    /// Every string must be words of the query.
     Copied,
-    /// Strings of parameters that training always copied are words of the query.
+    /// Strings must be words of the query for parameters that were always copied in training.
     Auto,
 }
 
@@ -150,7 +151,7 @@ impl From<ValuesArg> for ValuesPolicy {
     }
 }
 
-/// The model in `dir` on the CPU, with activations in f32 where that `is_exact`.
+/// Loads the model in `dir` on the CPU; if `is_exact`, with activations in f32.
 fn needle_at(dir: &Path, precision: PrecisionArg, is_exact: bool) -> anyhow::Result<Needle> {
     if is_exact && matches!(precision, PrecisionArg::Int4) {
         let options = Options { exact: true, ..Options::default() };
@@ -160,7 +161,7 @@ fn needle_at(dir: &Path, precision: PrecisionArg, is_exact: bool) -> anyhow::Res
     Ok(answering::load::<Inference>(dir, precision.into(), &Default::default())?)
 }
 
-/// `--precision`; what ships, if not given.
+/// `--precision`; the default is the precision that ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionArg {
     /// As trained.
@@ -201,34 +202,34 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(serde_json::to_string(value)?)
 }
 
-/// A checkpoint on the CPU, for what is computed there whatever the device.
+/// Loads a checkpoint on the CPU, for subcommands without `--device`.
 fn load(dir: &Path) -> anyhow::Result<Checkpoint<Inference>> {
     Ok(Checkpoint::load(&checkpoint_at(dir)?, &Default::default())?)
 }
 
-/// The checkpoint that `path` means: itself, or the result of the run there, and then it says so.
+/// The checkpoint at `path`: `path` itself, or the result of the run there, which it then logs.
 fn checkpoint_at(path: &Path) -> anyhow::Result<PathBuf> {
     let found = locate(path)?;
     if found != path {
-        tracing::info!("{}: taking the checkpoint in {}", path.display(), found.display());
+        tracing::info!("{}: using the checkpoint in {}", path.display(), found.display());
     }
     Ok(found)
 }
 
-/// The checkpoint that is named, or the source's own model.
+/// The named checkpoint, or the model that ships with the repository.
 fn checkpoint_or_shipped(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     named.map_or_else(shipped, checkpoint_at)
 }
 
-/// The source's own model: in the working directory's clone, or in the one that this program was
-/// built from.
+/// The model that ships with the repository: in the working directory, or in the clone that this
+/// program was built from.
 fn shipped() -> anyhow::Result<PathBuf> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(SHIPPED);
     let found = [PathBuf::from(SHIPPED), built_from].into_iter().find(|path| path.join(files::WEIGHTS).is_file());
     let path = found.with_context(|| {
-        format!("no checkpoint is named, and there is no model in {SHIPPED}: name one, such as quickstart/best after `needle quickstart`")
+        format!("no checkpoint is given, and there is no model in {SHIPPED}: name one, such as quickstart/best after `needle quickstart`")
     })?;
-    tracing::info!("no checkpoint is named: taking {SHIPPED}");
+    tracing::info!("no checkpoint is given: using {SHIPPED}");
     Ok(path)
 }
 
@@ -252,10 +253,10 @@ fn read_tools(source: &str) -> anyhow::Result<Vec<Tool>> {
 mod tests {
     use super::*;
 
-    /// More options than this stand under headings.
+    /// A subcommand with more options than this groups them under headings.
     const MOST_WITHOUT_HEADINGS: usize = 6;
 
-    /// Every subcommand that does something, by its full name.
+    /// Every subcommand that has no subcommands of its own, by its full name.
     fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
         let children = command.get_subcommands().filter(|child| child.get_name() != "help");
         let below = children.flat_map(|child| leaves(child, &format!("{name} {}", child.get_name())));

@@ -3,7 +3,7 @@
 use super::train::TrainingArgs;
 use needle_train::distributed::launch::Launch;
 
-/// Train from scratch on text shards: the trainer of `train`, without a base
+/// Train from scratch on text shards, with the trainer of `train`
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle pretrain --config configs/pretrain.toml --data 'shards/*.parquet' --val held_out.jsonl \

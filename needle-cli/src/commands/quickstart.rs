@@ -14,11 +14,11 @@ use needle_train::run::directory::RunDir;
 use needle_train::training::trainer::RunOptions;
 use needle_train::{on_device, quickstart};
 
-/// Generated data to a trained, evaluated, exported model that answers, in minutes on any CPU
+/// Generate examples, then train, evaluate, export and try a small model, in minutes on any CPU
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  needle quickstart\n  needle quickstart --out /tmp/q --set steps=200")]
 pub struct QuickstartArgs {
-    /// Where to put everything
+    /// Directory of the run
     #[arg(help_heading = "Run", long, default_value = "quickstart")]
     out: PathBuf,
     #[command(flatten)]
@@ -38,7 +38,7 @@ impl QuickstartArgs {
         let run = RunDir::new(&self.out);
         let existing = self.existing.existing();
         let options = RunOptions { existing, quiet: self.quiet.quiet, stop: stop_on_signal()? };
-        // Before the data are made: what is wrong with --out shows at once.
+        // Claimed before the data are generated, so that a problem with --out shows at once.
         let _claim = run.claim(existing)?;
         tracing::info!("1/4  generating examples");
         let data = quickstart::data(recipe.seed)?;
@@ -50,7 +50,7 @@ impl QuickstartArgs {
         let report = on_device!(device, |B, device| quickstart::run::<B>(&run, &recipe, data, device, options))?;
         if let Some(step) = report.stopped_at {
             print(format_args!(
-                "stopped and saved after step {step} of {}; the same command with --resume goes on",
+                "stopped and saved after step {step} of {}; run the same command with --resume to continue",
                 recipe.steps
             ))?;
             return Ok(true);

@@ -6,14 +6,14 @@ use super::print;
 use needle_train::run::directory::RunDir;
 use needle_train::run::report;
 
-/// Make a page of one run, or of several to compare: curves, answers, recipes
+/// Write an HTML report of one run, or a comparison of several: curves, answers, recipes
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  needle report runs/mine\n  needle report runs/a runs/b --out comparison.html")]
 pub struct ReportArgs {
     /// Directories of runs
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// Where to write; for one run, its own report.html
+    /// File to write; by default report.html, for one run in its directory
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

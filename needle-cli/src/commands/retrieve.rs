@@ -10,21 +10,21 @@ use crate::args::{QuietArgs, VerboseArgs};
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  needle retrieve quickstart/best --query \"wake me at seven\" --tools catalogue.json --top-k 3\n\n\
-                  A catalogue is embedded once; its vectors are kept in the checkpoint's directory."
+                  A catalogue is embedded once; its vectors are cached in the checkpoint's directory."
 )]
 pub struct RetrieveArgs {
-    /// Directory of the checkpoint; models/needle-mini, if none is named
+    /// Directory of the checkpoint; by default models/needle-mini
     checkpoint: Option<PathBuf>,
-    /// What is asked
+    /// The user's request
     #[arg(help_heading = "Question", long)]
     query: String,
     /// The catalogue: a file, JSON, or - for stdin
     #[arg(help_heading = "Question", long, value_name = "FILE|JSON|-")]
     tools: String,
-    /// How many tools to name
+    /// How many tools to print
     #[arg(help_heading = "Question", long, default_value_t = 5)]
     top_k: usize,
-    /// As trained, or as exported
+    /// Precision of the weights: as trained, or as exported
     #[arg(help_heading = "Question", long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Compute activations in f32 instead of INT8, as needle-rs does; slower
@@ -49,7 +49,7 @@ impl RetrieveArgs {
         let catalogue = needle.catalogue(&tools)?;
         let embedded = start.elapsed();
         let ranked = needle.rank(&self.query, &catalogue)?;
-        let how = if catalogue.was_kept { "read" } else { "computed and kept" };
+        let how = if catalogue.was_kept { "from the cache" } else { "computed and cached" };
         let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
         let (all, first) = (ms(start.elapsed()), ms(embedded));
         tracing::info!("{} tools ranked in {all:.1} ms, of which {first:.1} for their embeddings ({how})", tools.len());

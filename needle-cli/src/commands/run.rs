@@ -21,12 +21,12 @@ use crate::args::{QuietArgs, VerboseArgs};
                         needle run runs/mine/best --input questions.jsonl --tools tools.json > answers.jsonl\n  \
                         needle run runs/mine/best --query \"call Anna\" --tools catalogue.json --abstain-below 0.5")]
 pub struct RunArgs {
-    /// Directory of the checkpoint; models/needle-mini, if none is named
+    /// Directory of the checkpoint; by default models/needle-mini
     checkpoint: Option<PathBuf>,
-    /// What is asked
+    /// The user's request
     #[arg(long, help_heading = "Question", required_unless_present = "input", conflicts_with = "input")]
     query: Option<String>,
-    /// Many questions, as JSONL with a query a line, and tools where --tools does not name them
+    /// Many questions, as JSONL: each line has a query, and its tools if --tools is not given
     #[arg(long, help_heading = "Question", value_name = "FILE")]
     input: Option<PathBuf>,
     /// The tools: a file, JSON, or - for stdin; native, JSON Schema, OpenAI or MCP form
@@ -38,24 +38,24 @@ pub struct RunArgs {
     /// Fail on a prompt longer than the model reads, instead of cutting it
     #[arg(long, help_heading = "Question")]
     strict: bool,
-    /// As trained, or as exported
+    /// Precision of the weights: as trained, or as exported
     #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
     precision: PrecisionArg,
     /// Compute activations in f32 instead of INT8, as needle-rs does; slower
     #[arg(long, help_heading = "Answer")]
     exact: bool,
-    /// Let the model write whatever it wants, also what the tools do not allow
+    /// Decode without constraints, so that an answer may break the schemas of the tools
     #[arg(long, help_heading = "Answer")]
     unconstrained: bool,
-    /// Which strings must be words of the query, beside those of parameters with "x-from-query":
+    /// Which strings must be words of the query, besides those of parameters with "x-from-query":
     /// none (free), all (copied), or those that were always copied in training (auto)
     #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
     values: ValuesArg,
-    /// How much the retrieval head has to say about which tool is called: 0 nothing, 1 as much as
-    /// the decoder
+    /// Weight of the retrieval head in choosing a tool: 0 ignores it, 1 counts it as much as the
+    /// decoder
     #[arg(long, help_heading = "Answer", value_name = "WEIGHT", default_value_t = AnswerConfig::default().retrieval_weight)]
     retrieval_weight: f32,
-    /// Answer [] where the confidence is lower than this; nothing is shown before that is known
+    /// Answer [] if the confidence is below this; answers are then not streamed
     #[arg(long, help_heading = "Answer", value_name = "PROBABILITY")]
     abstain_below: Option<f64>,
     /// Print a JSON object with calls, confidence, text, tokens and seconds
@@ -107,14 +107,14 @@ impl RunArgs {
 enum Form {
     /// An object with everything.
     Json,
-    /// The calls, when they are there.
+    /// The calls, once the answer is complete.
     Calls,
-    /// The answer as it comes.
+    /// The answer while it is decoded.
     Streamed,
 }
 
-/// Writes the answer that `ask` gives to `out`, and ends its line before anything else is said,
-/// also of an error.
+/// Writes the answer of `ask` to `out`, and ends its line before anything else is printed, an error
+/// included.
 fn show(
     out: &mut impl Write,
     form: Form,
@@ -124,7 +124,7 @@ fn show(
     let mut is_in_line = false;
     let answer = ask(&mut |bytes| {
         if form == Form::Streamed && !bytes.is_empty() {
-            // A terminal that went away is not worth ending the answer for.
+            // Do not stop decoding because the terminal is gone.
             let _ = out.write_all(bytes).and_then(|()| out.flush());
             is_in_line = true;
         }
@@ -144,7 +144,7 @@ fn show(
     Ok(answer)
 }
 
-/// Says what a reader of the answer should know.
+/// Logs what a reader of the answer should know.
 fn remark(answer: &Answer) {
     if let Some(names) = &answer.picked {
         tracing::info!("the retrieval head picked {} tools: {}", names.len(), names.join(", "));
@@ -159,7 +159,7 @@ fn remark(answer: &Answer) {
         tracing::error!("the answer is not valid: {violation}");
     }
     if answer.abstained {
-        tracing::info!("abstained: {:.2} sure of {}", answer.confidence.unwrap_or_default(), answer.text);
+        tracing::info!("abstained: confidence {:.2} in {}", answer.confidence.unwrap_or_default(), answer.text);
     }
 }
 
@@ -188,7 +188,7 @@ fn to_json(answer: &Answer, tools: &[Tool]) -> Value {
     })
 }
 
-/// Answers each line of `path`, in order, one JSON object a line.
+/// Answers each line of `path`, in order, with one JSON object per line.
 fn many(needle: &Needle, path: &Path, tools: Option<&[Tool]>, quiet: &QuietArgs) -> anyhow::Result<bool> {
     let questions = questions(path, tools)?;
     let bar = quiet.progress(Some(questions.len()));

@@ -23,22 +23,22 @@ use super::{print, read_tools, shipped};
                   /v1/responses, /v1/embeddings, /v1/models, /v1/tools/rank, /health, /metrics."
 )]
 pub struct ServeArgs {
-    /// Directories of checkpoints or runs; a name in front is what clients call the model;
-    /// models/needle-mini, if none is named
+    /// Directories of checkpoints or runs, each with the name that clients use for it; by default
+    /// models/needle-mini
     #[arg(value_name = "[NAME=]CHECKPOINT")]
     checkpoints: Vec<String>,
     #[command(flatten)]
     listen: Listen,
-    /// Tools of requests that bring none: a file, JSON, or - for stdin
+    /// Tools for requests that bring none: a file, JSON, or - for stdin
     #[arg(long, help_heading = "Tools", value_name = "FILE|JSON|-")]
     tools: Option<String>,
     /// Add the tools of the MCP servers in this file to those of --tools
     #[arg(long, help_heading = "Tools", value_name = "mcp.json")]
     mcp: Option<PathBuf>,
-    /// Requests that may wait; more are refused
+    /// Requests that may wait in the queue; more are refused
     #[arg(long, help_heading = "Limits", value_name = "N", default_value_t = QueueConfig::default().max_waiting)]
     max_waiting: usize,
-    /// Longest time of a request, waiting included
+    /// Time limit of a request, including its wait in the queue
     #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value_t = QueueConfig::default().time_limit.as_secs())]
     time_limit: u64,
 }
@@ -46,12 +46,12 @@ pub struct ServeArgs {
 /// Try, finetune and ship models in a browser; serves OpenAI's API, too
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  needle playground quickstart\n  needle playground runs/mine --workspace work\n\nThe page needs no \
-                  network. Data, runs and exports are kept in the workspace; nothing is written elsewhere."
+    after_help = "Examples:\n  needle playground quickstart\n  needle playground runs/mine --workspace work\n\nThe page works \
+                  offline. Data, runs and exports are kept in the workspace; nothing is written elsewhere."
 )]
 pub struct PlaygroundArgs {
-    /// Directories of checkpoints or runs; a name in front is what the page calls the model;
-    /// models/needle-mini, if none is named
+    /// Directories of checkpoints or runs, each with the name that the page shows for it; by
+    /// default models/needle-mini
     #[arg(value_name = "[NAME=]CHECKPOINT")]
     checkpoints: Vec<String>,
     #[command(flatten)]
@@ -59,22 +59,21 @@ pub struct PlaygroundArgs {
     /// Directory of data, runs and exports
     #[arg(long, help_heading = "Page", value_name = "DIR", default_value = "needle-workspace")]
     workspace: PathBuf,
-    /// Tools to begin with: a file, JSON, or - for stdin
+    /// Tools that the page starts with: a file, JSON, or - for stdin
     #[arg(long, help_heading = "Page", value_name = "FILE|JSON|-")]
     tools: Option<String>,
 }
 
-/// Where a server listens, and to whom.
+/// Where a server listens, and the key that it asks for.
 #[derive(clap::Args)]
 pub struct Listen {
-    /// Address to listen on; other machines can reach any but the default, and then a key is
-    /// required
+    /// Address to listen on; one that other machines can reach requires --api-key-env
     #[arg(long, help_heading = "Server", default_value = "127.0.0.1")]
     host: IpAddr,
     /// Port to listen on; 0 for a free one
     #[arg(long, help_heading = "Server", default_value_t = 8080)]
     port: u16,
-    /// Environment variable with the key that clients must show
+    /// Environment variable that holds the API key which clients must send
     #[arg(long, help_heading = "Server", value_name = "NAME")]
     api_key_env: Option<String>,
 }
@@ -138,7 +137,7 @@ async fn run(config: ServerConfig, models: Vec<(String, PathBuf)>) -> anyhow::Re
     let names: Vec<&str> = models.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(", ");
     let on_listening = |address: SocketAddr| {
-        // The address is the result, for whoever starts the server in a script.
+        // The address goes to stdout, for scripts that start the server.
         let _ = print(format_args!("http://{address}"));
         tracing::info!("serving {names} until interrupted");
     };
@@ -150,7 +149,7 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the server's threads")
 }
 
-/// Waits until the user or the system asks the process to end.
+/// Waits for Ctrl-C or SIGTERM.
 pub(super) async fn interrupted() {
     #[cfg(unix)]
     if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -163,7 +162,8 @@ pub(super) async fn interrupted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Names and directories of `[NAME=]CHECKPOINT`; of the source's own model where none is named.
+/// Names and directories of `[NAME=]CHECKPOINT`; by default, of the model that ships with the
+/// repository.
 pub(super) fn models(checkpoints: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
     if checkpoints.is_empty() {
         let path = shipped()?;
@@ -183,7 +183,7 @@ pub(super) fn models(checkpoints: &[String]) -> anyhow::Result<Vec<(String, Path
     Ok(models)
 }
 
-/// The run's name for a checkpoint inside of it, else the directory's.
+/// The run's name for a checkpoint inside a run, else the directory's.
 fn default_name(path: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let own = name(path).unwrap_or_else(|| "needle".to_owned());
@@ -195,7 +195,7 @@ async fn mcp_tools(path: &Path) -> anyhow::Result<Vec<Tool>> {
     let mut all = Vec::new();
     for (name, spec) in McpConfig::load(path)?.servers {
         let (tools, problems) = front::import(&name, &spec).await?;
-        problems.iter().for_each(|problem| tracing::warn!("{name}: {problem}; left out"));
+        problems.iter().for_each(|problem| tracing::warn!("{name}: {problem}; skipped"));
         all.extend(tools);
     }
     Ok(Tool::list_from_json(&all.into())?)

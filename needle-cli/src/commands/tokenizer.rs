@@ -13,7 +13,7 @@ use needle_runtime::file::locate::locate;
 use super::print;
 use crate::args::QuietArgs;
 
-/// Train, import and export tokenizers, and see what they make of a text
+/// Train, import and export tokenizers, and encode texts with them
 #[derive(clap::Subcommand)]
 pub enum TokenizerCommand {
     Train(TrainArgs),
@@ -22,8 +22,8 @@ pub enum TokenizerCommand {
     Encode(EncodeArgs),
 }
 
-/// Train byte-pair encoding on rows of examples or text (.jsonl, .parquet, also packed) or on lines
-/// of text (.txt, .txt.gz)
+/// Train a byte-pair encoding on rows of examples or text (.jsonl, .parquet, also compressed) or on
+/// lines of text (.txt, .txt.gz)
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle tokenizer train mine.jsonl --vocab-size 4096 --out tokenizer.json\n  needle tokenizer \
@@ -33,19 +33,19 @@ pub struct TrainArgs {
     /// Files, directories or globs
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Number of ids
+    /// Size of the vocabulary
     #[arg(long, default_value_t = TokenizerConfig::default().vocab_size)]
     vocab_size: usize,
-    /// Let a space join the word after it, as SentencePiece does
+    /// Merge a space with the word after it, as SentencePiece does
     #[arg(long)]
     glue_spaces: bool,
-    /// Join no letters with signs, as SentencePiece does; prompts get about twice as long
+    /// Never merge letters with punctuation, like SentencePiece; prompts get about twice as long
     #[arg(long)]
     split_structure: bool,
-    /// Leave out rows that cannot be used
+    /// Skip rows that cannot be used
     #[arg(long)]
     skip_invalid: bool,
-    /// Where to write: a tokenizer.json, or a SentencePiece model if it ends in .model
+    /// File to write: a tokenizer.json, or a SentencePiece model if its name ends in .model
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct TrainArgs {
 pub struct ImportArgs {
     /// The .model file
     model: PathBuf,
-    /// Where to write
+    /// File to write
     #[arg(long, value_name = "FILE", default_value = "tokenizer.json")]
     out: PathBuf,
 }
@@ -69,7 +69,7 @@ pub struct ImportArgs {
 pub struct ExportArgs {
     /// A tokenizer.json, or a checkpoint
     tokenizer: PathBuf,
-    /// Where to write
+    /// File to write
     #[arg(long, value_name = "FILE", default_value = "tokenizer.model")]
     out: PathBuf,
 }
@@ -85,7 +85,7 @@ pub struct EncodeArgs {
     tokenizer: PathBuf,
     /// The text; without it, each line of stdin
     text: Option<String>,
-    /// Each line of stdin is a JSON string, so that texts may hold line breaks
+    /// Read each line of stdin as a JSON string, so that texts may hold line breaks
     #[arg(long)]
     strings: bool,
     /// Print a JSON object with ids and pieces for each text
@@ -155,7 +155,7 @@ impl ExportArgs {
     }
 }
 
-/// The texts of rows, read as they are asked for.
+/// The texts of rows, read lazily.
 pub(super) fn texts(
     rows: impl Iterator<Item = Result<Row, DataError>>,
     on_bad_row: OnBadRow,
@@ -170,7 +170,7 @@ pub(super) fn texts(
     })
 }
 
-/// The line of a file of plain text.
+/// A row of a plain-text file, which is a line.
 fn line(row: Result<Row, DataError>) -> Result<String, DataError> {
     let row = row?;
     row.text().map_err(|problem| DataError::Row { place: row.place, problem })
@@ -180,7 +180,7 @@ fn line(row: Result<Row, DataError>) -> Result<String, DataError> {
 pub(super) fn load_tokenizer(path: &Path) -> Result<Tokenizer, DataError> {
     if path.is_dir() {
         let own = path.join(files::TOKENIZER);
-        // Of a run, that of its result.
+        // For a run, the tokenizer of its result.
         let dir = if own.exists() { path.to_owned() } else { locate(path).unwrap_or_else(|_| path.to_owned()) };
         Tokenizer::load(dir.join(files::TOKENIZER))
     } else if path.extension().is_some_and(|e| e == "model") {

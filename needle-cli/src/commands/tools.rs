@@ -22,15 +22,15 @@ impl ToolsCommand {
     }
 }
 
-/// Print for each tool which keywords of its schema every answer keeps, which are checked after the
-/// answer, which arguments are left out, and which keywords are ignored; fails where a tool can
+/// Print for each tool which keywords of its schema are enforced while decoding, which are checked
+/// afterwards, which arguments are left out, and which keywords are ignored; fails if a tool can
 /// never be called
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  needle tools check tools.json\n  needle tools check mcp_tools_list.json --json")]
 pub struct CheckArgs {
     /// The tools: a file, JSON, or - for stdin; native, JSON Schema, OpenAI or MCP form
     tools: String,
-    /// Print one JSON object a tool
+    /// Print one JSON object per tool
     #[arg(long)]
     json: bool,
 }
@@ -39,7 +39,7 @@ impl CheckArgs {
     fn run(self) -> anyhow::Result<bool> {
         let tools = read_tools(&self.tools)?;
         let mut all_compile = true;
-        // Any vocabulary will do: what is asked is whether there is a grammar.
+        // Any vocabulary will do: this only asks whether a grammar exists.
         let config = TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: true };
         let constrainer = Constrainer::new(&Tokenizer::train(&config, ["[]"].iter())?)?;
         for (tool, report) in tools.iter().zip(reports(&tools)) {
@@ -48,7 +48,7 @@ impl CheckArgs {
                 Asked { query: "", tools, values: &Values::Free, min_calls: 0, max_calls: 1, max_tokens: 1 << 20 };
             let refused = report.refused.clone().or_else(|| match constrainer.compile(&asked) {
                 Ok(constraint) if constraint.can_call() => None,
-                Ok(_) => Some("nothing satisfies its schema: it can never be called".to_owned()),
+                Ok(_) => Some("no arguments satisfy its schema: it can never be called".to_owned()),
                 Err(error) => Some(error.to_string()),
             });
             all_compile &= refused.is_none();

@@ -52,23 +52,22 @@ pub(super) struct TrainingArgs {
     config: PathBuf,
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; without it, the
+    /// Files, directories or globs of JSONL (.gz, .zst), parquet or packed shards; by default, the
     /// recipe's data.sources
     #[arg(long, help_heading = "Data", num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Examples to validate on; without it, a twelfth of each tool's examples in --data is held
-    /// out
+    /// Examples to validate on; by default, a twelfth of each tool's examples in --data is held out
     #[arg(long, help_heading = "Data", value_name = "FILE")]
     val: Option<PathBuf>,
-    /// Leave out bad rows, and say how many and why
+    /// Skip bad rows, and report how many and why
     #[arg(long, help_heading = "Data")]
     skip_invalid: bool,
-    /// Tokenizer to use: a tokenizer.json or SentencePiece .model; without it, one is trained on
+    /// Tokenizer to use: a tokenizer.json or SentencePiece .model; by default, one is trained on
     /// the data
     #[arg(long, help_heading = "Model", value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Word vectors that a new model's embedding begins with: GloVe's text format, a word and its
-    /// numbers a line
+    /// Word vectors to initialize a new model's embedding with, in GloVe's text format: each line
+    /// has a word and its numbers
     #[arg(long, help_heading = "Model", value_name = "FILE")]
     word_vectors: Option<PathBuf>,
     /// Directory of the run
@@ -104,8 +103,8 @@ impl TrainingArgs {
         }
         let world = launch.join()?;
         let monitor = Monitor::start(&world, |sentence| {
-            eprintln!("error: {sentence}; go on with the same command and --resume");
-            // The training thread waits for the missing rank.
+            eprintln!("error: {sentence}; run the same command with --resume to continue");
+            // Exit from here: the training thread is blocked on the missing rank.
             std::process::exit(1);
         })?;
         match self.train(&recipe, base, &world, stop_on_signal()?) {
@@ -128,15 +127,15 @@ impl TrainingArgs {
         }
     }
 
-    /// One thread for each device, as if they were processes.
+    /// Trains with one thread per device, each with the role of a process.
     fn train_on_several(&self, recipe: &Recipe, base: Option<&Path>) -> anyhow::Result<bool> {
         let stop = stop_on_signal()?;
         let outcomes = Threads::run(self.devices.count(), |world| {
-            // The first one tells how it goes.
+            // Only the first thread logs its progress.
             let _silence = (!world.is_main()).then(|| tracing::subscriber::set_default(NoSubscriber::new()));
             self.train(recipe, base, &world, stop.clone())
         });
-        // A thread's own error says more than that another thread went missing.
+        // A thread's own error is more useful than `Lost`, which only says that another is gone.
         let mut outcome = None;
         for result in outcomes {
             match result {
@@ -185,7 +184,7 @@ impl TrainingArgs {
         let run = RunDir::new(&self.out);
         if let Some(step) = outcome.stopped_at {
             print(format_args!(
-                "stopped and saved after step {step} of {}; the same command with --resume goes on",
+                "stopped and saved after step {step} of {}; run the same command with --resume to continue",
                 recipe.steps
             ))?;
             return Ok(true);
@@ -202,11 +201,11 @@ impl TrainingArgs {
         Ok(true)
     }
 
-    /// What to train on and what to validate on.
+    /// The training data and the validation records.
     fn data(&self, recipe: &Recipe) -> anyhow::Result<(Sources, Vec<Record>)> {
         let bad_rows = recipe.data.bad_rows();
         let sources = match (self.data.as_slice(), recipe.data.sources.as_slice()) {
-            ([], []) => anyhow::bail!("nothing to train on: name files by --data, or [[data.sources]] in the recipe"),
+            ([], []) => anyhow::bail!("no training data: pass --data, or set [[data.sources]] in the recipe"),
             ([], mixture) => Sources::mixture(mixture)?,
             (paths, _) => Sources::files(paths)?,
         };
@@ -230,7 +229,7 @@ impl TrainingArgs {
         Ok((Sources::memory(rest), held_out.into_iter().map(Record::ToolCall).collect()))
     }
 
-    /// The model to begin with: the run's own, the base, or a new one.
+    /// The model to start from: the run's own, the base, or a new one.
     fn start<B: FusedOps>(
         &self,
         recipe: &Recipe,
@@ -244,7 +243,7 @@ impl TrainingArgs {
             if let Some(path) = &self.tokenizer {
                 anyhow::ensure!(
                     load_tokenizer(path)?.sha256() == start.tokenizer.sha256(),
-                    "{}: the run in {} was begun with another tokenizer; leave out --tokenizer to go on with its own",
+                    "{}: the run in {} uses another tokenizer; leave out --tokenizer to resume with the run's own",
                     path.display(),
                     self.out.display()
                 );
@@ -256,7 +255,9 @@ impl TrainingArgs {
         }
         let tokenizer: Tokenizer = match &self.tokenizer {
             Some(path) => load_tokenizer(path)?,
-            None if data.is_packed() => anyhow::bail!("packed shards hold no text: name their --tokenizer or a --base"),
+            None if data.is_packed() => {
+                anyhow::bail!("packed shards hold no text: pass their --tokenizer, or a --base")
+            }
             None => {
                 tracing::info!("training a tokenizer of {} ids", recipe.tokenizer.vocab_size);
                 Tokenizer::train_from(&recipe.tokenizer, texts(data.rows(), recipe.data.on_bad_row))?.0
@@ -271,29 +272,28 @@ impl TrainingArgs {
     }
 }
 
-/// A flag that Ctrl-C, SIGTERM and SIGUSR1 set; of the first two, a second signal ends the process
-/// at once. (`mpirun` passes SIGUSR1 on to its processes; after a SIGTERM of its own it soon kills
-/// them.)
+/// A flag that Ctrl-C, SIGTERM and SIGUSR1 set. A second Ctrl-C or SIGTERM ends the process at
+/// once. (`mpirun` forwards SIGUSR1 to its processes, but kills them soon after it gets a SIGTERM.)
 pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
-            // As a shell counts an interrupt.
+            // 128 + SIGINT: the status that a shell gives an interrupted process.
             std::process::exit(130);
         }
-        eprintln!("\nfinishing the step and saving; once more to end at once");
+        eprintln!("\nfinishing the step and saving; interrupt again to exit at once");
     })?;
     #[cfg(unix)]
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.clone())?;
     Ok(stop)
 }
 
-/// Tells what to do about a bad row.
+/// Adds what to do about it to the error of a bad row.
 pub(super) fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let is_row = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DataError::Row { .. })));
     if is_row {
-        anyhow::anyhow!("{error}; `needle data check` lists all such rows, --skip-invalid leaves them out")
+        anyhow::anyhow!("{error}; `needle data check` lists all such rows, and --skip-invalid skips them")
     } else {
         error
     }

@@ -1,4 +1,4 @@
-//! `mcp.json`: which servers there are, in the form that other clients have it.
+//! `mcp.json`: the servers, in the format of other MCP clients.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,14 +19,14 @@ pub struct McpConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum ServerSpec {
-    /// A child process that speaks on stdin and stdout.
+    /// A child process, over stdin and stdout.
     Process {
         /// The program.
         command: String,
         /// Its arguments.
         #[serde(default)]
         args: Vec<String>,
-        /// Its environment, beside ours.
+        /// Environment variables, in addition to ours.
         #[serde(default)]
         env: BTreeMap<String, String>,
     },
@@ -41,10 +41,10 @@ pub enum ServerSpec {
 }
 
 impl ServerSpec {
-    /// What a user types: an address, or a command with its arguments.
+    /// Reads what a user types: an address, or a command with its arguments.
     ///
     /// # Errors
-    /// If there is nothing.
+    /// If `words` is empty.
     pub fn from_words(words: &[String]) -> Result<Self, ServeError> {
         let (command, args) =
             words.split_first().ok_or_else(|| ServeError::Config("expected an address or a command".into()))?;

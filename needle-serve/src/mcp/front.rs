@@ -1,4 +1,4 @@
-//! The three tools in front of many servers, over stdio and over HTTP.
+//! The MCP server in front of many others: its three tools, over stdio and HTTP.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,17 +25,17 @@ use crate::error::ServeError;
 use crate::openai::error::ApiError;
 use crate::security::{Access, ApiKey};
 
-/// Tools that `find_tools` answers with, unless it is told how many.
+/// How many tools `find_tools` returns by default.
 const DEFAULT_K: usize = 5;
 
-/// A client's view of the router.
+/// The router as an MCP server.
 #[derive(Clone)]
 pub struct Front {
     router: Arc<Router>,
 }
 
 impl Front {
-    /// In front of `router`.
+    /// An MCP server in front of `router`.
     pub fn new(router: Arc<Router>) -> Self {
         Self { router }
     }
@@ -68,9 +68,9 @@ impl Front {
 
 /// The three tools.
 pub fn tools() -> Vec<Tool> {
-    let query = json!({"type": "string", "description": "What is wanted, in a sentence"});
-    let k = json!({"type": "integer", "minimum": 1, "maximum": 100, "description": "How many; 5 if not given"});
-    let name = json!({"type": "string", "description": "A name that find_tools or route gave"});
+    let query = json!({"type": "string", "description": "The request, in one sentence"});
+    let k = json!({"type": "integer", "minimum": 1, "maximum": 100, "description": "How many tools; by default 5"});
+    let name = json!({"type": "string", "description": "A tool's name, from find_tools or route"});
     let confirmed = json!({"type": "boolean", "description": "Whether the user has agreed to a destructive call"});
     let tool =
         |name: &'static str, description: &'static str, properties: Value, required: Value, is_read_only: bool| {
@@ -97,7 +97,7 @@ pub fn tools() -> Vec<Tool> {
         ),
         tool(
             "call_tool",
-            "Call one of the tools that find_tools or route named.",
+            "Call a tool that find_tools or route has named.",
             json!({"name": name, "arguments": {"type": "object"}, "confirmed": confirmed}),
             json!(["name"]),
             false,
@@ -108,7 +108,7 @@ pub fn tools() -> Vec<Tool> {
 impl ServerHandler for Front {
     fn get_info(&self) -> ServerConfig {
         let instructions =
-            "Many servers' tools behind three: find_tools searches them, route proposes calls, call_tool calls.";
+            "Three tools for those of many servers: find_tools searches, route proposes calls, call_tool calls.";
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
         info.server_info = Implementation::new("needle", env!("CARGO_PKG_VERSION"));
         info.instructions = Some(instructions.to_owned());
@@ -128,13 +128,13 @@ impl ServerHandler for Front {
         request: CallToolRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        // A model reads why a call failed; an error of the protocol would be its client's.
+        // The reason goes to the model as a result; a protocol error would go to its client.
         let failed = |error: ServeError| CallToolResult::error(vec![ContentBlock::text(error.to_string())]);
         Ok(self.answer(request).await.unwrap_or_else(failed).into())
     }
 }
 
-/// Serves on stdin and stdout until the client leaves.
+/// Serves on stdin and stdout until the client disconnects.
 ///
 /// # Errors
 /// If the client does not speak MCP.
@@ -144,10 +144,11 @@ pub async fn serve_stdio(router: Arc<Router>) -> Result<(), ServeError> {
     service.waiting().await.map(|_| ()).map_err(|e| failed(e.to_string()))
 }
 
-/// Serves at `/mcp` of `address` until `shutdown` comes; `on_listening` is told the address.
+/// Serves at `/mcp` of `address` until `shutdown` completes; `on_listening` is called with the
+/// address.
 ///
 /// # Errors
-/// If others can reach the address and there is no key, or the port is taken.
+/// If other machines can reach the address and there is no key, or the port is taken.
 pub async fn serve_http(
     router: Arc<Router>,
     address: SocketAddr,
@@ -156,7 +157,7 @@ pub async fn serve_http(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let access = Arc::new(Access::new(address.ip(), key)?);
-    // Host and Origin are checked by our own rules, which know the key.
+    // Our own middleware checks Host and Origin, because it also knows the key.
     let config = StreamableHttpServerConfig::default().disable_allowed_hosts().with_max_request_body_bytes(1 << 20);
     let front = Front::new(router);
     let service =
@@ -165,7 +166,7 @@ pub async fn serve_http(
     let system = |error| ServeError::System { what: format!("listening on {address}"), error };
     let listener = TcpListener::bind(address).await.map_err(system)?;
     on_listening(listener.local_addr().map_err(system)?);
-    // Streams of clients that stay do not hold up the end.
+    // Not a graceful shutdown: clients' open streams would delay it indefinitely.
     tokio::select! {
         served = axum::serve(listener, routes).into_future() => served.map_err(system),
         () = shutdown => Ok(()),
@@ -179,8 +180,7 @@ async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) 
     }
 }
 
-/// The tools of a server, as a tools file has them; those that cannot be read are left out, and
-/// said.
+/// The tools of a server in the format of a tools file, and why others cannot be read.
 ///
 /// # Errors
 /// If the server does not answer.

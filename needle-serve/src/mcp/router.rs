@@ -1,4 +1,4 @@
-//! The tools of all servers as one catalogue: searched, routed to, called.
+//! The tools of all servers in one catalogue: searched, routed to, called.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -17,10 +17,10 @@ use crate::openai::retrieval::run;
 use crate::queue::Queue;
 use crate::ranking::{Ranked, rank};
 
-/// Tools that a question is asked with, of all that there are.
+/// How many tools of the catalogue, the best ranked, the model is offered with a question.
 const OFFERED: usize = 10;
 
-/// See the module.
+/// Searches and calls the tools of several servers.
 pub struct Router {
     model: Arc<dyn Model>,
     queue: Queue,
@@ -29,7 +29,7 @@ pub struct Router {
     catalogue: RwLock<Arc<Catalogue>>,
 }
 
-/// All tools, under names that no two share.
+/// All tools, under unique names.
 #[derive(Default)]
 struct Catalogue {
     tools: Vec<Tool>,
@@ -46,10 +46,10 @@ struct Origin {
 }
 
 impl Router {
-    /// Of `upstreams`, whose tools are loaded at once.
+    /// A router to `upstreams`, whose tools it loads at once.
     ///
     /// # Errors
-    /// If one of them does not answer, or no server has a tool that can be read.
+    /// If a server does not answer, or none has a tool that can be read.
     pub async fn new(
         model: Arc<dyn Model>,
         queue: Queue,
@@ -87,7 +87,7 @@ impl Router {
                         is_destructive: hints.is_some_and(|hints| hints.destructive_hint == Some(true)),
                     });
                 }
-                Err(problem) => tracing::warn!("{}: {problem}; left out", self.upstreams[upstream].name()),
+                Err(problem) => tracing::warn!("{}: {problem}; skipped", self.upstreams[upstream].name()),
             }
         }
         if catalogue.tools.is_empty() {
@@ -98,7 +98,7 @@ impl Router {
         Ok(catalogue)
     }
 
-    /// The catalogue as it is by now.
+    /// The current catalogue, which is reloaded if a server's tools have changed.
     async fn catalogue(&self) -> Result<Arc<Catalogue>, ServeError> {
         if self.upstreams.iter().any(Upstream::has_changed) {
             return self.reload().await;
@@ -117,7 +117,7 @@ impl Router {
         ranked.map_err(|error| ServeError::Input(error.message))
     }
 
-    /// The `k` tools that fit `query` best: their definitions and scores.
+    /// The definitions and scores of the `k` tools that fit `query` best.
     ///
     /// # Errors
     /// If the model fails.
@@ -142,7 +142,7 @@ impl Router {
         Ok(json!({"tools": tools, "of": catalogue.tools.len()}))
     }
 
-    /// The calls that answer `query`, and whether they can be made; nothing is called.
+    /// The calls that answer `query`, with a verdict on whether to make them; nothing is called.
     ///
     /// # Errors
     /// If the model fails.
@@ -173,11 +173,11 @@ impl Router {
         Ok(json!({"calls": calls, "confidence": answer.confidence, "verdict": verdict, "reason": reason}))
     }
 
-    /// Passes a call on to the server of the tool.
+    /// Forwards a call to the tool's server.
     ///
     /// # Errors
-    /// If there is no such tool, the arguments are not as its schema says, it is marked as
-    /// destructive and the call is not `confirmed`, or its server does not answer.
+    /// If there is no such tool, the arguments break its schema, it is marked as destructive and
+    /// the call is not `confirmed`, or its server does not answer.
     pub async fn call_tool(
         &self,
         name: &str,

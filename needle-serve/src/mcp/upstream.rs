@@ -15,14 +15,14 @@ use tokio::process::Command;
 use super::config::ServerSpec;
 use crate::error::ServeError;
 
-/// See the module.
+/// A connection to one MCP server.
 pub struct Upstream {
     name: String,
     service: RunningService<RoleClient, Watcher>,
     has_changed: Arc<AtomicBool>,
 }
 
-/// Notes that the server has said that its list of tools has changed.
+/// Remembers that the server has announced a change of its list of tools.
 struct Watcher(Arc<AtomicBool>);
 
 impl ClientHandler for Watcher {
@@ -48,7 +48,7 @@ impl Upstream {
             ServerSpec::Http { url, headers } => {
                 if !url.starts_with("http://") {
                     return Err(failed(format!(
-                        "{url}: only plain http:// is built in; reach others by a command, as over stdio"
+                        "{url}: only plain http:// is supported; reach other servers with a command, over stdio"
                     )));
                 }
                 let header = |(name, value): (&String, &String)| -> Result<(HeaderName, HeaderValue), ServeError> {
@@ -84,12 +84,12 @@ impl Upstream {
         &self.name
     }
 
-    /// Whether the tools have changed since they were last asked for.
+    /// Whether the tools have changed since they were last listed.
     pub fn has_changed(&self) -> bool {
         self.has_changed.load(Ordering::Acquire)
     }
 
-    /// All of its tools.
+    /// Lists all of the server's tools.
     ///
     /// # Errors
     /// If it does not answer.
@@ -101,7 +101,7 @@ impl Upstream {
     /// Calls a tool.
     ///
     /// # Errors
-    /// If the server does not answer; what a tool says of its own failure is a result.
+    /// If the server does not answer; a failure that the tool itself reports is a result.
     pub async fn call(&self, tool: &str, arguments: JsonObject) -> Result<CallToolResult, ServeError> {
         let mut request = CallToolRequestParams::new(tool.to_owned());
         request.arguments = Some(arguments);

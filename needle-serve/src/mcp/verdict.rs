@@ -1,5 +1,5 @@
-//! Whether a routed call can be made: by how sure the model is, and what the tool's server says of
-//! it.
+//! Whether to make a routed call, by the model's confidence and by what the tool's server says
+//! about the tool.
 
 use serde::Serialize;
 
@@ -11,16 +11,16 @@ pub enum Verdict {
     Act,
     /// Ask the user first.
     Confirm,
-    /// Do not make them: let the large model decide.
+    /// Do not make the calls; let the large model decide.
     Refuse,
 }
 
-/// The two lines between the three.
+/// The two thresholds between the three verdicts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lines {
-    /// From this confidence on, calls are made.
+    /// From this confidence on, the verdict is [`Verdict::Act`].
     pub act_from: f64,
-    /// Below this confidence, they are not.
+    /// Below this confidence, the verdict is [`Verdict::Refuse`].
     pub refuse_below: f64,
 }
 

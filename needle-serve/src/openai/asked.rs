@@ -1,5 +1,4 @@
-//! What a client asks, whichever of the two APIs it asks by: a query, tools, and which calls it
-//! will have.
+//! What a request of either API asks for: a query, tools, and which calls are allowed.
 
 use needle_data::Tool;
 use serde_json::Value;
@@ -8,7 +7,7 @@ use super::error::ApiError;
 use super::fields::{self, Object, kind};
 use crate::model::Question;
 
-/// How much a request may hold.
+/// Size limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a request's body.
@@ -29,25 +28,25 @@ impl Default for Limits {
     }
 }
 
-/// Which calls a client will have.
+/// Which calls an answer may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// None.
+    /// No call.
     None,
-    /// Any or none.
+    /// Any calls, or none.
     Auto,
-    /// At least one.
+    /// At least one call.
     Required,
-    /// At least one, of this tool.
+    /// At least one call of this tool, and no others.
     Named(String),
 }
 
 impl ToolChoice {
-    /// Reads `tool_choice`; the named tool stands under `function` (chat completions) or beside
-    /// `type` (responses).
+    /// Reads `tool_choice`; a tool's name is under `function` (chat completions) or next to `type`
+    /// (responses).
     ///
     /// # Errors
-    /// If it is none of the four.
+    /// If it is not one of the four variants.
     pub fn read(object: &Object) -> Result<Self, ApiError> {
         let bad = |reason: String| ApiError::field("tool_choice", reason);
         let expected = "expected \"none\", \"auto\", \"required\" or a named function";
@@ -75,24 +74,24 @@ impl ToolChoice {
 /// A request for calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
-    /// The name of the model, if the client says one.
+    /// The name of the model, if the client gives one.
     pub model: Option<String>,
-    /// What the user said last; none where a tool's result came after it.
+    /// The user's last message; none if a tool's result came after it.
     pub query: Option<String>,
     /// The tools on offer.
     pub tools: Vec<Tool>,
-    /// Which calls are wanted.
+    /// Which calls are allowed.
     pub choice: ToolChoice,
     /// Whether an answer may have several calls.
     pub parallel: bool,
     /// Most tokens of an answer.
     pub max_tokens: Option<usize>,
-    /// Answers less sure than this are withheld; a field of our own.
+    /// Answers with a lower confidence are withheld; not a field of OpenAI's.
     pub abstain_below: Option<f64>,
 }
 
 impl Asked {
-    /// Reads what both APIs have in common; `defaults` are the tools of a request without any.
+    /// Reads the fields that both APIs have; `defaults` are the tools for a request that has none.
     ///
     /// # Errors
     /// The first field that cannot be used.
@@ -123,10 +122,10 @@ impl Asked {
         })
     }
 
-    /// The question to the model; none where there is nothing to ask it.
+    /// The question for the model; none if there is nothing to ask it.
     ///
     /// # Errors
-    /// If there are no tools, or not the one that is named.
+    /// If there are no tools, or `tool_choice` names one that is not among them.
     pub fn question(&self) -> Result<Option<Question>, ApiError> {
         let mut tools = self.tools.clone();
         if let ToolChoice::Named(name) = &self.choice {
@@ -138,7 +137,7 @@ impl Asked {
         }
         let Some(query) = self.query.clone().filter(|_| self.choice != ToolChoice::None) else { return Ok(None) };
         if tools.is_empty() {
-            let reason = "missing; this model answers with calls of tools and nothing else";
+            let reason = "missing; this model answers with tool calls and nothing else";
             return Err(ApiError::field("tools", reason));
         }
         let has_to_call = matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_));
@@ -146,18 +145,20 @@ impl Asked {
             min_calls: usize::from(has_to_call),
             max_calls: (!self.parallel).then_some(1),
             max_tokens: self.max_tokens,
-            // A call that is demanded is not withheld.
+            // A required call is not withheld.
             abstain_below: self.abstain_below.filter(|_| !has_to_call),
             ..Question::new(query, tools)
         }))
     }
 
-    /// Whether one named tool was demanded.
+    /// Whether the request requires one named tool.
     pub fn is_named(&self) -> bool {
         matches!(self.choice, ToolChoice::Named(_))
     }
 }
 
+/// Checks the length of a query.
+///
 /// # Errors
 /// If the query is blank or too long.
 pub fn check_query(param: &str, query: &str, limits: &Limits) -> Result<(), ApiError> {
@@ -165,32 +166,32 @@ pub fn check_query(param: &str, query: &str, limits: &Limits) -> Result<(), ApiE
         return Err(ApiError::field(param, "the query is empty"));
     }
     if query.len() > limits.query_bytes {
-        let reason = format!("the query has {} bytes, at most {} are read", query.len(), limits.query_bytes);
+        let reason = format!("the query has {} bytes, but at most {} are allowed", query.len(), limits.query_bytes);
         return Err(ApiError::field(param, reason));
     }
     Ok(())
 }
 
-/// Reads a list of tools in any of their forms.
+/// Reads a list of tools in any of the four formats.
 ///
 /// # Errors
-/// The field that cannot be read, or more or longer ones than the limits.
+/// If a field cannot be read, or there are more or longer tools than the limits allow.
 pub fn read_tools(value: &Value, limits: &Limits) -> Result<Vec<Tool>, ApiError> {
     let list = value.get("tools").unwrap_or(value).as_array().map_or(&[][..], Vec::as_slice);
     if list.len() > limits.tools {
-        return Err(ApiError::field("tools", format!("{} tools; at most {} are read", list.len(), limits.tools)));
+        return Err(ApiError::field("tools", format!("{} tools; at most {} are allowed", list.len(), limits.tools)));
     }
     for (i, tool) in list.iter().enumerate() {
         let bytes = tool.to_string().len();
         if bytes > limits.tool_bytes {
-            let reason = format!("{bytes} bytes; at most {} are read", limits.tool_bytes);
+            let reason = format!("{bytes} bytes; at most {} are allowed", limits.tool_bytes);
             return Err(ApiError::field(format!("tools[{i}]"), reason));
         }
     }
     Ok(Tool::list_from_json(value)?)
 }
 
-/// The text of a message: a string, or parts of text.
+/// The text of a message, which is a string or a list of text parts.
 ///
 /// # Errors
 /// If there are parts of another kind, such as images.
@@ -202,7 +203,7 @@ pub fn content(value: &Value, param: &str) -> Result<String, ApiError> {
                 let kind = part.get("type").and_then(Value::as_str);
                 let is_text = matches!(kind, Some("text" | "input_text" | "output_text"));
                 let text = part.get("text").and_then(Value::as_str).filter(|_| is_text);
-                text.ok_or_else(|| ApiError::field(format!("{param}[{i}]"), "only parts of text can be read"))
+                text.ok_or_else(|| ApiError::field(format!("{param}[{i}]"), "only text parts are supported"))
             });
             Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
         }

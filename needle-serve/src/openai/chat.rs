@@ -27,7 +27,7 @@ struct ChatRequest {
 impl ChatRequest {
     fn read(object: &Object, defaults: &[Tool], limits: &Limits) -> Result<Self, ApiError> {
         if let Some(n) = fields::count(object, "n")?.filter(|&n| n > 1) {
-            return Err(ApiError::field("n", format!("{n} answers; the model gives one")));
+            return Err(ApiError::field("n", format!("{n} answers; the model gives only one")));
         }
         let max_tokens = match fields::count(object, "max_completion_tokens")? {
             Some(most) => Some(most),
@@ -46,8 +46,8 @@ impl ChatRequest {
     }
 }
 
-/// What the user said last, or none where the result of a tool came after it. The model reads one
-/// query, no conversation.
+/// The user's last message, or none if a tool's result came after it. The model reads one query,
+/// not a conversation.
 fn last_query(object: &Object) -> Result<Option<String>, ApiError> {
     let messages = match fields::get(object, "messages") {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
@@ -60,7 +60,7 @@ fn last_query(object: &Object) -> Result<Option<String>, ApiError> {
         let at = format!("messages[{i}]");
         let message = message.as_object().ok_or_else(|| ApiError::field(&at, "expected an object"))?;
         let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
-        // What others said is checked, and not read.
+        // Messages of other roles are checked, too, but not used.
         let text = content(message.get("content").unwrap_or(&Value::Null), &format!("{at}.content"))?;
         query = match role {
             "user" => Some(Some(text)),
@@ -96,12 +96,12 @@ pub(super) async fn completions(State(shared): State<Shared>, body: Bytes) -> Re
     Ok((StatusCode::OK, Json(head.completion(&calls, &answer))).into_response())
 }
 
-/// What every object of one answer begins with.
+/// The fields that all objects of one answer share.
 struct Head {
     id: String,
     created: u64,
     model: String,
-    /// Whether one named tool was demanded.
+    /// Whether the request requires one named tool.
     is_named: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Errors in the form of OpenAI's API: `{"error": {message, type, param, code}}`.
+//! Errors in the format of OpenAI's API: `{"error": {message, type, param, code}}`.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,16 +11,16 @@ use crate::model::ModelError;
 use crate::queue::{Interrupted, QueueFull};
 use crate::security::Refused;
 
-/// An error, with the status that it is answered with.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
     /// One sentence: what happened, and what to do.
     pub message: String,
     /// The field of the request that it is about.
     pub param: Option<String>,
-    /// A stable code.
+    /// A stable error code.
     pub code: Option<&'static str>,
 }
 
@@ -30,14 +30,14 @@ impl ApiError {
         Self { status, message: message.into(), param: None, code }
     }
 
-    /// A request that cannot be used, because of its field `param`.
+    /// An error (400) in the request's field `param`.
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         let (param, message) = (param.into(), message.into());
         let message = format!("{param}: {message}");
         Self { param: Some(param), ..Self::new(StatusCode::BAD_REQUEST, None, message) }
     }
 
-    /// The error's object, as it stands in an answer or in a stream.
+    /// The error as JSON, for a response or a stream.
     pub fn body(&self) -> Value {
         let kind = match self.status {
             StatusCode::UNAUTHORIZED => "authentication_error",
@@ -82,7 +82,7 @@ impl From<ModelError> for ApiError {
 
 impl From<QueueFull> for ApiError {
     fn from(_: QueueFull) -> Self {
-        let message = "too many requests wait for an answer; try again later";
+        let message = "too many requests are waiting; try again later";
         Self::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
     }
 }
@@ -105,7 +105,7 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::Foreign(reason) => Self::new(StatusCode::FORBIDDEN, Some("foreign_request"), reason),
             Refused::Key => {
-                let message = "a key is required: Authorization: Bearer KEY";
+                let message = "an API key is required; send the header Authorization: Bearer KEY";
                 Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
             }
         }

@@ -1,4 +1,4 @@
-//! Fields of a request, read with errors that name them.
+//! Reads fields of a request, with errors that name the field.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ pub type Object = Map<String, Value>;
 /// Reads a request's body as a JSON object.
 ///
 /// # Errors
-/// If it is something else.
+/// If it is anything else.
 pub fn object(body: &[u8]) -> Result<Object, ApiError> {
     let bad = |reason: String| ApiError::new(axum::http::StatusCode::BAD_REQUEST, Some("invalid_json"), reason);
     match serde_json::from_slice(body).map_err(|e| bad(format!("the body is not JSON: {e}")))? {
@@ -19,15 +19,15 @@ pub fn object(body: &[u8]) -> Result<Object, ApiError> {
     }
 }
 
-/// The member `name`, where it is there and not null.
+/// The member `name`, if it exists and is not null.
 pub fn get<'a>(object: &'a Object, name: &str) -> Option<&'a Value> {
     object.get(name).filter(|value| !value.is_null())
 }
 
-/// The text in `name`, if any.
+/// The string in `name`, if any.
 ///
 /// # Errors
-/// If it is no string.
+/// If it is not a string.
 pub fn text<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, ApiError> {
     read(object, name, "a string", Value::as_str)
 }
@@ -35,15 +35,15 @@ pub fn text<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, ApiEr
 /// The boolean in `name`, or `default`.
 ///
 /// # Errors
-/// If it is no boolean.
+/// If it is not a boolean.
 pub fn flag(object: &Object, name: &str, default: bool) -> Result<bool, ApiError> {
     Ok(read(object, name, "true or false", Value::as_bool)?.unwrap_or(default))
 }
 
-/// The whole number in `name`, if any.
+/// The positive integer in `name`, if any.
 ///
 /// # Errors
-/// If it is none, or below 1.
+/// If it is not a positive integer.
 pub fn count(object: &Object, name: &str) -> Result<Option<usize>, ApiError> {
     let number = |value: &Value| value.as_u64().filter(|&n| n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     read(object, name, "a whole number above 0", number)
@@ -52,7 +52,7 @@ pub fn count(object: &Object, name: &str) -> Result<Option<usize>, ApiError> {
 /// The probability in `name`, if any.
 ///
 /// # Errors
-/// If it is no number between 0 and 1.
+/// If it is not a number between 0 and 1.
 pub fn fraction(object: &Object, name: &str) -> Result<Option<f64>, ApiError> {
     read(object, name, "a number between 0 and 1", |value| value.as_f64().filter(|n| (0.0..=1.0).contains(n)))
 }
@@ -68,7 +68,7 @@ fn read<'a, T>(
     as_type(value).ok_or_else(error).map(Some)
 }
 
-/// What a value is, in a word.
+/// The type of a value, for messages.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -80,7 +80,8 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value as a message shows it: numbers as they are, everything that may be long by its kind.
+/// A value as a message shows it: numbers and booleans as they are, everything that may be long by
+/// its type.
 fn shown(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),

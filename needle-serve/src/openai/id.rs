@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A new id that begins with `prefix`.
 pub(super) fn fresh_id(prefix: &str) -> String {
-    // Every hasher of the standard library is seeded anew, at random.
+    // The standard library seeds each `RandomState` at random.
     format!("{prefix}{:016x}{:08x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1) as u32)
 }
 

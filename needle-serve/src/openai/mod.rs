@@ -1,4 +1,4 @@
-//! The part of OpenAI's API that a model which only calls tools can serve.
+//! The part of OpenAI's API that a model which only calls tools can support.
 
 pub mod asked;
 pub mod chat;

@@ -20,17 +20,17 @@ use crate::state::Shared;
 fn read(object: &Object, defaults: &[Tool], limits: &Limits) -> Result<Asked, ApiError> {
     for name in ["previous_response_id", "conversation", "prompt"] {
         if fields::get(object, name).is_some() {
-            return Err(ApiError::field(name, "nothing is stored here; send the whole input"));
+            return Err(ApiError::field(name, "this server stores nothing; send the whole input"));
         }
     }
     if fields::flag(object, "background", false)? {
-        return Err(ApiError::field("background", "nothing is stored here; wait for the answer"));
+        return Err(ApiError::field("background", "this server stores nothing; wait for the answer"));
     }
     let max_tokens = fields::count(object, "max_output_tokens")?;
     Asked::read(object, last_query(object)?, max_tokens, defaults, limits)
 }
 
-/// What the user said last, or none where the output of a function came after it.
+/// The user's last message, or none if the output of a function came after it.
 fn last_query(object: &Object) -> Result<Option<String>, ApiError> {
     let items = match fields::get(object, "input") {
         Some(Value::String(text)) => return Ok(Some(text.clone())),
@@ -95,7 +95,7 @@ fn item(call: &WholeCall, status: &str) -> Value {
     })
 }
 
-/// The empty message where there is nothing to call.
+/// The empty message of an answer without calls.
 fn message(status: &str) -> Value {
     let content = if status == "completed" { json!([part()]) } else { json!([]) };
     json!({"type": "message", "id": fresh_id("msg_"), "role": "assistant", "status": status, "content": content})
@@ -105,7 +105,7 @@ fn part() -> Value {
     json!({"type": "output_text", "text": "", "annotations": [], "logprobs": []})
 }
 
-/// What every response of one request says.
+/// The fields that all responses to one request share.
 struct Head {
     response: Value,
 }
@@ -180,7 +180,7 @@ impl EventWriter {
         Frame { event: Some(name), data: data.to_string() }
     }
 
-    /// An empty message, where there is nothing to call.
+    /// The events of an empty message, for an answer without calls.
     fn message(&mut self) -> Vec<Frame> {
         let mut item = message("in_progress");
         let id = item["id"].clone();

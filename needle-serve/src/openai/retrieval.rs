@@ -1,4 +1,4 @@
-//! `POST /v1/embeddings` and `POST /v1/tools/rank`: what the retrieval head is for.
+//! `POST /v1/embeddings` and `POST /v1/tools/rank`, which use the retrieval head.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -15,7 +15,7 @@ use crate::queue::{Interrupted, Queue};
 use crate::ranking;
 use crate::state::Shared;
 
-/// Tools that `/v1/tools/rank` answers with, unless the client says how many.
+/// How many tools `/v1/tools/rank` returns by default.
 const DEFAULT_TOP_K: usize = 5;
 
 /// Unit vectors of texts. A tool's vector is that of its compact JSON.
@@ -37,7 +37,7 @@ pub(super) async fn embeddings(State(shared): State<Shared>, body: Bytes) -> Res
         None => return Err(ApiError::field("input", "missing")),
     };
     if texts.is_empty() || texts.len() > shared.limits.texts {
-        let reason = format!("{} texts; from 1 to {} are read", texts.len(), shared.limits.texts);
+        let reason = format!("{} texts; from 1 to {} are allowed", texts.len(), shared.limits.texts);
         return Err(ApiError::field("input", reason));
     }
     for text in &texts {
@@ -66,7 +66,7 @@ pub(super) async fn embeddings(State(shared): State<Shared>, body: Bytes) -> Res
     Ok(Json(json!({"object": "list", "data": data.collect::<Vec<_>>(), "model": name, "usage": usage})))
 }
 
-/// Tools by how well they fit a query, best first.
+/// Ranks tools by how well they fit a query, best first.
 pub(super) async fn rank(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, ApiError> {
     let object = fields::object(&body)?;
     let (name, model) = shared.models.get(fields::text(&object, "model")?)?;
@@ -88,7 +88,7 @@ pub(super) async fn rank(State(shared): State<Shared>, body: Bytes) -> Result<Js
 /// Runs `work` as soon as the queue allows.
 ///
 /// # Errors
-/// If there is no room, no time, or the model fails.
+/// If the queue is full, the time limit is reached, or the model fails.
 pub(crate) async fn run<T: Send + 'static>(
     queue: &Queue,
     work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,

@@ -1,5 +1,5 @@
-//! An answer's JSON, as it comes, taken apart into calls: a name, then the text of its arguments in
-//! pieces.
+//! Splits an answer's JSON, while it is decoded, into calls: a name, then the text of its arguments
+//! in pieces.
 //!
 //! `[{"name":"set_timer","arguments":{"minutes":5}}]` becomes the name, and `{"minutes":5}` byte by
 //! byte as the model writes it. Streamed and unstreamed answers go through the same code, so that
@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-/// What has come of an answer.
+/// A part of a call in an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallEvent {
     /// A call begins.
@@ -15,29 +15,29 @@ pub enum CallEvent {
         /// The tool's name.
         name: String,
     },
-    /// The arguments of the last call that began go on.
+    /// More text of the current call's arguments.
     Arguments(String),
-    /// The last call that began is whole.
+    /// The current call is complete.
     End,
 }
 
-/// Where in an answer's text the splitter is.
+/// The splitter's position in an answer's text.
 #[derive(Debug, Default)]
 pub struct CallSplitter {
     depth: usize,
-    /// The string that is being read, from its quote on.
+    /// The string that is being read, including its opening quote.
     string: Option<Vec<u8>>,
     is_escaped: bool,
-    /// The key whose value comes next, of a call.
+    /// The key of the call whose value is being read.
     key: Key,
-    /// The last string of a call's own level.
+    /// The last string that was read.
     last: Vec<u8>,
-    /// True inside of a call's arguments.
+    /// Whether the position is inside a call's arguments.
     is_in_arguments: bool,
     /// Whether the call's name is known.
     has_begun: bool,
-    /// Bytes of arguments that cannot be passed on yet: the call has no name so far, or a character
-    /// is not whole.
+    /// Bytes of arguments that cannot be passed on yet, because the call has no name so far or a
+    /// character is incomplete.
     held_back: Vec<u8>,
 }
 
@@ -50,11 +50,11 @@ enum Key {
     Other,
 }
 
-/// Depth of a call's own keys: the list, then the call.
+/// Nesting depth of a call's own keys: inside the list and the call.
 const IN_CALL: usize = 2;
 
 impl CallSplitter {
-    /// What comes of the answer going on with `bytes`.
+    /// Reads the next `bytes` of the answer, and returns the events that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<CallEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -125,7 +125,7 @@ impl CallSplitter {
         }
     }
 
-    /// Passes on what is whole characters of a call with a name.
+    /// Passes on the whole characters of arguments, once the call has a name.
     fn pass_on(&mut self, events: &mut Vec<CallEvent>) {
         if !self.has_begun || self.held_back.is_empty() {
             return;
@@ -133,8 +133,7 @@ impl CallSplitter {
         let whole = match std::str::from_utf8(&self.held_back) {
             Ok(text) => text.len(),
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            // Not the beginning of a character: never JSON, but it must come out as it would
-            // unstreamed.
+            // Invalid UTF-8 is never JSON, but it must give the same text as an unstreamed answer.
             Err(_) => self.held_back.len(),
         };
         let bytes: Vec<u8> = self.held_back.drain(..whole).collect();
@@ -150,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, json};
 
-    /// Name, arguments, and whether it is whole, of each call of `text` in pieces that end at
+    /// Name, arguments and completeness of each call of `text`, which is read in pieces that end at
     /// `cuts`.
     fn calls(text: &str, cuts: &[usize]) -> Vec<(String, String, bool)> {
         let mut splitter = CallSplitter::default();
@@ -182,7 +181,7 @@ mod tests {
                 r#"[{"name":"a","arguments":{"name":"x","l":[{"arguments":{}}],"s":"}\"é"}},{"name":"b\"","arguments":{"n":1.50}}]"#,
                 vec![call("a", r#"{"name":"x","l":[{"arguments":{}}],"s":"}\"é"}"#), call("b\"", r#"{"n":1.50}"#)],
             ),
-            // Keys the other way round, spaces, and keys of no meaning.
+            // Keys in the other order, spaces, and unknown keys.
             (r#" [ {"arguments": {"a": 1}, "id": 7, "name": "x"} ]"#, vec![call("x", r#"{"a": 1}"#)]),
             (r#"[{"arguments":{"a":1}}]"#, vec![]),
             (r#"[{"name":"a","arguments":{"b":"#, vec![("a".into(), r#"{"b":"#.into(), false)]),

@@ -1,5 +1,4 @@
-//! One turn: the steps of an answer as calls that begin, go on and end, and the stream that a
-//! client reads.
+//! One turn: an answer's steps as events of calls, and the stream that a client reads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::model::Answer;
 use crate::queue::{Events, Interrupted};
 
-/// What a client is told of, in order. The last is one of the last two.
+/// An event for the client. The last one is [`Self::Finished`] or [`Self::Failed`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum TurnEvent {
     /// The `index`-th call begins.
@@ -26,21 +25,21 @@ pub enum TurnEvent {
         /// The tool's name.
         name: String,
     },
-    /// The arguments of the `index`-th call go on.
+    /// More text of the arguments of the `index`-th call.
     Arguments {
         /// From 0.
         index: usize,
         /// The next characters of its JSON.
         text: String,
     },
-    /// The `index`-th call is whole.
+    /// The `index`-th call is complete.
     End {
         /// From 0.
         index: usize,
     },
     /// The answer has ended.
     Finished(Answer),
-    /// There is no answer, or no end of it.
+    /// There is no answer, or it broke off.
     Failed(ApiError),
 }
 
@@ -48,18 +47,18 @@ pub enum TurnEvent {
 pub struct Turn {
     splitter: CallSplitter,
     calls: usize,
-    /// For the counts.
+    /// The model's name, for the metrics.
     model: String,
     metrics: Arc<Metrics>,
 }
 
 impl Turn {
-    /// Of an answer of `model`, which is counted in `metrics`.
+    /// A turn of `model`, whose answer is counted in `metrics`.
     pub fn new(model: impl Into<String>, metrics: Arc<Metrics>) -> Self {
         Self { splitter: CallSplitter::default(), calls: 0, model: model.into(), metrics }
     }
 
-    /// What comes of the next step.
+    /// The events of the next step.
     pub fn on(&mut self, step: Result<Step, Interrupted>) -> Vec<TurnEvent> {
         match step {
             Ok(Step::Piece { bytes, .. }) => {
@@ -102,10 +101,10 @@ pub struct WholeCall {
     pub arguments: String,
 }
 
-/// Waits for a whole answer. Dropping the future stops the model.
+/// Waits for the whole answer. Dropping the future stops the model.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no answer.
 pub async fn whole(mut turn: Turn, mut events: Events<Step>) -> Result<(Vec<WholeCall>, Answer), ApiError> {
     let mut calls: Vec<WholeCall> = Vec::new();
     while let Some(step) = events.recv().await {
@@ -126,12 +125,12 @@ pub async fn whole(mut turn: Turn, mut events: Events<Step>) -> Result<(Vec<Whol
     Err(Interrupted::Panicked.into())
 }
 
-/// What one of the APIs writes into a stream.
+/// Writes the stream of one of the APIs.
 pub trait TurnWriter: Send + 'static {
-    /// What comes first.
+    /// The first frames.
     fn begin(&mut self) -> Vec<Frame>;
 
-    /// What is written of an event.
+    /// The frames of an event.
     fn on(&mut self, event: TurnEvent) -> Vec<Frame>;
 }
 
@@ -159,8 +158,8 @@ impl Frame {
     }
 }
 
-/// Streams a turn. The head of the response waits for the first step, so that what fails at once
-/// has a status of its own.
+/// Streams a turn. The response's status and headers wait for the first step, so that a failure at
+/// the start has its own status.
 ///
 /// # Errors
 /// If the answer failed before it began.
@@ -195,12 +194,12 @@ pub fn sse(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
     Sse::new(frames.map(Frame::into_event)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// The answer where the model was not asked.
+/// The answer to a request for which the model was not asked.
 pub fn nothing() -> Answer {
     Answer { is_complete: true, ..Answer::default() }
 }
 
-/// What a client of ours wants to know beside what the APIs have a place for.
+/// The response's `needle` object: facts for which OpenAI's API has no field.
 pub fn own_key(answer: &Answer) -> Value {
     json!({
         "confidence": answer.confidence,

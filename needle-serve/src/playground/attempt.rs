@@ -1,5 +1,5 @@
-//! The page's own way to ask: the answer's tokens as they come, with the model's probability of
-//! each.
+//! The page's own route to a model: the answer's tokens while it is decoded, each with the model's
+//! probability.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,7 +17,7 @@ use crate::openai::fields;
 use crate::openai::turn::{Frame, own_key, sse};
 use crate::state::Shared;
 
-/// `POST /api/tools`: whether a text is a list of tools, and what is wrong with it where it is not.
+/// `POST /api/tools`: checks that a text is a list of tools.
 pub(super) async fn check_tools(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, ApiError> {
     let object = fields::object(&body)?;
     let text = fields::text(&object, "text")?.unwrap_or_default();
@@ -33,7 +33,7 @@ pub(super) async fn attempt(State(shared): State<Shared>, body: Bytes) -> Result
     check_query("query", &query, &shared.limits)?;
     let tools = tools(fields::text(&object, "tools")?.unwrap_or_default(), &shared.limits)?;
     if tools.is_empty() {
-        return Err(ApiError::field("tools", "there are none"));
+        return Err(ApiError::field("tools", "the list is empty"));
     }
     let min_calls = usize::from(fields::flag(&object, "has_to_call", false)?);
     let abstain_below = fields::fraction(&object, "abstain_below")?.filter(|least| *least > 0.0 && min_calls == 0);
@@ -68,7 +68,7 @@ fn done(answer: &Answer) -> Value {
     done
 }
 
-/// The tools in the text of the editor.
+/// Reads the tools in the editor's text.
 fn tools(text: &str, limits: &Limits) -> Result<Vec<Tool>, ApiError> {
     let value: Value = needle_data::text::json::parse(text).map_err(|error| {
         let mut bad = ApiError::field("tools", format!("not JSON: {error}"));
@@ -78,7 +78,7 @@ fn tools(text: &str, limits: &Limits) -> Result<Vec<Tool>, ApiError> {
     read_tools(&value, limits)
 }
 
-/// Bytes as text, character by whole character.
+/// Turns bytes into text, and holds back a character until it is complete.
 #[derive(Default)]
 struct Text {
     held_back: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Examples, line by line: looked at, filtered, corrected, with what is wrong with each.
+//! Examples, line by line: shown with their problems, filtered, edited.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::error::ServeError;
 /// Most bytes of a file of examples.
 pub const MAX_FILE_BYTES: usize = 32 << 20;
 
-/// Edits of files, one at a time.
+/// The files of examples; they are edited one at a time.
 #[derive(Debug, Default)]
 pub struct Data {
     edits: Mutex<()>,
@@ -20,15 +20,15 @@ pub struct Data {
 /// Which lines are shown.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only of examples that call this tool.
+    /// Only examples that call this tool.
     pub tool: Option<String>,
     /// Only lines with this text.
     pub text: Option<String>,
     /// Only lines that cannot be used.
     pub only_problems: bool,
-    /// Lines passed over, of those.
+    /// How many matching lines to skip.
     pub offset: usize,
-    /// Lines shown.
+    /// How many lines to show at most.
     pub limit: usize,
 }
 
@@ -70,7 +70,7 @@ impl Data {
     /// Writes a whole file.
     ///
     /// # Errors
-    /// If there is one of this name, and `replace` is false.
+    /// If there is a file of this name, and `replace` is false.
     pub fn upload(&self, workspace: &Workspace, name: &Name, text: &str, replace: bool) -> Result<(), ServeError> {
         let _edit = self.edits.lock().unwrap_or_else(PoisonError::into_inner);
         let path = workspace.data(name);
@@ -97,11 +97,11 @@ impl Data {
         write(&path, &text)
     }
 
-    /// Puts `line` into the place of the `number`-th (from 1), or removes it where `line` is none.
-    /// `before` is what the editor saw.
+    /// Replaces the `number`-th line (from 1) by `line`, or removes it if `line` is none. `before`
+    /// is the line that the editor showed.
     ///
     /// # Errors
-    /// If it is not a valid example, or another line stands there by now.
+    /// If `line` is not a valid example, or the file's line is no longer `before`.
     pub fn replace(
         &self,
         workspace: &Workspace,
@@ -116,7 +116,7 @@ impl Data {
         let text = read(&path, &format!("data {name}"))?;
         let mut lines: Vec<&str> = text.lines().collect();
         let place = number.checked_sub(1).filter(|&place| lines.get(place) == Some(&before)).ok_or_else(|| {
-            ServeError::Conflict(format!("line {number} of {name} has changed meanwhile; load it again"))
+            ServeError::Conflict(format!("line {number} of {name} has changed in the meantime; reload it"))
         })?;
         match &line {
             Some(line) => lines[place] = line,

@@ -1,12 +1,12 @@
-//! The page: try a model, look after its data, finetune it, ship it.
+//! The page: try a model, edit its data, finetune it, ship it.
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | [`workspace`] | the directory, and names that cannot lead out of it |
+//! | [`workspace`] | the directory, and names that cannot escape it |
 //! | [`data`] | examples, line by line |
 //! | [`runs`] | finetunes as child processes |
 //! | [`ship`] | exports and their files |
-//! | `attempt` | tokens as they come, with their probability |
+//! | `attempt` | tokens while they are decoded, with their probability |
 //! | `routes` | the page's files and its API |
 
 mod attempt;
@@ -42,7 +42,7 @@ impl Playground {
         Ok(Self { workspace, data: Data::default(), runs: Runs::default(), commands })
     }
 
-    /// Tells all finetunes to stop; they save what they have learned.
+    /// Tells all finetunes to save and stop.
     pub fn stop_all(&self) {
         self.runs.stop_all();
     }

@@ -46,12 +46,12 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/api/exports/{name}/{file}", get(download))
 }
 
-/// The page's part of the state: without it, its routes are not there.
+/// The page's part of the state.
 fn playground(shared: &Shared) -> Result<&Playground, ApiError> {
     shared.playground.as_ref().ok_or_else(|| ServeError::NotFound("this server has no page".into()).into())
 }
 
-/// Runs what reads or writes files where it holds up no one else.
+/// Runs `work`, which reads or writes files, on a thread where it may block.
 async fn blocking<T: Send + 'static>(
     shared: &Shared,
     work: impl FnOnce(&Playground) -> Result<T, ServeError> + Send + 'static,
@@ -59,7 +59,7 @@ async fn blocking<T: Send + 'static>(
     let shared = shared.clone();
     let done = tokio::task::spawn_blocking(move || Ok(work(playground(&shared)?)?));
     done.await.unwrap_or_else(|_| {
-        Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, None, "the server failed at this request"))
+        Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, None, "the server failed on this request"))
     })
 }
 
@@ -85,7 +85,7 @@ fn page(file: &str) -> Response {
     }
 }
 
-/// All names that the page offers.
+/// Everything that the page lists: models, data, runs, exports.
 async fn state(State(shared): State<Shared>) -> Result<Json<Value>, ApiError> {
     let models = shared.models.names();
     let tools: Vec<Value> = shared.tools.iter().map(needle_data::Tool::to_json).collect();
@@ -129,7 +129,7 @@ struct DataQuery {
     offset: usize,
 }
 
-/// Lines of a page.
+/// How many lines the page shows at a time.
 const LINES: usize = 50;
 
 async fn data_page(
@@ -156,9 +156,8 @@ async fn upload(
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let name = Name::new(&name)?;
-    let text = String::from_utf8(body.to_vec())
-        .map_err(|_| ServeError::Input("expected lines of JSON in UTF-8; this is another kind of file".into()))?;
-    // What is not JSON at all, such as a pickle or an archive, is not kept.
+    let text = String::from_utf8(body.to_vec()).map_err(|_| ServeError::Input("expected JSONL in UTF-8".into()))?;
+    // Do not store files that are not JSON at all, such as a pickle or an archive.
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     if !first.trim_start().starts_with('{') {
         return Err(ServeError::Input("expected a JSON object on each line".into()).into());
@@ -221,7 +220,7 @@ async fn resume(State(shared): State<Shared>, Path(name): Path<String>) -> Resul
     Ok(Json(json!({})))
 }
 
-/// Loads a run's result, to be tried and served under the run's name.
+/// Loads a run's result, which is then served under the run's name.
 async fn load(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
     let name = Name::new(&name)?;
     let loader = shared.loader.clone();
@@ -229,7 +228,7 @@ async fn load(State(shared): State<Shared>, Path(name): Path<String>) -> Result<
         let name = name.clone();
         move |page| {
             if page.commands.bases.iter().any(|(base, _)| base == name.as_str()) {
-                return Err(ServeError::Conflict(format!("the server began with a model called {name}")));
+                return Err(ServeError::Conflict(format!("the server was started with a model called {name}")));
             }
             match page.runs.status(&page.workspace, &name) {
                 Status::Finished | Status::Stopped => loader(&page.workspace.run(&name)).map_err(ServeError::Input),

@@ -1,7 +1,7 @@
-//! Finetunes: `needle finetune` as a child process, whose files say how it goes.
+//! Finetunes: `needle finetune` as a child process, whose progress is read from its files.
 //!
-//! The process is the same that a user starts from a terminal, so that what the page shows can be
-//! repeated there; a server that is restarted finds its runs again by their files.
+//! A user could start the same process from a terminal, so what the page shows can be repeated
+//! there, and a restarted server finds its runs by their files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,46 +17,46 @@ use tokio::process::Command;
 use super::workspace::{Name, Workspace, read};
 use crate::error::ServeError;
 
-/// How a run is started; kept beside it.
+/// The settings of a run, which are stored next to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRequest {
     /// The examples, by their name.
     pub data: String,
     /// A base of the server, a finished run, or `none` for a new model.
     pub base: String,
-    /// Sizes of a new model.
+    /// Preset of a new model's sizes.
     pub model: Option<String>,
-    /// Minutes to plan for.
+    /// Time budget to plan for, in minutes.
     pub max_minutes: Option<f64>,
-    /// Whether rows that cannot be used are left out.
+    /// Whether to skip rows that cannot be used.
     #[serde(default)]
     pub skip_invalid: bool,
 }
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It is running.
     Running,
-    /// It was told to stop, and saves.
+    /// It was told to stop, and is saving.
     Stopping,
-    /// It has ended before its end, and can go on.
+    /// It was stopped before its last step, and can be resumed.
     Stopped,
-    /// It has ended with a result.
+    /// It is complete and has a result.
     Finished,
-    /// It has ended with an error and nothing to go on from.
+    /// It failed before it saved a checkpoint.
     Failed,
 }
 
 /// The child processes.
 #[derive(Debug, Default, Clone)]
 pub struct Runs {
-    /// By name: the process, and whether it was told to stop.
+    /// The process id of each run, and whether it was told to stop.
     running: Arc<Mutex<BTreeMap<Name, (u32, bool)>>>,
 }
 
-/// What a run needs of the server.
+/// The server's settings that runs need.
 #[derive(Debug, Clone)]
 pub struct Commands {
     /// The `needle` command.
@@ -69,7 +69,7 @@ impl Commands {
     /// The arguments of `needle` for a run.
     ///
     /// # Errors
-    /// If the request names what is not there.
+    /// If the request names data or a base that does not exist.
     pub fn finetune(
         &self,
         workspace: &Workspace,
@@ -100,7 +100,7 @@ impl Commands {
         arguments.extend(["--out".to_owned(), text(&workspace.run(name))]);
         if let Some(minutes) = request.max_minutes {
             if !(minutes > 0.0 && minutes <= 24.0 * 60.0) {
-                return Err(ServeError::Input("max_minutes: expected a number of minutes up to a day".into()));
+                return Err(ServeError::Input("max_minutes: expected a number above 0, at most 1440 (a day)".into()));
             }
             arguments.extend(["--max-minutes".to_owned(), minutes.to_string()]);
         }
@@ -111,10 +111,10 @@ impl Commands {
 }
 
 impl Runs {
-    /// Starts a run; the rest of its life is watched by a task.
+    /// Starts a run, and watches it in a task.
     ///
     /// # Errors
-    /// If there is a run of this name, one is running, or the process cannot be started.
+    /// If there is a run of this name, another one is running, or the process cannot be started.
     pub fn start(
         &self,
         workspace: &Workspace,
@@ -133,10 +133,10 @@ impl Runs {
         self.spawn(workspace, commands, name, &arguments)
     }
 
-    /// Goes on with a run that was stopped.
+    /// Resumes a run that was stopped.
     ///
     /// # Errors
-    /// If there is none of this name, one is running, or the process cannot be started.
+    /// If there is no run of this name, one is running, or the process cannot be started.
     pub fn resume(&self, workspace: &Workspace, commands: &Commands, name: &Name) -> Result<(), ServeError> {
         let request = request(workspace, name)?;
         let has_begun = workspace.run(name).join("last").exists();
@@ -165,7 +165,7 @@ impl Runs {
         let what = || format!("starting {}", commands.needle.display());
         let mut command = Command::new(&commands.needle);
         command.args(arguments).stdin(Stdio::null()).stdout(file).stderr(also).current_dir(workspace.root());
-        // An interrupt at the terminal is for the server, which then tells its runs to save, once.
+        // Ctrl-C in the terminal must reach the server alone: it tells its runs to save, once.
         #[cfg(unix)]
         command.process_group(0);
         let mut child = command.spawn().map_err(|error| ServeError::System { what: what(), error })?;
@@ -179,7 +179,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Tells a run to stop; it saves what it has learned.
+    /// Tells a run to save and stop.
     ///
     /// # Errors
     /// If it is not running.
@@ -192,7 +192,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Tells all runs to stop.
+    /// Tells all runs to save and stop.
     pub fn stop_all(&self) {
         self.running().values_mut().for_each(|(id, is_stopping)| {
             *is_stopping = true;
@@ -204,7 +204,7 @@ impl Runs {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a run stands.
+    /// The state of a run.
     pub fn status(&self, workspace: &Workspace, name: &Name) -> Status {
         let dir = workspace.run(name);
         match self.running().get(name) {
@@ -216,7 +216,7 @@ impl Runs {
         }
     }
 
-    /// All that the page shows of a run; of its metrics, the lines after the first `after`.
+    /// Everything that the page shows of a run, with the metrics after the first `after` lines.
     ///
     /// # Errors
     /// If there is no such run.
@@ -230,7 +230,7 @@ impl Runs {
         let request = request(workspace, name)?;
         let dir = workspace.run(name);
         let metrics = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
-        // The last line may still be being written.
+        // The last line may be incomplete.
         let whole = metrics.rfind('\n').map_or("", |end| &metrics[..end]);
         let lines: Vec<Value> = whole.lines().skip(after).filter_map(|line| serde_json::from_str(line).ok()).collect();
         let log = std::fs::read_to_string(workspace.run_log(name)).unwrap_or_default();
@@ -256,7 +256,7 @@ fn request(workspace: &Workspace, name: &Name) -> Result<RunRequest, ServeError>
     serde_json::from_str(&text).map_err(|error| ServeError::Config(format!("{}: {error}", path.display())))
 }
 
-/// The last lines of what a run said, without what a progress bar drew over.
+/// The last lines of a run's log, without what its progress bar has overwritten.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().map(|line| line.rsplit('\r').next().unwrap_or(line)).collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
@@ -266,7 +266,7 @@ fn tail(log: &str) -> String {
 fn terminate(id: u32) {
     let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(id) = id {
-        // It may have ended just now.
+        // An error only means that it has ended already.
         let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
     }
 }

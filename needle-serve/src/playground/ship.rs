@@ -10,10 +10,10 @@ use super::runs::Commands;
 use super::workspace::{Name, Workspace};
 use crate::error::ServeError;
 
-/// The formats that are offered.
+/// The export formats that the page offers.
 pub const FORMATS: [&str; 3] = ["needle-rs", "onnx", "hf"];
 
-/// Exports a run or a base, and proves the export.
+/// Exports a run or a base, and verifies the export.
 ///
 /// # Errors
 /// If there is no such model or format, or the command fails.
@@ -52,7 +52,7 @@ pub async fn export(
     show(workspace, &name)
 }
 
-/// An export's files, with their sizes, and its proof.
+/// An export's files, with their sizes, and its `verify.json`.
 ///
 /// # Errors
 /// If there is no such export.
@@ -74,7 +74,7 @@ pub fn show(workspace: &Workspace, name: &Name) -> Result<Value, ServeError> {
     Ok(json!({"name": name.as_str(), "files": files, "proof": proof}))
 }
 
-/// Where a file of an export stands.
+/// The path of an export's file.
 ///
 /// # Errors
 /// If there is no such file.

@@ -1,10 +1,10 @@
-//! The page's files: one directory with data, runs and exports, and nothing outside of it.
+//! The page's files: one directory with data, runs and exports. Nothing is written outside it.
 //!
 //! ```text
 //! data/NAME.jsonl       examples
 //! runs/NAME/            what `needle finetune` writes
-//! runs/NAME.json        how it was started
-//! runs/NAME.log         what it said
+//! runs/NAME.json        its settings
+//! runs/NAME.log         its output
 //! exports/NAME/         what `needle export` writes
 //! ```
 
@@ -13,26 +13,26 @@ use std::path::{Path, PathBuf};
 
 use crate::error::ServeError;
 
-/// A name of a file or directory of the workspace: letters, digits, `-`, `_` and `.` (not in
-/// front), so that no name leads out of it.
+/// A name of a file or directory in the workspace. It has only letters, digits, `-`, `_` and `.`,
+/// and begins with neither `-` nor `.`, so that no name leads out of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
 impl Name {
-    /// Most characters.
+    /// Most characters of a name.
     const MOST: usize = 64;
 
     /// Reads a name.
     ///
     /// # Errors
-    /// If it is none.
+    /// If `text` is not a valid name.
     pub fn new(text: &str) -> Result<Self, ServeError> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_name = !text.is_empty() && text.len() <= Self::MOST && text.chars().all(is_allowed);
         if !is_name || text.starts_with(['.', '-']) || text.ends_with('.') {
             let text: String = text.chars().take(Self::MOST).collect();
             return Err(ServeError::Input(format!(
-                "{text:?} cannot be a name here: use up to {} letters, digits, -, _ and . (not at the beginning)",
+                "{text:?} cannot be a name here: use up to {} letters, digits, _, - and . (no - or . first, no . last)",
                 Self::MOST
             )));
         }
@@ -51,7 +51,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// The directory.
+/// The workspace's directory.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     root: PathBuf,
@@ -61,7 +61,7 @@ impl Workspace {
     /// Opens the workspace in `root`, which need not exist.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn open(root: &Path) -> Result<Self, ServeError> {
         for room in ["data", "runs", "exports"] {
             let path = root.join(room);
@@ -72,12 +72,12 @@ impl Workspace {
         Ok(Self { root })
     }
 
-    /// Where it is.
+    /// Its absolute path.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A file of examples.
+    /// The path of a file of examples.
     pub fn data(&self, name: &Name) -> PathBuf {
         self.root.join("data").join(format!("{name}.jsonl"))
     }
@@ -87,12 +87,12 @@ impl Workspace {
         self.root.join("runs").join(name.as_str())
     }
 
-    /// How a run was started.
+    /// The file with a run's settings.
     pub fn run_request(&self, name: &Name) -> PathBuf {
         self.root.join("runs").join(format!("{name}.json"))
     }
 
-    /// What a run said.
+    /// The file with a run's output.
     pub fn run_log(&self, name: &Name) -> PathBuf {
         self.root.join("runs").join(format!("{name}.log"))
     }
@@ -131,7 +131,7 @@ impl Workspace {
 /// Reads a small text file.
 ///
 /// # Errors
-/// If it is not there, or cannot be read.
+/// If it does not exist, or cannot be read.
 pub fn read(path: &Path, what: &str) -> Result<String, ServeError> {
     std::fs::read_to_string(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => ServeError::NotFound(format!("there is no {what}")),

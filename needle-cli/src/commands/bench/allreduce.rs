@@ -24,10 +24,10 @@ pub struct AllreduceArgs {
     /// Preset of the model whose gradients are exchanged
     #[arg(long, default_value = "needle-26m")]
     model: String,
-    /// What gradients travel as: f32 or bf16
+    /// Data type in which gradients are sent: f32 or bf16
     #[arg(long, default_value = "f32", value_parser = dtype)]
     gradient_dtype: GradientDtype,
-    /// Exchanges that are measured, after one that is not
+    /// Exchanges to measure, after one to warm up
     #[arg(long, default_value_t = 5)]
     steps: usize,
     /// Print one JSON object
@@ -43,28 +43,28 @@ fn dtype(text: &str) -> Result<GradientDtype, String> {
     }
 }
 
-/// Of rank 0; all ranks end an exchange together.
+/// Measured by rank 0; all ranks end an exchange together.
 #[derive(Debug, Serialize)]
 struct AllreduceBench {
     model: String,
     world_size: usize,
     num_params: usize,
-    /// Values whose optimizer state the fullest rank keeps.
+    /// Parameters of the largest shard of the optimizer state.
     most_values_of_a_rank: usize,
     gradient_dtype: GradientDtype,
-    /// That rank 0 sends in a step: gradients, then weights.
+    /// Bytes that rank 0 sends in a step: gradients, then weights.
     bytes_per_step: u64,
-    /// Summing the gradients, each rank its share; the median.
+    /// Median time of the gradients' reduce-scatter.
     reduce_seconds: f64,
-    /// Handing out the new weights; the median.
+    /// Median time of the new weights' all-gather.
     share_seconds: f64,
-    /// A short message of each to all; the median.
+    /// Median time to all-gather a short message.
     message_seconds: f64,
     /// Bytes sent over seconds.
     megabytes_per_second: f64,
 }
 
-/// Short messages that are measured.
+/// How many short messages are measured.
 const MESSAGES: usize = 200;
 
 impl AllreduceArgs {
@@ -82,11 +82,11 @@ impl AllreduceArgs {
             return Ok(true);
         }
         print(format_args!("{} ranks, {} parameters of {}", bench.world_size, bench.num_params, bench.model))?;
-        print(format_args!("gradients to their ranks  {:>9.2} ms", 1e3 * bench.reduce_seconds))?;
-        print(format_args!("weights to all            {:>9.2} ms", 1e3 * bench.share_seconds))?;
-        print(format_args!("a short message           {:>9.3} ms", 1e3 * bench.message_seconds))?;
+        print(format_args!("reduce-scatter, gradients {:>9.2} ms", 1e3 * bench.reduce_seconds))?;
+        print(format_args!("all-gather, weights       {:>9.2} ms", 1e3 * bench.share_seconds))?;
+        print(format_args!("all-gather, short message {:>9.3} ms", 1e3 * bench.message_seconds))?;
         print(format_args!(
-            "{:.1} MB a step sent by a rank, {:.0} MB/s; the fullest rank keeps the optimizer's state of {} values",
+            "each rank sends {:.1} MB per step, at {:.0} MB/s; the largest shard of the optimizer state is {} parameters",
             bench.bytes_per_step as f64 / 1e6,
             bench.megabytes_per_second,
             bench.most_values_of_a_rank
@@ -119,7 +119,7 @@ impl AllreduceArgs {
             world.all_gather(&[0; 64])?;
             messages.push(began.elapsed().as_secs_f64());
         }
-        // The first one allocates.
+        // The first exchange is left out, because it allocates.
         let (reduce_seconds, share_seconds) = (median(&mut reducing[1..]), median(&mut sharing[1..]));
         Ok(AllreduceBench {
             model: self.model.clone(),

@@ -17,7 +17,7 @@ use needle_train::recipe::Recipe;
 use needle_train::run::memory::peak_rss_mb;
 use needle_train::training::trainer::encode_config;
 
-/// Measure how fast data become batches: each stage alone on one core, then all of them together
+/// Measure how fast data are made into batches: each stage alone on one core, then all together
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle bench data train.jsonl --tokenizer tokenizer.json\n  needle bench data packed/ --tokenizer \
@@ -35,7 +35,7 @@ pub struct DataArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Longest time for each stage; it also ends after one epoch
+    /// Time limit of each stage, which also ends after one epoch
     #[arg(help_heading = "Measurement", long, value_name = "SECONDS", default_value_t = 10.0)]
     seconds: f64,
     /// Print one JSON object
@@ -43,7 +43,7 @@ pub struct DataArgs {
     json: bool,
 }
 
-/// What one stage did.
+/// The throughput of one stage.
 #[derive(Debug, Default, Serialize)]
 struct Stage {
     name: &'static str,
@@ -96,7 +96,7 @@ impl Meter {
 #[derive(Debug, Serialize)]
 struct DataBench {
     stages: Vec<Stage>,
-    /// Positions of the batches that hold a token, of all of them.
+    /// Share of the batches' positions that hold a token.
     fill: f64,
     peak_rss_mb: Option<f64>,
 }
@@ -178,7 +178,7 @@ impl DataArgs {
         Ok(meter.stage("tokenize", 1))
     }
 
-    /// Enough rows to measure by, held in memory so that reading is not measured again.
+    /// Enough rows for a measurement, held in memory so that reading is not measured again.
     fn some_rows(&self, sources: &Sources) -> Result<Vec<Row>, DataError> {
         let mut bytes = 0;
         sources
@@ -191,8 +191,8 @@ impl DataArgs {
             .collect()
     }
 
-    /// Everything from files to batches; with one thread in the caller's own thread, so that it is
-    /// the speed of one core.
+    /// Everything from files to batches. One thread is the caller's own, so that the result is the
+    /// speed of one core.
     fn batches(
         &self,
         sources: &Sources,

@@ -16,19 +16,18 @@ use serde::Serialize;
 use crate::args::QuietArgs;
 use crate::commands::{PrecisionArg, checkpoint_at, print, print_json};
 
-/// Measure answering, one question at a time: reading the prompt, writing, and what constraints
-/// cost
+/// Measure answering, one question at a time: prefill, decoding, and the cost of constraints
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  needle bench decode runs/mine/best test.jsonl --limit 100")]
 pub struct DecodeArgs {
     /// Directory of the checkpoint
     checkpoint: PathBuf,
-    /// Examples whose questions are asked
+    /// Examples to take the questions from
     data: PathBuf,
-    /// As trained, or as exported
+    /// Precision of the weights: as trained, or as exported
     #[arg(long, value_enum, default_value = "int4")]
     precision: PrecisionArg,
-    /// Only the first N examples
+    /// Measure only the first N examples
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
     /// Print one JSON object
@@ -38,24 +37,24 @@ pub struct DecodeArgs {
     quiet: QuietArgs,
 }
 
-/// Means.
+/// Means over all questions.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Means {
     prompts: usize,
     prompt_tokens: f64,
     answer_tokens: f64,
-    /// Reading a prompt and writing one token.
+    /// Prefill and one token.
     first_token_ms: f64,
     prefill_tokens_per_second: f64,
-    /// Writing, without the first token.
+    /// Decoding, without the first token.
     decode_ms_per_token: f64,
-    /// Tools to a grammar, once an answer.
+    /// Compiling the tools to a grammar, once per answer.
     constraint_compile_ms: f64,
-    /// Masks, beside the model's own time.
+    /// Masking, on top of the model's own time.
     constraint_ms_per_token: f64,
 }
 
-/// Counts the time that constraints take.
+/// A hook with the seconds that it has taken.
 struct Timed<H>(H, f64);
 
 impl<H: StepHook> StepHook for Timed<H> {
@@ -88,7 +87,7 @@ impl DecodeArgs {
         anyhow::ensure!(!examples.is_empty(), "{}: no examples", self.data.display());
         let (encoder, constrainer) = (needle.encoder(), Constrainer::new(needle.tokenizer())?);
         let most = needle.model_config().max_dec_len;
-        // The answer to one prompt, and the seconds that it took.
+        // Returns the answer to one prompt, and the seconds that it took.
         let generate = |prompt: &[Vec<u32>], max_tokens: usize, hook: &mut dyn StepHook| {
             let start = Instant::now();
             let answer: Generated = needle.network().generate(prompt, max_tokens, hook)?.remove(0);
@@ -112,7 +111,7 @@ impl DecodeArgs {
             let compiling = start.elapsed().as_secs_f64();
             let mut timed = Timed(Constrained { rows, inner: &mut NoHook }, 0.0);
             let (answer, _) = generate(&prompts, most, &mut timed)?;
-            // The first question is asked twice: once to warm up.
+            // The first question is asked twice, the first time only to warm up.
             if i == 0 {
                 continue;
             }
@@ -142,7 +141,7 @@ impl DecodeArgs {
         }
         print(format_args!(
             "{} questions of {:.0} tokens, answers of {:.0}\nfirst token        {:>9.2} ms  ({:.0} prompt tokens/s)\nnext tokens        \
-             {:>9.3} ms each\nconstraint, compile{:>9.2} ms an answer\nconstraint, masks  {:>9.3} ms a token",
+             {:>9.3} ms each\nconstraint, compile{:>9.2} ms per answer\nconstraint, masks  {:>9.3} ms per token",
             means.prompts,
             means.prompt_tokens,
             means.answer_tokens,

@@ -36,39 +36,39 @@ pub struct TrainArgs {
     /// Preset of the model's sizes
     #[arg(help_heading = "Sizes", long, default_value = "needle-26m")]
     model: String,
-    /// Rows; several numbers are measured one after the other
+    /// Rows per batch; several sizes are measured one after the other
     #[arg(help_heading = "Sizes", long, value_delimiter = ',', default_value = "4")]
     batch: Vec<usize>,
-    /// Encoder tokens of a row; as many numbers as --dec
+    /// Encoder tokens per row; as many numbers as --dec
     #[arg(help_heading = "Sizes", long, value_delimiter = ',', default_value = "256")]
     enc: Vec<usize>,
-    /// Decoder tokens of a row
+    /// Decoder tokens per row
     #[arg(help_heading = "Sizes", long, value_delimiter = ',', default_value = "64")]
     dec: Vec<usize>,
-    /// Examples packed into a row: attention keeps to each
+    /// Examples packed into a row; attention does not cross their borders
     #[arg(help_heading = "Sizes", long, default_value_t = 1)]
     examples_per_row: usize,
     /// Share of a row that is not padding
     #[arg(help_heading = "Sizes", long, default_value_t = 1.0)]
     filled: f64,
-    /// What activations and products of matrices are computed in
+    /// Data type of activations and matrix products
     #[arg(help_heading = "Compute", long, value_enum, default_value = "f32")]
     compute_dtype: Dtype,
-    /// Compute each layer once more in the backward pass, which keeps less in memory
+    /// Recompute each layer in the backward pass, to save memory
     #[arg(help_heading = "Compute", long)]
     activation_checkpointing: bool,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Steps that are measured, after two that are not
+    /// Steps to measure, after two to warm up
     #[arg(help_heading = "Measurement", long, default_value_t = 5)]
     steps: usize,
-    /// Seed of the first weights
+    /// Seed of the initial weights
     #[arg(help_heading = "Measurement", long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Write the first weights to this file, for another program to begin with
+    /// Write the initial weights to this file, for another program to start from
     #[arg(help_heading = "Output", long, value_name = "FILE")]
     save_weights: Option<PathBuf>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(help_heading = "Output", long)]
     json: bool,
 }
@@ -79,10 +79,10 @@ enum Dtype {
     Bf16,
 }
 
-/// Seconds of the parts of a step, the median step's.
+/// Seconds of the parts of a step, for the median step.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct StepSeconds {
-    /// The batch to the device.
+    /// Copying the batch to the device.
     data: f64,
     forward: f64,
     backward: f64,
@@ -109,17 +109,17 @@ struct TrainBench {
     real_tokens_per_second: f64,
     /// Of forward and backward alone.
     tokens_per_second_without_optimizer: f64,
-    /// Of the whole step that Muon takes.
+    /// Muon's share of the whole step.
     muon_share: f64,
-    /// Operations of forward and backward over their seconds; attention counts what examples see.
+    /// Operations of forward and backward over their seconds, see [`flop_per_step`].
     tflop_per_second: f64,
-    /// Of the first step: the same for equal weights and tokens.
+    /// Of the first step; equal for equal weights and tokens.
     first_loss: f64,
     loss: f64,
     peak_rss_mb: Option<f64>,
     /// What the device's memory pool has reserved.
     device_mb: Option<f64>,
-    /// What a step takes of the host beside the weights: activations, gradients and moments.
+    /// Host memory that a step takes besides the weights: activations, gradients and moments.
     kb_per_token: Option<f64>,
 }
 
@@ -137,12 +137,12 @@ const WARMUP_STEPS: usize = 2;
 impl TrainArgs {
     pub(super) fn run(self) -> anyhow::Result<bool> {
         let config = SanConfig::preset(&self.model)?;
-        anyhow::ensure!(self.enc.len() == self.dec.len(), "--enc and --dec must have as many numbers");
+        anyhow::ensure!(self.enc.len() == self.dec.len(), "--enc and --dec must have equally many numbers");
         anyhow::ensure!(self.steps > 0 && !self.batch.contains(&0), "--batch and --steps must be at least 1");
         let device = self.device.device()?;
         for (&enc, &dec) in self.enc.iter().zip(&self.dec) {
-            anyhow::ensure!(enc <= config.max_enc_len, "--enc {enc}: the model reads {}", config.max_enc_len);
-            anyhow::ensure!(dec <= config.max_dec_len, "--dec {dec}: the model writes {}", config.max_dec_len);
+            anyhow::ensure!(enc <= config.max_enc_len, "--enc {enc}: the model reads at most {}", config.max_enc_len);
+            anyhow::ensure!(dec <= config.max_dec_len, "--dec {dec}: the model writes at most {}", config.max_dec_len);
             for &rows in &self.batch {
                 let sizes = Sizes { rows, enc, dec };
                 let bench = on_device!(device, |B, handle| self.measure::<B>(&config, sizes, device, handle))?;
@@ -205,7 +205,7 @@ impl TrainArgs {
     fn show(&self, bench: &TrainBench) -> anyhow::Result<()> {
         let seconds = bench.seconds;
         print(format_args!(
-            "{} with {} parameters on {} in {}: {} rows of {}+{}, {} tokens a step",
+            "{} with {} parameters on {} in {}: {} rows of {}+{}, {} tokens per step",
             bench.model,
             bench.num_params,
             bench.device,
@@ -236,12 +236,12 @@ impl TrainArgs {
             print(format_args!("{mb:.0} MB of the device's memory reserved"))?;
         } else if let Some(mb) = bench.peak_rss_mb {
             let per_token = bench.kb_per_token.unwrap_or(0.0);
-            print(format_args!("peak memory {mb:.0} MB, {per_token:.0} KB a token beside the weights"))?;
+            print(format_args!("peak memory {mb:.0} MB, {per_token:.0} KB per token besides the weights"))?;
         }
         Ok(())
     }
 
-    /// One step; the device is waited for after each part, so that each has its own time.
+    /// One step, which waits for the device after each part, to time the parts separately.
     fn step<B: FusedOps>(
         &self,
         model: San<Autodiff<B>>,
@@ -262,7 +262,7 @@ impl TrainArgs {
             let config = LossConfig { structure_weight: 1.0, ..LossConfig::default() };
             let (loss, found) =
                 text_loss_and_gradients(&seen, batch, batch.num_targets(), &config, &mut Dropout::none());
-            // Forward and backward passes take turns: one time for both.
+            // Forward and backward passes alternate, so they share one time.
             let total: Tensor<B, 1> = loss.cross_entropy + loss.z;
             (value, data, forward, gradients) = (total.into_scalar().elem::<f64>(), 0.0, 0.0, found);
         } else {
@@ -295,9 +295,9 @@ impl TrainArgs {
     }
 }
 
-/// Ids by a rule that other programs can follow: the `i`-th number of the batch is
-/// `6 + (i * 7919 + 13) % (vocab - 6)`, for encoder ids, decoder inputs and decoder targets one
-/// after the other. (Random ids would do as well, but not in two programs.)
+/// A batch whose ids other programs can reproduce: the `i`-th is
+/// `6 + (i * 7919 + 13) % (vocab - 6)`, counted through encoder ids, decoder inputs and decoder
+/// targets.
 fn random_batch(config: &SanConfig, Sizes { rows, enc, dec }: Sizes, examples: usize, filled: f64) -> Batch {
     let mut next = 0usize;
     let segments = |len: usize| -> Vec<i32> {
@@ -332,14 +332,14 @@ fn random_batch(config: &SanConfig, Sizes { rows, enc, dec }: Sizes, examples: u
     }
 }
 
-/// Floating-point operations of forward and backward in matrix products (two a multiply-add;
-/// backward is twice forward). Attention counts the pairs that see each other.
+/// Floating-point operations of the matrix products of forward and backward (two per multiply-add;
+/// backward is twice forward). Attention counts only pairs of the same segment.
 fn flop_per_step(config: &SanConfig, batch: &Batch) -> f64 {
     let (d, kv) = (config.d_model as f64, (config.num_kv_heads * config.head_dim()) as f64);
     let (enc_layers, dec_layers) = (config.num_encoder_layers as f64, config.num_decoder_layers as f64);
     let positions = |len: usize| (batch.rows * len) as f64;
     let (enc, dec) = (positions(batch.enc_len), positions(batch.dec_len));
-    // Pairs of equal segments, row by row.
+    // Pairs of the same segment, row by row.
     let pairs = |a: &[i32], a_len: usize, b: &[i32], b_len: usize| -> f64 {
         let rows = a.chunks(a_len).zip(b.chunks(b_len));
         let of_row = rows.map(|(a, b)| {
@@ -352,9 +352,10 @@ fn flop_per_step(config: &SanConfig, batch: &Batch) -> f64 {
     let enc_pairs = pairs(&batch.enc_segments, batch.enc_len, &batch.enc_segments, batch.enc_len);
     let dec_pairs = pairs(&batch.dec_segments, batch.dec_len, &batch.dec_segments, batch.dec_len);
     let cross_pairs = pairs(&batch.dec_segments, batch.dec_len, &batch.enc_segments, batch.enc_len);
-    // Q and O over the queries, K and V over the keys; scores and weighted sums, causal ones half.
+    // Q and O for each query, K and V for each key, then scores and weighted sums for each pair.
     let attention = |q: f64, k: f64, pairs: f64| 2.0 * (2.0 * q * d * d + 2.0 * k * d * kv) + 4.0 * pairs * d;
     let encoder = enc_layers * attention(enc, enc, enc_pairs);
+    // A causal mask leaves half of the pairs.
     let decoder = dec_layers * (attention(dec, dec, 0.5 * dec_pairs) + attention(dec, enc, cross_pairs));
     let output = 2.0 * dec * d * config.vocab_size as f64;
     3.0 * (encoder + decoder + output)

@@ -8,8 +8,8 @@ use needle_teacher::session::write_rows;
 
 use crate::commands::print;
 
-/// Make new rows from existing ones without a teacher: other values, typing errors, masked tool
-/// names, withheld tools
+/// Make new rows from existing ones without a teacher: other values, typos, masked tool names,
+/// withheld tools
 ///
 /// Shares are between 0 and 1, and independent of each other.
 #[derive(clap::Args)]
@@ -24,28 +24,28 @@ pub struct AugmentArgs {
     /// Most new rows from each example
     #[arg(help_heading = "Rows", long, value_name = "N", default_value_t = Changes::default().copies)]
     copies: usize,
-    /// Write the existing rows, too
+    /// Also write the existing rows
     #[arg(help_heading = "Rows", long)]
     with_originals: bool,
-    /// Where to write
+    /// File to write
     #[arg(help_heading = "Rows", long, value_name = "FILE")]
     out: PathBuf,
     /// Seed of everything random
     #[arg(long, help_heading = "Rows", value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Share of text values replaced by one that another example gives the same argument
+    /// Share of text values replaced by another example's value for the same argument
     #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().other_values)]
     other_values: f64,
-    /// Of those, the share replaced by words that mean nothing
+    /// Of those, the share replaced by made-up words
     #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().made_up)]
     made_up: f64,
-    /// Share of rows with typing errors
+    /// Share of rows with typos
     #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().typos)]
     typos: f64,
-    /// Share of rows whose tools have names that say nothing
+    /// Share of rows whose tools have meaningless names
     #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().masked_names)]
     masked_names: f64,
-    /// Share of rows without the tools that were called, so that nothing is to be called
+    /// Share of rows without the tools that were called, so that the answer is []
     #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().withheld)]
     withheld: f64,
 }

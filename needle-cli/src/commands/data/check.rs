@@ -12,7 +12,8 @@ use needle_data::text::record::Record;
 use crate::args::QuietArgs;
 use crate::commands::{print, print_json};
 
-/// List every row that cannot be used, with file, line, field and reason; exits 1 if there is one
+/// List every row that cannot be used, with file, line, field and reason; exits with 1 if there is
+/// one
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data check mine.jsonl\n  needle data check 'shards/*.parquet' --json\n  needle data check packed/"
@@ -67,13 +68,13 @@ struct Checked {
 
 impl Checked {
     fn file(&mut self, path: &Path) -> anyhow::Result<()> {
-        // The first row, where it begins JSON that the next ones go on with.
+        // The first row, if it looks like the start of JSON over several lines.
         let mut not_lines: Option<(Place, Problem)> = None;
         for (index, row) in rows(&[path])?.enumerate() {
             let row = row?;
             let record = row.record();
             let first = not_lines.take();
-            // One sentence for the file, rather than one for each of its lines.
+            // Report one problem for the file, rather than one for each of its lines.
             if first.is_some() && record.is_err() {
                 return self.problem(first);
             }

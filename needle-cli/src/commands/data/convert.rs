@@ -36,7 +36,7 @@ impl From<FormatArg> for Format {
     }
 }
 
-/// Turn other datasets of tool calls into JSONL of ours, validated
+/// Convert other tool-calling datasets to this project's JSONL, and validate them
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data convert xlam_function_calling_60k.json --out xlam.jsonl\n  needle data convert \
@@ -46,16 +46,16 @@ pub struct ConvertArgs {
     /// Files: JSONL or one JSON list, also .gz and .zst
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// What the files are; found out row by row if not given
+    /// Format of the files; by default detected row by row
     #[arg(long, value_enum)]
     from: Option<FormatArg>,
     /// BFCL's file of possible answers
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
-    /// End at the first row that cannot be converted
+    /// Stop at the first row that cannot be converted
     #[arg(long)]
     strict: bool,
-    /// Where to write
+    /// File to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -86,7 +86,7 @@ impl ConvertArgs {
                 }
                 Ok(())
             };
-            // A file of half the rows is not written: the error goes on as it is.
+            // No file with half of the rows is written: the original error is returned below.
             write().map_err(|error| {
                 failed = Some(error);
                 std::io::Error::other("not converted")

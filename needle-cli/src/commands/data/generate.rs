@@ -7,11 +7,11 @@ use needle_teacher::session::Inventing;
 use super::teacher::TeacherArgs;
 use crate::commands::read_tools;
 
-/// Let a large model write examples about your tools, check every row, and never pay twice
+/// Let a large model write examples for your tools, and check every row
 ///
-/// Beside OUT.jsonl stand OUT.plan.json, OUT.journal, OUT.rejected.jsonl and OUT.report.html. A run
-/// that was stopped or killed goes on when the same command is given again; a larger --count adds
-/// rows.
+/// Next to OUT.jsonl it writes OUT.plan.json, OUT.journal, OUT.rejected.jsonl and OUT.report.html.
+/// The same command continues a run that was stopped or killed, without paying for an answer twice;
+/// a larger --count adds rows.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data generate --tools tools.json --endpoint http://localhost:8000/v1 --model qwen3-32b --count 600 \
@@ -24,16 +24,16 @@ pub struct GenerateArgs {
     /// Tools: a file, JSON, or - for stdin
     #[arg(help_heading = "Rows", long, value_name = "FILE|JSON", required_unless_present = "invent")]
     tools: Option<String>,
-    /// First ask for N new tools around --domain
+    /// First ask for N new tools for --domain
     #[arg(help_heading = "Rows", long, value_name = "N", requires = "domain")]
     invent: Option<usize>,
     /// What the new tools are about, in words
     #[arg(help_heading = "Rows", long, value_name = "TEXT", requires = "invent")]
     domain: Option<String>,
-    /// Rows
+    /// Number of rows
     #[arg(help_heading = "Rows", long, value_name = "N")]
     count: usize,
-    /// Where to write the rows
+    /// File to write the rows to
     #[arg(help_heading = "Rows", long, value_name = "OUT.jsonl")]
     out: PathBuf,
     #[command(flatten)]

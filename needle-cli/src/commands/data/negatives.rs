@@ -7,7 +7,7 @@ use needle_teacher::session::Rewrite;
 
 use super::teacher::TeacherArgs;
 
-/// Let a large model write requests close to existing ones that none of their tools fits
+/// Let a large model write requests that resemble existing ones but fit none of their tools
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  needle data negatives mine.jsonl --endpoint http://localhost:8000/v1 --model large --judge large --votes 3 \
@@ -20,7 +20,7 @@ pub struct NegativesArgs {
     /// New rows for each example with a call
     #[arg(help_heading = "Rows", long, value_name = "N", default_value_t = 1)]
     per_row: usize,
-    /// Where to write the new rows
+    /// File to write the new rows to
     #[arg(help_heading = "Rows", long, value_name = "OUT.jsonl")]
     out: PathBuf,
     #[command(flatten)]

@@ -18,8 +18,8 @@ use needle_train::training::trainer::encode_config;
 
 /// Tokenize and pack data once, into shards that train reads at memory speed
 ///
-/// Row lengths, packing and shuffling of tools are the recipe's data section. Examples keep the
-/// order of tools that they are packed with; pack with another --seed for another one.
+/// The recipe's data section sets row lengths, packing and the shuffling of tools. Examples keep
+/// the order of tools that they are packed with; another --seed gives another order.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data pack 'shards/*.parquet' --tokenizer tokenizer.json --config configs/finetune.toml --out \
@@ -33,7 +33,7 @@ pub struct PackArgs {
     /// A tokenizer.json, a SentencePiece .model, or a checkpoint
     #[arg(help_heading = "Shards", long, value_name = "FILE")]
     tokenizer: PathBuf,
-    /// Directory for the shards
+    /// Directory to write the shards to
     #[arg(help_heading = "Shards", long, value_name = "DIR")]
     out: PathBuf,
     /// Recipe whose data section says how to pack

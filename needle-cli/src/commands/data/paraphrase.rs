@@ -7,7 +7,7 @@ use needle_teacher::session::Rewrite;
 
 use super::teacher::TeacherArgs;
 
-/// Let a large model word existing queries anew; calls and their values stay
+/// Let a large model reword existing queries; calls and their values stay the same
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  needle data paraphrase mine.jsonl --per-row 4 --endpoint http://localhost:8000/v1 --model large --out \
@@ -20,7 +20,7 @@ pub struct ParaphraseArgs {
     /// New wordings of each example
     #[arg(help_heading = "Rows", long, value_name = "N", default_value_t = 3)]
     per_row: usize,
-    /// Where to write the new rows
+    /// File to write the new rows to
     #[arg(help_heading = "Rows", long, value_name = "OUT.jsonl")]
     out: PathBuf,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use crate::args::QuietArgs;
 use crate::commands::tokenizer::load_tokenizer;
 use crate::commands::{print, print_json};
 
-/// Count rows, tools, calls and tokens; several files are compared for queries that they share
+/// Count rows, tools, calls and tokens, and the queries that several files share
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  needle data stats mine.jsonl\n  needle data stats train.jsonl validation.jsonl --tokenizer \
@@ -65,7 +65,7 @@ impl StatsArgs {
         }
         print(format_args!("repeated queries    {}", stats.repeated_queries))?;
         for shared in &stats.shared_queries {
-            print(format_args!("  {} queries of {} stand in {} too", shared.queries, shared.first, shared.second))?;
+            print(format_args!("  {} queries of {} are also in {}", shared.queries, shared.first, shared.second))?;
         }
         if let Some(tokens) = &stats.tokens {
             print(format_args!("tokens              {} read, {} written", tokens.encoder.sum, tokens.decoder.sum))?;

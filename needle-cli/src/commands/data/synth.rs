@@ -14,23 +14,23 @@ use crate::args::QuietArgs;
     after_help = "Examples:\n  needle data synth --count 3\n  needle data synth --count 50000 --categories timers,weather > train.jsonl\n  needle data synth --invented --count 50000 > train.jsonl\n  needle data synth --invented --held-out --explain --count 20"
 )]
 pub struct SynthArgs {
-    /// How many
+    /// Number of examples
     #[arg(long, help_heading = "Examples", value_name = "N", default_value_t = 1000)]
     count: usize,
     /// Seed of everything random
     #[arg(long, help_heading = "Examples", value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Also use the values that are kept out of training sets; with --invented, only the tools
-    /// that are
+    /// Also use the values that are held out of training sets; with --invented, use only the tools
+    /// that are held out
     #[arg(long, help_heading = "Examples")]
     held_out: bool,
     /// Most calls in an answer
     #[arg(long, help_heading = "Examples", value_name = "N", default_value_t = 3)]
     max_calls: usize,
-    /// With --invented: say of each example why it has the calls that it has, under the key `kind`
+    /// With --invented: add a key `kind` to each example, which says why it has its calls
     #[arg(long, help_heading = "Examples", requires = "invented")]
     explain: bool,
-    /// Put the tools together anew for each example, instead of taking them from the catalogue
+    /// Invent new tools for each example, instead of taking them from the catalogue
     #[arg(long, help_heading = "Tools", conflicts_with_all = ["categories", "max_calls", "brief"])]
     invented: bool,
     /// Only tools of these categories

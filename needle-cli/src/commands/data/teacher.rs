@@ -24,31 +24,31 @@ pub struct TeacherArgs {
     /// Base address of an OpenAI-compatible endpoint, such as http://localhost:8000/v1
     #[arg(long, help_heading = "Endpoint", value_name = "URL")]
     endpoint: String,
-    /// The model that writes, by its name at the endpoint
+    /// Name of the model at the endpoint
     #[arg(long, help_heading = "Endpoint", value_name = "NAME")]
     model: String,
-    /// Environment variable that holds the API key; none is sent if not given
+    /// Environment variable that holds the API key; by default none is sent
     #[arg(long, help_heading = "Endpoint", value_name = "VARIABLE")]
     api_key_env: Option<String>,
-    /// Requests at the same time
+    /// Concurrent requests
     #[arg(long, help_heading = "Endpoint", value_name = "N")]
     concurrency: Option<usize>,
-    /// Most requests in a minute
+    /// Most requests per minute
     #[arg(long, help_heading = "Endpoint", value_name = "N")]
     requests_per_minute: Option<f64>,
-    /// Most tokens in a minute
+    /// Most tokens per minute
     #[arg(long, help_heading = "Endpoint", value_name = "N")]
     tokens_per_minute: Option<f64>,
-    /// What a million prompt tokens cost
+    /// Price of a million prompt tokens
     #[arg(long, help_heading = "Cost", value_name = "PRICE", requires = "output_price")]
     input_price: Option<f64>,
-    /// What a million answer tokens cost
+    /// Price of a million answer tokens
     #[arg(long, help_heading = "Cost", value_name = "PRICE", requires = "input_price")]
     output_price: Option<f64>,
-    /// End before the run, with all its sessions, costs more than this
+    /// Stop before the run, over all its sessions, costs more than this
     #[arg(long, help_heading = "Cost", value_name = "COST")]
     max_cost: Option<f64>,
-    /// End before the run, with all its sessions, uses more tokens than this
+    /// Stop before the run, over all its sessions, uses more tokens than this
     #[arg(long, help_heading = "Cost", value_name = "N")]
     max_tokens: Option<u64>,
     /// Print and save the plan with its estimated tokens and cost, and send nothing
@@ -57,7 +57,7 @@ pub struct TeacherArgs {
     /// Ask this model, at the same endpoint, for a second opinion on every row
     #[arg(long, help_heading = "Trust", value_name = "NAME")]
     judge: Option<String>,
-    /// Opinions for each row, of which more than half must be for it
+    /// Opinions per row; a row is kept if more than half accept it
     #[arg(long, help_heading = "Trust", value_name = "K", requires = "judge")]
     votes: Option<usize>,
     /// Settings in TOML: plan, trust, client, teacher, judge, rounds (docs/TEACHER.md lists them)
@@ -66,7 +66,7 @@ pub struct TeacherArgs {
     /// Seed of everything random; overrides that of --config
     #[arg(long, help_heading = "Settings", value_name = "N")]
     seed: Option<u64>,
-    /// Print the figures as one JSON object
+    /// Print the summary as one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
     #[command(flatten)]
@@ -108,7 +108,7 @@ impl TeacherArgs {
         })
     }
 
-    /// Prints the plan, and runs it unless it is a preview.
+    /// Prints the plan, and runs it unless this is a dry run.
     pub fn run(&self, planned: Planned) -> anyhow::Result<bool> {
         let estimate = format!("{}estimated: {}", planned.text, cost_text(&planned.expected, 0));
         if self.dry_run {
@@ -146,11 +146,11 @@ impl TeacherArgs {
         }
         match summary.ended {
             Some(StopReason::Error(reason)) => {
-                anyhow::bail!("{reason}; what was accepted is saved, the same command goes on")
+                anyhow::bail!("{reason}; accepted rows are saved, and the same command continues the run")
             }
-            Some(StopReason::Stopped) => tracing::warn!("stopped and saved; the same command goes on"),
+            Some(StopReason::Stopped) => tracing::warn!("stopped and saved; the same command continues the run"),
             Some(StopReason::Limit) => {
-                tracing::warn!("the limit on cost or tokens is reached; with a higher one the same command goes on")
+                tracing::warn!("the limit on cost or tokens is reached; the same command with a higher one continues")
             }
             None => {}
         }
@@ -164,10 +164,10 @@ fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = stop.clone();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
-            // As a shell counts an interrupt.
+            // 128 + SIGINT: the status that a shell gives an interrupted process.
             std::process::exit(130);
         }
-        eprintln!("\nwaiting for the requests under way, then saving; once more to end at once");
+        eprintln!("\nwaiting for the requests under way, then saving; interrupt again to exit at once");
     })?;
     Ok(stop)
 }

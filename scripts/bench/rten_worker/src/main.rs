@@ -1,5 +1,5 @@
-//! Answers what scripts/bench/runtimes.py asks on standard input, a line of JSON each, by the ONNX
-//! graphs in a directory and rten:
+//! Answers the questions of scripts/bench/runtimes.py, with rten and the ONNX graphs in a
+//! directory. Questions come on standard input, one JSON object per line:
 //!
 //! ```text
 //! RTEN_NUM_THREADS=N rten_worker MODEL N
@@ -27,9 +27,9 @@ struct Asked {
 struct Needle {
     encoder: Model,
     decoder: Model,
-    /// The encoder's outputs and the decoder's inputs of the prompt's keys and values.
+    /// Pairs of an encoder output and a decoder input for the prompt's keys and values.
     cross: Vec<(NodeId, NodeId)>,
-    /// The decoder's inputs and outputs of its own keys and values, with their heads and widths.
+    /// Pairs of a decoder input and output for its own keys and values, with heads and width.
     past: Vec<(NodeId, NodeId, [usize; 2])>,
 }
 

@@ -1,7 +1,7 @@
-//! Prints a hash of all bits that the engine computes, for each model, mode and instruction set of
-//! the machine that it runs on. Exits 1 where an instruction set's differ from plain Rust's.
+//! Prints a hash of all bits that the engine computes, for each model and mode, and compares the
+//! machine's instruction sets. Exits with 1 if one of them differs from plain Rust.
 //!
-//! With `--smallest`, of the smallest model alone, by two threads: what Miri runs in some minutes,
+//! `--smallest` uses only the smallest model, with two threads, which Miri runs in some minutes:
 //!
 //! ```text
 //! cargo +nightly miri run -p engine-scripts --no-default-features --bin portability -- --smallest
@@ -18,7 +18,7 @@ use needle_runtime::config::SanConfig;
 use needle_runtime::engine::{Engine, Options};
 use needle_runtime::generate::NoHook;
 
-/// FNV-1a, of 64 bits.
+/// One step of the 64-bit FNV-1a hash.
 fn hash(hash: u64, bits: u32) -> u64 {
     bits.to_le_bytes().iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
 }
@@ -42,9 +42,9 @@ fn bits(engine: &Engine, lens: &[u32]) -> u64 {
 
 fn main() {
     let tiny = SanConfig::preset("tiny").unwrap();
-    // Heads of 20, a width of 80: lanes and groups do not come out even.
+    // Heads of 20 and a width of 80 are not multiples of lanes and groups.
     let uneven = SanConfig { d_model: 80, num_heads: 4, num_kv_heads: 2, ..tiny.clone() };
-    // Weights at the ends, where sums of 16 bits would saturate.
+    // Extreme weights, with which 16-bit sums would saturate.
     let extreme = |value: f32| if value.abs() < 0.2 { value } else { value.signum() };
     let is_smallest = std::env::args().any(|argument| argument == "--smallest");
     let (threads, lens) = if is_smallest { (2, &[2, 5][..]) } else { (1, &[1, 2, 5, 16, 33, 100][..]) };
@@ -67,7 +67,8 @@ fn main() {
             let hashes: Vec<(InstructionSet, u64)> = hashes.collect();
             for (set, hash) in &hashes {
                 all_equal &= *hash == hashes[0].1;
-                // Other systems print the same lines, but for the instruction sets that they have.
+                // On stderr, because other systems have other instruction sets; stdout must be
+                // equal.
                 eprintln!("{name}, {}: {hash:016x} {set:?}", if exact { "exact" } else { "fast" });
             }
             println!("{name}, {}: {:016x}", if exact { "exact" } else { "fast" }, hashes[0].1);

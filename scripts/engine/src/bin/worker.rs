@@ -1,5 +1,5 @@
-//! Answers what scripts/bench/runtimes.py asks on standard input, a line of JSON each, and says how
-//! long it took:
+//! Answers the questions of scripts/bench/runtimes.py on standard input, one JSON object per line,
+//! and reports how long each took:
 //!
 //! ```text
 //! worker MODEL THREADS
@@ -16,19 +16,19 @@ use needle_runtime::{AnswerConfig, Engine, Needle, tools_from_json};
 use serde::Deserialize;
 use serde_json::json;
 
-/// What is asked.
+/// A question.
 #[derive(Deserialize)]
 struct Asked {
     query: String,
-    /// A list of definitions, as text.
+    /// JSON list of definitions.
     tools: String,
-    /// Both as ids.
+    /// Query and tools as token ids.
     ids: Vec<u32>,
     max_tokens: usize,
     is_constrained: bool,
 }
 
-/// Never ends an answer, and knows when its first token was there.
+/// Forbids the end of an answer, and records the time of its first token.
 struct Endless {
     start: Instant,
     first_s: Option<f64>,
@@ -45,8 +45,8 @@ fn main() {
     let [model, threads] = <[String; 2]>::try_from(std::env::args().skip(1).collect::<Vec<_>>()).unwrap();
     let start = Instant::now();
     let options = Options { threads: threads.parse().unwrap(), ..Options::default() };
-    // Free answers need no more than the engine, constrained ones the tools' grammar, too. One of
-    // them is loaded: the first asked.
+    // Unconstrained answers only need the engine, constrained ones also the tools' grammar. The
+    // first question determines which one's loading is timed.
     let (mut engine, mut needle) = (None, None);
     let lines = std::io::stdin().lock().lines();
     for (index, line) in lines.enumerate() {

@@ -1,5 +1,5 @@
-//! Writes a model of random weights, as an artifact or as a training checkpoint, for scripts that
-//! need some model.
+//! Writes a model with random weights, as an artifact or as a training checkpoint, for scripts that
+//! need any model.
 //!
 //! ```text
 //! cargo run -p engine-scripts --bin write_model -- DIR [--preset tiny] [--format artifact|checkpoint] [--seed 0]
@@ -26,7 +26,7 @@ fn main() {
             _ => dir = Some(PathBuf::from(argument)),
         }
     }
-    let dir = dir.unwrap_or_else(|| panic!("which directory?"));
+    let dir = dir.unwrap_or_else(|| panic!("expected a directory"));
     let config = SanConfig::preset(&preset).unwrap();
     let ids = config.vocab_size;
     let model = Model::new(config, tokenizer(ids), seed);
