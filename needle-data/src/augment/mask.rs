@@ -35,6 +35,8 @@ pub struct Masks {
     pub negated_fraction: f64,
     /// A required value removed, see `stripped`.
     pub stripped_fraction: f64,
+    /// Tools without parameters, see [`without_parameters`].
+    pub no_parameters_fraction: f64,
 }
 
 /// Maximum number of tools that an example gets from others.
@@ -75,6 +77,9 @@ impl Masks {
         if rng.random_bool(self.renamed_fraction) {
             let meaningless = rng.random_bool(self.meaningless_fraction);
             example = with_other_names(&example, synonyms, meaningless, rng);
+        }
+        if rng.random_bool(self.no_parameters_fraction) {
+            example = without_parameters(&example).unwrap_or(example);
         }
         example
     }
@@ -317,6 +322,20 @@ pub fn with_distractors(example: &Example, others: &[Example], most: usize, rng:
     example
 }
 
+/// Removes the parameters of all tools, and the arguments of all calls, so that only the choice of
+/// tools is left to learn, in a much shorter prompt. Several calls of one tool become one. `None`
+/// for an example without a call: its answer may depend on the parameters.
+pub fn without_parameters(example: &Example) -> Option<Example> {
+    if example.answers.is_empty() {
+        return None;
+    }
+    let tools = example.tools.iter().map(|tool| Tool::new(tool.name.clone(), tool.description.clone(), Vec::new()));
+    let mut called = HashSet::new();
+    let answers = example.answers.iter().filter(|call| called.insert(&call.name));
+    let answers = answers.map(|call| Call { name: call.name.clone(), arguments: Map::new() }).collect();
+    Some(Example { query: example.query.clone(), tools: tools.collect(), answers })
+}
+
 /// Joins two requests, and their calls, into one; `None` if one could change the meaning of the
 /// other.
 pub fn joined(first: &Example, second: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
@@ -460,6 +479,29 @@ mod tests {
     }
 
     #[test]
+    fn without_parameters_the_same_tools_are_called_once_each() {
+        for example in examples(200) {
+            let Some(bare) = without_parameters(&example) else {
+                assert!(example.answers.is_empty());
+                continue;
+            };
+            bare.validate().unwrap();
+            let names = |example: &Example| example.tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>();
+            assert_eq!((names(&bare), &bare.query), (names(&example), &example.query));
+            assert!(bare.tools.iter().all(|tool| tool.parameters.is_empty()));
+            let called: Vec<&str> = bare.answers.iter().map(|call| call.name.as_str()).collect();
+            let mut expected: Vec<&str> = Vec::new();
+            for call in &example.answers {
+                if !expected.contains(&call.name.as_str()) {
+                    expected.push(&call.name);
+                }
+            }
+            assert_eq!(called, expected);
+            assert!(bare.answers.iter().all(|call| call.arguments.is_empty()));
+        }
+    }
+
+    #[test]
     fn distractors_are_never_near_what_is_asked_for() {
         let tool = |name: &str, about: &str| json!({"name": name, "description": about, "parameters": {"x": {"type": "string"}}});
         let example = |query: &str, tools: Value, answers: Value| {
@@ -528,6 +570,7 @@ mod tests {
             joined_fraction: 0.5,
             negated_fraction: 0.3,
             stripped_fraction: 0.3,
+            no_parameters_fraction: 0.3,
         };
         for (seed, example) in (0..).zip(&examples) {
             let masked = all.apply(example.clone(), &examples, &synonyms, &mut draw(seed));

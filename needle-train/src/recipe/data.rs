@@ -110,6 +110,9 @@ section! {
         /// Share of the training examples whose query loses a required value, so that nothing is to
         /// be called.
         pub stripped_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples with a call whose tools lose their parameters, so that
+        /// only the choice of tools is left to learn.
+        pub no_parameters_fraction: f64 => Number(0.0, 1.0),
         /// A mixture to train on, if the command line names no data: `[[data.sources]]` with
         /// `paths` and `weight`.
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -146,6 +149,7 @@ impl Default for DataRecipe {
             joined_fraction: 0.0,
             negated_fraction: 0.0,
             stripped_fraction: 0.0,
+            no_parameters_fraction: 0.0,
             sources: Vec::new(),
         }
     }
@@ -194,6 +198,7 @@ impl DataRecipe {
                 joined_fraction: self.joined_fraction,
                 negated_fraction: self.negated_fraction,
                 stripped_fraction: self.stripped_fraction,
+                no_parameters_fraction: self.no_parameters_fraction,
             },
             on_bad_row: self.on_bad_row,
             max_bad_fraction: self.max_bad_fraction,

@@ -495,7 +495,7 @@ mod tests {
     }
 
     /// What 0 means where it is allowed.
-    const ZERO_MEANS: [(&str, &str); 34] = [
+    const ZERO_MEANS: [(&str, &str); 35] = [
         ("seed", "a seed as good as any"),
         ("dropout", "nothing is dropped"),
         ("max_skipped_steps", "the first step that is not finite ends the run"),
@@ -512,6 +512,7 @@ mod tests {
         ("data.joined_fraction", "never"),
         ("data.negated_fraction", "never"),
         ("data.stripped_fraction", "never"),
+        ("data.no_parameters_fraction", "never"),
         ("optim.muon_lr", "what Muon trains stays as it is"),
         ("optim.muon_momentum", "none"),
         ("optim.muon_weight_decay", "none"),
