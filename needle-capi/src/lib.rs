@@ -20,9 +20,6 @@ use needle_runtime::retrieval::rank;
 use needle_runtime::{Answer, Needle, Options, Tool, Utf8Pieces, tools_from_json};
 use serde_json::{Value, json};
 
-/// Upper limit of the `threads` argument.
-const MAX_THREADS: usize = 256;
-
 /// A loaded model. Several threads may use it at the same time.
 pub struct NeedleHandle {
     needle: Needle,
@@ -299,8 +296,8 @@ pub extern "C" fn needle_last_error() -> *const c_char {
 fn options(threads: usize) -> Result<Options, String> {
     match threads {
         0 => Ok(Options::default()),
-        1..=MAX_THREADS => Ok(Options { threads, ..Options::default() }),
-        more => Err(format!("threads is {more}, expected at most {MAX_THREADS}")),
+        1..=Options::MAX_THREADS => Ok(Options { threads, ..Options::default() }),
+        more => Err(format!("threads is {more}, expected at most {}", Options::MAX_THREADS)),
     }
 }
 

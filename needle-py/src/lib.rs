@@ -25,9 +25,6 @@ use stream::Stream;
 
 create_exception!(needle, NeedleError, PyException, "A model cannot be loaded, or a question cannot be answered.");
 
-/// Upper limit of the `threads` argument.
-const MAX_THREADS: usize = 256;
-
 /// A loaded model. Several threads may share it; it releases the GIL while it computes.
 #[pyclass(name = "Needle", module = "needle", frozen)]
 struct PyNeedle {
@@ -41,8 +38,10 @@ fn failed(error: impl std::fmt::Display) -> PyErr {
 fn options(threads: Option<usize>) -> PyResult<Options> {
     match threads {
         None => Ok(Options::default()),
-        Some(threads @ 1..=MAX_THREADS) => Ok(Options { threads, ..Options::default() }),
-        Some(threads) => Err(PyValueError::new_err(format!("threads is {threads}, expected 1 to {MAX_THREADS}"))),
+        Some(threads @ 1..=Options::MAX_THREADS) => Ok(Options { threads, ..Options::default() }),
+        Some(threads) => {
+            Err(PyValueError::new_err(format!("threads is {threads}, expected 1 to {}", Options::MAX_THREADS)))
+        }
     }
 }
 

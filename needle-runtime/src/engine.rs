@@ -43,6 +43,11 @@ pub struct Options {
     pub instructions: Option<InstructionSet>,
 }
 
+impl Options {
+    /// Upper limit of the number of threads that a caller in another language may ask for.
+    pub const MAX_THREADS: usize = 256;
+}
+
 impl Default for Options {
     /// All threads that the system offers, the fast mode, and the best instruction set.
     fn default() -> Self {

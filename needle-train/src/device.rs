@@ -113,16 +113,21 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
-            Self::Cuda(number) => match (cuda_count(), number.unwrap_or(local_rank)) {
-                (Ok(count), number) if number < count => Ok(Device::Cuda(number)),
-                (Ok(_), number) => Err(format!("there is no cuda:{number}; {}", devices())),
-                (Err(reason), _) => Err(format!("cuda: {reason}; {}", devices())),
-            },
+            Self::Cuda(number) => {
+                let count = cuda_count().map_err(|reason| format!("cuda: {reason}; {}", devices()))?;
+                let number = cuda_ordinal(number, local_rank, count)
+                    .map_err(|number| format!("there is no cuda:{number}; {}", devices()))?;
+                keep_kernels();
+                Ok(Device::Cuda(number))
+            }
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(number) => match wgpu_works(number) {
-                true => Ok(Device::Wgpu(number)),
-                false => Err(format!("wgpu: no Vulkan or Metal driver for that GPU; {}", devices())),
-            },
+            Self::Wgpu(number) => {
+                keep_kernels();
+                if wgpu_works(number) {
+                    return Ok(Device::Wgpu(number));
+                }
+                Err(format!("wgpu: no Vulkan or Metal driver for that GPU; {}", devices()))
+            }
             #[cfg(feature = "cuda")]
             Self::Auto if cuda_count().is_ok_and(|count| count > 0) => Self::Cuda(None).device(local_rank),
             Self::Auto => Ok(Device::Cpu),
@@ -153,6 +158,38 @@ fn cuda_count() -> Result<usize, String> {
         Ok(count) => Ok(count as usize),
         Err(error) => Err(format!("the NVIDIA driver reports {error:?}")),
     }
+}
+
+/// The index of the NVIDIA GPU for the `local_rank`-th process of this machine: the one that is
+/// asked for, else its own; the only one if there is only one, because many launchers show each
+/// process nothing but its own GPU. The error is an index that does not exist.
+#[cfg(any(feature = "cuda", test))]
+fn cuda_ordinal(asked: Option<usize>, local_rank: usize, count: usize) -> Result<usize, usize> {
+    let index = asked.unwrap_or(if count == 1 { 0 } else { local_rank });
+    if index < count { Ok(index) } else { Err(index) }
+}
+
+/// Keeps compiled kernels and the results of autotuning in the user's configuration directory
+/// (`~/.config` on Linux), unless a `cubecl.toml` names another place. The next process then starts
+/// at once. It also computes the same: autotuning chooses kernels by their speed, so two runs that
+/// tune on their own may sum in different orders.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn keep_kernels() {
+    use burn_cubecl::cubecl::config::cache::CacheConfig;
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    let mut kept = CubeClRuntimeConfig::storage().lock();
+    // The location below is looked up from the home directory, and the library panics without one.
+    if kept.is_some() || std::env::home_dir().is_none() {
+        return;
+    }
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    // The default is a directory called target near the working directory.
+    if matches!(config.autotune.cache, CacheConfig::Target) {
+        config.autotune.cache = CacheConfig::Global;
+    }
+    config.compilation.cache.get_or_insert(CacheConfig::Global);
+    *kept = Some(std::sync::Arc::new(config));
 }
 
 /// burn's device for the NVIDIA GPU `index`.
@@ -211,5 +248,14 @@ mod tests {
         let error = "cuda:9999".parse::<DeviceChoice>().and_then(|choice| choice.device(0)).unwrap_err();
         assert!(error.contains("cuda") && error.contains("available devices: cpu"), "{error}");
         assert!(DeviceChoice::Auto.device(0).is_ok());
+    }
+
+    #[test]
+    fn a_process_takes_the_gpu_of_its_local_rank_or_the_only_one_that_it_is_shown() {
+        assert_eq!(cuda_ordinal(None, 3, 8), Ok(3));
+        assert_eq!(cuda_ordinal(None, 3, 1), Ok(0));
+        assert_eq!(cuda_ordinal(Some(5), 3, 8), Ok(5));
+        assert_eq!(cuda_ordinal(Some(1), 0, 1), Err(1), "what is asked for is not replaced");
+        assert_eq!((cuda_ordinal(None, 3, 2), cuda_ordinal(None, 0, 0)), (Err(3), Err(0)));
     }
 }

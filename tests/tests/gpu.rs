@@ -150,7 +150,8 @@ fn a_nan_query_gives_nan_only_in_its_own_output() {
 
 #[test]
 fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
-    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96)] {
+    // The last needs more workgroups than 65,535, the most along one axis.
+    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96), (5, 192), (600_005, 8)] {
         let case = format!("{rows} x {width}");
         let (x, grad) = (tensor::<Cpu, 2>(1, [rows, width]), tensor::<Cpu, 2>(2, [rows, width]));
         let gain = tensor::<Cpu, 1>(3, [width]);
@@ -162,7 +163,9 @@ fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
         let (dx, dgain) = Gpu::zc_rms_norm_backward(gpu().0, gpu().1, upstream, 1e-6);
         let (expected_dx, expected_dgain) = reference::zc_rms_norm_backward(x.clone(), gain, grad.clone(), 1e-6);
         assert_close(&case, &list(back::<Gpu, 2>(dx)), &list(expected_dx), 1e-5);
-        assert_close(&case, &list(back::<Gpu, 1>(dgain)), &list(expected_dgain), 1e-5);
+        // A sum over all rows rounds differently in another order.
+        let tolerance = if rows > 100_000 { 1e-3 } else { 1e-5 };
+        assert_close(&case, &list(back::<Gpu, 1>(dgain)), &list(expected_dgain), tolerance);
         let gate = primitive(tensor::<Gpu, 1>(5, [1]));
         let out = Gpu::gated_residual(gpu().0, primitive(tensor::<Gpu, 2>(2, [rows, width])), gate);
         let expected = reference::gated_residual(x, grad, tensor(5, [1]));

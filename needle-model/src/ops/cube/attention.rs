@@ -21,10 +21,10 @@ use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::empty;
 use super::tile::{
     Four, TILE, UNITS, add_row, dot, four, load_rows, load_segments, load_tile_segments, row, segment_range, store_row,
     sum_of_four, zeros,
@@ -397,10 +397,7 @@ impl<R: CubeRuntime> Inputs<R> {
         let head_dim = q.meta.shape()[3];
         // A kernel takes the same arguments under all rules; a placeholder stands for segments that
         // it does not read.
-        let nothing = || {
-            let device = q.device.clone();
-            empty_device_dtype(q.client.clone(), device, Shape::new([1, 1]), burn::tensor::DType::I32)
-        };
+        let nothing = || empty(&q, Shape::new([1, 1]), burn::tensor::DType::I32);
         let [q_segments, k_segments] =
             [q_segments, k_segments].map(|segments| segments.map_or_else(nothing, into_contiguous));
         let dtypes = [q.dtype.into(), k_segments.dtype.into()];
@@ -408,14 +405,14 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 
     fn like(&self, tensor: &CubeTensor<R>) -> CubeTensor<R> {
-        empty_device_dtype(tensor.client.clone(), tensor.device.clone(), tensor.meta.shape().clone(), tensor.dtype)
+        empty(tensor, tensor.meta.shape().clone(), tensor.dtype)
     }
 
     /// `[batch, num_heads, q_len]`.
     fn per_query(&self) -> CubeTensor<R> {
         let shape = self.q.meta.shape();
         let shape = Shape::new([shape[0], shape[2], shape[1]]);
-        empty_device_dtype(self.q.client.clone(), self.q.device.clone(), shape, burn::tensor::DType::F32)
+        empty(&self.q, shape, burn::tensor::DType::F32)
     }
 
     fn scale(&self) -> f32 {

@@ -6,7 +6,9 @@ mod tile;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 use super::{FusedOps, MaskPrimitive, float, int, primitive, reference};
@@ -20,10 +22,7 @@ where
     F: FloatElement,
     I: IntElement,
     BT: BoolElement,
-    Self: Backend<
-            FloatTensorPrimitive = burn_cubecl::tensor::CubeTensor<R>,
-            IntTensorPrimitive = burn_cubecl::tensor::CubeTensor<R>,
-        >,
+    Self: Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
 {
     fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
         rows::norm(x, gain, epsilon)
@@ -140,6 +139,15 @@ where
         let x = reference::newton_schulz_iterations(x, steps).cast(FloatDType::F32);
         primitive(if is_tall { x.swap_dims(1, 2) } else { x })
     }
+}
+
+/// A tensor for a kernel to write, on the device of `like`, without gaps between its rows. The
+/// usual allocation on CUDA aligns rows (192 numbers of f32 have a stride of 256), but the kernels
+/// here address rows by their width.
+fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
+    let tensor = empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype);
+    debug_assert!(tensor.is_contiguous(), "{:?}", tensor.meta);
+    tensor
 }
 
 /// Start and length of each chunk of `rows` rows.

@@ -6,10 +6,10 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::kernel::{cast, into_contiguous};
-use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::empty;
 use crate::ops::reference::keep_threshold;
 
 /// Units that share a row.
@@ -36,6 +36,13 @@ fn row_sum(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     sum
 }
 
+/// The row of a unit of [`row_cubes`].
+#[cube]
+fn cube_row() -> usize {
+    let cube = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    cube * comptime!(ROWS) + UNIT_POS_Y as usize
+}
+
 /// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, one row `[width]` for each value of `UNIT_POS_Y`.
 #[cube(launch)]
 fn norm_kernel<E: Float>(
@@ -46,7 +53,7 @@ fn norm_kernel<E: Float>(
     #[comptime] width: usize,
     #[define(E)] _dtype: StorageType,
 ) {
-    let row = CUBE_POS_X as usize * comptime!(ROWS) + UNIT_POS_Y as usize;
+    let row = cube_row();
     let exists = row < x.shape(0);
     let lane = UNIT_POS_X as usize;
     let mut shared = SharedMemory::<f32>::new(comptime!(ROWS * LANES));
@@ -80,7 +87,7 @@ fn norm_backward_kernel<E: Float>(
     #[comptime] width: usize,
     #[define(E)] _dtype: StorageType,
 ) {
-    let row = CUBE_POS_X as usize * comptime!(ROWS) + UNIT_POS_Y as usize;
+    let row = cube_row();
     let exists = row < x.shape(0);
     let lane = UNIT_POS_X as usize;
     let mut shared = SharedMemory::<f32>::new(comptime!(ROWS * LANES));
@@ -224,23 +231,26 @@ pub fn dropout<R: CubeRuntime>(x: CubeTensor<R>, keep: f32, seed: u64) -> CubeTe
     out
 }
 
-fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
-    empty_device_dtype(like.client.clone(), like.device.clone(), shape, dtype)
-}
-
 fn empty_like<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
     empty(x, x.meta.shape().clone(), x.dtype)
 }
 
-/// Enough cubes for `units` units, at most 2^15 of them along x, which every device allows.
+/// Enough cubes for `units` units.
 fn elementwise_cubes(units: usize) -> CubeCount {
-    let cubes = units.div_ceil(ELEMENTWISE) as u32;
-    let across = cubes.min(1 << 15);
-    CubeCount::Static(across, cubes.div_ceil(across), 1)
+    plane(units.div_ceil(ELEMENTWISE))
 }
 
+/// Enough cubes for `rows` rows, see [`cube_row`].
 fn row_cubes(rows: usize) -> CubeCount {
-    CubeCount::Static(rows.div_ceil(ROWS) as u32, 1, 1)
+    plane(rows.div_ceil(ROWS))
+}
+
+/// At least `cubes` cubes in x and y, at most 2^15 of them along x: Vulkan and Metal only guarantee
+/// 65,535 along each axis.
+fn plane(cubes: usize) -> CubeCount {
+    let cubes = cubes.max(1) as u32;
+    let across = cubes.min(1 << 15);
+    CubeCount::Static(across, cubes.div_ceil(across), 1)
 }
 
 /// See [`crate::ops::FusedOps::zc_rms_norm`].
