@@ -107,3 +107,8 @@ pub use retrieval::catalogue::Catalogue;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// Compiles the Rust example of the page on embedding.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/EMBEDDING.md")]
+pub struct Embedding;

@@ -138,9 +138,12 @@ impl Pool {
     /// # Panics
     /// If a call panics.
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
-        // A second concurrent caller, or one inside a task, runs all tasks itself.
+        // A single task may itself run tasks on all threads: the lock is not held for it.
+        if tasks < 2 || self.threads() < 2 {
+            return (0..tasks).for_each(work);
+        }
+        // A second concurrent caller runs all tasks itself.
         let _guard = match self.busy.try_lock() {
-            _ if tasks < 2 || self.threads() < 2 => return (0..tasks).for_each(work),
             Ok(guard) => guard,
             // A task panicked, but the pool itself is in a valid state.
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
@@ -206,6 +209,23 @@ mod tests {
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn a_single_task_shares_its_work_with_all_threads() {
+        let pool = Pool::new(2);
+        let (started, met) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let both_run = |_| {
+            started.fetch_add(1, Ordering::SeqCst);
+            let begin = std::time::Instant::now();
+            while started.load(Ordering::SeqCst) < 2 && begin.elapsed().as_secs() < 20 {
+                std::thread::yield_now();
+            }
+            // The other task runs at the same time, which only a second thread can do.
+            met.fetch_add(usize::from(started.load(Ordering::SeqCst) == 2), Ordering::SeqCst);
+        };
+        pool.run(1, &|_| pool.run(2, &both_run));
+        assert_eq!(met.into_inner(), 2);
     }
 
     #[test]
