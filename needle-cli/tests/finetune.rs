@@ -170,6 +170,35 @@ fn a_finetune_that_was_ended_goes_on_to_the_same_result() {
 }
 
 #[test]
+fn other_examples_can_be_mixed_in_and_a_bad_row_among_them_is_named() {
+    let place = workplace();
+    let others = place.ok(&["data", "synth", "--count", "40", "--max-tools", "2", "--brief", "--seed", "9"]);
+    place.write("others.jsonl", &others);
+    let losses = || {
+        let metrics = std::fs::read_to_string(place.path("tuned/metrics.jsonl")).unwrap();
+        let steps = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        steps.filter(|line| line["event"] == "step").map(|step| step["cross_entropy"].to_string()).collect::<Vec<_>>()
+    };
+    assert!(finetune(&place, "data.jsonl", &["--base", "run/last"]).status.success());
+    let alone = losses();
+    std::fs::remove_dir_all(place.path("tuned")).unwrap();
+    assert!(finetune(&place, "data.jsonl", &["--base", "run/last", "--mix", "others.jsonl"]).status.success());
+    assert!(losses().len() == alone.len() && losses() != alone, "{alone:?}");
+    // The parts of the user's own examples have none of the others.
+    assert_eq!(report(&place, "tuned")["examples"]["train"].as_u64().unwrap() as usize, {
+        let train = std::fs::read_to_string(place.path("tuned/split/train.jsonl")).unwrap();
+        train.lines().count()
+    });
+
+    std::fs::remove_dir_all(place.path("tuned")).unwrap();
+    let broken = format!("{}\n{{\"query\": \"no tools\"}}\n", others.lines().next().unwrap());
+    place.write("others.jsonl", &broken);
+    let output = finetune(&place, "data.jsonl", &["--base", "run/last", "--mix", "others.jsonl"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("others.jsonl:2"), "{said}");
+}
+
+#[test]
 fn a_base_that_does_not_read_the_whole_prompt_is_refused_with_the_longest_row_named() {
     let place = Workplace::with_model();
     let row = |description: &str| {

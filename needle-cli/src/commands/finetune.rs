@@ -38,6 +38,10 @@ pub struct FinetuneArgs {
     /// Skip bad rows, and report how many and why
     #[arg(long, help_heading = "Data")]
     skip_invalid: bool,
+    /// Also train on these examples, half as often as on yours, so that the model keeps what the base
+    /// knows
+    #[arg(long, help_heading = "Data", value_name = "FILES", num_args = 1..)]
+    mix: Vec<PathBuf>,
     /// Truncate prompts that are longer than the base reads, instead of refusing them
     #[arg(long, help_heading = "Data")]
     cut_long_prompts: bool,
@@ -89,8 +93,12 @@ impl FinetuneArgs {
         let run = RunDir::new(&self.out);
         let existing = self.existing.existing();
         let options = RunOptions { existing, quiet: self.quiet.quiet, stop: stop_on_signal()? };
-        let settings =
-            Settings { overrides: &overrides, max_minutes: self.max_minutes, cut_long_prompts: self.cut_long_prompts };
+        let settings = Settings {
+            overrides: &overrides,
+            max_minutes: self.max_minutes,
+            mixed_in: &self.mix,
+            cut_long_prompts: self.cut_long_prompts,
+        };
         let result = on_device!(self.device.device()?, |B, device| finetune::run::<B>(
             &parts, base, settings, &run, device, options
         ))?;

@@ -9,6 +9,7 @@ use needle_runtime::answer::needle::limits;
 use super::plan::VALIDATIONS;
 use super::{Base, Settings};
 use crate::error::TrainError;
+use crate::quickstart;
 use crate::recipe::{OneOrMore, Recipe};
 use crate::training::trainer::Start;
 
@@ -40,20 +41,30 @@ pub(super) fn fit_rows<B: FusedOps>(
 }
 
 /// Sets the number of steps, and what follows from it and from `base`.
-pub(super) fn fit_schedule(recipe: &mut Recipe, steps: usize, base: Base<'_>, settings: Settings<'_>) {
+///
+/// # Errors
+/// If the quickstart's recipe is invalid, which its tests rule out.
+pub(super) fn fit_schedule(
+    recipe: &mut Recipe,
+    steps: usize,
+    base: Base<'_>,
+    settings: Settings<'_>,
+) -> Result<(), TrainError> {
     recipe.steps = steps;
     if matches!(base, Base::Scratch) {
-        // Learning rates for a new model, as in configs/quickstart.toml.
-        for (key, rate, fresh) in
-            [("optim.muon_lr", &mut recipe.optim.muon_lr, 0.02), ("optim.adamw_lr", &mut recipe.optim.adamw_lr, 1e-3)]
-        {
-            if !settings.is_set(key) {
-                *rate = fresh;
-            }
+        // A new model learns at the quickstart's rates.
+        let fresh =
+            Recipe::parse(quickstart::RECIPE, &[]).map_err(|reason| TrainError::Recipe { path: None, reason })?;
+        if !settings.is_set("optim.muon_lr") {
+            recipe.optim.muon_lr = fresh.optim.muon_lr;
+        }
+        if !settings.is_set("optim.adamw_lr") {
+            recipe.optim.adamw_lr = fresh.optim.adamw_lr;
         }
         recipe.eval.patience = recipe.eval.patience.filter(|_| settings.is_set("eval.patience"));
     }
     if !settings.is_set("eval.every_steps") {
         recipe.eval.every_steps = Some(recipe.steps.div_ceil(VALIDATIONS));
     }
+    Ok(())
 }

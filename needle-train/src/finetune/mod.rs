@@ -11,7 +11,7 @@ mod parts;
 pub mod plan;
 mod prompts;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::backend::Autodiff;
@@ -50,6 +50,10 @@ pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 /// to the user's own.
 const GENERATED: usize = 20_000;
 
+/// Weight of examples that are mixed in, beside 1 for the user's own: docs/LOG.md, "A base model, so
+/// far".
+const MIXED_IN_WEIGHT: f64 = 0.5;
+
 /// The model to finetune.
 #[derive(Debug, Clone, Copy)]
 pub enum Base<'a> {
@@ -66,6 +70,9 @@ pub struct Settings<'a> {
     pub overrides: &'a [String],
     /// Largest number of minutes to plan for; [`plan`] explains the default.
     pub max_minutes: Option<f64>,
+    /// Files of other examples to train on beside the user's own, so that the model keeps what the
+    /// base knows.
+    pub mixed_in: &'a [PathBuf],
     /// Cuts prompts that are longer than what the model reads; otherwise they are an error.
     pub cut_long_prompts: bool,
 }
@@ -159,7 +166,7 @@ pub fn run<B: FusedOps>(
     } else {
         plan::steps(&recipe, &forecast, base, settings)?
     };
-    fit_schedule(&mut recipe, steps, base, settings);
+    fit_schedule(&mut recipe, steps, base, settings)?;
     warnings.extend(plan::announce(&recipe, &forecast, parts));
 
     let mut comparison = Comparison {
@@ -185,7 +192,7 @@ pub fn run<B: FusedOps>(
     }
     // Write nothing before examples, base and settings have been checked.
     run.begin()?;
-    let sources = write_sources(run, parts, &generated)?;
+    let sources = write_sources(run, parts, &generated, settings.mixed_in)?;
     let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
     let outcome = trainer::train(start, &recipe, &sources, &validation, run, options, &World::default())?;
     comparison.train_seconds = outcome.train_seconds;
@@ -225,7 +232,12 @@ fn generated(seed: u64) -> Result<Vec<Example>, DataError> {
 
 /// Writes the parts and the generated examples into the run's directory, from which training reads
 /// them.
-fn write_sources(run: &RunDir, parts: &Parts, generated: &[Example]) -> Result<Sources, DataError> {
+fn write_sources(
+    run: &RunDir,
+    parts: &Parts,
+    generated: &[Example],
+    mixed_in: &[PathBuf],
+) -> Result<Sources, DataError> {
     let split = run.split();
     std::fs::create_dir_all(&split).map_err(|e| DataError::io(&split, e))?;
     parts.write(&split)?;
@@ -234,6 +246,9 @@ fn write_sources(run: &RunDir, parts: &Parts, generated: &[Example]) -> Result<S
         let path = split.join("generated.jsonl");
         write_examples(&path, generated)?;
         sources.push(SourceConfig { paths: vec![path], weight: 1.0 });
+    }
+    if !mixed_in.is_empty() {
+        sources.push(SourceConfig { paths: mixed_in.to_vec(), weight: MIXED_IN_WEIGHT });
     }
     Sources::mixture(&sources)
 }
