@@ -38,8 +38,8 @@ pub struct FinetuneArgs {
     /// Skip bad rows, and report how many and why
     #[arg(long, help_heading = "Data")]
     skip_invalid: bool,
-    /// Also train on these examples, half as often as on yours, so that the model keeps what the base
-    /// knows
+    /// Also train on these examples, half as often as on yours, so that the model keeps what the
+    /// base knows
     #[arg(long, help_heading = "Data", value_name = "FILES", num_args = 1..)]
     mix: Vec<PathBuf>,
     /// Truncate prompts that are longer than the base reads, instead of refusing them
