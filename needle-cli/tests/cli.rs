@@ -102,7 +102,7 @@ fn golden_vectors_have_the_documented_shapes_and_bad_inputs_are_named() {
     assert!(floats(&plain).iter().zip(floats(&packed)).all(|(a, b)| (a - b).abs() < 2e-5));
 
     let far = ids_file(&place, "far.safetensors", &[("src", vec![7, 99_999]), ("tgt", vec![1, 1])]);
-    assert!(place.fails(1, &["golden", "run/last", "--inputs", &far, "--out", "x"]).contains("src holds id 99999"));
+    assert!(place.fails(1, &["golden", "run/last", "--inputs", &far, "--out", "x"]).contains("src contains id 99999"));
     let half = ids_file(&place, "half.safetensors", &[("src", src)]);
     assert!(place.fails(1, &["golden", "run/last", "--inputs", &half, "--out", "x"]).contains("tgt"));
 }
@@ -315,7 +315,7 @@ fn what_a_schema_forbids_is_listed_and_a_file_that_is_not_in_lines_is_one_proble
         "forbidden.jsonl:2: answers[0].arguments.p[1]: expected string, got 3",
         "forbidden.jsonl:3: tools[0].parameters.p.required: expected true or false",
         "forbidden.jsonl:4: tools[0].parameters.p.enum: expected a list",
-        "forbidden.jsonl:5: tools[0].parameters.p.type: \"nonsense\" is no type of JSON",
+        "forbidden.jsonl:5: tools[0].parameters.p.type: \"nonsense\" is not a JSON type",
         "5 rows, 0 usable, 5 not (bad_tools 3, wrong_type 2)",
     ] {
         assert!(listed.contains(line), "{line} in {listed}");

@@ -198,7 +198,7 @@ fn a_finetune_goes_on_only_with_the_examples_that_it_was_begun_with() {
     let data = std::fs::read_to_string(place.path("data.jsonl")).unwrap();
     place.write("data.jsonl", &data.lines().take(50).collect::<Vec<_>>().join("\n"));
     let error = place.fails(1, &refs(&finetune(&["--resume"])));
-    assert!(error.contains("examples are not those"), "{error}");
+    assert!(error.contains("the examples differ from those"), "{error}");
     assert!(split() == before);
     place.write("data.jsonl", &data);
     place.ok(&refs(&finetune(&["--resume"])));

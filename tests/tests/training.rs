@@ -249,7 +249,7 @@ fn answers_too_long_for_the_decoder_are_counted_and_an_empty_set_is_an_error() {
     let error = train(start(&examples, &short), &short, &memory(&examples), &[], &run, quiet(), &World::default())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("the decoder reads 4"), "{error}");
+    assert!(error.contains("the decoder reads at most 4"), "{error}");
     let whole = recipe(&[]);
     let error = train(start(&examples, &whole), &whole, &memory(&[]), &[], &run, quiet(), &World::default())
         .unwrap_err()
