@@ -9,9 +9,11 @@ use needle_runtime::answer::needle::limits;
 use super::plan::VALIDATIONS;
 use super::{Base, Settings};
 use crate::error::TrainError;
-use crate::quickstart;
 use crate::recipe::{OneOrMore, Recipe};
 use crate::training::trainer::Start;
+
+/// The recipe whose learning rates a new model gets.
+const NEW_MODEL_RECIPE: &str = include_str!("../../../configs/quickstart.toml");
 
 /// Sets row sizes that hold the examples, and returns the number of batches in an epoch.
 pub(super) fn fit_rows<B: FusedOps>(
@@ -43,7 +45,7 @@ pub(super) fn fit_rows<B: FusedOps>(
 /// Sets the number of steps, and what follows from it and from `base`.
 ///
 /// # Errors
-/// If the quickstart's recipe is invalid, which its tests rule out.
+/// If [`NEW_MODEL_RECIPE`] is invalid, which the quickstart's tests rule out.
 pub(super) fn fit_schedule(
     recipe: &mut Recipe,
     steps: usize,
@@ -53,8 +55,7 @@ pub(super) fn fit_schedule(
     recipe.steps = steps;
     if matches!(base, Base::Scratch) {
         // A new model learns at the quickstart's rates.
-        let fresh =
-            Recipe::parse(quickstart::RECIPE, &[]).map_err(|reason| TrainError::Recipe { path: None, reason })?;
+        let fresh = Recipe::parse(NEW_MODEL_RECIPE, &[]).map_err(|reason| TrainError::Recipe { path: None, reason })?;
         if !settings.is_set("optim.muon_lr") {
             recipe.optim.muon_lr = fresh.optim.muon_lr;
         }
