@@ -51,8 +51,19 @@ def start(arguments):
     for line in process.stdout:
         if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
             threading.Thread(target=process.stdout.read, daemon=True).start()
+            wait_until_loaded(int(found.group(1)))
             return process, int(found.group(1))
     sys.exit("the server did not start")
+
+
+def wait_until_loaded(port):
+    for _ in range(600):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/health")
+        if connection.getresponse().status == 200:
+            return
+        time.sleep(0.1)
+    sys.exit("the model was not loaded within a minute")
 
 
 def load(port, bodies, clients, seconds):
