@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Acts as an agent of the official Python SDK in front of `needle mcp serve`, which stands in front of two real servers: over stdio, then
-over HTTP.
+over HTTP. Then reads the tools of a server behind TLS.
 
-    python3 -m venv env && env/bin/pip install mcp mcp-server-time
+    python3 -m venv env && env/bin/pip install mcp mcp-server-time trustme
     npm install @modelcontextprotocol/server-filesystem
     env/bin/python scripts/check_mcp.py --needle target/release/needle --checkpoint quickstart
 
@@ -13,13 +13,19 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import mcp
+import trustme
+import uvicorn
+from mcp.server import MCPServer
 from mcp.client.streamable_http import streamable_http_client
 
 
@@ -77,10 +83,14 @@ async def over_stdio(command, folder):
         await check(session, folder)
 
 
-async def over_http(command, folder):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+async def over_http(command, folder):
+    port = free_port()
     process = subprocess.Popen([*command, "--http", "--port", str(port)])
     try:
         for _ in range(100):
@@ -93,6 +103,34 @@ async def over_http(command, folder):
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def behind_tls(needle, folder):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    server = MCPServer("greeter")
+
+    @server.tool()
+    def greet(name: str) -> str:
+        """Says hello"""
+        return f"hello {name}"
+
+    port = free_port()
+    app = server.streamable_http_app()
+    running = uvicorn.Server(uvicorn.Config(app, port=port, ssl_certfile=folder / "server.pem", log_level="warning"))
+    threading.Thread(target=running.run, daemon=True).start()
+    while not running.started:
+        time.sleep(0.05)
+    command = [needle, "mcp", "import", f"https://localhost:{port}/mcp"]
+    trusted = os.environ | {"SSL_CERT_FILE": str(folder / "authority.pem")}
+    tools = json.loads(subprocess.run(command, env=trusted, check=True, stdout=subprocess.PIPE).stdout)
+    assert [tool["name"] for tool in tools] == ["greet"], tools
+    said("tools of a server behind TLS")
+    refused = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert refused.returncode == 1 and "ertificate" in refused.stderr, refused
+    said(f"a certificate that nobody vouches for is refused: {refused.stderr.strip()}")
+    running.should_exit = True
 
 
 def main():
@@ -114,6 +152,7 @@ def main():
         asyncio.run(over_stdio(command, folder))
         print("over HTTP")
         asyncio.run(over_http(command, folder))
+        behind_tls(arguments.needle, folder)
 
 
 if __name__ == "__main__":

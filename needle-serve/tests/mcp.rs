@@ -174,6 +174,9 @@ async fn clients_reach_the_three_tools_over_http_and_foreign_pages_do_not() {
         headers: [("Origin".to_owned(), "https://evil.example".to_owned())].into(),
     };
     assert!(Upstream::connect("needle", &foreign).await.is_err());
+    // This server speaks no TLS. `scripts/check_mcp.py` connects to one that does.
+    let encrypted = ServerSpec::from_words(&[format!("https://{address}/mcp")]).unwrap();
+    assert!(Upstream::connect("needle", &encrypted).await.is_err());
     stop.send(()).unwrap();
     served.await.unwrap().unwrap();
     let _ = Front::new;

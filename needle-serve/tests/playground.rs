@@ -178,6 +178,12 @@ async fn a_finetune_that_fails_says_why() {
     ] {
         assert_eq!(server.post("/api/runs/two/start", &request).await.0.as_u16(), status, "{request}");
     }
+    // The next attempt may have the same name, a result keeps it.
+    upload(&server, "whole", EXAMPLE).await;
+    let whole = json!({"data": "whole", "base": "base"});
+    assert_eq!(server.post("/api/runs/one/start", &whole).await.0, StatusCode::OK);
+    run_at(&server, "one", "finished").await;
+    assert_eq!(server.post("/api/runs/one/start", &whole).await.0, StatusCode::CONFLICT);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `needle serve` and `needle playground`.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,6 +63,9 @@ pub struct PlaygroundArgs {
     /// Tools that the page starts with: a file, JSON, or - for stdin
     #[arg(long, help_heading = "Page", value_name = "FILE|JSON|-")]
     tools: Option<String>,
+    /// Do not open the page in a browser
+    #[arg(long, help_heading = "Page")]
+    no_browser: bool,
 }
 
 /// Where a server listens, and the key that it asks for.
@@ -109,7 +113,7 @@ impl ServeArgs {
                 queue,
                 ..ServerConfig::local(0)
             };
-            run(config, models(&self.checkpoints)?).await
+            run(config, models(&self.checkpoints)?, false).await
         })
     }
 }
@@ -129,16 +133,21 @@ impl PlaygroundArgs {
             playground: Some(playground),
             ..ServerConfig::local(0)
         };
-        runtime()?.block_on(run(config, models))
+        // Scripts read the address from stdout instead.
+        let opens = !self.no_browser && std::io::stdout().is_terminal();
+        runtime()?.block_on(run(config, models, opens))
     }
 }
 
-async fn run(config: ServerConfig, models: Vec<(String, PathBuf)>) -> anyhow::Result<bool> {
+async fn run(config: ServerConfig, models: Vec<(String, PathBuf)>, opens: bool) -> anyhow::Result<bool> {
     let names: Vec<&str> = models.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(", ");
     let on_listening = |address: SocketAddr| {
         // The address goes to stdout, for scripts that start the server.
         let _ = print(format_args!("http://{address}"));
+        if opens && let Err(error) = open::that_detached(format!("http://{address}")) {
+            tracing::warn!("no browser could be opened ({error}): open the address yourself");
+        }
         tracing::info!("serving {names} until interrupted");
     };
     serve(config, models, Arc::new(needle::load), on_listening, interrupted()).await?;

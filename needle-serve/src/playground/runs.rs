@@ -111,7 +111,8 @@ impl Commands {
 }
 
 impl Runs {
-    /// Starts a run, and watches it in a task.
+    /// Starts a run, and watches it in a task. It may have the name of a run that failed, which has
+    /// saved nothing.
     ///
     /// # Errors
     /// If there is a run of this name, another one is running, or the process cannot be started.
@@ -122,11 +123,16 @@ impl Runs {
         name: &Name,
         request: &RunRequest,
     ) -> Result<(), ServeError> {
-        if workspace.run_request(name).exists() || workspace.run(name).exists() {
+        let dir = workspace.run(name);
+        let exists = workspace.run_request(name).exists() || dir.exists();
+        if exists && (self.status(workspace, name) != Status::Failed || dir.join("best").exists()) {
             return Err(ServeError::Conflict(format!("there is a run called {name} already")));
         }
         let arguments = commands.finetune(workspace, name, request, false)?;
         self.ensure_none_runs()?;
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).map_err(|error| ServeError::io(&dir, error))?;
+        }
         let json = serde_json::to_vec_pretty(request).map_err(|error| ServeError::Input(error.to_string()))?;
         let path = workspace.run_request(name);
         file::write_atomically(&path, &json).map_err(|error| ServeError::Config(error.to_string()))?;
