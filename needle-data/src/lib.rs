@@ -50,6 +50,8 @@
 //! | [`text::token_class`] | what each token of an answer is part of |
 //! | [`text::span_json`] | the answers as compact JSON, with the class of each byte |
 //! | [`tokenizer`] | byte-pair encoding with SentencePiece semantics; the only copy of the special ids |
+//! | [`tokenizer::word_vectors`] | what the pieces of a tokenizer mean |
+//! | [`similarity`] | the order in which tools are offered |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys; replaced values |
 //! | `augment::refuse` | negated and incomplete requests, which call no tool |
 //! | [`augment::mask`] | renamed tools, distractor tools, joined requests |
@@ -83,6 +85,7 @@ pub mod order;
 #[cfg(feature = "training")]
 pub mod packed;
 pub mod random;
+pub mod similarity;
 #[cfg(feature = "training")]
 pub mod source;
 #[cfg(feature = "training")]

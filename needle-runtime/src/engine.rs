@@ -87,7 +87,7 @@ impl Engine {
             let source = Artifact::new(TensorFile::open(&dir.join(artifact::WEIGHTS))?)?;
             let vocab = dir.join(artifact::VOCAB);
             let text = file::read_text(&vocab)?;
-            let tokenizer = artifact::tokenizer(&text, source.config().vocab_size, &vocab)?;
+            let tokenizer = source.tokenizer(&text, &vocab)?;
             return Self::from_source(&source, Some(tokenizer), options);
         }
         let source = Checkpoint::open(dir)?;
@@ -107,9 +107,7 @@ impl Engine {
     /// As for [`Engine::open_with`].
     pub fn from_bytes(weights: Vec<u8>, vocab: Option<&str>, options: &Options) -> Result<Self, RuntimeError> {
         let source = Artifact::new(TensorFile::from_bytes(Path::new(artifact::WEIGHTS), weights)?)?;
-        let vocab_size = source.config().vocab_size;
-        let tokenizer =
-            vocab.map(|text| artifact::tokenizer(text, vocab_size, Path::new(artifact::VOCAB))).transpose()?;
+        let tokenizer = vocab.map(|text| source.tokenizer(text, Path::new(artifact::VOCAB))).transpose()?;
         Self::from_source(&source, tokenizer, options)
     }
 

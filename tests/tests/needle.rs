@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use burn_flex::Flex;
 use needle_data::Tokenizer;
 use needle_data::tokenizer::TokenizerConfig;
+use needle_data::tokenizer::word_vectors::WordVectors;
 use needle_model::checkpoint::Checkpoint;
 use needle_model::export::needle_rs::artifact;
 use needle_model::{San, SanConfig};
@@ -18,9 +19,23 @@ use needle_train::answering;
 
 /// Saves a model with random weights as a checkpoint and as an artifact.
 fn save(dir: &Path) -> (PathBuf, PathBuf) {
+    save_with(dir, None)
+}
+
+/// As `save`, with the word vectors in a text file.
+fn save_with(dir: &Path, vectors: Option<&str>) -> (PathBuf, PathBuf) {
     let text = r#"[{"name":"set_timer","arguments":{"minutes":5}}] a timer for ten minutes"#;
     let tokenizer = TokenizerConfig { vocab_size: 320, isolate_spaces: true, join_structure: true };
     let tokenizer = Tokenizer::train(&tokenizer, [text; 3].iter()).unwrap();
+    let tokenizer = match vectors {
+        Some(lines) => {
+            let path = dir.join("vectors.txt");
+            std::fs::write(&path, lines).unwrap();
+            let vectors = WordVectors::read_text(&path, &tokenizer).unwrap();
+            tokenizer.with_word_vectors(vectors)
+        }
+        None => tokenizer,
+    };
     let config = SanConfig { vocab_size: tokenizer.vocab_size(), ..SanConfig::preset("tiny").unwrap() };
     let model = San::<Flex>::new(&config, 7, &Default::default()).unwrap();
     let (checkpoint, exported) = (dir.join("checkpoint"), dir.join("artifact"));
@@ -68,6 +83,34 @@ fn a_checkpoint_its_run_its_artifact_and_the_artifacts_bytes_give_the_same_answe
     assert!(exported.join("catalogues").is_dir() && !dir.path().join("catalogues").exists());
     let error = Needle::load(dir.path().join("nowhere")).err().unwrap().to_string();
     assert!(error.contains("nowhere") && error.contains("no such directory"), "{error}");
+}
+
+#[test]
+fn with_word_vectors_the_answer_does_not_depend_on_the_order_in_which_tools_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (checkpoint, exported) = save_with(dir.path(), Some("timer 1 0 0\nminutes 0.8 0.3 0\nten 0.2 0.9 0.1\n"));
+    let weights = std::fs::read(exported.join("needle.safetensors")).unwrap();
+    let vocab = std::fs::read_to_string(exported.join("vocab.txt")).unwrap();
+    let from_bytes = Needle::from_bytes(weights, &vocab, &Options::default()).unwrap();
+    let mut reversed = tools();
+    reversed.reverse();
+    for query in ["a timer for ten minutes", "é", "stop"] {
+        let expected = said(&from_bytes.call(query, &tools()).unwrap());
+        for needle in [&from_bytes, &Needle::load(&checkpoint).unwrap(), &Needle::load(&exported).unwrap()] {
+            assert_eq!(said(&needle.call(query, &tools()).unwrap()), expected, "{query}");
+            assert_eq!(said(&needle.call(query, &reversed).unwrap()), expected, "{query}, reversed");
+        }
+    }
+    // Another tokenizer's vectors are an error, and no vectors are none.
+    let file = checkpoint.join("word_vectors.safetensors");
+    let other = WordVectors::new(vec![1; 20], vec![1.0; 10]).unwrap();
+    std::fs::write(&file, other.to_bytes()).unwrap();
+    let error = Needle::load(&checkpoint).err().unwrap().to_string();
+    assert!(error.contains("word_vectors.safetensors: word_vectors.codes is I8 [10, 2]"), "{error}");
+    std::fs::remove_file(&file).unwrap();
+    let (plain, query) = (Needle::load(&checkpoint).unwrap(), "a timer for ten minutes");
+    let prompt = |tools: &[Tool]| plain.encoder().prompt(query, tools).0;
+    assert_ne!(prompt(&tools()), prompt(&reversed));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use needle_data::order::split::split_by_tool;
 use needle_data::order::stream::Sources;
 use needle_data::source::{load_examples, load_records};
 use needle_data::text::record::Record;
+use needle_data::tokenizer::word_vectors::WordVectors;
 use needle_data::{DataError, Tokenizer};
 use needle_model::FusedOps;
 use tracing::subscriber::NoSubscriber;
@@ -26,7 +27,7 @@ use needle_train::recipe::Recipe;
 use needle_train::run::directory::RunDir;
 use needle_train::training::trainer;
 use needle_train::training::trainer::{Outcome, RunOptions, Start};
-use needle_train::training::word_vectors::{self, Known};
+use needle_train::training::word_vectors;
 
 /// Train on tool-call examples, from scratch or from a checkpoint
 #[derive(clap::Args)]
@@ -66,8 +67,8 @@ pub(super) struct TrainingArgs {
     /// the data
     #[arg(long, help_heading = "Model", value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Word vectors to initialize a new model's embedding with, in GloVe's text format: each line
-    /// has a word and its numbers
+    /// Word vectors, in GloVe's text format: each line has a word and its numbers. They initialize
+    /// a new model's embedding, and the offered tools are ordered by them
     #[arg(long, help_heading = "Model", value_name = "FILE")]
     word_vectors: Option<PathBuf>,
     /// Directory of the run
@@ -265,8 +266,12 @@ impl TrainingArgs {
         };
         let mut start = Start::new(tokenizer, recipe, device)?;
         if let Some(path) = &self.word_vectors {
-            let Known { num_pieces, vocab_size } = word_vectors::begin_with(&mut start.model, &start.tokenizer, path)?;
-            tracing::info!("{}: vectors for {num_pieces} of {vocab_size} pieces", path.display());
+            let vectors = WordVectors::read_text(path, &start.tokenizer)?;
+            word_vectors::begin_with(&mut start.model, &vectors)
+                .map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
+            let (known, all) = (vectors.num_known(), start.tokenizer.vocab_size());
+            tracing::info!("{}: vectors for {known} of {all} pieces", path.display());
+            start.tokenizer = start.tokenizer.with_word_vectors(vectors);
         }
         Ok(start)
     }

@@ -14,6 +14,7 @@ mod bpe;
 mod sentencepiece;
 #[cfg(feature = "training")]
 mod train;
+pub mod word_vectors;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 use bpe::Bpe;
 #[cfg(feature = "training")]
 pub use train::{TokenizerConfig, TrainingText};
+use word_vectors::{WORD_VECTORS, WordVectors};
 
 use crate::error::DataError;
 
@@ -57,6 +59,7 @@ const MAX_PIECE_BYTES: usize = 512;
 pub struct Tokenizer {
     pieces: Vec<String>,
     bpe: Arc<Bpe>,
+    word_vectors: Option<Arc<WordVectors>>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -73,7 +76,7 @@ impl Tokenizer {
         let whole = [TOOL_CALL_ID, TOOLS_ID].map(|id| (SPECIAL_PIECES[id as usize], id));
         let learned = pieces[FIRST_MERGED_ID..].iter().map(String::as_str);
         let bpe = Bpe::new(learned, FIRST_MERGED_ID as u32, &whole, FIRST_BYTE_ID as u32);
-        Self { bpe: Arc::new(bpe), pieces }
+        Self { bpe: Arc::new(bpe), pieces, word_vectors: None }
     }
 
     /// The tokenizer of all pieces in order of their ids.
@@ -175,15 +178,40 @@ impl Tokenizer {
         Self::from_pieces(pieces)
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, and the word vectors beside it, if there are any.
     ///
     /// # Errors
-    /// If the file cannot be read, is not a tokenizer that Needle wrote, or has other special ids
-    /// than 0-5.
+    /// If a file cannot be read, is not a tokenizer that Needle wrote, or has other special ids
+    /// than 0-5, or the word vectors belong to another tokenizer.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let text = crate::file::read_text(path)?;
-        Self::from_json(&text).map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })
+        Self::from_json(&text)
+            .map_err(|reason| DataError::Tokenizer { path: Some(path.to_owned()), reason })?
+            .with_vectors_in(path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// The tokenizer with the word vectors in the directory `dir`, if there are any.
+    ///
+    /// # Errors
+    /// If they cannot be read, or belong to another tokenizer.
+    pub fn with_vectors_in(self, dir: &Path) -> Result<Self, DataError> {
+        let path = dir.join(WORD_VECTORS);
+        if !path.try_exists().map_err(|error| DataError::io(&path, error))? {
+            return Ok(self);
+        }
+        let vectors = WordVectors::from_bytes(&crate::file::read(&path)?, self.vocab_size(), &path)?;
+        Ok(self.with_word_vectors(vectors))
+    }
+
+    /// The tokenizer with `vectors` for its pieces, by which tools are ordered.
+    pub fn with_word_vectors(self, vectors: WordVectors) -> Self {
+        Self { word_vectors: Some(Arc::new(vectors)), ..self }
+    }
+
+    /// The vectors of the pieces, if there are any.
+    pub fn word_vectors(&self) -> Option<&WordVectors> {
+        self.word_vectors.as_deref()
     }
 
     /// Writes a `tokenizer.json` atomically.

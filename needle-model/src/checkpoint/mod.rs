@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use needle_data::tokenizer::word_vectors::WORD_VECTORS;
 use needle_data::{Tokenizer, file};
 use needle_runtime::file::config_json;
 use safetensors::tensor::SafeTensors;
@@ -96,7 +97,8 @@ impl<B: Backend> Checkpoint<B> {
             (files::TOKENIZER.to_owned(), self.tokenizer.to_json().into_bytes()),
             (files::SENTENCEPIECE.to_owned(), self.tokenizer.to_sentencepiece()),
         ];
-        Ok(own.into_iter().chain(extra.clone()).collect())
+        let vectors = self.tokenizer.word_vectors().map(|vectors| (WORD_VECTORS.to_owned(), vectors.to_bytes()));
+        Ok(own.into_iter().chain(vectors).chain(extra.clone()).collect())
     }
 }
 

@@ -13,6 +13,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use half::{bf16, f16};
 use needle_data::Tokenizer;
+use needle_data::tokenizer::word_vectors::WordVectors;
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::tensor_file::{self, Entry};
@@ -36,6 +37,9 @@ pub fn artifact<B: Backend>(
 ) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
     let mut entries = Entries(Vec::new());
     params::visit(model, &mut entries);
+    // Only our own runtime reads these; see `needle_data::similarity`.
+    let vectors = tokenizer.word_vectors().into_iter().flat_map(WordVectors::tensors);
+    entries.0.extend(vectors.map(|(name, dtype, shape, bytes)| Entry { name: name.to_owned(), dtype, shape, bytes }));
     let weights = tensor_file::to_bytes(&entries.0, Some(metadata(config)), WEIGHTS)?;
     Ok(vec![(WEIGHTS.to_owned(), weights), (VOCAB.to_owned(), vocab(tokenizer)?.into_bytes())])
 }

@@ -18,6 +18,9 @@ use crate::params;
 use crate::quant::int4::group_size;
 use crate::san::San;
 use needle_runtime::config::SanConfig;
+use needle_runtime::file::artifact::Artifact;
+use needle_runtime::file::source::Source;
+use needle_runtime::file::tensors::TensorFile;
 
 /// Reads the artifact in `dir`.
 ///
@@ -47,37 +50,9 @@ pub fn from_bytes<B: Backend>(
     let path = dir.join(WEIGHTS);
     let bad = |reason: String| ModelError::bad_file(&path, reason);
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(format!("not a safetensors file: {e}")))?;
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
-    let sizes = header.metadata().clone().unwrap_or_default();
-    let number = |key: &str| -> Result<usize, ModelError> {
-        let text = sizes.get(key).ok_or_else(|| bad(format!("the metadata has no {key}")))?;
-        text.parse().map_err(|_| bad(format!("{key} is {text:?}, expected a whole number")))
-    };
-    let rope_theta = sizes.get("rope_theta").map_or("10000.0", String::as_str);
-    let rope_theta = rope_theta.parse().map_err(|_| bad(format!("rope_theta is {rope_theta:?}, expected a number")))?;
-    let config = SanConfig {
-        vocab_size: number("vocab_size")?,
-        d_model: number("d_model")?,
-        num_heads: number("num_heads")?,
-        num_kv_heads: number("num_kv_heads")?,
-        num_encoder_layers: number("num_encoder_layers")?,
-        num_decoder_layers: number("num_decoder_layers")?,
-        rope_theta,
-        rms_norm_eps: 1e-6,
-        contrastive_dim: file.tensor("contrastive_proj_kernel").ok().and_then(|t| t.shape().last().copied()),
-        max_enc_len: number("max_enc_len")?,
-        max_dec_len: number("max_dec_len")?,
-    };
-    config.validate().map_err(|e| bad(e.to_string()))?;
-    // Before allocating memory, reject sizes that the file cannot hold even at half a byte per
-    // weight.
-    if config.num_params_with_head() / 2 > bytes.len() {
-        return Err(bad(format!(
-            "the metadata needs {} parameters, but the file has only {} bytes",
-            config.num_params_with_head(),
-            bytes.len()
-        )));
-    }
+    let artifact = Artifact::new(TensorFile::from_bytes(&path, bytes.to_vec())?)?;
+    let tokenizer = artifact.tokenizer(vocab, &dir.join(VOCAB))?;
+    let config = artifact.config().clone();
     let mut tensors = Tensors::new();
     for info in params::list(&San::<B>::new(&config, 0, device)?) {
         let name = artifact_name(&info.name);
@@ -103,9 +78,6 @@ pub fn from_bytes<B: Backend>(
         tensors.insert(info.name.clone(), (info.shape.clone(), values));
     }
     let model = assemble(&config, tensors, &path, device)?;
-    let pieces = vocab.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
-    let error = |reason: String| ModelError::bad_file(dir.join(VOCAB), reason);
-    let tokenizer = Tokenizer::from_piece_list(pieces).map_err(error)?;
     Ok((config, model, tokenizer))
 }
 

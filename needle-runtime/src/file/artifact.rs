@@ -3,12 +3,14 @@
 //!
 //! Q, K, V and O are `wq`, `wk`, `wv`, `wo`: two codes per byte, `[pairs, outputs]`, with
 //! `.scale [groups, outputs]` in f16. The embedding is bf16; everything else is f32. The sizes are
-//! in `__metadata__`. A line of `vocab.txt` is a piece, a tab and its score.
+//! in `__metadata__`. A line of `vocab.txt` is a piece, a tab and its score. Word vectors, if the
+//! model has some, are further tensors, which other runtimes ignore.
 
 use std::borrow::Cow;
 use std::path::Path;
 
 use needle_data::Tokenizer;
+use needle_data::tokenizer::word_vectors::{self, WordVectors};
 use safetensors::tensor::Dtype;
 
 use super::names::{EMBEDDING, HEAD_PROJECTION, artifact_name};
@@ -68,6 +70,25 @@ impl Artifact {
         }
         Ok(Self { file, config })
     }
+
+    /// The tokenizer of this artifact, from the vocabulary `text`; `path` is for messages.
+    ///
+    /// # Errors
+    /// If it is not a Needle vocabulary, or does not have as many pieces as the model has ids, or
+    /// the word vectors among the weights are malformed.
+    pub fn tokenizer(&self, text: &str, path: &Path) -> Result<Tokenizer, RuntimeError> {
+        let vocab_size = self.config.vocab_size;
+        let tokenizer = tokenizer(text, vocab_size, path)?;
+        let Some(codes) = self.file.get(word_vectors::CODES) else { return Ok(tokenizer) };
+        if codes.dtype != Dtype::I8 || codes.shape.first() != Some(&vocab_size) {
+            let reason = format!("{} is {:?} {:?}", word_vectors::CODES, codes.dtype, codes.shape);
+            return Err(self.file.bad(format!("{reason}, expected I8 with {vocab_size} rows")));
+        }
+        let codes = codes.data.iter().map(|byte| byte.cast_signed()).collect();
+        let scales = self.file.floats(word_vectors::SCALES, &[vocab_size])?;
+        let vectors = WordVectors::new(codes, scales).map_err(|reason| self.file.bad(reason))?;
+        Ok(tokenizer.with_word_vectors(vectors))
+    }
 }
 
 impl Source for Artifact {
@@ -115,11 +136,7 @@ impl Source for Artifact {
     }
 }
 
-/// Builds the tokenizer from the vocabulary `text`; `path` is for messages.
-///
-/// # Errors
-/// If it is not a Needle vocabulary, or does not have `vocab_size` pieces.
-pub fn tokenizer(text: &str, vocab_size: usize, path: &Path) -> Result<Tokenizer, RuntimeError> {
+fn tokenizer(text: &str, vocab_size: usize, path: &Path) -> Result<Tokenizer, RuntimeError> {
     let pieces: Vec<String> = text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
     if pieces.len() != vocab_size {
         let reason = format!("{} pieces, but the model has {vocab_size} ids", pieces.len());
