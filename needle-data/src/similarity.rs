@@ -116,7 +116,7 @@ fn add(words: &str, text: &mut String) {
     text.push(' ');
 }
 
-#[cfg(all(test, feature = "training"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::tokenizer::TokenizerConfig;

@@ -10,6 +10,7 @@
 //! piece without a vector has scale 0. Lengths are kept, since they say how telling a word is:
 //! "the" has a short vector, "lamp" a long one.
 
+#[cfg(feature = "training")]
 use std::collections::HashMap;
 #[cfg(feature = "training")]
 use std::io::{BufRead, BufReader};
@@ -230,7 +231,7 @@ fn read_lines(path: &Path, vectors: &mut HashMap<&str, Option<Vec<f32>>>) -> Res
     Ok(width.unwrap_or(0))
 }
 
-#[cfg(all(test, feature = "training"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::tokenizer::TokenizerConfig;
