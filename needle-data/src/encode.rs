@@ -11,6 +11,7 @@
 //! long is a [`Problem`] and is never truncated. In pretraining text, a question or the beginning
 //! of the text takes the place of the query, and an answer or the continuation that of the calls.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::batching::pack::RowSize;
 use crate::error::{DataError, Problem, ProblemCode};
 use crate::random::{Purpose, rng};
 use crate::similarity::order_tools;
-use crate::text::example::Example;
+use crate::text::example::{Call, Example};
 use crate::text::names::NameMap;
 use crate::text::record::Record;
 use crate::text::span_json::SpanJson;
@@ -143,19 +144,24 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes one example; with `shuffle_seed`, the order of tools, parameters and keys is drawn
-    /// from it. A tokenizer with word vectors orders the tools by [`crate::similarity`] instead.
+    /// from it. A tokenizer with word vectors orders tools and parameters by [`crate::similarity`]
+    /// instead, and the arguments of calls follow.
     ///
     /// # Errors
     /// [`ProblemCode::AnswerTooLong`] if the answer does not fit into the decoder.
     pub fn encode(&self, example: &Example, shuffle_seed: Option<u64>) -> Result<EncodedExample, Problem> {
         let names = NameMap::of(&example.tools);
-        let answers = SpanJson::of_calls(&example.answers, |name| names.to_inner(name).unwrap_or(name));
-        let (dec_target, dec_classes) = self.decoder_side(&answers)?;
         let mut tools = native(&example.tools, &names);
         if let Some(seed) = shuffle_seed {
             shuffle_tools(&mut tools, &mut rng(seed, Purpose::ToolOrder, &[]));
         }
-        order_tools(&mut tools, &example.query, self.tokenizer);
+        let mut calls = Cow::Borrowed(example.answers.as_slice());
+        if self.tokenizer.word_vectors().is_some() {
+            order_tools(&mut tools, &example.query, self.tokenizer);
+            calls.to_mut().iter_mut().for_each(|call| follow_order(call, names.to_inner(&call.name), &tools));
+        }
+        let answers = SpanJson::of_calls(&calls, |name| names.to_inner(name).unwrap_or(name));
+        let (dec_target, dec_classes) = self.decoder_side(&answers)?;
         let query = self.tokenizer.encode(&example.query);
         let query_len = query.len().min(self.config.max_enc_tokens - 2);
 
@@ -295,6 +301,17 @@ fn key(text: &str) -> NonZeroU64 {
     NonZeroU64::new(hash.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))).unwrap_or(NonZeroU64::MIN)
 }
 
+/// Puts the arguments of `call` into the order in which its tool lists the parameters, so that an
+/// answer can be written while the tool is read once.
+fn follow_order(call: &mut Call, inner: Option<&str>, tools: &[Value]) {
+    let tool = tools.iter().find(|tool| tool["name"].as_str() == inner);
+    let Some(parameters) = tool.and_then(|tool| tool["parameters"].as_object()) else { return };
+    let place = |name: &String| parameters.keys().position(|key| key == name);
+    let mut arguments: Vec<(String, Value)> = std::mem::take(&mut call.arguments).into_iter().collect();
+    arguments.sort_by_key(|(name, _)| place(name));
+    call.arguments.extend(arguments);
+}
+
 /// The offered tools in native form under their inner names.
 fn native(tools: &[Tool], names: &NameMap) -> Vec<Value> {
     tools.iter().enumerate().map(|(i, tool)| tool.to_json_named(names.inner(i))).collect()
@@ -309,6 +326,7 @@ fn cut(mut ids: Vec<u32>, most: usize) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::tokenizer::TokenizerConfig;
+    use crate::tokenizer::word_vectors::WordVectors;
 
     fn example() -> Example {
         Example::parse(
@@ -363,6 +381,27 @@ mod tests {
         assert_eq!(text_of(TokenClass::Name), "call_phonecall_phone");
         assert_eq!(text_of(TokenClass::Key), "whotimeswho");
         assert_eq!(text_of(TokenClass::Value), "Zoë2Bob");
+    }
+
+    #[test]
+    fn with_word_vectors_arguments_follow_the_order_of_parameters_in_any_shuffle() {
+        let plain = tokenizer();
+        let codes = (0..plain.vocab_size() as i32 * 4).map(|i| (i * 37 % 101 - 50) as i8).collect();
+        let scales = vec![1.0; plain.vocab_size()];
+        let tokenizer = plain.with_word_vectors(WordVectors::new(codes, scales).unwrap());
+        let encoder = Encoder::new(&tokenizer, config()).unwrap();
+        let first = encoder.encode(&example(), None).unwrap();
+        assert_eq!(encoder.prompt(&example().query, &example().tools).0, first.enc_ids);
+        let prompt = tokenizer.decode(&first.enc_ids);
+        let (who, times) = (prompt.find(r#""who""#), prompt.find(r#""times""#));
+        let answer = tokenizer.decode(&first.dec_target);
+        let is_reversed = answer.contains(r#""arguments":{"times":2,"who":"Zoë"}"#);
+        assert!(is_reversed || answer.contains(r#""arguments":{"who":"Zoë","times":2}"#), "{answer}");
+        assert_eq!(is_reversed, times < who, "{prompt}");
+        for seed in 0..8 {
+            let shuffled = encoder.encode(&example(), Some(seed)).unwrap();
+            assert_eq!(shuffled.dec_target, first.dec_target);
+        }
     }
 
     #[test]

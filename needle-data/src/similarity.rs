@@ -1,38 +1,100 @@
-//! How similar a query and a tool are by their words alone, and the order in which tools are
-//! offered.
+//! How similar a query and a tool are by their words alone, and the order in which tools, their
+//! parameters and the values of enums are offered.
 //!
-//! The tool that a query is about stands first, so that a small model has to learn only when the
-//! first one is wrong, and the answer does not depend on the order in which a user lists the tools.
+//! What a query is about stands first, so that a small model has to learn only when the first one
+//! is wrong, and the answer does not depend on the order in which a user lists the tools.
 //!
-//! The similarity is the sum of two cosines, of the vectors of pieces ([`WordVectors`]):
+//! The similarity of a tool is the sum of two cosines, of the vectors of pieces ([`WordVectors`]):
 //!
 //! - of the sums of the query's and the tool's pieces: is it about the same subject?
 //! - of each piece of the query with the most similar one of the tool, averaged with the lengths of
 //!   the query's vectors as weights, as in ColBERT (Khattab and Zaharia, arXiv:2004.12832): is each
 //!   word of the query accounted for?
 //!
-//! Each piece counts once. What was measured: docs/LOG.md, "Word vectors".
+//! That of a parameter or value asks the other way round: is each of its words, and is its best
+//! one, accounted for by the query?
+//!
+//! Each piece counts once. What was measured: docs/LOG.md, "Tools ordered by words".
 
 use serde_json::Value;
 
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::word_vectors::WordVectors;
 
-/// Orders tools by their similarity to a query, the most similar one first. Equal ones are in the
-/// order of their texts, so that the given order has no influence. Without vectors, tools stay
-/// where they are.
+/// Orders `tools`, in native form, by their similarity to a query, the most similar one first, and
+/// the parameters of each tool and the values of its enums likewise. Equal ones are in the order of
+/// their texts, so that the given order has no influence. Without vectors, all stay where they are.
 pub fn order_tools(tools: &mut Vec<Value>, query: &str, tokenizer: &Tokenizer) {
     let Some(vectors) = tokenizer.word_vectors() else { return };
-    let query = Words::new(query, tokenizer, vectors);
-    let mut ordered: Vec<(f32, String, Value)> = std::mem::take(tools)
-        .into_iter()
-        .map(|tool| {
-            let similarity = query.similarity(&Words::new(&text_of(&tool), tokenizer, vectors), vectors);
-            (similarity, tool.to_string(), tool)
-        })
-        .collect();
-    ordered.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    tools.extend(ordered.into_iter().map(|(_, _, tool)| tool));
+    let texts = Texts { query: Words::new(query, tokenizer, vectors), tokenizer, vectors };
+    sort_by(tools, |tool| (texts.of_tool(tool), tool.to_string()));
+    for tool in tools {
+        let Some(Value::Object(parameters)) = tool.get_mut("parameters") else { continue };
+        let mut members: Vec<(String, Value)> = std::mem::take(parameters).into_iter().collect();
+        sort_by(&mut members, |(name, schema)| (texts.of_parameter(name, schema), name.clone()));
+        for (name, mut schema) in members {
+            texts.order_enum(&mut schema);
+            parameters.insert(name, schema);
+        }
+    }
+}
+
+/// Sorts by falling similarity, then by text.
+fn sort_by<T>(items: &mut Vec<T>, key: impl Fn(&T) -> (f32, String)) {
+    let mut keyed: Vec<((f32, String), T)> = std::mem::take(items).into_iter().map(|item| (key(&item), item)).collect();
+    keyed.sort_by(|(a, _), (b, _)| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    items.extend(keyed.into_iter().map(|(_, item)| item));
+}
+
+/// A query, to which texts are compared.
+struct Texts<'a> {
+    query: Words,
+    tokenizer: &'a Tokenizer,
+    vectors: &'a WordVectors,
+}
+
+impl Texts<'_> {
+    fn words(&self, text: &str) -> Words {
+        Words::new(text, self.tokenizer, self.vectors)
+    }
+
+    fn of_tool(&self, tool: &Value) -> f32 {
+        let mut text = String::new();
+        add_words(tool, &mut text);
+        let words = self.words(&text);
+        cosine(&self.query.sum, &words.sum) + self.query.accounted_for_by(&words, self.vectors)
+    }
+
+    fn of_parameter(&self, name: &str, schema: &Value) -> f32 {
+        let mut text = String::new();
+        add(name, &mut text);
+        add_words(schema, &mut text);
+        self.of_part(&text)
+    }
+
+    fn of_part(&self, text: &str) -> f32 {
+        let words = self.words(text);
+        let best = words.ids.iter().map(|&id| self.query.nearest(id, self.vectors)).fold(-1.0, f32::max);
+        words.accounted_for_by(&self.query, self.vectors) + best
+    }
+
+    fn order_enum(&self, schema: &mut Value) {
+        let Some(members) = schema.as_object_mut() else { return };
+        for (key, value) in members {
+            match (key.as_str(), value) {
+                ("enum", Value::Array(values)) if values.iter().all(Value::is_string) => {
+                    sort_by(values, |value| {
+                        let value = value.as_str().unwrap_or_default();
+                        let mut text = String::new();
+                        add(value, &mut text);
+                        (self.of_part(&text), value.to_owned())
+                    });
+                }
+                ("items", items) => self.order_enum(items),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// The different pieces of a text that have a vector, and the sum of the vectors.
@@ -54,20 +116,17 @@ impl Words {
         Self { ids, sum }
     }
 
-    /// Between -2 and 2; 0 if one of the two texts has no word with a vector.
-    fn similarity(&self, tool: &Self, vectors: &WordVectors) -> f32 {
-        if self.ids.is_empty() || tool.ids.is_empty() {
-            return 0.0;
-        }
-        let subject = cosine(&self.sum, &tool.sum);
-        let mut accounted = 0.0;
-        let mut weights = 0.0;
-        for &id in &self.ids {
-            let nearest = tool.ids.iter().map(|&other| vectors.cosine(id, other)).fold(-1.0, f32::max);
-            accounted += vectors.length(id) * nearest;
-            weights += vectors.length(id);
-        }
-        subject + accounted / weights
+    /// Cosine of a piece with the most similar piece of this text; -1 if the text has none.
+    fn nearest(&self, id: u32, vectors: &WordVectors) -> f32 {
+        self.ids.iter().map(|&other| vectors.cosine(id, other)).fold(-1.0, f32::max)
+    }
+
+    /// Mean over the pieces, weighted with their lengths, of the cosine with the nearest piece of
+    /// `other`; 0 without pieces.
+    fn accounted_for_by(&self, other: &Self, vectors: &WordVectors) -> f32 {
+        let weights: f32 = self.ids.iter().map(|&id| vectors.length(id)).sum();
+        let sum: f32 = self.ids.iter().map(|&id| vectors.length(id) * other.nearest(id, vectors)).sum();
+        if weights > 0.0 { sum / weights } else { 0.0 }
     }
 }
 
@@ -77,14 +136,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
 }
 
-/// What a tool's native JSON says to a reader: names, descriptions and the values of enums, with
+/// Appends what native JSON says to a reader: names, descriptions and the values of enums, with
 /// names split into words.
-fn text_of(tool: &Value) -> String {
-    let mut text = String::new();
-    add_words(tool, &mut text);
-    text
-}
-
 fn add_words(schema: &Value, text: &mut String) {
     let Some(members) = schema.as_object() else { return };
     for (key, value) in members {
@@ -161,10 +214,27 @@ mod tests {
     }
 
     #[test]
+    fn parameters_and_values_that_a_query_names_come_first() {
+        let given = |parameters: Value| vec![json!({"name": "set", "parameters": parameters})];
+        let parameters = json!({"room": {"type": "string"}, "light": {"enum": ["sound", "light", 3]},
+            "volume": {"type": "array", "items": {"enum": ["lamp", "quieter", "number"]}}});
+        let mut tools = given(parameters.clone());
+        order_tools(&mut tools, "quieter", &tokenizer());
+        let expected = r#"{"volume":{"type":"array","items":{"enum":["quieter","number","lamp"]}},"light":{"enum":["sound","light",3]},"room":{"type":"string"}}"#;
+        assert_eq!(tools[0]["parameters"].to_string(), expected, "other values than texts keep their order");
+        let mut tools = given(parameters);
+        order_tools(&mut tools, "room with a lamp", &tokenizer());
+        let names: Vec<&String> = tools[0]["parameters"].as_object().unwrap().keys().collect();
+        assert_eq!((names[0].as_str(), names[1].as_str()), ("room", "light"));
+    }
+
+    #[test]
     fn nested_parameters_and_enums_are_read_and_types_are_not() {
         let tool = json!({"name": "playSound", "description": "d", "parameters": {"at": {"type": "object", "properties":
             {"low_room": {"type": "array", "items": {"type": "string", "enum": ["a-b", 3]}}}, "required": ["low_room"]}}});
-        assert_eq!(text_of(&tool), "play Sound d at low room a b ");
+        let mut text = String::new();
+        add_words(&tool, &mut text);
+        assert_eq!(text, "play Sound d at low room a b ");
     }
 
     #[test]
