@@ -39,6 +39,25 @@ pub fn order_tools(tools: &mut Vec<Value>, query: &str, tokenizer: &Tokenizer) {
     }
 }
 
+/// The words of the tools of a catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolWords(Vec<Words>);
+
+impl ToolWords {
+    /// The words of `tools`, in native form; `None` if the tokenizer has no word vectors.
+    pub fn new(tools: &[Value], tokenizer: &Tokenizer) -> Option<Self> {
+        let vectors = tokenizer.word_vectors()?;
+        Some(Self(tools.iter().map(|tool| Words::of_tool(tool, tokenizer, vectors)).collect()))
+    }
+
+    /// The similarity of each tool to `query`; all 0 if the tokenizer has no word vectors.
+    pub fn similarities(&self, query: &str, tokenizer: &Tokenizer) -> Vec<f32> {
+        let Some(vectors) = tokenizer.word_vectors() else { return vec![0.0; self.0.len()] };
+        let query = Words::new(query, tokenizer, vectors);
+        self.0.iter().map(|tool| query.similarity(tool, vectors)).collect()
+    }
+}
+
 /// Sorts by falling similarity, then by text.
 fn sort_by<T>(items: &mut Vec<T>, key: impl Fn(&T) -> (f32, String)) {
     let mut keyed: Vec<((f32, String), T)> = std::mem::take(items).into_iter().map(|item| (key(&item), item)).collect();
@@ -59,10 +78,7 @@ impl Texts<'_> {
     }
 
     fn of_tool(&self, tool: &Value) -> f32 {
-        let mut text = String::new();
-        add_words(tool, &mut text);
-        let words = self.words(&text);
-        cosine(&self.query.sum, &words.sum) + self.query.accounted_for_by(&words, self.vectors)
+        self.query.similarity(&Words::of_tool(tool, self.tokenizer, self.vectors), self.vectors)
     }
 
     fn of_parameter(&self, name: &str, schema: &Value) -> f32 {
@@ -98,6 +114,7 @@ impl Texts<'_> {
 }
 
 /// The different pieces of a text that have a vector, and the sum of the vectors.
+#[derive(Debug, Clone, PartialEq)]
 struct Words {
     ids: Vec<u32>,
     sum: Vec<f32>,
@@ -114,6 +131,17 @@ impl Words {
             sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x);
         }
         Self { ids, sum }
+    }
+
+    fn of_tool(tool: &Value, tokenizer: &Tokenizer, vectors: &WordVectors) -> Self {
+        let mut text = String::new();
+        add_words(tool, &mut text);
+        Self::new(&text, tokenizer, vectors)
+    }
+
+    /// Of this query and a tool: between -2 and 2, and 0 without words.
+    fn similarity(&self, tool: &Self, vectors: &WordVectors) -> f32 {
+        cosine(&self.sum, &tool.sum) + self.accounted_for_by(tool, vectors)
     }
 
     /// Cosine of a piece with the most similar piece of this text; -1 if the text has none.

@@ -1,10 +1,12 @@
-//! Ranks tools for a query, by the vectors of the retrieval head and by shared words (BM25).
+//! Ranks tools for a query, by the model's similarity and by shared words (BM25).
 //!
-//! `score = cosine + bm25 / most`, where `most` is the highest score of a single word, one that no
-//! other tool has. So a shared rare word, such as the name of a tool that the model was never
-//! trained on, counts as much as a perfect cosine, and a shared "the" next to nothing. Sums of
-//! scaled scores beat sums of ranks (Bruch et al. 2023, <https://arxiv.org/abs/2210.11934>): by
-//! rank, a tool that shares only common words could overtake one that fits.
+//! `score = similarity + bm25 / most`, where the similarity is the cosine of the retrieval head's
+//! vectors (plus that of the words if the model has word vectors), and `most` is the highest score
+//! of a single word, one that no other tool has. So a shared rare word, such as the name of a tool
+//! that the model was never trained on, counts as much as a perfect cosine, and a shared "the" next
+//! to nothing. Sums of scaled scores beat sums of ranks (Bruch et al. 2023,
+//! <https://arxiv.org/abs/2210.11934>): by rank, a tool that shares only common words could
+//! overtake one that fits.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +25,7 @@ pub struct Ranked {
     pub name: String,
     /// The sum of both scores; higher is better.
     pub score: f64,
-    /// Cosine of the query's and the tool's vectors; none if the model has no retrieval head.
+    /// The model's similarity of the query and the tool; none if it has no retrieval head.
     pub similarity: Option<f32>,
     /// BM25 of the query's words in the tool's.
     pub word_score: f64,

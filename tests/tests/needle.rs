@@ -101,6 +101,11 @@ fn with_word_vectors_the_answer_does_not_depend_on_the_order_in_which_tools_are_
             assert_eq!(said(&needle.call(query, &reversed).unwrap()), expected, "{query}, reversed");
         }
     }
+    // Words rank the tools of a catalogue, too.
+    let ranked = from_bytes.rank("ten minutes", &from_bytes.catalogue(&tools()).unwrap()).unwrap();
+    assert_eq!(ranked[0].0, 0, "{ranked:?}");
+    let ranked = from_bytes.rank("ten minutes", &from_bytes.catalogue(&reversed).unwrap()).unwrap();
+    assert_eq!(ranked[0].0, 2, "{ranked:?}");
     // Another tokenizer's vectors are an error, and no vectors are none.
     let file = checkpoint.join("word_vectors.safetensors");
     let other = WordVectors::new(vec![1; 20], vec![1.0; 10]).unwrap();

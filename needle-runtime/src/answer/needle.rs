@@ -42,7 +42,7 @@ use crate::network::Network;
 use crate::precision::Precision;
 use crate::retrieval::catalogue::Catalogue;
 use crate::retrieval::tool_vectors::ToolVectors;
-use crate::retrieval::{rank, tool_texts};
+use crate::retrieval::{rank, rank_with_words, tool_texts, tool_words};
 
 /// Number of catalogues whose embeddings are kept in memory.
 const REMEMBERED_CATALOGUES: usize = 8;
@@ -329,14 +329,21 @@ impl Needle {
         answerer.answer(questions, &prompts, progress)
     }
 
-    /// Ranks the tools of `catalogue` by similarity to `query`: pairs of index and cosine, best
-    /// first.
+    /// Ranks the tools of `catalogue` by similarity to `query`: pairs of index and similarity, best
+    /// first. The similarity is the cosine of the embeddings, plus that of the words if the model
+    /// has word vectors.
     ///
     /// # Errors
     /// If the model has no retrieval head.
     pub fn rank(&self, query: &str, catalogue: &Catalogue) -> Result<Vec<(usize, f32)>, RuntimeError> {
-        let query = self.embed_ids(&[self.encoder().query_ids(query)])?.remove(0);
-        Ok(rank(&query, catalogue.vectors()))
+        let embedded = self.embed_ids(&[self.encoder().query_ids(query)])?.remove(0);
+        Ok(match &catalogue.words {
+            Some(words) => {
+                let words = words.similarities(query, &self.model.tokenizer);
+                rank_with_words(&embedded, catalogue.vectors(), &words)
+            }
+            None => rank(&embedded, catalogue.vectors()),
+        })
     }
 
     /// The embeddings of `tools`. They are computed once and cached, also in the model's directory
@@ -351,7 +358,8 @@ impl Needle {
             return Ok(catalogue.clone());
         }
         let embed = |texts: &[Vec<u32>]| self.embed_ids(texts);
-        let catalogue = Catalogue::load_or_embed(self.dir.as_deref(), self.precision(), &texts, embed)?;
+        let catalogue = Catalogue::load_or_embed(self.dir.as_deref(), self.precision(), &texts, embed)?
+            .with_words(tool_words(&self.encoder(), tools));
         let mut all = remembered();
         if all.len() >= REMEMBERED_CATALOGUES {
             all.remove(0);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use needle_data::file;
+use needle_data::similarity::ToolWords;
 use needle_data::tokenizer::hex;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
@@ -24,10 +25,12 @@ const TENSOR: &str = "embeddings";
 /// Part of the hash. Increase it when a change of the code changes the vectors of the same weights.
 const VERSION: u8 = 2;
 
-/// One unit vector per tool.
+/// One unit vector per tool, and the tools' words.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalogue {
     vectors: Arc<[Vec<f32>]>,
+    /// The words of each tool; `None` if the tokenizer has no word vectors.
+    pub words: Option<Arc<ToolWords>>,
     /// Whether the vectors were read from the cache file.
     pub was_kept: bool,
 }
@@ -49,13 +52,18 @@ impl Catalogue {
         let path = dir.map(|dir| path(dir, precision, texts));
         let kept = path.as_deref().and_then(read).filter(|vectors| vectors.len() == texts.len());
         if let Some(vectors) = kept {
-            return Ok(Self { vectors: vectors.into(), was_kept: true });
+            return Ok(Self { vectors: vectors.into(), words: None, was_kept: true });
         }
         let vectors = embed(texts)?;
         if let Some(Err(error)) = path.map(|path| write(&path, &vectors)) {
             tracing::debug!("the catalogue is not cached: {error}");
         }
-        Ok(Self { vectors: vectors.into(), was_kept: false })
+        Ok(Self { vectors: vectors.into(), words: None, was_kept: false })
+    }
+
+    /// The catalogue with the words of its tools.
+    pub fn with_words(self, words: Option<ToolWords>) -> Self {
+        Self { words: words.map(Arc::new), ..self }
     }
 
     /// The vectors, in the order of the tools.

@@ -1,9 +1,10 @@
-//! How well the retrieval head finds the called tool in a whole catalogue.
+//! How well the retrieval head, and word vectors if there are any, find the called tool in a whole
+//! catalogue.
 
 use std::collections::BTreeMap;
 
 use needle_data::{Example, Tool};
-use needle_runtime::retrieval::{rank, tool_texts};
+use needle_runtime::retrieval::{rank, rank_with_words, tool_texts, tool_words};
 use needle_runtime::{Needle, RuntimeError};
 use serde::Serialize;
 
@@ -39,9 +40,13 @@ pub fn evaluate(needle: &Needle, examples: &[Example]) -> Result<Option<Retrieva
     let Some(tools) = needle.network().embed(&tool_texts(&encoder, &catalogue))? else { return Ok(None) };
     let queries: Vec<Vec<u32>> = with_call.iter().map(|e| encoder.query_ids(&e.query)).collect();
     let Some(queries) = needle.network().embed(&queries)? else { return Ok(None) };
+    let words = tool_words(&encoder, &catalogue);
     let (mut first, mut top5, mut reciprocal) = (0, 0, 0.0);
     for (example, query) in with_call.iter().zip(&queries) {
-        let ranked = rank(query, &tools);
+        let ranked = match &words {
+            Some(words) => rank_with_words(query, &tools, &words.similarities(&example.query, encoder.tokenizer())),
+            None => rank(query, &tools),
+        };
         // With several calls, the best ranked of the called tools counts.
         let is_called = |tool: &Tool| example.answers.iter().any(|call| call.name == tool.name);
         let called: Vec<&Tool> = example.tools.iter().filter(|tool| is_called(tool)).collect();
