@@ -24,7 +24,7 @@ fi
 python=$environment/bin/python
 
 scratch=$(mktemp -d)
-"$needle" playground "$checkpoint" --port 0 --workspace "$scratch/workspace" > "$scratch/log" 2>&1 &
+"$needle" playground "base=$checkpoint" --port 0 --workspace "$scratch/workspace" > "$scratch/log" 2>&1 &
 server=$!
 trap 'kill $server 2> /dev/null; wait $server; rm -rf "$scratch"' EXIT
 for _ in $(seq 300); do
@@ -36,7 +36,7 @@ done
 echo "== OpenAI's client"
 "$python" "$here/check_openai.py" --url "$url/v1"
 echo "== LangChain"
-"$python" "$here/check_agents.py" --url "$url/v1"
+"$python" "$here/check_agents.py" --url "$url/v1" --model base
 echo "== MCP"
 "$python" "$here/check_mcp.py" --needle "$needle" --checkpoint "$checkpoint"
 echo "== the page in Chromium"

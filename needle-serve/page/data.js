@@ -5,6 +5,8 @@ import { $, element, offer, say, trying } from "./dom.js";
 
 const LINES = 50;
 let offset = 0;
+// How often the lines were asked for: an answer that a later question has overtaken is not shown.
+let asked = 0;
 
 export function setUpData(refresh) {
   const again = () => trying(show);
@@ -58,7 +60,10 @@ async function show() {
   if ($("data-tool").value) query.set("tool", $("data-tool").value);
   if ($("data-text").value) query.set("text", $("data-text").value);
   if ($("data-problems").checked) query.set("problems", "true");
+  asked += 1;
+  const turn = asked;
   const page = await api(`data/${encodeURIComponent(name)}?${query}`);
+  if (turn !== asked) return;
   const tools = Object.keys(page.tools);
   offer($("data-tool"), ["", ...tools], ["any tool", ...tools.map((tool) => `${tool} (${page.tools[tool]})`)]);
   $("data-summary").textContent = `${page.used} examples, ${page.problems} with problems; ${page.matching} match.`;
