@@ -22,16 +22,17 @@ use crate::tokenizer::Tokenizer;
 use crate::tokenizer::word_vectors::WordVectors;
 
 /// Orders `tools`, in native form, by their similarity to a query, the most similar one first, and
-/// the parameters of each tool and the values of its enums likewise. Equal ones are in the order of
-/// their texts, so that the given order has no influence. Without vectors, all stay where they are.
+/// the parameters of each tool and the values of their enums likewise. Equal ones are in the order
+/// of their texts, so that the given order has no influence. Without vectors, all stay where they
+/// are.
 pub fn order_tools(tools: &mut Vec<Value>, query: &str, tokenizer: &Tokenizer) {
     let Some(vectors) = tokenizer.word_vectors() else { return };
     let texts = Texts { query: Words::new(query, tokenizer, vectors), tokenizer, vectors };
-    sort_by(tools, |tool| (texts.of_tool(tool), tool.to_string()));
+    sort_by(tools, |tool| texts.of_tool(tool), |tool| tool.to_string());
     for tool in tools {
         let Some(Value::Object(parameters)) = tool.get_mut("parameters") else { continue };
         let mut members: Vec<(String, Value)> = std::mem::take(parameters).into_iter().collect();
-        sort_by(&mut members, |(name, schema)| (texts.of_parameter(name, schema), name.clone()));
+        sort_by(&mut members, |(name, schema)| texts.of_parameter(name, schema), |(name, _)| name.clone());
         for (name, mut schema) in members {
             texts.order_enum(&mut schema);
             parameters.insert(name, schema);
@@ -58,11 +59,11 @@ impl ToolWords {
     }
 }
 
-/// Sorts by falling similarity, then by text.
-fn sort_by<T>(items: &mut Vec<T>, key: impl Fn(&T) -> (f32, String)) {
-    let mut keyed: Vec<((f32, String), T)> = std::mem::take(items).into_iter().map(|item| (key(&item), item)).collect();
-    keyed.sort_by(|(a, _), (b, _)| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    items.extend(keyed.into_iter().map(|(_, item)| item));
+/// Sorts by falling similarity; `text` decides between equal ones.
+fn sort_by<T>(items: &mut Vec<T>, similarity: impl Fn(&T) -> f32, text: impl Fn(&T) -> String) {
+    let mut rated: Vec<(f32, T)> = std::mem::take(items).into_iter().map(|item| (similarity(&item), item)).collect();
+    rated.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| text(x).cmp(&text(y))));
+    items.extend(rated.into_iter().map(|(_, item)| item));
 }
 
 /// A query, to which texts are compared.
@@ -73,10 +74,6 @@ struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    fn words(&self, text: &str) -> Words {
-        Words::new(text, self.tokenizer, self.vectors)
-    }
-
     fn of_tool(&self, tool: &Value) -> f32 {
         self.query.similarity(&Words::of_tool(tool, self.tokenizer, self.vectors), self.vectors)
     }
@@ -89,9 +86,9 @@ impl Texts<'_> {
     }
 
     fn of_part(&self, text: &str) -> f32 {
-        let words = self.words(text);
-        let best = words.ids.iter().map(|&id| self.query.nearest(id, self.vectors)).fold(-1.0, f32::max);
-        words.accounted_for_by(&self.query, self.vectors) + best
+        let ids = known_pieces(text, self.tokenizer, self.vectors);
+        let best = ids.iter().map(|&id| nearest(id, &self.query.ids, self.vectors)).fold(-1.0, f32::max);
+        accounted_for(&ids, &self.query.ids, self.vectors) + best
     }
 
     fn order_enum(&self, schema: &mut Value) {
@@ -99,12 +96,13 @@ impl Texts<'_> {
         for (key, value) in members {
             match (key.as_str(), value) {
                 ("enum", Value::Array(values)) if values.iter().all(Value::is_string) => {
-                    sort_by(values, |value| {
-                        let value = value.as_str().unwrap_or_default();
-                        let mut text = String::new();
-                        add(value, &mut text);
-                        (self.of_part(&text), value.to_owned())
-                    });
+                    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                    let similarity = |value: &Value| {
+                        let mut words = String::new();
+                        add(&text(value), &mut words);
+                        self.of_part(&words)
+                    };
+                    sort_by(values, similarity, text);
                 }
                 ("items", items) => self.order_enum(items),
                 _ => {}
@@ -122,10 +120,7 @@ struct Words {
 
 impl Words {
     fn new(text: &str, tokenizer: &Tokenizer, vectors: &WordVectors) -> Self {
-        let mut ids = tokenizer.encode(text);
-        ids.sort_unstable();
-        ids.dedup();
-        ids.retain(|&id| vectors.length(id) > 0.0);
+        let ids = known_pieces(text, tokenizer, vectors);
         let mut sum = vec![0.0; vectors.width()];
         for vector in ids.iter().filter_map(|&id| vectors.vector(id)) {
             sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x);
@@ -141,21 +136,30 @@ impl Words {
 
     /// Of this query and a tool: between -2 and 2, and 0 without words.
     fn similarity(&self, tool: &Self, vectors: &WordVectors) -> f32 {
-        cosine(&self.sum, &tool.sum) + self.accounted_for_by(tool, vectors)
+        cosine(&self.sum, &tool.sum) + accounted_for(&self.ids, &tool.ids, vectors)
     }
+}
 
-    /// Cosine of a piece with the most similar piece of this text; -1 if the text has none.
-    fn nearest(&self, id: u32, vectors: &WordVectors) -> f32 {
-        self.ids.iter().map(|&other| vectors.cosine(id, other)).fold(-1.0, f32::max)
-    }
+/// The different pieces of a text that have a vector.
+fn known_pieces(text: &str, tokenizer: &Tokenizer, vectors: &WordVectors) -> Vec<u32> {
+    let mut ids = tokenizer.encode(text);
+    ids.sort_unstable();
+    ids.dedup();
+    ids.retain(|&id| vectors.length(id) > 0.0);
+    ids
+}
 
-    /// Mean over the pieces, weighted with their lengths, of the cosine with the nearest piece of
-    /// `other`; 0 without pieces.
-    fn accounted_for_by(&self, other: &Self, vectors: &WordVectors) -> f32 {
-        let weights: f32 = self.ids.iter().map(|&id| vectors.length(id)).sum();
-        let sum: f32 = self.ids.iter().map(|&id| vectors.length(id) * other.nearest(id, vectors)).sum();
-        if weights > 0.0 { sum / weights } else { 0.0 }
-    }
+/// Cosine of a piece with the most similar one of `others`; -1 if there are none.
+fn nearest(id: u32, others: &[u32], vectors: &WordVectors) -> f32 {
+    others.iter().map(|&other| vectors.cosine(id, other)).fold(-1.0, f32::max)
+}
+
+/// Mean over `ids`, weighted with their lengths, of the cosine with the nearest one of `others`; 0
+/// without pieces.
+fn accounted_for(ids: &[u32], others: &[u32], vectors: &WordVectors) -> f32 {
+    let weights: f32 = ids.iter().map(|&id| vectors.length(id)).sum();
+    let sum: f32 = ids.iter().map(|&id| vectors.length(id) * nearest(id, others, vectors)).sum();
+    if weights > 0.0 { sum / weights } else { 0.0 }
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {

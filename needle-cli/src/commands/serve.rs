@@ -134,18 +134,18 @@ impl PlaygroundArgs {
             ..ServerConfig::local(0)
         };
         // Scripts read the address from stdout instead.
-        let opens = !self.no_browser && std::io::stdout().is_terminal();
-        runtime()?.block_on(run(config, models, opens))
+        let opens_browser = !self.no_browser && std::io::stdout().is_terminal();
+        runtime()?.block_on(run(config, models, opens_browser))
     }
 }
 
-async fn run(config: ServerConfig, models: Vec<(String, PathBuf)>, opens: bool) -> anyhow::Result<bool> {
+async fn run(config: ServerConfig, models: Vec<(String, PathBuf)>, opens_browser: bool) -> anyhow::Result<bool> {
     let names: Vec<&str> = models.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(", ");
     let on_listening = |address: SocketAddr| {
         // The address goes to stdout, for scripts that start the server.
         let _ = print(format_args!("http://{address}"));
-        if opens && let Err(error) = open::that_detached(format!("http://{address}")) {
+        if opens_browser && let Err(error) = open::that_detached(format!("http://{address}")) {
             tracing::warn!("no browser could be opened ({error}): open the address yourself");
         }
         tracing::info!("serving {names} until interrupted");

@@ -180,7 +180,7 @@ impl WordVectors {
     }
 }
 
-/// At most `MAX_WIDTH * 127^2`, which fits.
+/// At most `MAX_WIDTH * 128^2`, which fits.
 fn dot(a: &[i8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum()
 }
