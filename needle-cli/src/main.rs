@@ -1,5 +1,6 @@
 //! The `needle` command.
 
+mod allocator;
 mod args;
 mod commands;
 
@@ -7,18 +8,7 @@ use std::process::ExitCode;
 
 use needle_train::distributed::launch::Launch;
 
-/// Every training step allocates and frees the same large buffers, which the default allocator
-/// returns to the system in between.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// `mi_option_purge_delay` of mimalloc's `mi_option_e`, which its Rust bindings do not name.
-const PURGE_DELAY: i32 = 15;
-
 fn main() -> ExitCode {
-    // Keep freed pages for the next step: getting them back, zeroed, from the system took a tenth
-    // of a step. SAFETY: setting an option has no precondition.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let launch = Launch::from_variables(|name| std::env::var(name).ok());
     match commands::Cli::run(launch) {
         Ok(code) => code,

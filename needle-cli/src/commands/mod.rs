@@ -37,6 +37,7 @@ use needle_train::distributed::launch::Launch;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
+use crate::allocator::keep_freed_pages;
 use crate::args::log_level;
 
 /// Trains, evaluates and ships tiny tool-calling models.
@@ -82,6 +83,14 @@ enum Command {
     Bench(bench::BenchCommand),
 }
 
+impl Command {
+    /// Whether the command runs training steps in this process.
+    fn trains(&self) -> bool {
+        use Command::{Bench, Finetune, Pretrain, Quickstart, Train};
+        matches!(self, Quickstart(_) | Pretrain(_) | Train(_) | Finetune(_) | Bench(_))
+    }
+}
+
 impl Cli {
     /// Reads the command line and runs the subcommand.
     ///
@@ -100,6 +109,9 @@ impl Cli {
             Command::Train(_) | Command::Pretrain(_) | Command::Bench(bench::BenchCommand::Allreduce(_))
         ) {
             launch.one()?;
+        }
+        if cli.command.trains() {
+            keep_freed_pages();
         }
         match cli.command {
             Command::Quickstart(args) => args.run(),

@@ -148,7 +148,7 @@ impl Tokenizer {
                       "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
                       "vocab": ordered, "merges": merges},
         });
-        format!("{file:#}")
+        file.to_string()
     }
 
     fn from_json(text: &str) -> Result<Self, String> {

@@ -66,7 +66,7 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// The arguments of `needle` for a run.
+    /// The arguments of `needle` for a run, started in the workspace: its own paths are relative.
     ///
     /// # Errors
     /// If the request names data or a base that does not exist.
@@ -77,7 +77,7 @@ impl Commands {
         request: &RunRequest,
         resume: bool,
     ) -> Result<Vec<String>, ServeError> {
-        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let text = |path: &Path| path.strip_prefix(workspace.root()).unwrap_or(path).to_string_lossy().into_owned();
         let data = workspace.data(&Name::new(&request.data)?);
         if !data.exists() {
             return Err(ServeError::NotFound(format!("there is no data {}", request.data)));
