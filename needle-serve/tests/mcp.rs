@@ -181,3 +181,13 @@ async fn clients_reach_the_three_tools_over_http_and_foreign_pages_do_not() {
     served.await.unwrap().unwrap();
     let _ = Front::new;
 }
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_an_error_with_its_address_and_the_cause() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    drop(listener);
+    let spec = ServerSpec::Http { url: url.clone(), headers: [].into() };
+    let error = Upstream::connect("near", &spec).await.err().unwrap().to_string();
+    assert!(error.starts_with(&format!("near: {url}: Connection refused")), "{error}");
+}

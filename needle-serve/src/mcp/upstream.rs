@@ -1,13 +1,16 @@
 //! A connection to one MCP server.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderName, HeaderValue};
 use rmcp::model::{CallToolRequestParams, CallToolResult, JsonObject, Tool};
-use rmcp::service::{NotificationContext, RunningService};
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::service::{ClientInitializeError, NotificationContext, RunningService};
+use rmcp::transport::streamable_http_client::{
+    StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
+};
 use rmcp::transport::{IntoTransport, StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientHandler, RoleClient, ServiceExt};
 use tokio::process::Command;
@@ -57,7 +60,9 @@ impl Upstream {
                 };
                 let headers = headers.iter().map(header).collect::<Result<HashMap<_, _>, ServeError>>()?;
                 let config = StreamableHttpClientTransportConfig::with_uri(url.as_str()).custom_headers(headers);
-                Self::over(name, StreamableHttpClientTransport::from_config(config)).await
+                let transport = StreamableHttpClientTransport::from_config(config);
+                let reason = why_unreachable(&transport);
+                Self::serve(name, transport, |error| format!("{url}: {}", reason(&error))).await
             }
         }
     }
@@ -68,12 +73,22 @@ impl Upstream {
     /// If the other side does not speak MCP.
     pub async fn over<E, A>(name: &str, transport: impl IntoTransport<RoleClient, E, A>) -> Result<Self, ServeError>
     where
-        E: std::error::Error + Send + Sync + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        Self::serve(name, transport, |error| error.to_string()).await
+    }
+
+    async fn serve<E, A>(
+        name: &str,
+        transport: impl IntoTransport<RoleClient, E, A>,
+        reason: impl FnOnce(ClientInitializeError) -> String,
+    ) -> Result<Self, ServeError>
+    where
+        E: Error + Send + Sync + 'static,
     {
         let has_changed = Arc::new(AtomicBool::new(false));
         let service = Watcher(has_changed.clone()).serve(transport).await;
-        let failed = |reason: String| ServeError::Mcp { server: name.to_owned(), reason };
-        let service = service.map_err(|error| failed(error.to_string()))?;
+        let service = service.map_err(|error| ServeError::Mcp { server: name.to_owned(), reason: reason(error) })?;
         Ok(Self { name: name.to_owned(), service, has_changed })
     }
 
@@ -108,5 +123,26 @@ impl Upstream {
 
     fn failed(&self, error: &dyn std::fmt::Display) -> ServeError {
         ServeError::Mcp { server: self.name.clone(), reason: error.to_string() }
+    }
+}
+
+/// Says why a server could not be reached over a transport of this type: the deepest cause
+/// ("connection refused", "invalid peer certificate"). The errors above it only name types of the
+/// transport.
+fn why_unreachable<C: StreamableHttpClient>(
+    _: &StreamableHttpClientTransport<C>,
+) -> impl Fn(&ClientInitializeError) -> String + use<C> {
+    |error| {
+        let ClientInitializeError::TransportError { error: transport, .. } = error else { return error.to_string() };
+        match transport.error.downcast_ref::<StreamableHttpError<C::Error>>() {
+            Some(StreamableHttpError::Client(client)) => {
+                let mut cause: &dyn Error = client;
+                while let Some(deeper) = cause.source() {
+                    cause = deeper;
+                }
+                cause.to_string()
+            }
+            _ => transport.error.to_string(),
+        }
     }
 }

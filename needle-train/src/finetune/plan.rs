@@ -188,7 +188,7 @@ fn expectations(num_validation: usize, num_test: usize) -> Vec<String> {
     if (1..LEAST_ANSWERS).contains(&num_validation) {
         warnings.push(format!(
             "{num_validation} validation examples are too few to choose a checkpoint by their answers ({LEAST_ANSWERS} are \
-             needed): the one with the lowest loss on them is kept"
+             needed): the one that finds their tokens most probable is kept"
         ));
     }
     if (1..FEW_TEST_EXAMPLES).contains(&num_test) {
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn the_reader_is_told_what_few_examples_mean_and_many_need_no_word() {
         let few = expectations(6, 7);
-        assert!(few[0].contains("6 validation examples are too few") && few[0].contains("the lowest loss"), "{few:?}");
+        assert!(few[0].contains("6 validation examples are too few") && few[0].contains("most probable"), "{few:?}");
         assert!(few[1].contains("each is 14.3 points") && few[1].contains("38 points higher or lower"), "{few:?}");
         assert!(expectations(LEAST_ANSWERS, FEW_TEST_EXAMPLES).is_empty());
         assert!(expectations(0, 0).is_empty(), "that is said where the examples are divided");

@@ -116,10 +116,15 @@ pub fn text_loss<B: FusedOps>(
     z_coefficient: f64,
     dropout: &mut Dropout,
 ) -> TextLoss<B> {
+    let hidden = decoder_output(model, &batch, dropout);
+    output_loss(model, hidden, batch, z_coefficient)
+}
+
+/// The decoder's output at each position of the answers in `batch`, `[rows, dec_len, d_model]`.
+pub fn decoder_output<B: FusedOps>(model: &San<B>, batch: &DeviceBatch<B>, dropout: &mut Dropout) -> Tensor<B, 3> {
     let (enc_mask, masks) = batch.masks();
     let memory = model.encode(batch.enc_ids.clone(), &enc_mask, dropout); // [rows, enc_len, d_model]
-    let hidden = model.decode(batch.dec_input.clone(), &mut model.decoder.cache(&memory), &masks, dropout); // [rows, dec_len, d_model]
-    output_loss(model, hidden, batch, z_coefficient)
+    model.decode(batch.dec_input.clone(), &mut model.decoder.cache(&memory), &masks, dropout)
 }
 
 /// The losses of the decoder's output `hidden [rows, dec_len, d_model]`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::ElementConversion;
+use burn::tensor::{ElementConversion, Tensor};
 use needle_data::batching::loader::pack_examples;
 use needle_data::text::record::Record;
 use needle_data::{Batch, DataError, EncodedExample, Encoder, Example, file};
@@ -22,8 +22,8 @@ use crate::recipe::Recipe;
 use crate::run::directory::RunDir;
 use crate::run::report::LiveReport;
 use crate::run::tracking::{Event, Tracker};
-use crate::training::loss::{DeviceBatch, text_loss};
-use crate::training::policies::early_stopping::Measured;
+use crate::training::loss::{DeviceBatch, decoder_output};
+use crate::training::policies::early_stopping::{Measured, TokenFit};
 
 /// Number of answers kept for the report.
 const SAMPLE_PREDICTIONS: usize = 100;
@@ -102,8 +102,7 @@ impl<'a> Validator<'a> {
     }
 
     /// Validates `model` after `step`: the loss at f32 and INT4, and answers at INT4 to the first
-    /// `eval.max_examples` examples. [`Measured::new`] explains which of the two chooses
-    /// checkpoints. Answers are written to `run`, metrics to `tracker`.
+    /// `eval.max_examples` examples. [`Measured::new`] explains what chooses checkpoints. Answers are written to `run`, metrics to `tracker`.
     ///
     /// # Errors
     /// If the model cannot answer, or something cannot be written.
@@ -114,10 +113,16 @@ impl<'a> Validator<'a> {
         run: &RunDir,
         tracker: &mut Tracker,
     ) -> Result<Measured, TrainError> {
-        let (mut call_f1, mut int4_loss) = (None, None);
-        if let (Some(f32), Some(int4)) = (self.loss(model, Precision::F32), self.loss(model, Precision::Int4)) {
-            int4_loss = Some(int4);
-            tracker.report(&Event::ValidationLoss { step, validation_loss_f32: f32, validation_loss_int4: int4 })?;
+        let mut call_f1 = None;
+        let fit = |precision| self.fit(model, precision);
+        let int4 = fit(Precision::Int4);
+        if let Some((f32, int4)) = fit(Precision::F32).zip(int4) {
+            tracker.report(&Event::ValidationLoss {
+                step,
+                validation_loss_f32: f32.loss,
+                validation_loss_int4: int4.loss,
+                token_probability_int4: int4.probability,
+            })?;
         }
         let sample = &self.examples[..self.examples.len().min(self.recipe.eval.max_examples)];
         if !sample.is_empty() {
@@ -126,7 +131,7 @@ impl<'a> Validator<'a> {
             write_predictions(&run.predictions(), sample, &predictions)?;
             tracker.report(&Event::Validation { step, evaluation })?;
         }
-        Ok(Measured::new(call_f1, sample.len(), int4_loss))
+        Ok(Measured::new(call_f1, sample.len(), int4))
     }
 
     /// Evaluates the run's result at f32 and INT4 on all examples: `last` (the model at the end of
@@ -178,20 +183,24 @@ impl<'a> Validator<'a> {
         Ok(evaluate(&needle, examples, &mut |_| {})?)
     }
 
-    /// Weighted cross-entropy of `model` at `precision` over the validation rows; `None` if there
-    /// are none.
-    fn loss<B: FusedOps>(&self, model: &San<B>, precision: Precision) -> Option<f64> {
+    /// How well `model` predicts the validation rows at `precision`; `None` if there are none.
+    fn fit<B: FusedOps>(&self, model: &San<B>, precision: Precision) -> Option<TokenFit> {
         let num_targets: usize = self.batches.iter().map(Batch::num_targets).sum();
         if num_targets == 0 {
             return None;
         }
         let model = at_precision(model.clone(), precision);
-        let sum = self.batches.iter().map(|batch| {
-            let on_device = DeviceBatch::new(batch, num_targets, self.recipe.loss.class_weights(), &model.device());
-            let loss = text_loss(&model, on_device, 0.0, &mut Dropout::none());
-            loss.cross_entropy.into_scalar().elem::<f64>()
-        });
-        Some(sum.sum())
+        let (mut loss, mut probability, mut weight) = (0.0, 0.0, 0.0);
+        for batch in &self.batches {
+            let batch = DeviceBatch::new(batch, num_targets, self.recipe.loss.class_weights(), &model.device());
+            let hidden = decoder_output(&model, &batch, &mut Dropout::none());
+            let [nll, _] = model.cross_entropy(hidden, batch.dec_target.clone()); // [rows, dec_len]
+            let sum = |values: Tensor<B, 2>| (values * batch.target_weights.clone()).sum().into_scalar().elem::<f64>();
+            loss += sum(nll.clone()) / num_targets as f64;
+            probability += sum(nll.neg().exp());
+            weight += batch.target_weights.clone().sum().into_scalar().elem::<f64>();
+        }
+        Some(TokenFit { loss, probability: probability / weight })
     }
 }
 

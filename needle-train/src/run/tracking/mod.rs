@@ -88,6 +88,8 @@ pub enum Event {
         validation_loss_f32: f64,
         /// Weighted cross-entropy with the INT4 weights that ship.
         validation_loss_int4: f64,
+        /// Weighted mean probability of the right token, with the INT4 weights that ship.
+        token_probability_int4: f64,
     },
     /// Validation examples were answered.
     Validation {
@@ -209,10 +211,11 @@ impl Tracker {
             Event::Straggler { step, rank, host, rank_seconds, median_seconds } => self.message(&format!(
                 "step {step}: rank {rank} ({host}) is slow: {rank_seconds:.2} s per step, the median rank {median_seconds:.2} s"
             )),
-            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
+            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4, token_probability_int4 } => {
                 self.validation = format!("  val {validation_loss_int4:.3}");
                 self.message(&format!(
-                    "step {step}: validation loss {validation_loss_f32:.4} at f32, {validation_loss_int4:.4} at int4"
+                    "step {step}: validation loss {validation_loss_f32:.4} at f32, {validation_loss_int4:.4} at int4, where the \
+                     right token has a probability of {token_probability_int4:.3}"
                 ));
                 self.last = Instant::now();
             }
@@ -243,9 +246,12 @@ impl Tracker {
                 self.tensorboard.add(*step, &scalars)
             }
             Event::Skipped { .. } | Event::BackedOff { .. } | Event::Straggler { .. } => Ok(()),
-            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4 } => {
-                let scalars =
-                    [("validation/loss_f32", *validation_loss_f32), ("validation/loss_int4", *validation_loss_int4)];
+            Event::ValidationLoss { step, validation_loss_f32, validation_loss_int4, token_probability_int4 } => {
+                let scalars = [
+                    ("validation/loss_f32", *validation_loss_f32),
+                    ("validation/loss_int4", *validation_loss_int4),
+                    ("validation/token_probability_int4", *token_probability_int4),
+                ];
                 self.tensorboard.add(*step, &scalars)?;
                 self.tensorboard.flush()
             }

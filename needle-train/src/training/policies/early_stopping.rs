@@ -2,35 +2,48 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Smallest number of answers by which checkpoints are chosen; with fewer, the loss decides.
+/// Smallest number of answers by which checkpoints are chosen; with fewer, the probability of their
+/// tokens decides.
 ///
 /// One of `n` answers moves a score by `1 / n`, and the standard error of a fraction near one half
 /// is `0.5 / sqrt(n)`: with 30 answers 0.09, with six 0.20, which is more than neighbouring
-/// checkpoints ever differ by. The loss sees every token of every answer, and changes long before
-/// the first answer is right.
+/// checkpoints ever differ by. The tokens of six answers are a hundred. Their loss would not do: it
+/// rises as a model becomes sure of the few that it gets wrong, while its answers still get better
+/// (docs/LOG.md, "Finetuning").
 pub const LEAST_ANSWERS: usize = 30;
+
+/// How well a model predicts the next token of the right answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenFit {
+    /// Weighted cross-entropy, in nats.
+    pub loss: f64,
+    /// Weighted mean of the probability that the model gives to the right token, from 0 to 1.
+    pub probability: f64,
+}
 
 /// The result of one validation.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// The score by which checkpoints are chosen, higher is better: call F1 or the negative loss
-    /// (see [`Measured::new`]). `None` if there was nothing to measure.
+    /// The score by which checkpoints are chosen, higher is better (see [`Measured::new`]). `None`
+    /// if there was nothing to measure.
     pub score: Option<f64>,
     /// Loss at INT4 on the validation rows, if there are any.
     pub int4_loss: Option<f64>,
 }
 
 impl Measured {
-    /// The result of a validation with the call F1 of `num_answers` answers, and the loss at INT4.
+    /// The result of a validation with the call F1 of `num_answers` answers, and the fit at INT4.
     ///
-    /// The score is call F1, unless there are fewer than [`LEAST_ANSWERS`] answers and a loss to
-    /// use instead.
-    pub fn new(call_f1: Option<f64>, num_answers: usize, int4_loss: Option<f64>) -> Self {
-        let score = match (call_f1, int4_loss) {
+    /// The score is call F1. With fewer than [`LEAST_ANSWERS`] answers it is the mean probability
+    /// of their tokens, and for text, which has no answers, the negative loss.
+    pub fn new(call_f1: Option<f64>, num_answers: usize, int4: Option<TokenFit>) -> Self {
+        let score = match (call_f1, int4) {
             (Some(call_f1), _) if num_answers >= LEAST_ANSWERS => Some(call_f1),
-            (_, Some(loss)) => Some(-loss),
+            (Some(_), Some(fit)) => Some(fit.probability),
+            (None, Some(fit)) => Some(-fit.loss),
             (call_f1, None) => call_f1,
         };
+        let int4_loss = int4.map(|fit| fit.loss);
         Self { score, int4_loss }
     }
 }
@@ -114,22 +127,24 @@ mod tests {
     }
 
     #[test]
-    fn few_answers_leave_the_choice_to_the_loss_and_enough_of_them_make_it() {
-        let score = |answers: usize| Measured::new(Some(0.5), answers, Some(2.0)).score;
-        assert_eq!([1, LEAST_ANSWERS - 1, LEAST_ANSWERS].map(score), [Some(-2.0), Some(-2.0), Some(0.5)]);
+    fn few_answers_leave_the_choice_to_their_tokens_and_enough_of_them_make_it() {
+        let fit = Some(TokenFit { loss: 2.0, probability: 0.7 });
+        let score = |answers: usize| Measured::new(Some(0.5), answers, fit).score;
+        assert_eq!([1, LEAST_ANSWERS - 1, LEAST_ANSWERS].map(score), [Some(0.7), Some(0.7), Some(0.5)]);
         assert_eq!(Measured::new(Some(0.5), 6, None).score, Some(0.5), "there is nothing else to choose by");
-        assert_eq!(Measured::new(None, 0, Some(2.0)).score, Some(-2.0), "text has no answers");
+        assert_eq!(Measured::new(None, 0, fit).score, Some(-2.0), "text has no answers");
         assert_eq!(Measured::new(None, 0, None), Measured::default());
     }
 
     #[test]
-    fn six_wrong_answers_do_not_end_a_run_whose_loss_still_falls() {
+    fn six_wrong_answers_do_not_end_a_run_whose_tokens_become_more_probable() {
         let mut stopping = EarlyStopping::default();
-        for (step, loss) in [3.0, 2.0, 1.5, 1.2, 1.1].into_iter().enumerate() {
-            assert!(stopping.observe(step, Measured::new(Some(0.0), 6, Some(loss))) && !stopping.is_over(Some(1)));
+        let measured = |loss, probability| Measured::new(Some(0.0), 6, Some(TokenFit { loss, probability }));
+        for (step, (loss, probability)) in [(3.0, 0.2), (1.0, 0.5), (1.5, 0.6), (2.0, 0.7)].into_iter().enumerate() {
+            assert!(stopping.observe(step, measured(loss, probability)) && !stopping.is_over(Some(1)));
         }
-        assert!(!stopping.observe(5, Measured::new(Some(0.2), 6, Some(1.4))) && stopping.is_over(Some(1)));
-        assert_eq!(stopping.best_step, Some(4));
+        assert!(!stopping.observe(5, measured(0.9, 0.6)) && stopping.is_over(Some(1)));
+        assert_eq!(stopping.best_step, Some(3));
     }
 
     #[test]
