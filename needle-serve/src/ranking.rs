@@ -31,6 +31,12 @@ pub struct Ranked {
     pub word_score: f64,
 }
 
+/// The index of the words of `tools` by which [`rank`] ranks them.
+pub fn index(tools: &[Tool]) -> Bm25 {
+    let texts: Vec<String> = tools.iter().map(tool_words).collect();
+    Bm25::new(texts.iter().map(String::as_str))
+}
+
 /// The words of a tool's name, description and arguments.
 pub fn tool_words(tool: &Tool) -> String {
     let mut text = format!("{} {}", tool.name, tool.description);
@@ -45,14 +51,12 @@ pub fn tool_words(tool: &Tool) -> String {
     text
 }
 
-/// Ranks `tools` by how well they fit `query`, best first. A model without a retrieval head ranks
-/// by words alone.
+/// Ranks `tools`, whose words are in `index`, by how well they fit `query`, best first. A model
+/// without a retrieval head ranks by words alone.
 ///
 /// # Errors
 /// If the model fails.
-pub fn rank(model: &dyn Model, query: &str, tools: &[Tool]) -> Result<Vec<Ranked>, ModelError> {
-    let texts: Vec<String> = tools.iter().map(tool_words).collect();
-    let index = Bm25::new(texts.iter().map(String::as_str));
+pub fn rank(model: &dyn Model, query: &str, tools: &[Tool], index: &Bm25) -> Result<Vec<Ranked>, ModelError> {
     let (word_scores, most) = (index.scores(query), index.most_of_a_word());
     let similarities = match model.similarities(query, tools) {
         Ok(similarities) => Some(similarities),
@@ -101,8 +105,9 @@ pub fn recall(
 ) -> Result<Recall, ModelError> {
     let mut recall =
         Recall { queries: 0, tools: tools.len(), recall_at: ks.iter().map(|&k| (k, 0.0)).collect(), mrr: 0.0 };
+    let index = index(tools);
     for (query, right) in queries.iter().filter(|(_, right)| !right.is_empty()) {
-        let ranked = rank(model, query, tools)?;
+        let ranked = rank(model, query, tools, &index)?;
         recall.queries += 1;
         for (&k, sum) in &mut recall.recall_at {
             let found = right.iter().filter(|name| ranked.iter().take(k).any(|r| r.name == **name)).count();

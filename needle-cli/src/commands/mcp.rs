@@ -90,10 +90,7 @@ impl McpServeArgs {
         let config = McpConfig::load(&self.config)?;
         let model = needle::load(&self.checkpoint).map_err(anyhow::Error::msg)?;
         runtime()?.block_on(async {
-            let mut upstreams = Vec::new();
-            for (name, spec) in &config.servers {
-                upstreams.push(Upstream::connect(name, spec).await?);
-            }
+            let upstreams = Upstream::connect_all(&config.servers).await?;
             let queue = Queue::new(QueueConfig::default());
             let router = Arc::new(Router::new(model.clone(), queue, lines, upstreams).await?);
             let tools = router.tools().await;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use needle_data::Tool;
 use rmcp::model::{CallToolResult, JsonObject};
 use serde_json::{Value, json};
@@ -11,11 +12,12 @@ use tokio::sync::RwLock;
 
 use super::upstream::Upstream;
 use super::verdict::Lines;
+use crate::bm25::Bm25;
 use crate::error::ServeError;
 use crate::model::{Model, ModelError, Question};
 use crate::openai::retrieval::run;
 use crate::queue::Queue;
-use crate::ranking::{Ranked, rank};
+use crate::ranking::{self, Ranked, rank};
 
 /// How many tools of the catalogue, the best ranked, the model is offered with a question.
 const OFFERED: usize = 10;
@@ -34,6 +36,8 @@ pub struct Router {
 struct Catalogue {
     tools: Vec<Tool>,
     origins: Vec<Origin>,
+    /// The words of the tools.
+    index: Bm25,
 }
 
 /// Where a tool comes from.
@@ -62,10 +66,9 @@ impl Router {
     }
 
     async fn reload(&self) -> Result<Arc<Catalogue>, ServeError> {
-        let mut all = Vec::new();
-        for (i, upstream) in self.upstreams.iter().enumerate() {
-            all.extend(upstream.tools().await?.into_iter().map(|tool| (i, tool)));
-        }
+        let lists = try_join_all(self.upstreams.iter().map(Upstream::tools)).await?;
+        let all: Vec<(usize, _)> =
+            lists.into_iter().enumerate().flat_map(|(i, tools)| tools.into_iter().map(move |tool| (i, tool))).collect();
         let mut times: HashMap<String, usize> = HashMap::new();
         all.iter().for_each(|(_, tool)| *times.entry(tool.name.to_string()).or_default() += 1);
         let mut catalogue = Catalogue::default();
@@ -93,6 +96,7 @@ impl Router {
         if catalogue.tools.is_empty() {
             return Err(ServeError::Config("the servers have no tools".into()));
         }
+        catalogue.index = ranking::index(&catalogue.tools);
         let catalogue = Arc::new(catalogue);
         *self.catalogue.write().await = catalogue.clone();
         Ok(catalogue)
@@ -113,7 +117,7 @@ impl Router {
 
     async fn ranked(&self, catalogue: &Arc<Catalogue>, query: &str) -> Result<Vec<Ranked>, ServeError> {
         let (model, catalogue, query) = (self.model.clone(), catalogue.clone(), query.to_owned());
-        let ranked = run(&self.queue, move || rank(&*model, &query, &catalogue.tools)).await;
+        let ranked = run(&self.queue, move || rank(&*model, &query, &catalogue.tools, &catalogue.index)).await;
         ranked.map_err(|error| ServeError::Input(error.message))
     }
 

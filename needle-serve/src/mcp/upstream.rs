@@ -1,11 +1,12 @@
 //! A connection to one MCP server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderName, HeaderValue};
+use futures_util::future::try_join_all;
 use rmcp::model::{CallToolRequestParams, CallToolResult, JsonObject, Tool};
 use rmcp::service::{ClientInitializeError, NotificationContext, RunningService};
 use rmcp::transport::streamable_http_client::{
@@ -35,6 +36,14 @@ impl ClientHandler for Watcher {
 }
 
 impl Upstream {
+    /// Connects to all `servers` at the same time, and returns them in their order.
+    ///
+    /// # Errors
+    /// If one of them cannot be started or reached.
+    pub async fn connect_all(servers: &BTreeMap<String, ServerSpec>) -> Result<Vec<Self>, ServeError> {
+        try_join_all(servers.iter().map(|(name, spec)| Self::connect(name, spec))).await
+    }
+
     /// Connects to the server called `name`.
     ///
     /// # Errors
@@ -44,7 +53,8 @@ impl Upstream {
         match spec {
             ServerSpec::Process { command, args, env } => {
                 let mut process = Command::new(command);
-                process.args(args).envs(env);
+                // Some servers go on when their stdin is closed.
+                process.args(args).envs(env).kill_on_drop(true);
                 let child = TokioChildProcess::new(process).map_err(|error| failed(format!("{command}: {error}")))?;
                 Self::over(name, child).await
             }

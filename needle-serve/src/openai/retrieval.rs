@@ -80,7 +80,7 @@ pub(super) async fn rank(State(shared): State<Shared>, body: Bytes) -> Result<Js
         return Err(ApiError::field("tools", "missing"));
     }
     let top_k = fields::count(&object, "top_k")?.unwrap_or(DEFAULT_TOP_K);
-    let ranked = run(&shared.queue, move || ranking::rank(&*model, &query, &tools)).await?;
+    let ranked = run(&shared.queue, move || ranking::rank(&*model, &query, &tools, &ranking::index(&tools))).await?;
     let data: Vec<_> = ranked.into_iter().take(top_k).collect();
     Ok(Json(json!({"object": "list", "data": data, "model": name})))
 }

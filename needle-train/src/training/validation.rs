@@ -102,7 +102,8 @@ impl<'a> Validator<'a> {
     }
 
     /// Validates `model` after `step`: the loss at f32 and INT4, and answers at INT4 to the first
-    /// `eval.max_examples` examples. [`Measured::new`] explains what chooses checkpoints. Answers are written to `run`, metrics to `tracker`.
+    /// `eval.max_examples` examples. [`Measured::new`] explains what chooses checkpoints. Answers
+    /// are written to `run`, metrics to `tracker`.
     ///
     /// # Errors
     /// If the model cannot answer, or something cannot be written.
