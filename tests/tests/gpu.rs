@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData, TensorPrimitive};
 use needle_data::Batch;
 use needle_data::batching::batch::RetrievalBatch;
 use needle_data::encode::PairKey;
@@ -151,7 +151,7 @@ fn a_nan_query_gives_nan_only_in_its_own_output() {
 #[test]
 fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
     // The last needs more workgroups than 65,535, the most along one axis.
-    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96), (5, 192), (600_005, 8)] {
+    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96), (5, 192), (7, 512), (600_005, 8)] {
         let case = format!("{rows} x {width}");
         let (x, grad) = (tensor::<Cpu, 2>(1, [rows, width]), tensor::<Cpu, 2>(2, [rows, width]));
         let gain = tensor::<Cpu, 1>(3, [width]);
@@ -179,12 +179,12 @@ fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
     );
     let expected = reference::rope::<Cpu>(tensor(1, shape), tensor(2, [13, 8]), tensor(3, [13, 8]));
     assert_close("rope", &list(back::<Gpu, 4>(out)), &list(expected), 1e-5);
-    if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) {
+    if Gpu::supports_dtype(&Default::default(), DType::BF16) {
         // The tables are f32 in both cases; only the result is rounded.
-        let x = primitive(tensor::<Gpu, 4>(1, shape).cast(burn::tensor::FloatDType::BF16));
+        let x = primitive(tensor::<Gpu, 4>(1, shape).cast(FloatDType::BF16));
         let tables = [2, 3].map(|seed| primitive(tensor::<Gpu, 2>(seed, [13, 8])));
         let [cos, sin] = tables;
-        let x_cpu = tensor::<Cpu, 4>(1, shape).cast(burn::tensor::FloatDType::BF16);
+        let x_cpu = tensor::<Cpu, 4>(1, shape).cast(FloatDType::BF16);
         let expected = reference::rope::<Cpu>(x_cpu, tensor(2, [13, 8]), tensor(3, [13, 8]));
         assert_close("rope in bf16", &list(back::<Gpu, 4>(Gpu::rope(x, cos, sin))), &list(expected), 4e-3);
     }
@@ -208,8 +208,45 @@ fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
 
     // Newton-Schulz runs in bf16 if the device supports it.
     let ours = list(newton_schulz(tensor::<Gpu, 3>(1, [3, 24, 16]), 5));
-    let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 0.05 } else { 1e-4 };
+    let tolerance = if Gpu::supports_dtype(&Default::default(), DType::BF16) { 0.05 } else { 1e-4 };
     assert_close("Newton-Schulz", &ours, &list(newton_schulz(tensor::<Cpu, 3>(1, [3, 24, 16]), 5)), tolerance);
+}
+
+/// The types of activations that the device supports, each with the distance of two neighbours of
+/// it relative to their size.
+fn activation_types() -> Vec<(FloatDType, f32)> {
+    let mut types = vec![(FloatDType::F32, f32::EPSILON)];
+    if Gpu::supports_dtype(&Default::default(), DType::BF16) {
+        types.push((FloatDType::BF16, 2f32.powi(-7)));
+    }
+    types
+}
+
+#[test]
+fn the_gates_gradients_agree_with_sums_in_f64() {
+    // One element; sizes that no vector of elements divides; more than the cubes take in one round.
+    for (rows, width) in [(1, 1), (1, 96), (3, 7), (37, 192), (300, 512), (600_005, 8)] {
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{rows} x {width}, {dtype:?}");
+            fn inputs<B: Backend>(rows: usize, width: usize, dtype: FloatDType) -> [Tensor<B, 2>; 2] {
+                [1, 2].map(|seed| tensor::<B, 2>(seed, [rows, width]).cast(dtype))
+            }
+            let [branch, grad] = inputs::<Gpu>(rows, width, dtype).map(primitive);
+            let gate = tensor::<Gpu, 1>(5, [1]);
+            let (dbranch, dgate) = Gpu::gated_residual_backward(branch, primitive(gate), grad);
+
+            let [branch, grad] = inputs::<Cpu>(rows, width, dtype).map(list);
+            let open = 1.0 / (1.0 + (-f64::from(values(5, 1)[0])).exp());
+            let expected: Vec<f32> = grad.iter().map(|grad| (open * f64::from(*grad)) as f32).collect();
+            assert_close(&case, &list(back::<Gpu, 2>(dbranch)), &expected, 2.0 * epsilon);
+            let products = || branch.iter().zip(&grad).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            let expected = open * (1.0 - open) * products().sum::<f64>();
+            let apart = (f64::from(list(back::<Gpu, 1>(dgate))[0]) - expected).abs();
+            // The gate and its gradient are f32. The terms cancel, so the error of a sum is
+            // relative to the sum of their magnitudes.
+            assert!(apart <= 1e-6 * products().map(f64::abs).sum::<f64>(), "{case}: {apart:e} of {expected:e}");
+        }
+    }
 }
 
 fn batch(config: &SanConfig) -> Batch {
@@ -278,7 +315,7 @@ fn training_steps_agree_with_the_cpu_with_int4_retrieval_and_dropout() {
             assert!((loss - expected).abs() < 2e-4 * expected.abs(), "{losses:?} {expected_losses:?}");
         }
         // With Newton-Schulz in bf16, weights differ by up to a hundredth of a step.
-        let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 2e-2 } else { 2e-3 };
+        let tolerance = if Gpu::supports_dtype(&Default::default(), DType::BF16) { 2e-2 } else { 2e-3 };
         for ((name, ours), (_, expected)) in weights.iter().zip(&expected) {
             assert_close(name, ours, expected, tolerance);
         }

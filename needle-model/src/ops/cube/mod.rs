@@ -1,6 +1,8 @@
 //! Kernels for GPUs, in CubeCL: one source for CUDA, Vulkan and Metal.
 
 mod attention;
+mod gate;
+mod launch;
 mod rows;
 mod tile;
 
@@ -77,7 +79,15 @@ where
     }
 
     fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
-        rows::gated_residual(x, branch, gate)
+        gate::forward(x, branch, gate)
+    }
+
+    fn gated_residual_backward(
+        branch: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gate::backward(branch, gate, grad)
     }
 
     fn tied_cross_entropy(

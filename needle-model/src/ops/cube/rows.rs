@@ -1,6 +1,6 @@
-//! Kernels that work row by row or element by element: norm, rotary embedding, dropout, gated
-//! residual. Each makes one pass over memory where the composed operations make several. Inputs may
-//! be f32 or bf16; statistics are f32.
+//! Kernels that work row by row or element by element: norm, rotary embedding, dropout. Each makes
+//! one pass over memory where the composed operations make several. Inputs may be f32 or bf16;
+//! statistics are f32.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -10,6 +10,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::empty;
+use super::launch::{ELEMENTWISE, elementwise_cubes, plane, plane_cube};
 use crate::ops::reference::keep_threshold;
 
 /// Units that share a row.
@@ -18,8 +19,6 @@ const LANES: usize = 32;
 const ROWS: usize = 8;
 /// Rows over which one cube sums the gradient of the gain.
 const BLOCK: usize = 128;
-/// Units of a cube that works element by element.
-const ELEMENTWISE: usize = 256;
 
 /// The sum over the lanes of each row of a cube.
 #[cube]
@@ -39,8 +38,7 @@ fn row_sum(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
 /// The row of a unit of [`row_cubes`].
 #[cube]
 fn cube_row() -> usize {
-    let cube = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-    cube * comptime!(ROWS) + UNIT_POS_Y as usize
+    plane_cube() * comptime!(ROWS) + UNIT_POS_Y as usize
 }
 
 /// `(1 + gain) * x / sqrt(mean(x^2) + epsilon)`, one row `[width]` for each value of `UNIT_POS_Y`.
@@ -164,22 +162,6 @@ fn rope_kernel<E: Float>(
     }
 }
 
-/// `x + sigmoid(gate) * branch`.
-#[cube(launch)]
-fn gated_residual_kernel<E: Float>(
-    x: &Tensor<E>,
-    branch: &Tensor<E>,
-    gate: &Tensor<E>,
-    out: &mut Tensor<E>,
-    #[define(E)] _dtype: StorageType,
-) {
-    if ABSOLUTE_POS < out.len() {
-        let open = 1.0f32 / (1.0f32 + (-f32::cast_from(gate[0])).exp());
-        let sum = f32::cast_from(x[ABSOLUTE_POS]) + open * f32::cast_from(branch[ABSOLUTE_POS]);
-        out[ABSOLUTE_POS] = E::cast_from(sum);
-    }
-}
-
 #[cube]
 fn mix(x: u32) -> u32 {
     let mut x = x;
@@ -235,22 +217,9 @@ fn empty_like<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
     empty(x, x.meta.shape().clone(), x.dtype)
 }
 
-/// Enough cubes for `units` units.
-fn elementwise_cubes(units: usize) -> CubeCount {
-    plane(units.div_ceil(ELEMENTWISE))
-}
-
 /// Enough cubes for `rows` rows, see [`cube_row`].
 fn row_cubes(rows: usize) -> CubeCount {
     plane(rows.div_ceil(ROWS))
-}
-
-/// At least `cubes` cubes in x and y, at most 2^15 of them along x: Vulkan and Metal only guarantee
-/// 65,535 along each axis.
-fn plane(cubes: usize) -> CubeCount {
-    let cubes = cubes.max(1) as u32;
-    let across = cubes.min(1 << 15);
-    CubeCount::Static(across, cubes.div_ceil(across), 1)
 }
 
 /// See [`crate::ops::FusedOps::zc_rms_norm`].
@@ -329,24 +298,6 @@ pub fn rope<R: CubeRuntime>(x: CubeTensor<R>, cos: CubeTensor<R>, sin: CubeTenso
         sin.into_tensor_arg(),
         out.clone().into_tensor_arg(),
         half,
-        x.dtype.into(),
-    );
-    out
-}
-
-/// See [`crate::ops::FusedOps::gated_residual`].
-pub fn gated_residual<R: CubeRuntime>(x: CubeTensor<R>, branch: CubeTensor<R>, gate: CubeTensor<R>) -> CubeTensor<R> {
-    let x = into_contiguous(x);
-    let [branch, gate] = [branch, gate].map(|tensor| into_contiguous(cast(tensor, x.dtype)));
-    let out = empty_like(&x);
-    gated_residual_kernel::launch::<R>(
-        &x.client,
-        elementwise_cubes(x.meta.num_elements()),
-        CubeDim::new_1d(ELEMENTWISE as u32),
-        x.clone().into_tensor_arg(),
-        branch.into_tensor_arg(),
-        gate.into_tensor_arg(),
-        out.clone().into_tensor_arg(),
         x.dtype.into(),
     );
     out
