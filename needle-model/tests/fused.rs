@@ -78,6 +78,19 @@ fn norm_and_gated_residual_agree_at_every_width() {
 }
 
 #[test]
+fn the_embedding_agrees_where_ids_repeat_and_are_missing() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(12);
+    for (rows, vocab, d_model) in [(1, 2, 4), (37, 65, 8), (300, 7, 12)] {
+        let embedding = random([vocab, d_model], rng);
+        let ids = ids((0..rows).map(|_| rng.random_range(0..vocab as i32 - 1)).collect(), [rows]);
+        let dtype = burn::tensor::DType::F32;
+        let fused = wrap::<2>(AB::embed(raw(&embedding), ids.clone().into_primitive(), 1.7, dtype));
+        let plain = reference::embed(embedding.clone(), ids, 1.7, dtype);
+        assert_same!("embedding", fused, plain, rng, [embedding]);
+    }
+}
+
+#[test]
 fn the_rotary_embedding_agrees() {
     let rng = &mut ChaCha8Rng::seed_from_u64(2);
     for (batch, seq, heads, head_dim) in [(1, 1, 1, 2), (2, 9, 3, 8), (3, 70, 4, 32)] {

@@ -236,6 +236,59 @@ fn losses_and_their_gradients_agree_with_the_reference() {
     }
 }
 
+/// The rows of an embedding's gradient as the kernels sum them, each sum in f32: the upstream rows
+/// of an id in their order, 128 at a time, then the sums of these.
+fn sums_of_ids(ids: &[i32], grad: &[f32], vocab: usize, width: usize, scale: f32) -> Vec<f32> {
+    let mut rows = vec![Vec::new(); vocab];
+    for (row, id) in ids.iter().enumerate() {
+        rows[*id as usize].push(row);
+    }
+    let mut sums = Vec::with_capacity(vocab * width);
+    for rows in rows {
+        for column in 0..width {
+            let piece = |rows: &[usize]| rows.iter().fold(0.0f32, |sum, row| sum + grad[row * width + column]);
+            sums.push(rows.chunks(128).map(piece).fold(0.0f32, |sum, piece| sum + piece) * scale);
+        }
+    }
+    sums
+}
+
+#[test]
+fn embeddings_and_their_gradients_are_those_of_sums_in_a_fixed_order() {
+    // One row; rows that are no multiple of a block of 1,024 or a piece of 128; an id with most of
+    // the rows and ids without any; the last needs more workgroups than 65,535.
+    for (rows, vocab, width) in
+        [(1, 5, 8), (37, 300, 96), (1024, 7, 192), (2500, 40, 512), (3001, 300, 33), (70_000, 70_001, 4)]
+    {
+        let draw = values(7, rows).into_iter().enumerate();
+        let is_skewed = vocab < 1000;
+        let ids: Vec<i32> = draw
+            .map(|(i, x)| match is_skewed {
+                true if x < 0.2 => 3,
+                true => (x * (vocab - 1) as f32) as i32,
+                false => (i * 7 % vocab) as i32,
+            })
+            .collect();
+        let scale = (width as f32).sqrt();
+        let gpu_ids = || ints::<Gpu>(&ids, 1).reshape([rows]).into_primitive();
+        let embedding = || primitive(tensor::<Gpu, 2>(1, [vocab, width]));
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{rows} x {width}, {vocab} ids, {dtype:?}");
+            let ours = Gpu::embed(embedding(), gpu_ids(), scale, dtype.into());
+            let table = values(1, vocab * width);
+            let expected: Vec<f32> =
+                ids.iter().flat_map(|id| &table[*id as usize * width..][..width]).map(|x| x * scale).collect();
+            let tolerance = if dtype == FloatDType::F32 { 0.0 } else { epsilon };
+            assert_close(&case, &list(back::<Gpu, 2>(ours)), &expected, tolerance);
+
+            let grad = tensor::<Gpu, 2>(2, [rows, width]).cast(dtype);
+            let upstream = list(grad.clone());
+            let ours = list(back::<Gpu, 2>(Gpu::embed_backward(embedding(), gpu_ids(), primitive(grad), scale)));
+            assert!(ours == sums_of_ids(&ids, &upstream, vocab, width, scale), "{case}: another order or other rows");
+        }
+    }
+}
+
 #[test]
 fn the_gates_gradients_agree_with_sums_in_f64() {
     // One element; sizes that no vector of elements divides; more than the cubes take in one round.

@@ -3,6 +3,7 @@
 //! The forward pass runs on the inner backend and keeps its inputs; the backward pass hands them to
 //! the inner backend's own backward function.
 
+use burn::tensor::DType;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -48,6 +49,19 @@ impl<B: FusedOps> Backward<B, 2> for NormBackward {
         let (x, gain, epsilon) = ops.state;
         let (dx, dgain) = B::zc_rms_norm_backward(x, gain, grad, epsilon);
         register!(grads, B, ops.parents, [dx, dgain]);
+    }
+}
+
+#[derive(Debug)]
+struct EmbedBackward;
+
+impl<B: FusedOps> Backward<B, 1> for EmbedBackward {
+    type State = (FloatTensor<B>, IntTensor<B>, f32);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (embedding, ids, scale) = ops.state;
+        register!(grads, B, ops.parents, [B::embed_backward(embedding, ids, grad, scale)]);
     }
 }
 
@@ -127,6 +141,17 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             [x, gain],
             |_: &_| (inputs.0, inputs.1, epsilon),
             B::zc_rms_norm(x.primitive, gain.primitive, epsilon)
+        )
+    }
+
+    fn embed(embedding: FloatTensor<Self>, ids: IntTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
+        let inputs = (embedding.primitive.clone(), ids.clone());
+        tracked!(
+            EmbedBackward,
+            C,
+            [embedding],
+            |_: &_| (inputs.0, inputs.1, scale),
+            B::embed(embedding.primitive, ids, scale, dtype)
         )
     }
 

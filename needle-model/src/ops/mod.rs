@@ -16,7 +16,7 @@ pub mod reference;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
 
 /// Which keys a query may see, as primitives; [`crate::mask::AttentionMask`] is the tensor form and
 /// explains the rules.
@@ -48,6 +48,23 @@ pub trait FusedOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (dx, dgain) = reference::zc_rms_norm_backward::<Self>(float(x), float(gain), float(grad), epsilon);
         (primitive(dx), primitive(dgain))
+    }
+
+    /// `scale * embedding[id]` for each id: `embedding [vocab, d_model]`, `ids [rows]` ->
+    /// `[rows, d_model]` of type `dtype`.
+    fn embed(embedding: FloatTensor<Self>, ids: IntTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
+        primitive(reference::embed::<Self>(float(embedding), int(ids), scale, dtype))
+    }
+
+    /// Gradient of [`FusedOps::embed`] with respect to `embedding`, for `grad [rows, d_model]`. It
+    /// has the shape and the type of `embedding`, whose values do not matter.
+    fn embed_backward(
+        embedding: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        primitive(reference::embed_backward::<Self>(float(embedding), int(ids), float(grad), scale))
     }
 
     /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin`

@@ -2,6 +2,7 @@
 
 mod attention;
 mod cross_entropy;
+mod embedding;
 mod gate;
 mod launch;
 mod rows;
@@ -40,6 +41,19 @@ where
         // Sums over blocks of rows, [blocks, width].
         let dgain: Tensor<Self, 1> = float::<Self, 2>(parts).sum_dim(0).squeeze_dim(0);
         (dx, cast(primitive(dgain), gain_dtype))
+    }
+
+    fn embed(embedding: FloatTensor<Self>, ids: IntTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
+        embedding::lookup(embedding, ids, scale, dtype)
+    }
+
+    fn embed_backward(
+        embedding: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        embedding::lookup_backward(&embedding, ids, grad, scale)
     }
 
     fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
