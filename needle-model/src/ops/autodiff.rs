@@ -69,12 +69,12 @@ impl<B: FusedOps> Backward<B, 1> for EmbedBackward {
 struct RopeBackward;
 
 impl<B: FusedOps> Backward<B, 1> for RopeBackward {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    type State = (FloatTensor<B>, FloatTensor<B>, usize);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (cos, sin) = ops.state;
-        register!(grads, B, ops.parents, [B::rope(grad, cos, B::float_neg(sin))]);
+        let (cos, sin, first) = ops.state;
+        register!(grads, B, ops.parents, [B::rope_backward(grad, cos, sin, first)]);
     }
 }
 
@@ -155,14 +155,14 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         )
     }
 
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
         let (cos, sin) = (cos.primitive, sin.primitive);
         tracked!(
             RopeBackward,
             C,
             [x],
-            |_: &_| (cos.clone(), sin.clone()),
-            B::rope(x.primitive, cos.clone(), sin.clone())
+            |_: &_| (cos.clone(), sin.clone(), first),
+            B::rope(x.primitive, cos.clone(), sin.clone(), first)
         )
     }
 

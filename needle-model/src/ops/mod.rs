@@ -67,12 +67,23 @@ pub trait FusedOps: Backend {
         primitive(reference::embed_backward::<Self>(float(embedding), int(ids), float(grad), scale))
     }
 
-    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin`
-    /// `[seq, head_dim / 2]`, which are f32 for every type of `x`.
-    ///
-    /// The backward pass is the inverse rotation: `rope(grad, cos, -sin)`.
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(reference::rope::<Self>(float(x), float(cos), float(sin)))
+    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, whose first position is
+    /// `first`; `cos` and `sin` `[positions, head_dim / 2]`, which are f32 for every type of `x`.
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
+        let x = float::<Self, 4>(x);
+        let [_, seq, _, _] = x.dims();
+        let [cos, sin] = [cos, sin].map(|table| float::<Self, 2>(table).narrow(0, first, seq));
+        primitive(reference::rope::<Self>(x, cos, sin))
+    }
+
+    /// Gradient of [`FusedOps::rope`] with respect to `x`: the inverse rotation of `grad`.
+    fn rope_backward(
+        grad: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        first: usize,
+    ) -> FloatTensor<Self> {
+        Self::rope(grad, cos, Self::float_neg(sin), first)
     }
 
     /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v`

@@ -5,6 +5,7 @@ mod cross_entropy;
 mod embedding;
 mod gate;
 mod launch;
+mod rope;
 mod rows;
 mod tile;
 
@@ -56,8 +57,17 @@ where
         embedding::lookup_backward(&embedding, ids, grad, scale)
     }
 
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
-        rows::rope(x, cos, sin)
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
+        rope::rotate(x, cos, sin, first, false)
+    }
+
+    fn rope_backward(
+        grad: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        first: usize,
+    ) -> FloatTensor<Self> {
+        rope::rotate(grad, cos, sin, first, true)
     }
 
     fn grouped_query_attention(

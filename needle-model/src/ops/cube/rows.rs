@@ -1,4 +1,4 @@
-//! Kernels that work row by row or element by element: norm, rotary embedding, dropout. Each makes
+//! Kernels that work row by row or element by element: norm, dropout. Each makes
 //! one pass over memory where the composed operations make several. Inputs may be f32 or bf16;
 //! statistics are f32.
 
@@ -137,31 +137,6 @@ fn gain_kernel<E: Float>(
     }
 }
 
-/// `(a cos - b sin, b cos + a sin)` of the halves `a` and `b` of each head, one pair per unit.
-#[cube(launch)]
-fn rope_kernel<E: Float>(
-    x: &Tensor<E>,
-    cos: &Tensor<f32>,
-    sin: &Tensor<f32>,
-    out: &mut Tensor<E>,
-    #[comptime] half: usize,
-    #[define(E)] _dtype: StorageType,
-) {
-    let pair = ABSOLUTE_POS;
-    let heads = x.shape(2);
-    if pair < x.shape(0) * x.shape(1) * heads * half {
-        let d = pair % half;
-        let position = pair / half / heads % x.shape(1);
-        let at = pair / half * comptime!(2 * half) + d;
-        let a = f32::cast_from(x[at]);
-        let b = f32::cast_from(x[at + half]);
-        let c = cos[position * half + d];
-        let s = sin[position * half + d];
-        out[at] = E::cast_from(a * c - b * s);
-        out[at + half] = E::cast_from(b * c + a * s);
-    }
-}
-
 #[cube]
 fn mix(x: u32) -> u32 {
     let mut x = x;
@@ -281,24 +256,4 @@ pub fn norm_backward<R: CubeRuntime>(
         x.dtype.into(),
     );
     (dx, parts)
-}
-
-/// See [`crate::ops::FusedOps::rope`].
-pub fn rope<R: CubeRuntime>(x: CubeTensor<R>, cos: CubeTensor<R>, sin: CubeTensor<R>) -> CubeTensor<R> {
-    let x = into_contiguous(x);
-    let [cos, sin] = [cos, sin].map(|tensor| into_contiguous(cast(tensor, DType::F32)));
-    let half = x.meta.shape()[3] / 2;
-    let out = empty_like(&x);
-    rope_kernel::launch::<R>(
-        &x.client,
-        elementwise_cubes(x.meta.num_elements() / 2),
-        CubeDim::new_1d(ELEMENTWISE as u32),
-        x.clone().into_tensor_arg(),
-        cos.into_tensor_arg(),
-        sin.into_tensor_arg(),
-        out.clone().into_tensor_arg(),
-        half,
-        x.dtype.into(),
-    );
-    out
 }
