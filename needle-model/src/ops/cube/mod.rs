@@ -2,11 +2,12 @@
 
 mod attention;
 mod cross_entropy;
+mod dropout;
 mod embedding;
 mod gate;
 mod launch;
+mod norm;
 mod rope;
-mod rows;
 mod tile;
 
 use burn::tensor::backend::Backend;
@@ -28,7 +29,7 @@ where
     Self: Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
 {
     fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
-        rows::norm(x, gain, epsilon)
+        norm::forward(x, gain, epsilon)
     }
 
     fn zc_rms_norm_backward(
@@ -38,8 +39,8 @@ where
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let gain_dtype = gain.dtype;
-        let (dx, parts) = rows::norm_backward(x, gain, grad, epsilon);
-        // Sums over blocks of rows, [blocks, width].
+        let (dx, parts) = norm::backward(x, gain, grad, epsilon);
+        // Sums over the rows of each cube, [parts, width].
         let dgain: Tensor<Self, 1> = float::<Self, 2>(parts).sum_dim(0).squeeze_dim(0);
         (dx, cast(primitive(dgain), gain_dtype))
     }
@@ -98,7 +99,7 @@ where
     }
 
     fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
-        rows::dropout(x, keep, seed)
+        dropout::dropout(x, keep, seed)
     }
 
     fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
