@@ -43,7 +43,6 @@ impl<B: FusedOps> Rope<B> {
         let [_, seq, _, _] = x.dims();
         let [len, _] = self.cos.dims();
         assert!(offset + seq <= len, "position {} is beyond the model's {len} positions", offset + seq);
-        let rows = |table: &Tensor<B, 2>| primitive(table.clone().narrow(0, offset, seq));
-        float(B::rope(primitive(x), rows(&self.cos), rows(&self.sin)))
+        float(B::rope(primitive(x), primitive(self.cos.clone()), primitive(self.sin.clone()), offset))
     }
 }

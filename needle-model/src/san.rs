@@ -156,8 +156,11 @@ impl<B: Backend> San<B> {
 impl<B: FusedOps> San<B> {
     /// `E[ids] * sqrt(d_model)`: `[batch, seq] -> [batch, seq, d_model]`.
     pub fn embed(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        let scale = (self.d_model() as f64).sqrt();
-        (self.embed_tokens.forward(ids) * scale).cast(self.compute_dtype())
+        let [batch, seq] = ids.dims();
+        let scale = (self.d_model() as f64).sqrt() as f32;
+        let (embedding, ids) = (self.embed_tokens.weight.val(), ids.reshape([batch * seq]));
+        let rows = B::embed(primitive(embedding), ids.into_primitive(), scale, self.compute_dtype());
+        float::<B, 2>(rows).reshape([batch, seq, self.d_model()])
     }
 
     /// The type of the activations, which is that of the attention matrices.

@@ -78,13 +78,29 @@ fn norm_and_gated_residual_agree_at_every_width() {
 }
 
 #[test]
+fn the_embedding_agrees_where_ids_repeat_and_are_missing() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(12);
+    for (rows, vocab, d_model) in [(1, 2, 4), (37, 65, 8), (300, 7, 12)] {
+        let embedding = random([vocab, d_model], rng);
+        let ids = ids((0..rows).map(|_| rng.random_range(0..vocab as i32 - 1)).collect(), [rows]);
+        let dtype = burn::tensor::DType::F32;
+        let fused = wrap::<2>(AB::embed(raw(&embedding), ids.clone().into_primitive(), 1.7, dtype));
+        let plain = reference::embed(embedding.clone(), ids, 1.7, dtype);
+        assert_same!("embedding", fused, plain, rng, [embedding]);
+    }
+}
+
+#[test]
 fn the_rotary_embedding_agrees() {
     let rng = &mut ChaCha8Rng::seed_from_u64(2);
-    for (batch, seq, heads, head_dim) in [(1, 1, 1, 2), (2, 9, 3, 8), (3, 70, 4, 32)] {
+    for (batch, seq, heads, head_dim, first) in [(1, 1, 1, 2, 0), (2, 9, 3, 8, 0), (3, 70, 4, 32, 5)] {
         let x = random([batch, seq, heads, head_dim], rng);
-        let (cos, sin) = (random([seq, head_dim / 2], rng).detach(), random([seq, head_dim / 2], rng).detach());
-        let fused = wrap::<4>(AB::rope(raw(&x), raw(&cos), raw(&sin)));
-        assert_same!("rope", fused, reference::rope(x.clone(), cos, sin), rng, [x]);
+        // Tables of more positions than there are, on both sides.
+        let table = [first + seq + 2, head_dim / 2];
+        let (cos, sin) = (random(table, rng).detach(), random(table, rng).detach());
+        let fused = wrap::<4>(AB::rope(raw(&x), raw(&cos), raw(&sin), first));
+        let plain = reference::rope(x.clone(), cos.narrow(0, first, seq), sin.narrow(0, first, seq));
+        assert_same!("rope", fused, plain, rng, [x]);
     }
 }
 
@@ -239,7 +255,7 @@ fn in_bf16_positions_are_turned_by_tables_in_f32() {
     let (cos, sin) = (angles.clone().cos(), angles.sin());
     let exact = reference::rope(x.clone().cast(FloatDType::F32), cos.clone(), sin.clone());
     let [x, cos, sin] = [x.into_primitive(), cos.into_primitive(), sin.into_primitive()].map(|p| p.tensor());
-    let turned = Tensor::<Flex, 4>::from_primitive(TensorPrimitive::Float(Flex::rope(x, cos, sin)));
+    let turned = Tensor::<Flex, 4>::from_primitive(TensorPrimitive::Float(Flex::rope(x, cos, sin, 0)));
     assert_eq!(turned.dtype(), burn::tensor::DType::BF16);
     // The result alone is rounded.
     let rounded = exact.cast(FloatDType::BF16).cast(FloatDType::F32);

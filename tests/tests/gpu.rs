@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData, TensorPrimitive};
 use needle_data::Batch;
 use needle_data::batching::batch::RetrievalBatch;
 use needle_data::encode::PairKey;
@@ -149,9 +149,9 @@ fn a_nan_query_gives_nan_only_in_its_own_output() {
 }
 
 #[test]
-fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
+fn norms_gates_and_newton_schulz_agree_with_the_reference() {
     // The last needs more workgroups than 65,535, the most along one axis.
-    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96), (5, 192), (600_005, 8)] {
+    for (rows, width) in [(1, 8), (37, 16), (9, 64), (300, 96), (5, 192), (7, 512), (600_005, 8)] {
         let case = format!("{rows} x {width}");
         let (x, grad) = (tensor::<Cpu, 2>(1, [rows, width]), tensor::<Cpu, 2>(2, [rows, width]));
         let gain = tensor::<Cpu, 1>(3, [width]);
@@ -171,45 +171,158 @@ fn norms_rotations_gates_losses_and_newton_schulz_agree_with_the_reference() {
         let expected = reference::gated_residual(x, grad, tensor(5, [1]));
         assert_close(&case, &list(back::<Gpu, 2>(out)), &list(expected), 1e-5);
     }
-    let shape = [2, 13, 3, 16];
-    let out = Gpu::rope(
-        primitive(tensor::<Gpu, 4>(1, shape)),
-        primitive(tensor::<Gpu, 2>(2, [13, 8])),
-        primitive(tensor::<Gpu, 2>(3, [13, 8])),
-    );
-    let expected = reference::rope::<Cpu>(tensor(1, shape), tensor(2, [13, 8]), tensor(3, [13, 8]));
-    assert_close("rope", &list(back::<Gpu, 4>(out)), &list(expected), 1e-5);
-    if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) {
-        // The tables are f32 in both cases; only the result is rounded.
-        let x = primitive(tensor::<Gpu, 4>(1, shape).cast(burn::tensor::FloatDType::BF16));
-        let tables = [2, 3].map(|seed| primitive(tensor::<Gpu, 2>(seed, [13, 8])));
-        let [cos, sin] = tables;
-        let x_cpu = tensor::<Cpu, 4>(1, shape).cast(burn::tensor::FloatDType::BF16);
-        let expected = reference::rope::<Cpu>(x_cpu, tensor(2, [13, 8]), tensor(3, [13, 8]));
-        assert_close("rope in bf16", &list(back::<Gpu, 4>(Gpu::rope(x, cos, sin))), &list(expected), 4e-3);
-    }
-
-    // More rows than one chunk of the cross-entropy.
-    let (rows, width, vocab) = (2050, 16, 40);
-    let targets: Vec<i32> = (0..rows as i32).map(|i| i * 7 % vocab as i32).collect();
-    fn three<B: FusedOps>(rows: usize, width: usize, vocab: usize, targets: &[i32]) -> [Vec<f32>; 3] {
-        let (hidden, embedding) = (tensor::<B, 2>(1, [rows, width]), tensor::<B, 2>(2, [vocab, width]));
-        let targets = ints::<B>(targets, 1).reshape([rows]).into_primitive();
-        let (hidden, embedding) = (primitive(hidden), primitive(embedding));
-        let loss = B::tied_cross_entropy(hidden.clone(), embedding.clone(), targets.clone());
-        let grad = primitive(tensor::<B, 2>(3, [rows, 2]));
-        let (dhidden, dembedding) = B::tied_cross_entropy_backward(hidden, embedding, targets, grad);
-        [list(back::<B, 2>(loss)), list(back::<B, 2>(dhidden)), list(back::<B, 2>(dembedding))]
-    }
-    let (ours, expected) = (three::<Gpu>(rows, width, vocab, &targets), three::<Cpu>(rows, width, vocab, &targets));
-    for (name, (ours, expected)) in ["loss", "dhidden", "dembedding"].iter().zip(ours.iter().zip(&expected)) {
-        assert_close(name, ours, expected, 3e-5);
-    }
-
     // Newton-Schulz runs in bf16 if the device supports it.
     let ours = list(newton_schulz(tensor::<Gpu, 3>(1, [3, 24, 16]), 5));
-    let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 0.05 } else { 1e-4 };
+    let tolerance = if Gpu::supports_dtype(&Default::default(), DType::BF16) { 0.05 } else { 1e-4 };
     assert_close("Newton-Schulz", &ours, &list(newton_schulz(tensor::<Cpu, 3>(1, [3, 24, 16]), 5)), tolerance);
+}
+
+/// The types of activations that the device supports, each with the distance of two neighbours of
+/// it relative to their size.
+fn activation_types() -> Vec<(FloatDType, f32)> {
+    let mut types = vec![(FloatDType::F32, f32::EPSILON)];
+    if Gpu::supports_dtype(&Default::default(), DType::BF16) {
+        types.push((FloatDType::BF16, 2f32.powi(-7)));
+    }
+    types
+}
+
+#[test]
+fn rotations_and_their_inverses_agree_with_the_reference() {
+    // Halves of a head that vectors of 4, 2 and 1 elements divide, and tables that begin before the
+    // first position and end after the last one.
+    for (batch, seq, heads, head_dim, first) in
+        [(2, 13, 3, 16, 0), (1, 1, 2, 8, 7), (2, 5, 3, 12, 3), (1, 9, 1, 6, 0), (3, 40, 4, 96, 1), (2, 300, 2, 64, 2)]
+    {
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{batch} x {seq} x {heads} x {head_dim} from {first}, {dtype:?}");
+            let (shape, table) = ([batch, seq, heads, head_dim], [first + seq + 2, head_dim / 2]);
+            let x = || primitive(tensor::<Gpu, 4>(1, shape).cast(dtype));
+            let tables = || [2, 3].map(|seed| primitive(tensor::<Gpu, 2>(seed, table)));
+            let [cos, sin] = tables();
+            let turned = Gpu::rope(x(), cos, sin, first);
+            let [cos, sin] = tables();
+            let turned_back = Gpu::rope_backward(x(), cos, sin, first);
+            // The tables are f32 in both cases; only the result is rounded.
+            let x = tensor::<Cpu, 4>(1, shape).cast(dtype);
+            let [cos, sin] = [2, 3].map(|seed| tensor::<Cpu, 2>(seed, table).narrow(0, first, seq));
+            let expected = reference::rope(x.clone(), cos.clone(), sin.clone());
+            assert_close(&case, &list(back::<Gpu, 4>(turned)), &list(expected), 2.0 * epsilon);
+            let expected = reference::rope(x, cos, -sin);
+            assert_close(&case, &list(back::<Gpu, 4>(turned_back)), &list(expected), 2.0 * epsilon);
+        }
+    }
+}
+
+#[test]
+fn losses_and_their_gradients_agree_with_the_reference() {
+    // One row; vocabularies that vectors of 4, 2 and 1 elements divide, and more ids than a cube
+    // has units; more rows than one chunk.
+    for (rows, width, vocab) in [(1, 16, 5), (70, 96, 37), (33, 192, 1030), (5, 512, 512), (16_390, 16, 40)] {
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{rows} x {width}, {vocab} ids, {dtype:?}");
+            let targets: Vec<i32> = (0..rows as i32).map(|i| i * 7 % vocab as i32).collect();
+            fn three<B: FusedOps>(shapes: [[usize; 2]; 2], targets: &[i32], dtype: FloatDType) -> [Vec<f32>; 3] {
+                let inputs = || {
+                    let hidden = primitive(tensor::<B, 2>(1, shapes[0]).cast(dtype));
+                    let embedding = primitive(tensor::<B, 2>(2, shapes[1]).cast(dtype));
+                    (hidden, embedding, ints::<B>(targets, 1).reshape([targets.len()]).into_primitive())
+                };
+                let (hidden, embedding, targets) = inputs();
+                let loss = B::tied_cross_entropy(hidden, embedding, targets);
+                let grad = primitive(tensor::<B, 2>(3, [shapes[0][0], 2]));
+                let (hidden, embedding, targets) = inputs();
+                let (dhidden, dembedding) = B::tied_cross_entropy_backward(hidden, embedding, targets, grad);
+                [list(back::<B, 2>(loss)), list(back::<B, 2>(dhidden)), list(back::<B, 2>(dembedding))]
+            }
+            let shapes = [[rows, width], [vocab, width]];
+            let (ours, expected) = (three::<Gpu>(shapes, &targets, dtype), three::<Cpu>(shapes, &targets, dtype));
+            let tolerance = if dtype == FloatDType::F32 { 3e-5 } else { 4.0 * epsilon };
+            for (name, (ours, expected)) in ["loss", "dhidden", "dembedding"].iter().zip(ours.iter().zip(&expected)) {
+                assert_close(&format!("{name}: {case}"), ours, expected, tolerance);
+            }
+        }
+    }
+}
+
+/// The rows of an embedding's gradient as the kernels sum them, each sum in f32: the upstream rows
+/// of an id in their order, 128 at a time, then the sums of these.
+fn sums_of_ids(ids: &[i32], grad: &[f32], vocab: usize, width: usize, scale: f32) -> Vec<f32> {
+    let mut rows = vec![Vec::new(); vocab];
+    for (row, id) in ids.iter().enumerate() {
+        rows[*id as usize].push(row);
+    }
+    let mut sums = Vec::with_capacity(vocab * width);
+    for rows in rows {
+        for column in 0..width {
+            let piece = |rows: &[usize]| rows.iter().fold(0.0f32, |sum, row| sum + grad[row * width + column]);
+            sums.push(rows.chunks(128).map(piece).fold(0.0f32, |sum, piece| sum + piece) * scale);
+        }
+    }
+    sums
+}
+
+#[test]
+fn embeddings_and_their_gradients_are_those_of_sums_in_a_fixed_order() {
+    // One row; rows that are no multiple of a block of 1,024 or a piece of 128; an id with most of
+    // the rows and ids without any; the last needs more workgroups than 65,535.
+    for (rows, vocab, width) in
+        [(1, 5, 8), (37, 300, 96), (1024, 7, 192), (2500, 40, 512), (3001, 300, 33), (70_000, 70_001, 4)]
+    {
+        let draw = values(7, rows).into_iter().enumerate();
+        let is_skewed = vocab < 1000;
+        let ids: Vec<i32> = draw
+            .map(|(i, x)| match is_skewed {
+                true if x < 0.2 => 3,
+                true => (x * (vocab - 1) as f32) as i32,
+                false => (i * 7 % vocab) as i32,
+            })
+            .collect();
+        let scale = (width as f32).sqrt();
+        let gpu_ids = || ints::<Gpu>(&ids, 1).reshape([rows]).into_primitive();
+        let embedding = || primitive(tensor::<Gpu, 2>(1, [vocab, width]));
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{rows} x {width}, {vocab} ids, {dtype:?}");
+            let ours = Gpu::embed(embedding(), gpu_ids(), scale, dtype.into());
+            let table = values(1, vocab * width);
+            let expected: Vec<f32> =
+                ids.iter().flat_map(|id| &table[*id as usize * width..][..width]).map(|x| x * scale).collect();
+            let tolerance = if dtype == FloatDType::F32 { 0.0 } else { epsilon };
+            assert_close(&case, &list(back::<Gpu, 2>(ours)), &expected, tolerance);
+
+            let grad = tensor::<Gpu, 2>(2, [rows, width]).cast(dtype);
+            let upstream = list(grad.clone());
+            let ours = list(back::<Gpu, 2>(Gpu::embed_backward(embedding(), gpu_ids(), primitive(grad), scale)));
+            assert!(ours == sums_of_ids(&ids, &upstream, vocab, width, scale), "{case}: another order or other rows");
+        }
+    }
+}
+
+#[test]
+fn the_gates_gradients_agree_with_sums_in_f64() {
+    // One element; sizes that no vector of elements divides; more than the cubes take in one round.
+    for (rows, width) in [(1, 1), (1, 96), (3, 7), (37, 192), (300, 512), (600_005, 8)] {
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{rows} x {width}, {dtype:?}");
+            fn inputs<B: Backend>(rows: usize, width: usize, dtype: FloatDType) -> [Tensor<B, 2>; 2] {
+                [1, 2].map(|seed| tensor::<B, 2>(seed, [rows, width]).cast(dtype))
+            }
+            let [branch, grad] = inputs::<Gpu>(rows, width, dtype).map(primitive);
+            let gate = tensor::<Gpu, 1>(5, [1]);
+            let (dbranch, dgate) = Gpu::gated_residual_backward(branch, primitive(gate), grad);
+
+            let [branch, grad] = inputs::<Cpu>(rows, width, dtype).map(list);
+            let open = 1.0 / (1.0 + (-f64::from(values(5, 1)[0])).exp());
+            let expected: Vec<f32> = grad.iter().map(|grad| (open * f64::from(*grad)) as f32).collect();
+            assert_close(&case, &list(back::<Gpu, 2>(dbranch)), &expected, 2.0 * epsilon);
+            let products = || branch.iter().zip(&grad).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            let expected = open * (1.0 - open) * products().sum::<f64>();
+            let apart = (f64::from(list(back::<Gpu, 1>(dgate))[0]) - expected).abs();
+            // The gate and its gradient are f32. The terms cancel, so the error of a sum is
+            // relative to the sum of their magnitudes.
+            assert!(apart <= 1e-6 * products().map(f64::abs).sum::<f64>(), "{case}: {apart:e} of {expected:e}");
+        }
+    }
 }
 
 fn batch(config: &SanConfig) -> Batch {
@@ -278,7 +391,7 @@ fn training_steps_agree_with_the_cpu_with_int4_retrieval_and_dropout() {
             assert!((loss - expected).abs() < 2e-4 * expected.abs(), "{losses:?} {expected_losses:?}");
         }
         // With Newton-Schulz in bf16, weights differ by up to a hundredth of a step.
-        let tolerance = if Gpu::supports_dtype(&Default::default(), burn::tensor::DType::BF16) { 2e-2 } else { 2e-3 };
+        let tolerance = if Gpu::supports_dtype(&Default::default(), DType::BF16) { 2e-2 } else { 2e-3 };
         for ((name, ours), (_, expected)) in weights.iter().zip(&expected) {
             assert_close(name, ours, expected, tolerance);
         }

@@ -3,6 +3,7 @@
 //! The forward pass runs on the inner backend and keeps its inputs; the backward pass hands them to
 //! the inner backend's own backward function.
 
+use burn::tensor::DType;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -52,15 +53,28 @@ impl<B: FusedOps> Backward<B, 2> for NormBackward {
 }
 
 #[derive(Debug)]
-struct RopeBackward;
+struct EmbedBackward;
 
-impl<B: FusedOps> Backward<B, 1> for RopeBackward {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+impl<B: FusedOps> Backward<B, 1> for EmbedBackward {
+    type State = (FloatTensor<B>, IntTensor<B>, f32);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (cos, sin) = ops.state;
-        register!(grads, B, ops.parents, [B::rope(grad, cos, B::float_neg(sin))]);
+        let (embedding, ids, scale) = ops.state;
+        register!(grads, B, ops.parents, [B::embed_backward(embedding, ids, grad, scale)]);
+    }
+}
+
+#[derive(Debug)]
+struct RopeBackward;
+
+impl<B: FusedOps> Backward<B, 1> for RopeBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (cos, sin, first) = ops.state;
+        register!(grads, B, ops.parents, [B::rope_backward(grad, cos, sin, first)]);
     }
 }
 
@@ -130,14 +144,25 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         )
     }
 
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn embed(embedding: FloatTensor<Self>, ids: IntTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
+        let inputs = (embedding.primitive.clone(), ids.clone());
+        tracked!(
+            EmbedBackward,
+            C,
+            [embedding],
+            |_: &_| (inputs.0, inputs.1, scale),
+            B::embed(embedding.primitive, ids, scale, dtype)
+        )
+    }
+
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
         let (cos, sin) = (cos.primitive, sin.primitive);
         tracked!(
             RopeBackward,
             C,
             [x],
-            |_: &_| (cos.clone(), sin.clone()),
-            B::rope(x.primitive, cos.clone(), sin.clone())
+            |_: &_| (cos.clone(), sin.clone(), first),
+            B::rope(x.primitive, cos.clone(), sin.clone(), first)
         )
     }
 

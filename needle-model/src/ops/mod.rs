@@ -16,7 +16,7 @@ pub mod reference;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
 
 /// Which keys a query may see, as primitives; [`crate::mask::AttentionMask`] is the tensor form and
 /// explains the rules.
@@ -50,12 +50,40 @@ pub trait FusedOps: Backend {
         (primitive(dx), primitive(dgain))
     }
 
-    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, `cos` and `sin`
-    /// `[seq, head_dim / 2]`, which are f32 for every type of `x`.
-    ///
-    /// The backward pass is the inverse rotation: `rope(grad, cos, -sin)`.
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(reference::rope::<Self>(float(x), float(cos), float(sin)))
+    /// `scale * embedding[id]` for each id: `embedding [vocab, d_model]`, `ids [rows]` ->
+    /// `[rows, d_model]` of type `dtype`.
+    fn embed(embedding: FloatTensor<Self>, ids: IntTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
+        primitive(reference::embed::<Self>(float(embedding), int(ids), scale, dtype))
+    }
+
+    /// Gradient of [`FusedOps::embed`] with respect to `embedding`, for `grad [rows, d_model]`. It
+    /// has the shape and the type of `embedding`, whose values do not matter.
+    fn embed_backward(
+        embedding: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        primitive(reference::embed_backward::<Self>(float(embedding), int(ids), float(grad), scale))
+    }
+
+    /// Half-split rotary embedding: `x [batch, seq, heads, head_dim]`, whose first position is
+    /// `first`; `cos` and `sin` `[positions, head_dim / 2]`, which are f32 for every type of `x`.
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
+        let x = float::<Self, 4>(x);
+        let [_, seq, _, _] = x.dims();
+        let [cos, sin] = [cos, sin].map(|table| float::<Self, 2>(table).narrow(0, first, seq));
+        primitive(reference::rope::<Self>(x, cos, sin))
+    }
+
+    /// Gradient of [`FusedOps::rope`] with respect to `x`: the inverse rotation of `grad`.
+    fn rope_backward(
+        grad: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        first: usize,
+    ) -> FloatTensor<Self> {
+        Self::rope(grad, cos, Self::float_neg(sin), first)
     }
 
     /// Grouped-query attention: `q [batch, q_len, num_heads, head_dim]`, `k` and `v`

@@ -6,7 +6,7 @@
 
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{MaskPrimitive, int};
 
@@ -44,6 +44,22 @@ pub fn zc_rms_norm_backward<B: Backend>(
     let scaled = grad * (gain + 1.0).unsqueeze();
     let projection = (scaled.clone() * normed.clone()).mean_dim(1); // [rows, 1]
     ((inverse * (scaled - normed * projection)).cast(dtype), dgain.cast(gain_dtype))
+}
+
+/// `scale * embedding[id]` for each id, computed in the embedding's type and cast to `dtype`.
+pub fn embed<B: Backend>(embedding: Tensor<B, 2>, ids: Tensor<B, 1, Int>, scale: f32, dtype: DType) -> Tensor<B, 2> {
+    (embedding.select(0, ids) * scale).cast(dtype)
+}
+
+/// `dembedding[id] = sum(scale * grad)` over the rows with that id.
+pub fn embed_backward<B: Backend>(
+    embedding: Tensor<B, 2>,
+    ids: Tensor<B, 1, Int>,
+    grad: Tensor<B, 2>,
+    scale: f32,
+) -> Tensor<B, 2> {
+    let rows = grad.cast(embedding.dtype()) * scale;
+    embedding.zeros_like().select_assign(0, ids, rows, IndexingUpdateOp::Add)
 }
 
 /// First half `a`, second half `b` of each head: `(a cos - b sin, b cos + a sin)` (Su et al.,
@@ -245,12 +261,8 @@ pub fn tied_cross_entropy_backward<B: Backend>(
     let (logits, log_sum_exp) = logits(hidden.clone(), embedding.clone());
     let [dnll, dlse] = [0, 1].map(|column| grad.clone().narrow(1, column, 1)); // [rows, 1]
     let probabilities = (logits - log_sum_exp).exp();
-    let dlogits = (probabilities * (dnll.clone() + dlse)).scatter(
-        1,
-        targets.unsqueeze_dim(1),
-        -dnll,
-        burn::tensor::IndexingUpdateOp::Add,
-    );
+    let dlogits =
+        (probabilities * (dnll.clone() + dlse)).scatter(1, targets.unsqueeze_dim(1), -dnll, IndexingUpdateOp::Add);
     let dlogits = dlogits.cast(hidden.dtype());
     (dlogits.clone().matmul(embedding), dlogits.transpose().matmul(hidden))
 }

@@ -78,13 +78,17 @@ impl FusedOps for Flex {
         (tensor(dx, x.dims::<2>()), tensor(dgain, gain.dims::<1>()))
     }
 
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
         if !all_f32(&[&x, &cos, &sin]) {
-            return primitive(reference::rope::<Self>(float(x), float(cos), float(sin)));
+            let x = float::<Self, 4>(x);
+            let [_, seq, _, _] = x.dims();
+            let [cos, sin] = [cos, sin].map(|table| float::<Self, 2>(table).narrow(0, first, seq));
+            return primitive(reference::rope::<Self>(x, cos, sin));
         }
         let (x, cos, sin) = (Values::new(&x), Values::new(&cos), Values::new(&sin));
         let [_, seq, heads, head_dim] = x.dims();
-        tensor(rows::rope(x.get(), cos.get(), sin.get(), [seq, heads, head_dim]), x.dims::<4>())
+        let [cos, sin] = [&cos, &sin].map(|table| &table.get()[first * head_dim / 2..]);
+        tensor(rows::rope(x.get(), cos, sin, [seq, heads, head_dim]), x.dims::<4>())
     }
 
     fn grouped_query_attention(

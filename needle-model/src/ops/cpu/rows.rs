@@ -80,7 +80,7 @@ fn sum(partial: &[Vec<f32>], width: usize) -> Vec<f32> {
 }
 
 /// Half-split rotation of `x [batch, seq, heads, head_dim]` by `cos` and `sin`
-/// `[seq, head_dim / 2]`.
+/// `[seq or more, head_dim / 2]`.
 pub(super) fn rope(x: &[f32], cos: &[f32], sin: &[f32], [seq, heads, head_dim]: [usize; 3]) -> Vec<f32> {
     let width = heads * head_dim;
     let mut out = vec![0.0; x.len()];

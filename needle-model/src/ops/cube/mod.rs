@@ -1,20 +1,24 @@
 //! Kernels for GPUs, in CubeCL: one source for CUDA, Vulkan and Metal.
 
 mod attention;
-mod rows;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod gate;
+mod launch;
+mod norm;
+mod rope;
 mod tile;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
-use super::{FusedOps, MaskPrimitive, float, int, primitive, reference};
-
-/// Rows whose logits are held at a time: with 8192 ids, 64 MB in f32.
-const CROSS_ENTROPY_ROWS: usize = 2048;
+use super::{FusedOps, MaskPrimitive, float, primitive, reference};
 
 impl<R, F, I, BT> FusedOps for CubeBackend<R, F, I, BT>
 where
@@ -25,7 +29,7 @@ where
     Self: Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
 {
     fn zc_rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
-        rows::norm(x, gain, epsilon)
+        norm::forward(x, gain, epsilon)
     }
 
     fn zc_rms_norm_backward(
@@ -35,14 +39,36 @@ where
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let gain_dtype = gain.dtype;
-        let (dx, parts) = rows::norm_backward(x, gain, grad, epsilon);
-        // Sums over blocks of rows, [blocks, width].
+        let (dx, parts) = norm::backward(x, gain, grad, epsilon);
+        // Sums over the rows of each cube, [parts, width].
         let dgain: Tensor<Self, 1> = float::<Self, 2>(parts).sum_dim(0).squeeze_dim(0);
-        (dx, burn_cubecl::kernel::cast(primitive(dgain), gain_dtype))
+        (dx, cast(primitive(dgain), gain_dtype))
     }
 
-    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
-        rows::rope(x, cos, sin)
+    fn embed(embedding: FloatTensor<Self>, ids: IntTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
+        embedding::lookup(embedding, ids, scale, dtype)
+    }
+
+    fn embed_backward(
+        embedding: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        embedding::lookup_backward(&embedding, ids, grad, scale)
+    }
+
+    fn rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
+        rope::rotate(x, cos, sin, first, false)
+    }
+
+    fn rope_backward(
+        grad: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        first: usize,
+    ) -> FloatTensor<Self> {
+        rope::rotate(grad, cos, sin, first, true)
     }
 
     fn grouped_query_attention(
@@ -73,11 +99,19 @@ where
     }
 
     fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
-        rows::dropout(x, keep, seed)
+        dropout::dropout(x, keep, seed)
     }
 
     fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
-        rows::gated_residual(x, branch, gate)
+        gate::forward(x, branch, gate)
+    }
+
+    fn gated_residual_backward(
+        branch: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gate::backward(branch, gate, grad)
     }
 
     fn tied_cross_entropy(
@@ -85,13 +119,17 @@ where
         embedding: FloatTensor<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self> {
+        let rows = hidden.meta.shape()[0];
+        let targets = into_contiguous(targets);
+        let losses = empty(&hidden, Shape::new([rows, 2]), DType::F32);
+        let chunks = cross_entropy::chunks(&embedding, rows);
         let (hidden, embedding) = (float::<Self, 2>(hidden), float::<Self, 2>(embedding));
-        let targets = int::<Self, 1>(targets);
-        let parts = chunks(hidden.dims()[0]).map(|(begin, rows)| {
-            let hidden = hidden.clone().narrow(0, begin, rows);
-            reference::tied_cross_entropy(hidden, embedding.clone(), targets.clone().narrow(0, begin, rows))
-        });
-        primitive(Tensor::cat(parts.collect(), 0))
+        for (begin, length) in chunks {
+            let hidden = hidden.clone().narrow(0, begin, length);
+            let logits = hidden.matmul(embedding.clone().transpose()); // [length, vocab]
+            cross_entropy::losses(primitive(logits), &targets, &losses, begin);
+        }
+        losses
     }
 
     fn tied_cross_entropy_backward(
@@ -100,20 +138,19 @@ where
         targets: IntTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (targets, grad) = (into_contiguous(targets), into_contiguous(cast(grad, DType::F32)));
+        let chunks = cross_entropy::chunks(&embedding, hidden.meta.shape()[0]);
         let (hidden, embedding) = (float::<Self, 2>(hidden), float::<Self, 2>(embedding));
-        let (targets, grad) = (int::<Self, 1>(targets), float::<Self, 2>(grad));
         let mut of_hidden = Vec::new();
         let mut of_embedding: Option<Tensor<Self, 2>> = None;
-        for (begin, rows) in chunks(hidden.dims()[0]) {
-            let (dhidden, dembedding) = reference::tied_cross_entropy_backward(
-                hidden.clone().narrow(0, begin, rows),
-                embedding.clone(),
-                targets.clone().narrow(0, begin, rows),
-                grad.clone().narrow(0, begin, rows),
-            );
-            of_hidden.push(dhidden);
+        for (begin, length) in chunks {
+            let hidden = hidden.clone().narrow(0, begin, length);
+            let logits = hidden.clone().matmul(embedding.clone().transpose()); // [length, vocab]
+            let dlogits = cross_entropy::gradient(primitive(logits), &targets, &grad, begin);
+            let dlogits = float::<Self, 2>(dlogits);
+            of_hidden.push(dlogits.clone().matmul(embedding.clone()));
             // The sum over chunks is f32, whatever the type of the chunks.
-            let dembedding = dembedding.cast(FloatDType::F32);
+            let dembedding = dlogits.transpose().matmul(hidden).cast(FloatDType::F32);
             of_embedding = Some(match of_embedding {
                 Some(sum) => sum + dembedding,
                 None => dembedding,
@@ -121,7 +158,7 @@ where
         }
         let dtype = embedding.dtype();
         let of_embedding = of_embedding.unwrap_or_else(|| embedding.zeros_like());
-        (primitive(Tensor::cat(of_hidden, 0)), burn_cubecl::kernel::cast(primitive(of_embedding), dtype))
+        (primitive(Tensor::cat(of_hidden, 0)), cast(primitive(of_embedding), dtype))
     }
 
     fn newton_schulz(x: FloatTensor<Self>, steps: usize) -> FloatTensor<Self> {
@@ -148,9 +185,4 @@ fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> Cu
     let tensor = empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype);
     debug_assert!(tensor.is_contiguous(), "{:?}", tensor.meta);
     tensor
-}
-
-/// Start and length of each chunk of `rows` rows.
-fn chunks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).step_by(CROSS_ENTROPY_ROWS).map(move |begin| (begin, CROSS_ENTROPY_ROWS.min(rows - begin)))
 }
