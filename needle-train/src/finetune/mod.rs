@@ -50,8 +50,7 @@ pub const RECIPE: &str = include_str!("../../../configs/finetune.toml");
 /// to the user's own.
 const GENERATED: usize = 20_000;
 
-/// Weight of examples that are mixed in, beside 1 for the user's own: docs/LOG.md, "A base model,
-/// so far".
+/// Weight of examples that are mixed in, beside 1 for the user's own: docs/LOG.md, "A base model".
 const MIXED_IN_WEIGHT: f64 = 0.5;
 
 /// The model to finetune.
