@@ -9,11 +9,18 @@ use needle_runtime::answer::needle::limits;
 use super::plan::VALIDATIONS;
 use super::{Base, Settings};
 use crate::error::TrainError;
+use crate::optim::LearningRates;
 use crate::recipe::{OneOrMore, Recipe};
 use crate::training::trainer::Start;
 
 /// The recipe whose learning rates a new model gets.
 const NEW_MODEL_RECIPE: &str = include_str!("../../../configs/quickstart.toml");
+
+/// Below this number of training examples, [`FEW_EXAMPLES_RATES`] apply.
+const FEW_EXAMPLES: usize = 200;
+/// Learning rates for few examples: with the recipe's, a model of 64 examples is past its best
+/// after some forty steps (docs/LOG.md, "Finetuning").
+const FEW_EXAMPLES_RATES: LearningRates = LearningRates { muon: 0.0015, adamw: 1e-4 };
 
 /// Sets row sizes that hold the examples, and returns the number of batches in an epoch.
 pub(super) fn fit_rows<B: FusedOps>(
@@ -42,27 +49,33 @@ pub(super) fn fit_rows<B: FusedOps>(
     Ok(rows.div_ceil(recipe.data.rows).max(1))
 }
 
-/// Sets the number of steps, and what follows from it and from `base`.
+/// Sets the number of steps, and what follows from it, from `base`, and from the number of training
+/// examples.
 ///
 /// # Errors
 /// If [`NEW_MODEL_RECIPE`] is invalid, which the quickstart's tests rule out.
 pub(super) fn fit_schedule(
     recipe: &mut Recipe,
     steps: usize,
+    num_examples: usize,
     base: Base<'_>,
     settings: Settings<'_>,
 ) -> Result<(), TrainError> {
     recipe.steps = steps;
+    let mut rates = LearningRates { muon: recipe.optim.muon_lr, adamw: recipe.optim.adamw_lr };
     if matches!(base, Base::Scratch) {
         // A new model learns at the quickstart's rates.
         let fresh = Recipe::parse(NEW_MODEL_RECIPE, &[]).map_err(|reason| TrainError::Recipe { path: None, reason })?;
-        if !settings.is_set("optim.muon_lr") {
-            recipe.optim.muon_lr = fresh.optim.muon_lr;
-        }
-        if !settings.is_set("optim.adamw_lr") {
-            recipe.optim.adamw_lr = fresh.optim.adamw_lr;
-        }
+        rates = LearningRates { muon: fresh.optim.muon_lr, adamw: fresh.optim.adamw_lr };
         recipe.eval.patience = recipe.eval.patience.filter(|_| settings.is_set("eval.patience"));
+    } else if num_examples < FEW_EXAMPLES {
+        rates = FEW_EXAMPLES_RATES;
+    }
+    if !settings.is_set("optim.muon_lr") {
+        recipe.optim.muon_lr = rates.muon;
+    }
+    if !settings.is_set("optim.adamw_lr") {
+        recipe.optim.adamw_lr = rates.adamw;
     }
     if !settings.is_set("eval.every_steps") {
         recipe.eval.every_steps = Some(recipe.steps.div_ceil(VALIDATIONS));

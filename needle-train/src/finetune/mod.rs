@@ -165,7 +165,7 @@ pub fn run<B: FusedOps>(
     } else {
         plan::steps(&recipe, &forecast, base, settings)?
     };
-    fit_schedule(&mut recipe, steps, base, settings)?;
+    fit_schedule(&mut recipe, steps, parts.train.len(), base, settings)?;
     warnings.extend(plan::announce(&recipe, &forecast, parts));
 
     let mut comparison = Comparison {
