@@ -67,6 +67,8 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut chosen = lines.filter(|line| line["event"] == "validation_loss" && line["step"] == *step);
     assert_eq!(best["score"], chosen.next().unwrap()["token_probability_int4"], "five answers choose nothing");
+    let recipe = std::fs::read_to_string(place.path("tuned/recipe.toml")).unwrap();
+    assert!(recipe.contains("muon_lr = 0.0015"), "fifty examples are few: {recipe}");
     assert!(page.contains("prompts are longer") && page.contains("test examples are few"));
     assert!(page.contains("base against tuned") && page.contains("exact match by tool") && page.contains("<svg"));
     // The parts are there to look at, and no query stands in two.

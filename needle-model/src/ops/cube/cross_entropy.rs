@@ -11,11 +11,10 @@
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{ELEMENTWISE, HALF, plane, plane_cube, vector_size};
+use super::launch::{ELEMENTWISE, HALF, plane, plane_cube, rows_without_gaps, vector_size};
 
 /// Most rows whose logits are held at a time: products of 16,384 rows fill a large GPU. With 8192
 /// ids, their logits take 268 MB in bf16.
@@ -158,11 +157,6 @@ pub fn chunks<R: CubeRuntime>(embedding: &CubeTensor<R>, rows: usize) -> impl It
     let largest = embedding.client.properties().memory.max_page_size / 2;
     let length = (largest as usize / row_bytes.max(1)).clamp(1, MAX_ROWS);
     (0..rows).step_by(length).map(move |begin| (begin, length.min(rows - begin)))
-}
-
-/// `logits` as the kernels read them: elements of a row without gaps, the rows at any distance.
-fn rows_without_gaps<R: CubeRuntime>(logits: CubeTensor<R>) -> CubeTensor<R> {
-    if logits.meta.strides()[1] == 1 { logits } else { into_contiguous(logits) }
 }
 
 /// Vectors divide the rows and the distance from one to the next.

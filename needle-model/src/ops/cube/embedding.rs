@@ -24,7 +24,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::empty;
-use super::launch::{ELEMENTWISE, elementwise_cubes, plane, plane_cube, vector_size};
+use super::launch::{ELEMENTWISE, elementwise_cubes, plane, plane_cube, rows_without_gaps, vector_size};
 
 /// Rows that one cube ranks. The counts of all blocks take `4 vocab / BLOCK` bytes a row: 32 with
 /// 8192 ids.
@@ -243,8 +243,7 @@ fn embedding_ids_kernel<W: Float, N: Size>(
 
 /// See [`crate::ops::FusedOps::embed`].
 pub fn lookup<R: CubeRuntime>(embedding: CubeTensor<R>, ids: CubeTensor<R>, scale: f32, dtype: DType) -> CubeTensor<R> {
-    // Rows at any distance serve: CUDA aligns those of a parameter.
-    let embedding = if embedding.meta.strides()[1] == 1 { embedding } else { into_contiguous(embedding) };
+    let embedding = rows_without_gaps(embedding);
     let ids = into_contiguous(ids);
     let width = embedding.meta.shape()[1];
     let out = empty(&embedding, Shape::new([ids.meta.num_elements(), width]), dtype);

@@ -3,6 +3,7 @@
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
@@ -36,6 +37,12 @@ pub fn plane_cube() -> usize {
 pub fn vector_size<R: CubeRuntime>(like: &CubeTensor<R>, lengths: &[usize]) -> usize {
     let mut sizes = like.client.io_optimized_vector_sizes(size_of::<f32>());
     sizes.find(|size| lengths.iter().all(|length| length.is_multiple_of(*size))).unwrap_or(1)
+}
+
+/// The matrix with the elements of each row side by side, as kernels read them. The rows may lie at
+/// any distance: CUDA aligns those of a parameter.
+pub fn rows_without_gaps<R: CubeRuntime>(matrix: CubeTensor<R>) -> CubeTensor<R> {
+    if matrix.meta.strides()[1] == 1 { matrix } else { into_contiguous(matrix) }
 }
 
 /// The sum of the elements of a vector.

@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::empty;
-use super::launch::{ELEMENTWISE, elementwise_cubes, vector_size};
+use super::launch::{ELEMENTWISE, elementwise_cubes, rows_without_gaps, vector_size};
 
 /// `(a cos - b sin, b cos + a sin)` of the halves `a` and `b` of each head, which have `half`
 /// vectors each, with the opposite sine if `inverse`. One vector of each half for each unit.
@@ -52,11 +52,7 @@ pub fn rotate<R: CubeRuntime>(
     inverse: bool,
 ) -> CubeTensor<R> {
     let x = into_contiguous(x);
-    // Rows of the tables at any distance serve: CUDA aligns them.
-    let [cos, sin] = [cos, sin].map(|table| {
-        let table = cast(table, DType::F32);
-        if table.meta.strides()[1] == 1 { table } else { into_contiguous(table) }
-    });
+    let [cos, sin] = [cos, sin].map(|table| rows_without_gaps(cast(table, DType::F32)));
     let half = x.meta.shape()[3] / 2;
     let out = empty(&x, x.meta.shape().clone(), x.dtype);
     let strides = [&cos, &sin].map(|table| table.meta.strides()[0]);

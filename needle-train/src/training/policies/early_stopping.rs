@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// One of `n` answers moves a score by `1 / n`, and the standard error of a fraction near one half
 /// is `0.5 / sqrt(n)`: with 30 answers 0.09, with six 0.20, which is more than neighbouring
-/// checkpoints ever differ by. The tokens of six answers are a hundred. Their loss would not do: it
-/// rises as a model becomes sure of the few that it gets wrong, while its answers still get better
-/// (docs/LOG.md, "Finetuning").
+/// checkpoints ever differ by. The tokens of six answers are a hundred. Their loss has no bound, so
+/// that a few tokens of which a model is sure and wrong decide it; a probability has one. Neither
+/// has been shown to choose better (docs/LOG.md, "Finetuning").
 pub const LEAST_ANSWERS: usize = 30;
 
 /// How well a model predicts the next token of the right answers.
