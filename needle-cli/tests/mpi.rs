@@ -21,7 +21,7 @@ tokenizer = { vocab_size = 500 }
 data = { rows = 6, lanes = 6, row_enc_tokens = [128, 256], row_dec_tokens = [64, 128], pack_window = 16 }
 schedule = { warmup_steps = 2 }
 loss = { contrastive_every_steps = 2 }
-qat = { every_steps = 1000000, final_fraction = 0 }
+qat = { every_steps = 0, final_fraction = 0 }
 eval = { every_steps = 10, max_examples = 4, max_tokens = 16 }
 checkpoint = { every_steps = 4 }
 "#;

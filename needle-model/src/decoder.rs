@@ -5,14 +5,15 @@
 //! keys and values of earlier tokens, and those of the cross-attention, which are computed once.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor};
 
 use crate::attention::{Attention, KeyValue, gated_residual};
 use crate::dropout::Dropout;
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
 use crate::ops::FusedOps;
+use crate::ops::reference::log_weights;
 use crate::rope::Rope;
 
 /// One layer: self-attention, then cross-attention.
@@ -70,9 +71,35 @@ pub struct DecoderMasks<B: Backend> {
     pub cross_attn: AttentionMask<B>,
 }
 
+/// Queries and keys of a layer's cross-attention, which tell where it looks.
+#[derive(Debug, Clone)]
+pub struct CrossAttention<B: Backend> {
+    /// `[batch, dec_len, heads, head_dim]`.
+    queries: Tensor<B, 4>,
+    /// `[batch, enc_len, kv_heads, head_dim]`.
+    keys: Tensor<B, 4>,
+}
+
+impl<B: FusedOps> CrossAttention<B> {
+    /// Logarithm of the attention that position `sources[b, i]` of the encoder gets from token `i`
+    /// of the decoder, as the mean over the heads, in f32: `[batch, dec_len]`. It means nothing
+    /// where `mask` hides the source from the token.
+    pub fn log_attention_to(&self, sources: Tensor<B, 2, Int>, mask: AttentionMask<B>) -> Tensor<B, 2> {
+        let weights = log_weights(self.queries.clone(), self.keys.clone(), &mask.into_primitive());
+        let [batch, heads, dec_len, _] = weights.dims();
+        let sources: Tensor<B, 4, Int> = sources.unsqueeze_dim::<3>(1).unsqueeze_dim(3); // [batch, 1, dec_len, 1]
+        let weights = weights.gather(3, sources.expand([batch, heads, dec_len, 1])); // [batch, heads, dec_len, 1]
+        // The mean is taken of the logarithms' exponentials relative to the largest, so that it
+        // cannot underflow.
+        let largest = weights.clone().max_dim(1).detach(); // [batch, 1, dec_len, 1]
+        let mean = (weights - largest.clone()).exp().mean_dim(1);
+        (mean.log() + largest).reshape([batch, dec_len])
+    }
+}
+
 impl<B: FusedOps> DecoderLayer<B> {
     /// Runs this layer alone on whole rows: `x [batch, dec_len, d_model]`,
-    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`.
+    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`, and where it looked.
     pub fn forward_alone(
         &self,
         x: Tensor<B, 3>,
@@ -80,7 +107,7 @@ impl<B: FusedOps> DecoderLayer<B> {
         rope: &Rope<B>,
         masks: &DecoderMasks<B>,
         dropout: &mut Dropout,
-    ) -> Tensor<B, 3> {
+    ) -> (Tensor<B, 3>, CrossAttention<B>) {
         let mut cache = LayerCache { self_attn: None, cross_attn: self.encoder_attn.keys_values(memory, None) };
         self.forward(x, &mut cache, (rope, 0), masks, dropout)
     }
@@ -92,7 +119,7 @@ impl<B: FusedOps> DecoderLayer<B> {
         (rope, offset): (&Rope<B>, usize),
         masks: &DecoderMasks<B>,
         dropout: &mut Dropout,
-    ) -> Tensor<B, 3> {
+    ) -> (Tensor<B, 3>, CrossAttention<B>) {
         let normed = self.input_layernorm.forward(x.clone());
         let queries = self.self_attn.queries(normed.clone(), Some((rope, offset)));
         let new = self.self_attn.keys_values(normed, Some((rope, offset)));
@@ -105,8 +132,9 @@ impl<B: FusedOps> DecoderLayer<B> {
         let x = gated_residual(x, dropout.forward(attended), self.self_attn_gate.val());
 
         let queries = self.encoder_attn.queries(self.encoder_attn_layer_norm.forward(x.clone()), None);
+        let looked = CrossAttention { queries: queries.clone(), keys: cache.cross_attn.k.clone() };
         let attended = self.encoder_attn.attend(queries, cache.cross_attn.clone(), masks.cross_attn.clone());
-        gated_residual(x, dropout.forward(attended), self.cross_attn_gate.val())
+        (gated_residual(x, dropout.forward(attended), self.cross_attn_gate.val()), looked)
     }
 }
 
@@ -130,7 +158,8 @@ impl<B: FusedOps> Decoder<B> {
     }
 
     /// Decodes the tokens `x [batch, dec_len, d_model]` that follow those in `cache` ->
-    /// `[batch, dec_len, d_model]`.
+    /// `[batch, dec_len, d_model]`, and where the last layer's cross-attention looked; `None`
+    /// without layers.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
@@ -138,14 +167,47 @@ impl<B: FusedOps> Decoder<B> {
         rope: &Rope<B>,
         masks: &DecoderMasks<B>,
         dropout: &mut Dropout,
-    ) -> Tensor<B, 3> {
+    ) -> (Tensor<B, 3>, Option<CrossAttention<B>>) {
         let [_, dec_len, _] = x.dims();
         let offset = cache.len;
-        let mut x = x;
+        let (mut x, mut looked) = (x, None);
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.forward(x, cache, (rope, offset), masks, dropout);
+            let (next, attention) = layer.forward(x, cache, (rope, offset), masks, dropout);
+            (x, looked) = (next, Some(attention));
         }
         cache.len += dec_len;
-        self.norm.forward(x)
+        (self.norm.forward(x), looked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+    use burn_flex::Flex;
+
+    use super::*;
+
+    #[test]
+    fn attention_to_a_source_is_the_mean_over_the_heads_that_may_see_it() {
+        let device = Default::default();
+        // One token of the decoder, three of the encoder, of which the last belongs to another
+        // example; two heads of width 1 that share a key head.
+        let floats = |values: &[f32], shape: [usize; 4]| {
+            Tensor::<Flex, 4>::from_data(TensorData::new(values.to_vec(), shape), &device)
+        };
+        let ids = |values: &[i32]| {
+            Tensor::<Flex, 2, Int>::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &device)
+        };
+        let looked = CrossAttention {
+            queries: floats(&[2.0, -1.0], [1, 1, 2, 1]),
+            keys: floats(&[1.0, 3.0, 9.0], [1, 3, 1, 1]),
+        };
+        let mask = || AttentionMask::packed(ids(&[1]), ids(&[1, 1, 2]));
+        for (source, own, other) in [(0, 1.0_f64, 3.0_f64), (1, 3.0, 1.0)] {
+            let found = looked.log_attention_to(ids(&[source]), mask()).into_data().iter::<f64>().next().unwrap();
+            let weight = |query: f64| (query * own).exp() / ((query * own).exp() + (query * other).exp());
+            let expected = f64::midpoint(weight(2.0), weight(-1.0)).ln();
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
     }
 }

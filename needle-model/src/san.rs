@@ -10,7 +10,7 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
 use crate::attention::Attention;
-use crate::decoder::{Decoder, DecoderCache, DecoderLayer, DecoderMasks};
+use crate::decoder::{CrossAttention, Decoder, DecoderCache, DecoderLayer, DecoderMasks};
 use crate::dropout::Dropout;
 use crate::encoder::{Encoder, EncoderLayer};
 use crate::error::ModelError;
@@ -183,6 +183,19 @@ impl<B: FusedOps> San<B> {
         masks: &DecoderMasks<B>,
         dropout: &mut Dropout,
     ) -> Tensor<B, 3> {
+        self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout).0
+    }
+
+    /// As [`Self::decode`] on whole rows over `memory [batch, enc_len, d_model]`, with the last
+    /// cross-attention, too; `None` without layers.
+    pub fn decode_and_look(
+        &self,
+        ids: Tensor<B, 2, Int>,
+        memory: &Tensor<B, 3>,
+        masks: &DecoderMasks<B>,
+        dropout: &mut Dropout,
+    ) -> (Tensor<B, 3>, Option<CrossAttention<B>>) {
+        let cache = &mut self.decoder.cache(memory);
         self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout)
     }
 
@@ -199,7 +212,7 @@ impl<B: FusedOps> San<B> {
     }
 
     /// Runs one layer of the decoder alone: `x [batch, dec_len, d_model]`,
-    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`.
+    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`, and where it looked.
     pub fn decoder_layer(
         &self,
         index: usize,
@@ -207,7 +220,7 @@ impl<B: FusedOps> San<B> {
         memory: Tensor<B, 3>,
         masks: &DecoderMasks<B>,
         dropout: &mut Dropout,
-    ) -> Tensor<B, 3> {
+    ) -> (Tensor<B, 3>, CrossAttention<B>) {
         self.decoder.layers[index].forward_alone(x, memory, &self.rope, masks, dropout)
     }
 

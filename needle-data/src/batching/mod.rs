@@ -8,3 +8,5 @@ pub mod loader;
 pub mod pack;
 #[cfg(feature = "training")]
 pub mod prefetch;
+#[cfg(feature = "training")]
+pub mod sources;

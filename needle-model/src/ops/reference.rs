@@ -4,7 +4,7 @@
 //! Tensors may be f32 or narrower. Matrix products are computed in the tensors' own type;
 //! statistics, softmax and losses in f32.
 
-use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
 
@@ -115,17 +115,35 @@ fn hidden_pairs<B: Backend>(
 /// query may see. The weights of masked keys are 0, so a query whose keys are all masked attends to
 /// nothing and gives 0. A NaN among the visible scores makes the row's weights NaN.
 fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>) -> Tensor<B, 4> {
+    match scores(q, k, mask) {
+        (scores, None) => softmax(scores, 3),
+        (scores, Some(hidden)) => softmax(scores, 3).mask_fill(hidden, 0.0),
+    }
+}
+
+/// Logarithms of the attention weights in f32, `[batch, num_heads, q_len, k_len]`; those of masked
+/// keys are very negative, and mean nothing in the row of a query that sees no key.
+pub fn log_weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>) -> Tensor<B, 4> {
+    log_softmax(scores(q, k, mask).0, 3)
+}
+
+/// Scores in f32, `[batch, num_heads, q_len, k_len]`, and what of them is masked. Masked scores are
+/// the most negative finite number, because the softmax of a row of -inf would be NaN.
+fn scores<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    mask: &MaskPrimitive<B>,
+) -> (Tensor<B, 4>, Option<Tensor<B, 4, Bool>>) {
     let [batch, q_len, num_heads, head_dim] = q.dims();
     let k_len = k.dims()[1];
     let q = q.swap_dims(1, 2); // [batch, num_heads, q_len, head_dim]
     let k = repeated(k, num_heads).swap_dims(2, 3); // [batch, num_heads, head_dim, k_len]
     let scores = wide(q.matmul(k)) / (head_dim as f64).sqrt(); // [batch, num_heads, q_len, k_len]
     match hidden_pairs(mask, [batch, q_len, k_len], &scores.device()) {
-        None => softmax(scores, 3),
+        None => (scores, None),
         Some(hidden) => {
             let hidden = hidden.expand([batch, num_heads, q_len, k_len]);
-            // The most negative finite number, because the softmax of a row of -inf would be NaN.
-            softmax(scores.mask_fill(hidden.clone(), f32::MIN), 3).mask_fill(hidden, 0.0)
+            (scores.mask_fill(hidden.clone(), f32::MIN), Some(hidden))
         }
     }
 }

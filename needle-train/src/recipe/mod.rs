@@ -144,6 +144,9 @@ section! {
         pub value_weight: f32 => Number(0.0, 1e3),
         /// Coefficient of the z-loss, the mean squared log-sum-exp.
         pub z_coefficient: f64 => Number(0.0, 1e3),
+        /// Weight of the alignment loss: how far from the place that it copies from the decoder
+        /// looks when it writes a value or a tool's name (docs/LOG.md, "Looking at what is copied").
+        pub alignment_weight: f64 => Number(0.0, 1e3),
         /// Weight of the contrastive loss.
         pub contrastive_weight: f64 => Number(0.0, 1e3),
         /// Interval, in steps, at which the contrastive loss is computed.
@@ -160,6 +163,7 @@ impl Default for LossConfig {
             key_weight: 1.5,
             value_weight: 4.0,
             z_coefficient: 1e-4,
+            alignment_weight: 0.0,
             contrastive_weight: 0.1,
             // A short finetune never reaches the original's 1000.
             contrastive_every_steps: 4,
@@ -172,9 +176,9 @@ section! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct QatConfig {
-        /// Interval, in steps, at which a step uses quantized weights. Without it, only the steps
-        /// of `final_fraction` do.
-        pub every_steps: Option<usize> => Whole(1, MAX_STEPS),
+        /// Interval, in steps, at which a step uses quantized weights; with 0, only the steps of
+        /// `final_fraction` do.
+        pub every_steps: usize => Whole(0, MAX_STEPS),
         /// Share of all steps, at the end of the run, that use quantized weights.
         pub final_fraction: f64 => Number(0.0, 1.0),
         /// Whether the embedding is quantized too.
@@ -184,9 +188,9 @@ section! {
 
 impl Default for QatConfig {
     fn default() -> Self {
-        // The original quantizes every 100th step and has no final phase; see docs/LOG.md,
-        // "Training for INT4".
-        Self { every_steps: None, final_fraction: 0.1, embedding: false }
+        // The interval is the original's, which has no final phase: what closes the gap between f32
+        // and INT4 is the tail (docs/LOG.md, "Training for INT4").
+        Self { every_steps: 100, final_fraction: 0.1, embedding: false }
     }
 }
 
@@ -194,7 +198,7 @@ impl QatConfig {
     /// Whether step `step` (from 1) of `steps` uses quantized weights.
     pub fn applies(&self, step: usize, steps: usize) -> bool {
         let tail = steps - (steps as f64 * self.final_fraction).round() as usize;
-        step > tail || self.every_steps.is_some_and(|every| step.is_multiple_of(every))
+        step > tail || (self.every_steps > 0 && step.is_multiple_of(self.every_steps))
     }
 }
 
@@ -447,7 +451,7 @@ mod tests {
         ];
         let recipe = Recipe::parse("steps = 5", &overrides.map(str::to_owned)).unwrap();
         assert_eq!((recipe.steps, recipe.optim.muon_lr, recipe.model.as_str()), (7, 0.5, "tiny"));
-        assert_eq!(recipe.qat.every_steps, Some(3));
+        assert_eq!(recipe.qat.every_steps, 3);
     }
 
     #[test]
@@ -495,7 +499,7 @@ mod tests {
     }
 
     /// What 0 means where it is allowed.
-    const ZERO_MEANS: [(&str, &str); 35] = [
+    const ZERO_MEANS: [(&str, &str); 37] = [
         ("seed", "a seed as good as any"),
         ("dropout", "nothing is dropped"),
         ("max_skipped_steps", "the first step that is not finite ends the run"),
@@ -529,7 +533,9 @@ mod tests {
         ("loss.key_weight", "such tokens do not count"),
         ("loss.value_weight", "such tokens do not count"),
         ("loss.z_coefficient", "no such loss"),
+        ("loss.alignment_weight", "no such loss"),
         ("loss.contrastive_weight", "no such loss"),
+        ("qat.every_steps", "only the tail is quantized"),
         ("qat.final_fraction", "no such tail"),
     ];
 
@@ -573,10 +579,10 @@ mod tests {
 
     #[test]
     fn qat_comes_at_its_interval_and_in_the_tail() {
-        let qat = QatConfig { every_steps: Some(10), final_fraction: 0.2, embedding: false };
+        let qat = QatConfig { every_steps: 10, final_fraction: 0.2, embedding: false };
         let steps: Vec<usize> = (1..=50).filter(|&s| qat.applies(s, 50)).collect();
         assert_eq!(steps, [10, 20, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50]);
-        let never = QatConfig { every_steps: None, final_fraction: 0.0, embedding: false };
+        let never = QatConfig { every_steps: 0, final_fraction: 0.0, embedding: false };
         assert!((1..=50).all(|s| !never.applies(s, 50)));
     }
 }

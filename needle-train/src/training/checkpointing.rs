@@ -19,7 +19,7 @@ use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::LossConfig;
 use crate::training::loss::{DeviceBatch, TextLoss, output_loss};
 
-/// Cross-entropy, z-loss and gradients of a batch (or a part of one with `num_targets` targets in
+/// The losses and gradients of a batch (or a part of one with `num_targets` targets in
 /// all), equal to those of the whole graph, dropout masks included.
 pub fn text_loss_and_gradients<AB>(
     model: &San<AB>,
@@ -50,11 +50,12 @@ where
     let mut dec_inputs = Vec::new();
     for layer in 0..plain.decoder.layers.len() {
         dec_inputs.push((x.clone(), dropout.clone()));
-        x = plain.decoder_layer(layer, x, memory.clone(), &masks, dropout);
+        (x, _) = plain.decoder_layer(layer, x, memory.clone(), &masks, dropout);
     }
 
     // Backward pass, layer by layer.
     let on_device = DeviceBatch::<AB>::new(batch, num_targets, config.class_weights(), &device);
+    let aligned = on_device.clone().aligned(batch, config.alignment_weight);
     let (enc_mask, masks) = on_device.masks();
     let (enc_ids, dec_input) = (on_device.enc_ids.clone(), on_device.dec_input.clone());
     let mut sums = Sums(Gradients::<AB::InnerBackend>::new());
@@ -62,8 +63,8 @@ where
     let graph = with_gradients(model.clone());
     let output = leaf::<AB>(x);
     let loss = output_loss(&graph, graph.decoder.norm.forward(output.clone()), on_device, config.z_coefficient);
-    let value = TextLoss { cross_entropy: loss.cross_entropy.clone().inner(), z: loss.z.clone().inner() };
-    let raw = (loss.cross_entropy + loss.z).backward();
+    let mut value = loss.inner();
+    let raw = loss.total().backward();
     sums.add(&graph, &raw);
     let mut gradient = grad_of(&output, &raw);
 
@@ -71,8 +72,15 @@ where
     for (layer, (x, mut dropout)) in dec_inputs.into_iter().enumerate().rev() {
         let graph = with_gradients(model.clone());
         let (x, memory) = (leaf::<AB>(x), leaf::<AB>(memory.clone()));
-        let y = graph.decoder_layer(layer, x.clone(), memory.clone(), &masks, &mut dropout);
-        let raw = (y * Tensor::from_inner(gradient)).sum().backward();
+        let (y, looked) = graph.decoder_layer(layer, x.clone(), memory.clone(), &masks, &mut dropout);
+        let mut sum = (y * Tensor::from_inner(gradient)).sum();
+        if layer + 1 == plain.decoder.layers.len()
+            && let Some(alignment) = aligned.alignment_loss(&looked)
+        {
+            value.alignment = Some(alignment.clone().inner());
+            sum = sum + alignment;
+        }
+        let raw = sum.backward();
         sums.add(&graph, &raw);
         memory_gradient = memory_gradient + grad_of(&memory, &raw);
         gradient = grad_of(&x, &raw);

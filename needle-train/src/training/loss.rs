@@ -1,18 +1,22 @@
-//! The loss that is minimized: `CE + z-loss + weight * contrastive`.
+//! The loss that is minimized: `CE + z-loss + weight * alignment + weight * contrastive`.
 //!
 //! - Cross-entropy: each target is weighted by its class, and the sum is divided by the number of
 //!   targets, not by the sum of weights.
 //! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and
 //!   Vincent, arXiv:1604.08859); over positions without padding; the original averages over
 //!   padding, too.
+//! - Alignment: the negative logarithm of the attention that the place a token is copied from gets in
+//!   the last cross-attention (Chen et al., arXiv:1607.01628); the sum over copied tokens is divided
+//!   by the number of all targets ([`needle_data::batching::sources`]).
 //! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP,
 //!   arXiv:2103.00020).
 
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData, activation};
+use needle_data::batching::sources::sources;
 use needle_data::text::token_class::NUM_TOKEN_CLASSES;
 use needle_data::{Batch, RetrievalBatch};
-use needle_model::decoder::DecoderMasks;
+use needle_model::decoder::{CrossAttention, DecoderMasks};
 use needle_model::dropout::Dropout;
 use needle_model::{AttentionMask, FusedOps, San};
 
@@ -40,6 +44,18 @@ pub struct DeviceBatch<B: Backend> {
     pub num_targets: usize,
     /// Divisor of the z-loss.
     pub num_z: usize,
+    /// Where copied tokens are copied from; `None` without an alignment loss.
+    pub alignment: Option<Alignment<B>>,
+}
+
+/// What the alignment loss asks for.
+#[derive(Debug, Clone)]
+pub struct Alignment<B: Backend> {
+    /// Position of the encoder that each target is copied from, 0 for those that are not copied,
+    /// `[rows, dec_len]`.
+    pub sources: Tensor<B, 2, Int>,
+    /// Weight of each target in the loss, 0 for those that are not copied, `[rows, dec_len]`.
+    pub weights: Tensor<B, 2>,
 }
 
 impl<B: Backend> DeviceBatch<B> {
@@ -62,7 +78,39 @@ impl<B: Backend> DeviceBatch<B> {
             z_mask: per_target(&|_| 1.0),
             num_targets,
             num_z: num_targets,
+            alignment: None,
         }
+    }
+
+    /// Adds the alignment loss with the given weight; `batch` is the one that this was made of.
+    pub fn aligned(self, batch: &Batch, weight: f64) -> Self {
+        if weight == 0.0 {
+            return self;
+        }
+        let sources = sources(batch);
+        let per_target = (weight / self.num_targets.max(1) as f64) as f32;
+        let weights = sources.iter().map(|source| if source.is_some() { per_target } else { 0.0 }).collect();
+        let positions = sources.iter().map(|source| source.map_or(0, |position| position as i32)).collect();
+        let (shape, device) = ([batch.rows, batch.dec_len], self.enc_ids.device());
+        let alignment = Alignment {
+            sources: Tensor::from_data(TensorData::new::<i32, _>(positions, shape), &device),
+            weights: Tensor::from_data(TensorData::new::<f32, _>(weights, shape), &device),
+        };
+        Self { alignment: Some(alignment), ..self }
+    }
+
+    /// The alignment loss of `looked`, weight included: `[1]`; `None` without one.
+    pub fn alignment_loss(&self, looked: &CrossAttention<B>) -> Option<Tensor<B, 1>>
+    where
+        B: FusedOps,
+    {
+        let alignment = self.alignment.as_ref()?;
+        let mask = AttentionMask::packed(self.dec_segments.clone(), self.enc_segments.clone());
+        let log_attention = looked.log_attention_to(alignment.sources.clone(), mask); // [rows, dec_len]
+        // Rows that see nothing would make 0 * inf a NaN.
+        let counts = alignment.weights.clone().greater_elem(0.0);
+        let log_attention = log_attention.mask_fill(counts.bool_not(), 0.0);
+        Some((log_attention * alignment.weights.clone()).sum().neg())
     }
 }
 
@@ -80,6 +128,8 @@ pub struct StepLosses {
     pub cross_entropy: f64,
     /// z-loss.
     pub z: f64,
+    /// Alignment loss, weight included; 0 without one.
+    pub alignment: f64,
     /// Contrastive loss, in the steps that have one.
     pub contrastive: Option<f64>,
     /// The total, which was minimized.
@@ -95,6 +145,30 @@ pub struct TextLoss<B: Backend> {
     pub cross_entropy: Tensor<B, 1>,
     /// z-loss, coefficient included.
     pub z: Tensor<B, 1>,
+    /// Alignment loss, weight included; `None` without one.
+    pub alignment: Option<Tensor<B, 1>>,
+}
+
+impl<B: Backend> TextLoss<B> {
+    /// The sum.
+    pub fn total(self) -> Tensor<B, 1> {
+        let sum = self.cross_entropy + self.z;
+        match self.alignment {
+            Some(alignment) => sum + alignment,
+            None => sum,
+        }
+    }
+}
+
+impl<B: AutodiffBackend> TextLoss<B> {
+    /// The values alone.
+    pub fn inner(&self) -> TextLoss<B::InnerBackend> {
+        TextLoss {
+            cross_entropy: self.cross_entropy.clone().inner(),
+            z: self.z.clone().inner(),
+            alignment: self.alignment.clone().map(Tensor::inner),
+        }
+    }
 }
 
 impl<B: Backend> DeviceBatch<B> {
@@ -109,15 +183,18 @@ impl<B: Backend> DeviceBatch<B> {
     }
 }
 
-/// Cross-entropy and z-loss of the answers in `batch`.
+/// Cross-entropy, z-loss and alignment loss of the answers in `batch`.
 pub fn text_loss<B: FusedOps>(
     model: &San<B>,
     batch: DeviceBatch<B>,
     z_coefficient: f64,
     dropout: &mut Dropout,
 ) -> TextLoss<B> {
-    let hidden = decoder_output(model, &batch, dropout);
-    output_loss(model, hidden, batch, z_coefficient)
+    let (enc_mask, masks) = batch.masks();
+    let memory = model.encode(batch.enc_ids.clone(), &enc_mask, dropout); // [rows, enc_len, d_model]
+    let (hidden, looked) = model.decode_and_look(batch.dec_input.clone(), &memory, &masks, dropout);
+    let alignment = looked.and_then(|looked| batch.alignment_loss(&looked));
+    TextLoss { alignment, ..output_loss(model, hidden, batch, z_coefficient) }
 }
 
 /// The decoder's output at each position of the answers in `batch`, `[rows, dec_len, d_model]`.
@@ -127,7 +204,7 @@ pub fn decoder_output<B: FusedOps>(model: &San<B>, batch: &DeviceBatch<B>, dropo
     model.decode(batch.dec_input.clone(), &mut model.decoder.cache(&memory), &masks, dropout)
 }
 
-/// The losses of the decoder's output `hidden [rows, dec_len, d_model]`.
+/// The losses of the decoder's output `hidden [rows, dec_len, d_model]`, without alignment.
 pub fn output_loss<B: FusedOps>(
     model: &San<B>,
     hidden: Tensor<B, 3>,
@@ -151,7 +228,7 @@ pub fn weighted<B: Backend>(
 ) -> TextLoss<B> {
     let cross_entropy = (nll * target_weights).sum() / num_targets.max(1) as f64;
     let z = (log_sum_exp.clone() * log_sum_exp * z_mask).sum() * (z_coefficient / num_z.max(1) as f64);
-    TextLoss { cross_entropy, z }
+    TextLoss { cross_entropy, z, alignment: None }
 }
 
 /// Bound on the absolute logarithm of the temperature: temperatures from 0.01 to 100.

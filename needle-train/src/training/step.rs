@@ -25,7 +25,7 @@ use crate::error::TrainError;
 use crate::optim::{Gradients, add_gradients, collect};
 use crate::recipe::{ComputeDtype, Recipe};
 use crate::training::checkpointing::text_loss_and_gradients;
-use crate::training::loss::{DeviceBatch, StepLosses, TextLoss, clip_loss, pair_embeddings, text_loss};
+use crate::training::loss::{DeviceBatch, StepLosses, clip_loss, pair_embeddings, text_loss};
 
 /// Losses and gradients of `batch` at step `step` (from 1), in one process.
 pub fn forward_backward<AB>(
@@ -86,12 +86,13 @@ where
                 text_loss_and_gradients(&seen, part, share.num_targets, &recipe.loss, dropout)
             } else {
                 let weights = recipe.loss.class_weights();
-                let on_device = DeviceBatch::new(part, share.num_targets, weights, &model.device());
+                let on_device = DeviceBatch::new(part, share.num_targets, weights, &model.device())
+                    .aligned(part, recipe.loss.alignment_weight);
                 let loss = text_loss(&seen, on_device, recipe.loss.z_coefficient, dropout);
-                let value = TextLoss { cross_entropy: loss.cross_entropy.clone().inner(), z: loss.z.clone().inner() };
-                (value, collect(&model, &(loss.cross_entropy + loss.z).backward()))
+                (loss.inner(), collect(&model, &loss.total().backward()))
             };
-            of_text.extend([loss.cross_entropy, loss.z]);
+            let alignment = loss.alignment.unwrap_or_else(|| loss.z.zeros_like());
+            of_text.extend([loss.cross_entropy, loss.z, alignment]);
             add_gradients(&mut gradients, more);
         }
     }
@@ -112,11 +113,11 @@ where
     let values: Vec<f64> =
         if of_text.is_empty() { Vec::new() } else { Tensor::cat(of_text, 0).into_data().iter::<f64>().collect() };
     let (of_text, of_pairs) = values.split_at(num_text);
-    let sum = |first: usize| of_text.iter().skip(first).step_by(2).sum::<f64>();
-    let (cross_entropy, z) = (sum(0), sum(1));
+    let sum = |first: usize| of_text.iter().skip(first).step_by(3).sum::<f64>();
+    let (cross_entropy, z, alignment) = (sum(0), sum(1), sum(2));
     let contrastive = of_pairs.first().map(|loss| loss * own_part(share));
-    let total = cross_entropy + z + contrastive.map_or(0.0, |loss| loss * recipe.loss.contrastive_weight);
-    Ok((StepLosses { cross_entropy, z, contrastive, total, quantized }, gradients))
+    let total = cross_entropy + z + alignment + contrastive.map_or(0.0, |loss| loss * recipe.loss.contrastive_weight);
+    Ok((StepLosses { cross_entropy, z, alignment, contrastive, total, quantized }, gradients))
 }
 
 /// Contrastive loss over the pairs of all ranks. `own` are the embeddings of this rank's queries

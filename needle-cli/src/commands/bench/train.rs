@@ -263,13 +263,13 @@ impl TrainArgs {
             let (loss, found) =
                 text_loss_and_gradients(&seen, batch, batch.num_targets(), &config, &mut Dropout::none());
             // Forward and backward passes alternate, so they share one time.
-            let total: Tensor<B, 1> = loss.cross_entropy + loss.z;
+            let total: Tensor<B, 1> = loss.total();
             (value, data, forward, gradients) = (total.into_scalar().elem::<f64>(), 0.0, 0.0, found);
         } else {
             let on_device = DeviceBatch::new(batch, batch.num_targets(), [1.0; 4], &device);
             data = lap()?;
             let loss = text_loss(&seen, on_device, 1e-4, &mut Dropout::none());
-            let total: Tensor<Autodiff<B>, 1> = loss.cross_entropy + loss.z;
+            let total: Tensor<Autodiff<B>, 1> = loss.total();
             value = total.clone().into_scalar().elem::<f64>();
             forward = lap()?;
             gradients = collect(&graph, &total.backward());
