@@ -148,9 +148,9 @@ mod tests {
     fn names_and_values_that_the_query_says_once_have_sources() {
         let found = copied(&[
             ("note bench 2, sorry, bench 3", "bench 3"),
-            ("write something", "Zürich"),
+            ("write something", "Öß"),
             ("again and again", "again"),
-            ("", "x"),
+            ("hello", "x"),
         ]);
         assert_eq!(found, ["put_downbench3", "put_down", "put_down", "put_down"]);
     }
