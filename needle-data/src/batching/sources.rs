@@ -112,7 +112,8 @@ mod tests {
     use crate::text::example::Example;
     use crate::tokenizer::{Tokenizer, TokenizerConfig};
 
-    /// The copied tokens of the answers `put_down(text: value)` to each query, with spaces left out.
+    /// The copied tokens of the answers `put_down(text: value)` to each query, with spaces left
+    /// out.
     fn copied(cases: &[(&str, &str)]) -> Vec<String> {
         let tools = json!([
             {"name": "put_down", "description": "", "parameters": {"text": {"type": "string"}}},

@@ -145,7 +145,8 @@ section! {
         /// Coefficient of the z-loss, the mean squared log-sum-exp.
         pub z_coefficient: f64 => Number(0.0, 1e3),
         /// Weight of the alignment loss: how far from the place that it copies from the decoder
-        /// looks when it writes a value or a tool's name (docs/LOG.md, "Looking at what is copied").
+        /// looks when it writes a value or a tool's name (docs/LOG.md, "Looking at what is
+        /// copied").
         pub alignment_weight: f64 => Number(0.0, 1e3),
         /// Weight of the contrastive loss.
         pub contrastive_weight: f64 => Number(0.0, 1e3),

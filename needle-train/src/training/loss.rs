@@ -5,9 +5,9 @@
 //! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and
 //!   Vincent, arXiv:1604.08859); over positions without padding; the original averages over
 //!   padding, too.
-//! - Alignment: the negative logarithm of the attention that the place a token is copied from gets in
-//!   the last cross-attention (Chen et al., arXiv:1607.01628); the sum over copied tokens is divided
-//!   by the number of all targets ([`needle_data::batching::sources`]).
+//! - Alignment: the negative logarithm of the attention that the place a token is copied from gets
+//!   in the last cross-attention (Chen et al., arXiv:1607.01628); the sum over copied tokens is
+//!   divided by the number of all targets ([`needle_data::batching::sources`]).
 //! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP,
 //!   arXiv:2103.00020).
 
