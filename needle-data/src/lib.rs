@@ -61,6 +61,7 @@
 //! | [`source`] | rows of JSONL, parquet and packed shards, with their place |
 //! | [`order::stream`] | the order in which rows are read, divided into lanes, resumable |
 //! | [`batching::batch`] | rows of ids as plain arrays |
+//! | [`batching::copies`] | where in the prompt each copied token of an answer stands |
 //! | [`batching::loader`] | rows to batches: parse and encode in parallel, pack, lay out |
 //! | [`batching::prefetch`] | prepares the next batches on another thread |
 //! | [`order::split`] | per-tool train, validation and test parts |

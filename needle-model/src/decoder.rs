@@ -6,7 +6,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{FloatDType, Int, Tensor};
 
 use crate::attention::{Attention, KeyValue, gated_residual};
 use crate::dropout::Dropout;
@@ -71,7 +71,7 @@ pub struct DecoderMasks<B: Backend> {
     pub cross_attn: AttentionMask<B>,
 }
 
-/// Queries and keys of a layer's cross-attention, which tell where it looks.
+/// Queries and keys of a layer's cross-attention, from which its weights follow.
 #[derive(Debug, Clone)]
 pub struct CrossAttention<B: Backend> {
     /// `[batch, dec_len, heads, head_dim]`.
@@ -81,14 +81,15 @@ pub struct CrossAttention<B: Backend> {
 }
 
 impl<B: FusedOps> CrossAttention<B> {
-    /// Logarithm of the attention that position `sources[b, i]` of the encoder gets from token `i`
-    /// of the decoder, as the mean over the heads, in f32: `[batch, dec_len]`. It means nothing
-    /// where `mask` hides the source from the token.
-    pub fn log_attention_to(&self, sources: Tensor<B, 2, Int>, mask: AttentionMask<B>) -> Tensor<B, 2> {
-        let weights = log_weights(self.queries.clone(), self.keys.clone(), &mask.into_primitive());
+    /// Logarithm of the weight that position `origins[b, i]` of the encoder has for token `i` of
+    /// the decoder, as the mean over the heads, in f32: `[batch, dec_len]`. It is undefined, but
+    /// finite, where `mask` hides the origin from the token.
+    pub fn log_weight_of(&self, origins: Tensor<B, 2, Int>, mask: AttentionMask<B>) -> Tensor<B, 2> {
+        let [queries, keys] = [&self.queries, &self.keys].map(|x| x.clone().cast(FloatDType::F32));
+        let weights = log_weights(queries, keys, &mask.into_primitive());
         let [batch, heads, dec_len, _] = weights.dims();
-        let sources: Tensor<B, 4, Int> = sources.unsqueeze_dim::<3>(1).unsqueeze_dim(3); // [batch, 1, dec_len, 1]
-        let weights = weights.gather(3, sources.expand([batch, heads, dec_len, 1])); // [batch, heads, dec_len, 1]
+        let origins: Tensor<B, 4, Int> = origins.unsqueeze_dim::<3>(1).unsqueeze_dim(3); // [batch, 1, dec_len, 1]
+        let weights = weights.gather(3, origins.expand([batch, heads, dec_len, 1])); // [batch, heads, dec_len, 1]
         // The mean is taken of the logarithms' exponentials relative to the largest, so that it
         // cannot underflow.
         let largest = weights.clone().max_dim(1).detach(); // [batch, 1, dec_len, 1]
@@ -99,7 +100,7 @@ impl<B: FusedOps> CrossAttention<B> {
 
 impl<B: FusedOps> DecoderLayer<B> {
     /// Runs this layer alone on whole rows: `x [batch, dec_len, d_model]`,
-    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`, and where it looked.
+    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`, and its cross-attention.
     pub fn forward_alone(
         &self,
         x: Tensor<B, 3>,
@@ -132,9 +133,9 @@ impl<B: FusedOps> DecoderLayer<B> {
         let x = gated_residual(x, dropout.forward(attended), self.self_attn_gate.val());
 
         let queries = self.encoder_attn.queries(self.encoder_attn_layer_norm.forward(x.clone()), None);
-        let looked = CrossAttention { queries: queries.clone(), keys: cache.cross_attn.k.clone() };
+        let cross_attention = CrossAttention { queries: queries.clone(), keys: cache.cross_attn.k.clone() };
         let attended = self.encoder_attn.attend(queries, cache.cross_attn.clone(), masks.cross_attn.clone());
-        (gated_residual(x, dropout.forward(attended), self.cross_attn_gate.val()), looked)
+        (gated_residual(x, dropout.forward(attended), self.cross_attn_gate.val()), cross_attention)
     }
 }
 
@@ -158,8 +159,8 @@ impl<B: FusedOps> Decoder<B> {
     }
 
     /// Decodes the tokens `x [batch, dec_len, d_model]` that follow those in `cache` ->
-    /// `[batch, dec_len, d_model]`, and where the last layer's cross-attention looked; `None`
-    /// without layers.
+    /// `[batch, dec_len, d_model]`, and the last layer's cross-attention; `None` without
+    /// layers.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
@@ -170,13 +171,13 @@ impl<B: FusedOps> Decoder<B> {
     ) -> (Tensor<B, 3>, Option<CrossAttention<B>>) {
         let [_, dec_len, _] = x.dims();
         let offset = cache.len;
-        let (mut x, mut looked) = (x, None);
+        let (mut x, mut last) = (x, None);
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
-            let (next, attention) = layer.forward(x, cache, (rope, offset), masks, dropout);
-            (x, looked) = (next, Some(attention));
+            let (next, cross_attention) = layer.forward(x, cache, (rope, offset), masks, dropout);
+            (x, last) = (next, Some(cross_attention));
         }
         cache.len += dec_len;
-        (self.norm.forward(x), looked)
+        (self.norm.forward(x), last)
     }
 }
 
@@ -188,26 +189,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attention_to_a_source_is_the_mean_over_the_heads_that_may_see_it() {
+    fn the_weight_of_an_origin_is_the_mean_over_the_heads_among_visible_tokens() {
         let device = Default::default();
-        // One token of the decoder, three of the encoder, of which the last belongs to another
-        // example; two heads of width 1 that share a key head.
+        // Two heads of width 1 that share a key head; the encoder's third token belongs to another
+        // example, as does the decoder's second, which is padding.
         let floats = |values: &[f32], shape: [usize; 4]| {
             Tensor::<Flex, 4>::from_data(TensorData::new(values.to_vec(), shape), &device)
         };
         let ids = |values: &[i32]| {
             Tensor::<Flex, 2, Int>::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &device)
         };
-        let looked = CrossAttention {
-            queries: floats(&[2.0, -1.0], [1, 1, 2, 1]),
+        let attention = CrossAttention {
+            queries: floats(&[2.0, -1.0, 5.0, 5.0], [1, 2, 2, 1]),
             keys: floats(&[1.0, 3.0, 9.0], [1, 3, 1, 1]),
         };
-        let mask = || AttentionMask::packed(ids(&[1]), ids(&[1, 1, 2]));
-        for (source, own, other) in [(0, 1.0_f64, 3.0_f64), (1, 3.0, 1.0)] {
-            let found = looked.log_attention_to(ids(&[source]), mask()).into_data().iter::<f64>().next().unwrap();
+        for (origin, own, other) in [(0, 1.0_f64, 3.0_f64), (1, 3.0, 1.0)] {
+            let mask = AttentionMask::packed(ids(&[1, 0]), ids(&[1, 1, 2]));
+            let found: Vec<f64> = attention.log_weight_of(ids(&[origin, 0]), mask).into_data().iter::<f64>().collect();
             let weight = |query: f64| (query * own).exp() / ((query * own).exp() + (query * other).exp());
             let expected = f64::midpoint(weight(2.0), weight(-1.0)).ln();
-            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            assert!((found[0] - expected).abs() < 1e-5, "{found:?} {expected}");
+            assert!(found[1].is_finite(), "{found:?}");
         }
     }
 }

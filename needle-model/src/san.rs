@@ -186,9 +186,9 @@ impl<B: FusedOps> San<B> {
         self.decoder.forward(self.embed(ids), cache, &self.rope, masks, dropout).0
     }
 
-    /// As [`Self::decode`] on whole rows over `memory [batch, enc_len, d_model]`, with the last
-    /// cross-attention, too; `None` without layers.
-    pub fn decode_and_look(
+    /// As [`Self::decode`], on whole rows over `memory [batch, enc_len, d_model]`, and the last
+    /// layer's cross-attention; `None` without layers.
+    pub fn decode_with_attention(
         &self,
         ids: Tensor<B, 2, Int>,
         memory: &Tensor<B, 3>,
@@ -212,7 +212,7 @@ impl<B: FusedOps> San<B> {
     }
 
     /// Runs one layer of the decoder alone: `x [batch, dec_len, d_model]`,
-    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`, and where it looked.
+    /// `memory [batch, enc_len, d_model]` -> `[batch, dec_len, d_model]`, and its cross-attention.
     pub fn decoder_layer(
         &self,
         index: usize,

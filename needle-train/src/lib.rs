@@ -29,7 +29,7 @@
 //! | [`device`] | devices and their backends |
 //! | [`optim`] | parameter groups, Muon, AdamW, LoRA, clipping of the global gradient norm |
 //! | [`training::schedule`] | warmup, constant, decay: learning rates as functions of the step |
-//! | [`training::loss`] | weighted cross-entropy, z-loss, contrastive loss |
+//! | [`training::loss`] | weighted cross-entropy, z-loss, alignment and contrastive loss |
 //! | [`distributed`] | data-parallel training over several processes |
 //! | [`training::checkpointing`] | activation checkpointing: the input of each layer is kept, the rest recomputed |
 //! | [`training::step`] | one step: batch to gradients |

@@ -37,7 +37,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         data = { rows = 6, lanes = 6, row_enc_tokens = [128, 256], row_dec_tokens = [64, 128], pack_window = 8, max_retrieval_pairs = 8 }
         optim = { muon_lr = 0.01, adamw_lr = 1e-3 }
         schedule = { warmup_steps = 2 }
-        loss = { contrastive_every_steps = 2 }
+        loss = { contrastive_every_steps = 2, alignment_weight = 0.3 }
         qat = { every_steps = 3, final_fraction = 0.2 }
         eval = { every_steps = 10, max_examples = 4, max_tokens = 16 }
         checkpoint = { every_steps = 5 }

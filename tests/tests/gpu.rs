@@ -373,7 +373,7 @@ fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, BTreeMap<Stri
 }
 
 fn recipe(more: &str) -> Recipe {
-    Recipe::parse(&format!("model = \"tiny\"\nsteps = 100\ndata = {{ row_enc_tokens = 128, row_dec_tokens = 64 }}\neval = {{ max_tokens = 64 }}\nloss = {{ contrastive_every_steps = 1 }}\n{more}"), &[])
+    Recipe::parse(&format!("model = \"tiny\"\nsteps = 100\ndata = {{ row_enc_tokens = 128, row_dec_tokens = 64 }}\neval = {{ max_tokens = 64 }}\nloss = {{ contrastive_every_steps = 1, alignment_weight = 0.3 }}\n{more}"), &[])
         .unwrap()
 }
 

@@ -32,7 +32,7 @@ fn recipe(overrides: &[&str]) -> Recipe {
         data = { rows = 2, row_enc_tokens = 256, row_dec_tokens = 128, pack_window = 16, max_retrieval_pairs = 8 }
         optim = { adamw_lr = 1e-3 }
         schedule = { warmup_steps = 2 }
-        loss = { contrastive_every_steps = 2 }
+        loss = { contrastive_every_steps = 2, alignment_weight = 0.3 }
         qat = { every_steps = 3, final_fraction = 0.2 }
         eval = { every_steps = 3, max_examples = 4, max_tokens = 16 }
     "#;
@@ -148,7 +148,7 @@ fn activation_checkpointing_does_not_change_the_gradient() {
 fn mixed_precision_agrees_with_f32_within_the_error_of_bf16() {
     let examples = examples(40);
     for more in ["activation_checkpointing=false", "activation_checkpointing=true"] {
-        let settings = ["qat.every_steps=1", "loss.contrastive_every_steps=1", more];
+        let settings = ["qat.every_steps=1", "loss.contrastive_every_steps=1", "loss.alignment_weight=0.5", more];
         let wide = recipe(&settings);
         let narrow = recipe(&[&settings[..], &["compute_dtype=bf16"]].concat());
         let start = start(&examples, &wide);

@@ -4,9 +4,9 @@
 #[cfg(feature = "training")]
 pub mod batch;
 #[cfg(feature = "training")]
+pub mod copies;
+#[cfg(feature = "training")]
 pub mod loader;
 pub mod pack;
 #[cfg(feature = "training")]
 pub mod prefetch;
-#[cfg(feature = "training")]
-pub mod sources;

@@ -122,13 +122,13 @@ fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>
 }
 
 /// Logarithms of the attention weights in f32, `[batch, num_heads, q_len, k_len]`; those of masked
-/// keys are very negative, and mean nothing in the row of a query that sees no key.
+/// keys are very negative, and undefined, but finite, in the row of a query that sees no key.
 pub fn log_weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>) -> Tensor<B, 4> {
     log_softmax(scores(q, k, mask).0, 3)
 }
 
-/// Scores in f32, `[batch, num_heads, q_len, k_len]`, and what of them is masked. Masked scores are
-/// the most negative finite number, because the softmax of a row of -inf would be NaN.
+/// Scores in f32, `[batch, num_heads, q_len, k_len]`, and which of them are masked. Masked scores
+/// are the most negative finite number, because the softmax of a row of -inf would be NaN.
 fn scores<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,

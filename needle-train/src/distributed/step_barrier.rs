@@ -110,7 +110,7 @@ pub fn after_gradients(world: &World, share: &RankBatch, part: &RankStep) -> Res
         count(|lane| lane.batch.num_tokens()),
         epoch as f64,
         seconds,
-        losses.alignment,
+        losses.alignment.unwrap_or(0.0),
     ];
     // Sent as bytes, because JSON has no infinity and no NaN.
     let received = world.all_gather(bytemuck::cast_slice(&numbers))?;
@@ -120,7 +120,7 @@ pub fn after_gradients(world: &World, share: &RankBatch, part: &RankStep) -> Res
         losses: StepLosses {
             cross_entropy: sum(0),
             z: sum(1),
-            alignment: sum(10),
+            alignment: losses.alignment.map(|_| sum(10)),
             contrastive: (sum(3) > 0.0).then(|| sum(2)),
             total: sum(4),
             quantized: losses.quantized,

@@ -144,9 +144,9 @@ section! {
         pub value_weight: f32 => Number(0.0, 1e3),
         /// Coefficient of the z-loss, the mean squared log-sum-exp.
         pub z_coefficient: f64 => Number(0.0, 1e3),
-        /// Weight of the alignment loss: how far from the place that it copies from the decoder
-        /// looks when it writes a value or a tool's name (docs/LOG.md, "Looking at what is
-        /// copied").
+        /// Weight of the alignment loss, the negative logarithm of the last cross-attention's
+        /// weight on the token that a value or a tool's name is copied from (docs/LOG.md, "Looking
+        /// at what is copied").
         pub alignment_weight: f64 => Number(0.0, 1e3),
         /// Weight of the contrastive loss.
         pub contrastive_weight: f64 => Number(0.0, 1e3),
@@ -179,6 +179,7 @@ section! {
     pub struct QatConfig {
         /// Interval, in steps, at which a step uses quantized weights; with 0, only the steps of
         /// `final_fraction` do.
+        #[serde(deserialize_with = "null_is_zero")]
         pub every_steps: usize => Whole(0, MAX_STEPS),
         /// Share of all steps, at the end of the run, that use quantized weights.
         pub final_fraction: f64 => Number(0.0, 1.0),
@@ -193,6 +194,11 @@ impl Default for QatConfig {
         // and INT4 is the tail (docs/LOG.md, "Training for INT4").
         Self { every_steps: 100, final_fraction: 0.1, embedding: false }
     }
+}
+
+/// Reads the `null` by which runs of earlier builds said that there is no interval.
+fn null_is_zero<'de, D: serde::Deserializer<'de>>(value: D) -> Result<usize, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(0))
 }
 
 impl QatConfig {
@@ -576,6 +582,9 @@ mod tests {
         json["optim"]["lora_rank"] = u64::MAX.into();
         let error = range::check_json(&json, Recipe::KEYS).unwrap_err();
         assert!(error.starts_with("optim.lora_rank is 1.8446744073709552e19, expected a whole number"), "{error}");
+        // Runs of earlier builds have no interval.
+        let old: QatConfig = serde_json::from_value(serde_json::json!({"every_steps": null})).unwrap();
+        assert_eq!(old.every_steps, 0);
     }
 
     #[test]

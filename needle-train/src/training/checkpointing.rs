@@ -8,8 +8,8 @@
 //! the loss.
 
 use burn::module::AutodiffModule;
-use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{FloatDType, Tensor};
 use needle_data::Batch;
 use needle_model::dropout::Dropout;
 use needle_model::params::with_gradients;
@@ -72,10 +72,11 @@ where
     for (layer, (x, mut dropout)) in dec_inputs.into_iter().enumerate().rev() {
         let graph = with_gradients(model.clone());
         let (x, memory) = (leaf::<AB>(x), leaf::<AB>(memory.clone()));
-        let (y, looked) = graph.decoder_layer(layer, x.clone(), memory.clone(), &masks, &mut dropout);
-        let mut sum = (y * Tensor::from_inner(gradient)).sum();
+        let (y, attention) = graph.decoder_layer(layer, x.clone(), memory.clone(), &masks, &mut dropout);
+        // The alignment loss is f32, whatever the type of the activations.
+        let mut sum = (y * Tensor::from_inner(gradient)).sum().cast(FloatDType::F32);
         if layer + 1 == plain.decoder.layers.len()
-            && let Some(alignment) = aligned.alignment_loss(&looked)
+            && let Some(alignment) = aligned.alignment_loss(&attention)
         {
             value.alignment = Some(alignment.clone().inner());
             sum = sum + alignment;

@@ -5,15 +5,15 @@
 //! - z-loss: `coefficient * mean(logsumexp^2)` keeps the logits from drifting (de Brébisson and
 //!   Vincent, arXiv:1604.08859); over positions without padding; the original averages over
 //!   padding, too.
-//! - Alignment: the negative logarithm of the attention that the place a token is copied from gets
-//!   in the last cross-attention (Chen et al., arXiv:1607.01628); the sum over copied tokens is
-//!   divided by the number of all targets ([`needle_data::batching::sources`]).
+//! - Alignment: the negative logarithm of the last cross-attention's weight on the token that a
+//!   target is copied from ([`needle_data::batching::copies`]), summed over copied targets and
+//!   divided by the number of all targets (guided alignment: Chen et al., arXiv:1607.01628).
 //! - Contrastive: symmetric cross-entropy over the similarities of queries and tools (CLIP,
 //!   arXiv:2103.00020).
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData, activation};
-use needle_data::batching::sources::sources;
+use needle_data::batching::copies::copied_from;
 use needle_data::text::token_class::NUM_TOKEN_CLASSES;
 use needle_data::{Batch, RetrievalBatch};
 use needle_model::decoder::{CrossAttention, DecoderMasks};
@@ -53,7 +53,7 @@ pub struct DeviceBatch<B: Backend> {
 pub struct Alignment<B: Backend> {
     /// Position of the encoder that each target is copied from, 0 for those that are not copied,
     /// `[rows, dec_len]`.
-    pub sources: Tensor<B, 2, Int>,
+    pub origins: Tensor<B, 2, Int>,
     /// Weight of each target in the loss, 0 for those that are not copied, `[rows, dec_len]`.
     pub weights: Tensor<B, 2>,
 }
@@ -84,33 +84,32 @@ impl<B: Backend> DeviceBatch<B> {
 
     /// Adds the alignment loss with the given weight; `batch` is the one that this was made of.
     pub fn aligned(self, batch: &Batch, weight: f64) -> Self {
-        if weight == 0.0 {
+        let origins = if weight > 0.0 { copied_from(batch) } else { Vec::new() };
+        if origins.iter().all(Option::is_none) {
             return self;
         }
-        let sources = sources(batch);
         let per_target = (weight / self.num_targets.max(1) as f64) as f32;
-        let weights = sources.iter().map(|source| if source.is_some() { per_target } else { 0.0 }).collect();
-        let positions = sources.iter().map(|source| source.map_or(0, |position| position as i32)).collect();
+        let weights: Vec<f32> = origins.iter().map(|origin| if origin.is_some() { per_target } else { 0.0 }).collect();
+        let positions: Vec<i32> = origins.iter().map(|origin| origin.map_or(0, |position| position as i32)).collect();
         let (shape, device) = ([batch.rows, batch.dec_len], self.enc_ids.device());
         let alignment = Alignment {
-            sources: Tensor::from_data(TensorData::new::<i32, _>(positions, shape), &device),
-            weights: Tensor::from_data(TensorData::new::<f32, _>(weights, shape), &device),
+            origins: Tensor::from_data(TensorData::new(positions, shape), &device),
+            weights: Tensor::from_data(TensorData::new(weights, shape), &device),
         };
         Self { alignment: Some(alignment), ..self }
     }
 
-    /// The alignment loss of `looked`, weight included: `[1]`; `None` without one.
-    pub fn alignment_loss(&self, looked: &CrossAttention<B>) -> Option<Tensor<B, 1>>
+    /// The alignment loss of the last cross-attention, weight included: `[1]`; `None` without one.
+    pub fn alignment_loss(&self, cross_attention: &CrossAttention<B>) -> Option<Tensor<B, 1>>
     where
         B: FusedOps,
     {
-        let alignment = self.alignment.as_ref()?;
+        let Alignment { origins, weights } = self.alignment.clone()?;
         let mask = AttentionMask::packed(self.dec_segments.clone(), self.enc_segments.clone());
-        let log_attention = looked.log_attention_to(alignment.sources.clone(), mask); // [rows, dec_len]
-        // Rows that see nothing would make 0 * inf a NaN.
-        let counts = alignment.weights.clone().greater_elem(0.0);
-        let log_attention = log_attention.mask_fill(counts.bool_not(), 0.0);
-        Some((log_attention * alignment.weights.clone()).sum().neg())
+        // The logarithm is undefined, but finite, where nothing is copied: the weight is 0 there.
+        let log_weights = cross_attention.log_weight_of(origins, mask); // [rows, dec_len]
+        let is_not_copied = weights.clone().equal_elem(0.0);
+        Some((log_weights.mask_fill(is_not_copied, 0.0) * weights).sum().neg())
     }
 }
 
@@ -128,8 +127,8 @@ pub struct StepLosses {
     pub cross_entropy: f64,
     /// z-loss.
     pub z: f64,
-    /// Alignment loss, weight included; 0 without one.
-    pub alignment: f64,
+    /// Alignment loss, weight included; `None` if the recipe has none.
+    pub alignment: Option<f64>,
     /// Contrastive loss, in the steps that have one.
     pub contrastive: Option<f64>,
     /// The total, which was minimized.
@@ -192,8 +191,8 @@ pub fn text_loss<B: FusedOps>(
 ) -> TextLoss<B> {
     let (enc_mask, masks) = batch.masks();
     let memory = model.encode(batch.enc_ids.clone(), &enc_mask, dropout); // [rows, enc_len, d_model]
-    let (hidden, looked) = model.decode_and_look(batch.dec_input.clone(), &memory, &masks, dropout);
-    let alignment = looked.and_then(|looked| batch.alignment_loss(&looked));
+    let (hidden, attention) = model.decode_with_attention(batch.dec_input.clone(), &memory, &masks, dropout);
+    let alignment = attention.and_then(|attention| batch.alignment_loss(&attention));
     TextLoss { alignment, ..output_loss(model, hidden, batch, z_coefficient) }
 }
 

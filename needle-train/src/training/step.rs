@@ -117,6 +117,7 @@ where
     let (cross_entropy, z, alignment) = (sum(0), sum(1), sum(2));
     let contrastive = of_pairs.first().map(|loss| loss * own_part(share));
     let total = cross_entropy + z + alignment + contrastive.map_or(0.0, |loss| loss * recipe.loss.contrastive_weight);
+    let alignment = (recipe.loss.alignment_weight > 0.0).then_some(alignment);
     Ok((StepLosses { cross_entropy, z, alignment, contrastive, total, quantized }, gradients))
 }
 

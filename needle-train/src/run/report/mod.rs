@@ -72,7 +72,7 @@ const fn curve(name: &'static str, event: &'static str, key: &'static str) -> Cu
     CurveSpec { name, event, key }
 }
 
-const CHARTS: [ChartSpec; 7] = [
+const CHARTS: [ChartSpec; 8] = [
     ChartSpec { title: "Training loss (cross-entropy)", is_noisy: true, curves: &[curve("", "step", "cross_entropy")] },
     ChartSpec {
         title: "Validation loss",
@@ -90,6 +90,7 @@ const CHARTS: [ChartSpec; 7] = [
             curve("call F1", "validation.int4", "call_f1"),
         ],
     },
+    ChartSpec { title: "Alignment loss", is_noisy: true, curves: &[curve("", "step", "alignment")] },
     ChartSpec { title: "Contrastive loss", is_noisy: true, curves: &[curve("", "step", "contrastive")] },
     ChartSpec { title: "Gradient norm before the clip", is_noisy: true, curves: &[curve("", "step", "gradient_norm")] },
     ChartSpec {

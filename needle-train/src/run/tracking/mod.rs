@@ -241,7 +241,7 @@ impl Tracker {
                     ("learning_rate/muon", *muon_lr),
                     ("learning_rate/adamw", *adamw_lr),
                 ];
-                scalars.extend((losses.alignment != 0.0).then_some(("train/alignment", losses.alignment)));
+                scalars.extend(losses.alignment.map(|loss| ("train/alignment", loss)));
                 scalars.extend(losses.contrastive.map(|loss| ("train/contrastive", loss)));
                 scalars.extend(self.tokens_per_second.0.map(|rate| ("speed/tokens_per_second", rate)));
                 self.tensorboard.add(*step, &scalars)

@@ -1,8 +1,8 @@
 //! Where the copied tokens of an answer stand in its prompt.
 //!
 //! A value that the query says, and the name of a tool, are copies. Which tokens they are copied
-//! from follows from the ids alone, so stored data needs nothing more. A copy of which the prompt
-//! has several, none of them longer than the others, has no certain source and is left out.
+//! from follows from the ids alone, so stored data needs nothing more. What the prompt has several
+//! times has no certain origin and is left out.
 
 use std::ops::Range;
 
@@ -12,28 +12,31 @@ use crate::tokenizer::TOOLS_ID;
 
 /// For each target of `batch`, the position in its row of the encoder's token that it is copied
 /// from; `None` for targets that are not copied. `[rows, dec_len]`, row-major.
-pub fn sources(batch: &Batch) -> Vec<Option<usize>> {
+pub fn copied_from(batch: &Batch) -> Vec<Option<usize>> {
     let mut found = vec![None; batch.rows * batch.dec_len];
     for row in 0..batch.rows {
         let [enc, dec] = [batch.enc_len, batch.dec_len].map(|length| row * length..(row + 1) * length);
         let prompts = segments(&batch.enc_segments[enc.clone()]);
-        let answers = segments(&batch.dec_segments[dec.clone()]);
-        for ((_, prompt), (_, answer)) in pairs(&prompts, &answers) {
-            let of_answer = of_example(
+        for (segment, answer) in segments(&batch.dec_segments[dec.clone()]) {
+            let Some((_, prompt)) = prompts.iter().find(|(other, _)| *other == segment) else { continue };
+            let origins = in_example(
                 &batch.enc_ids[enc.clone()][prompt.clone()],
                 &batch.dec_target[dec.clone()][answer.clone()],
                 &batch.dec_classes[dec.clone()][answer.clone()],
             );
-            for (target, source) in answer.clone().zip(of_answer) {
-                found[dec.start + target] = source.map(|position| prompt.start + position);
+            for (target, origin) in answer.zip(origins) {
+                found[dec.start + target] = origin.map(|position| prompt.start + position);
             }
         }
     }
     found
 }
 
+/// Number and place of an example in a row.
+type Segment = (i32, Range<usize>);
+
 /// The stretches of equal segments in a row, without padding.
-fn segments(row: &[i32]) -> Vec<(i32, Range<usize>)> {
+fn segments(row: &[i32]) -> Vec<Segment> {
     let mut start = 0;
     let mut found = Vec::new();
     for stretch in row.chunk_by(|a, b| a == b) {
@@ -45,56 +48,72 @@ fn segments(row: &[i32]) -> Vec<(i32, Range<usize>)> {
     found
 }
 
-type Segment = (i32, Range<usize>);
-
-/// Each prompt with its answer.
-fn pairs<'a>(prompts: &'a [Segment], answers: &'a [Segment]) -> impl Iterator<Item = (&'a Segment, &'a Segment)> {
-    prompts.iter().filter_map(|prompt| Some((prompt, answers.iter().find(|answer| answer.0 == prompt.0)?)))
-}
-
-/// The sources of one answer, as positions of `prompt`.
-fn of_example(prompt: &[i32], answer: &[i32], classes: &[u8]) -> Vec<Option<usize>> {
+/// The origins of one answer's tokens, as positions of `prompt`.
+fn in_example(prompt: &[i32], answer: &[i32], classes: &[u8]) -> Vec<Option<usize>> {
     let end_of_query = prompt.iter().position(|&id| id == TOOLS_ID as i32).unwrap_or(prompt.len());
     let (query, tools) = prompt.split_at(end_of_query);
-    let mut sources = vec![None; answer.len()];
+    let mut origins = vec![None; answer.len()];
     let mut start = 0;
     for class in classes.chunk_by(|a, b| a == b) {
-        let (text, place) = (&answer[start..start + class.len()], &mut sources[start..start + class.len()]);
-        start += class.len();
+        let range = start..start + class.len();
+        start = range.end;
+        let (ids, origins) = (&answer[range.clone()], &mut origins[range]);
         match TokenClass::from_number(class[0]) {
-            Some(TokenClass::Value) => {
-                copied_from_query(query, text, place);
-                if place.iter().all(Option::is_none) {
-                    copied_whole(tools, end_of_query, text, place);
+            Some(TokenClass::Value) => match whole(query, ids) {
+                Found::Once(at) => place(origins, at),
+                Found::Several => {}
+                // A single piece, such as a digit, stands in the tools by chance.
+                Found::Nowhere => match whole(tools, ids) {
+                    Found::Once(at) if ids.len() > 1 => place(origins, end_of_query + at),
+                    _ => place_parts(query, ids, origins),
+                },
+            },
+            Some(TokenClass::Name) => {
+                if let Found::Once(at) = whole(tools, ids) {
+                    place(origins, end_of_query + at);
                 }
             }
-            Some(TokenClass::Name) => copied_whole(tools, end_of_query, text, place),
             Some(TokenClass::Key | TokenClass::Structure) | None => {}
         }
     }
-    sources
+    origins
 }
 
-/// Divides `text` into the longest parts that `query` has, and places those that it has once.
-fn copied_from_query(query: &[i32], text: &[i32], place: &mut [Option<usize>]) {
-    let mut done = 0;
-    while done < text.len() {
-        let rest = &text[done..];
-        let lengths = || (0..query.len()).map(|i| common_prefix(&query[i..], rest));
-        let longest = lengths().max().unwrap_or(0);
-        let mut places = lengths().enumerate().filter(|&(_, length)| length == longest && length > 0);
-        if let (Some((only, _)), None) = (places.next(), places.next()) {
-            (0..longest).for_each(|i| place[done + i] = Some(only + i));
-        }
-        done += longest.max(1);
+/// How often a text has another within it, and where.
+enum Found {
+    Nowhere,
+    Once(usize),
+    Several,
+}
+
+/// Looks for the whole of `ids` in `text`.
+fn whole(text: &[i32], ids: &[i32]) -> Found {
+    let mut places = text.windows(ids.len()).enumerate().filter(|&(_, window)| window == ids);
+    match (places.next(), places.next()) {
+        (None, _) => Found::Nowhere,
+        (Some((at, _)), None) => Found::Once(at),
+        (Some(_), Some(_)) => Found::Several,
     }
 }
 
-/// Places the whole of `text` if `tools` has it once; the tools begin at `offset` of the prompt.
-fn copied_whole(tools: &[i32], offset: usize, text: &[i32], place: &mut [Option<usize>]) {
-    let mut places = tools.windows(text.len()).enumerate().filter(|&(_, window)| window == text);
-    if let (Some((only, _)), None) = (places.next(), places.next()) {
-        place.iter_mut().enumerate().for_each(|(i, source)| *source = Some(offset + only + i));
+/// Sets the origins of consecutive tokens, the first of which stands at `at`.
+fn place(origins: &mut [Option<usize>], at: usize) {
+    origins.iter_mut().enumerate().for_each(|(i, origin)| *origin = Some(at + i));
+}
+
+/// Divides `ids` into the longest parts that `query` has, such as the items of a list, and places
+/// those that it has once. Parts of one token are too often pieces of other words.
+fn place_parts(query: &[i32], ids: &[i32], origins: &mut [Option<usize>]) {
+    let mut done = 0;
+    while done < ids.len() {
+        let rest = &ids[done..];
+        let lengths = || (0..query.len()).map(|i| common_prefix(&query[i..], rest));
+        let longest = lengths().max().unwrap_or(0);
+        let mut places = lengths().enumerate().filter(|&(_, length)| length == longest);
+        if let (2.., Some((only, _)), None) = (longest, places.next(), places.next()) {
+            place(&mut origins[done..done + longest], only);
+        }
+        done += longest.max(1);
     }
 }
 
@@ -116,7 +135,7 @@ mod tests {
     /// out.
     fn copied(cases: &[(&str, &str)]) -> Vec<String> {
         let tools = json!([
-            {"name": "put_down", "description": "", "parameters": {"text": {"type": "string"}}},
+            {"name": "put_down", "description": "Writes a note.", "parameters": {"text": {"type": "string"}}},
             {"name": "shut", "description": "", "parameters": {}},
         ]);
         let example = |&(query, value): &(&str, &str)| {
@@ -133,12 +152,12 @@ mod tests {
         let rows: Vec<Vec<&EncodedExample>> = encoded.chunks(2).map(|row| row.iter().collect()).collect();
         let batch = Batch::from_rows(&rows, 0);
         let mut texts = vec![String::new(); cases.len()];
-        for (target, source) in sources(&batch).into_iter().enumerate() {
-            let Some(source) = source else { continue };
+        for (target, origin) in copied_from(&batch).into_iter().enumerate() {
+            let Some(origin) = origin else { continue };
             let row = target / batch.dec_len;
-            let source = row * batch.enc_len + source;
-            assert_eq!(batch.enc_ids[source], batch.dec_target[target]);
-            assert_eq!(batch.enc_segments[source], batch.dec_segments[target]);
+            let origin = row * batch.enc_len + origin;
+            assert_eq!(batch.enc_ids[origin], batch.dec_target[target]);
+            assert_eq!(batch.enc_segments[origin], batch.dec_segments[target]);
             let text = tokenizer.decode(&[batch.dec_target[target] as u32]);
             texts[row * 2 + batch.dec_segments[target] as usize - 1].push_str(text.trim());
         }
@@ -146,13 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn names_and_values_that_the_query_says_once_have_sources() {
+    fn names_and_values_have_an_origin_if_the_prompt_says_them_once() {
         let found = copied(&[
             ("note bench 2, sorry, bench 3", "bench 3"),
             ("write something", "Öß"),
             ("again and again", "again"),
+            // The query says it twice, so the description is not its origin.
+            ("as in a note, a note of course", "a note"),
             ("hello", "x"),
         ]);
-        assert_eq!(found, ["put_downbench3", "put_down", "put_down", "put_down"]);
+        assert_eq!(found, ["put_downbench3", "put_down", "put_down", "put_down", "put_down"]);
     }
 }
