@@ -21,6 +21,7 @@ def said(what):
 def check(page, url, data, screenshots):
     def shoot(name):
         if screenshots:
+            page.evaluate("scrollTo(0, 0)")
             page.screenshot(path=screenshots / f"playground-{name}.png")
 
     problems, foreign = [], []
