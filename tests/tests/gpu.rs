@@ -13,9 +13,9 @@ use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData, TensorPrimitive};
-use needle_data::Batch;
 use needle_data::batching::batch::RetrievalBatch;
 use needle_data::encode::PairKey;
+use needle_data::{Batch, TokenClass};
 use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use needle_model::{San, SanConfig};
 use needle_tests::{max_difference, weights_by_name};
@@ -341,14 +341,22 @@ fn batch(config: &SanConfig) -> Batch {
         tool_ids: ids(6, &[1; 27]),
         keys: (0..3).map(|name| PairKey { name, content: None }).collect(),
     };
+    let enc_ids = ids(1, &enc_segments);
+    let (mut dec_target, mut dec_classes) = (ids(3, &dec_segments), vec![0; dec_segments.len()]);
+    // Each row begins with a value that is copied from the prompt.
+    for row in 0..rows {
+        let value = row * dec_len..row * dec_len + 4;
+        dec_target[value.clone()].copy_from_slice(&enc_ids[row * enc_len..row * enc_len + 4]);
+        dec_classes[value].fill(TokenClass::Value as u8);
+    }
     Batch {
         rows,
         enc_len,
         dec_len,
-        enc_ids: ids(1, &enc_segments),
+        enc_ids,
         dec_input: ids(2, &dec_segments),
-        dec_target: ids(3, &dec_segments),
-        dec_classes: vec![0; dec_segments.len()],
+        dec_target,
+        dec_classes,
         enc_segments,
         dec_segments,
         retrieval: Some(pairs),
@@ -365,6 +373,7 @@ fn train<B: FusedOps>(recipe: &Recipe, steps: usize) -> (Vec<f64>, BTreeMap<Stri
     let mut losses = Vec::new();
     for step in 1..=steps {
         let (of_step, gradients) = forward_backward(&model, &batch, recipe, step);
+        assert!(of_step.alignment.is_some_and(|loss| loss > 0.0), "{of_step:?}");
         losses.push(of_step.total);
         let (gradients, _) = clip_global_norm(gradients, 1.0);
         model = optimizer.step(model, gradients, LearningRates { muon: 0.01, adamw: 1e-3 });
