@@ -189,18 +189,21 @@ pub fn text_loss<B: FusedOps>(
     z_coefficient: f64,
     dropout: &mut Dropout,
 ) -> TextLoss<B> {
-    let (enc_mask, masks) = batch.masks();
-    let memory = model.encode(batch.enc_ids.clone(), &enc_mask, dropout); // [rows, enc_len, d_model]
-    let (hidden, attention) = model.decode_with_attention(batch.dec_input.clone(), &memory, &masks, dropout);
+    let (hidden, attention) = decoder_output(model, &batch, dropout);
     let alignment = attention.and_then(|attention| batch.alignment_loss(&attention));
     TextLoss { alignment, ..output_loss(model, hidden, batch, z_coefficient) }
 }
 
-/// The decoder's output at each position of the answers in `batch`, `[rows, dec_len, d_model]`.
-pub fn decoder_output<B: FusedOps>(model: &San<B>, batch: &DeviceBatch<B>, dropout: &mut Dropout) -> Tensor<B, 3> {
+/// The decoder's output at each position of the answers in `batch`, `[rows, dec_len, d_model]`, and
+/// the last layer's cross-attention; `None` without layers.
+pub fn decoder_output<B: FusedOps>(
+    model: &San<B>,
+    batch: &DeviceBatch<B>,
+    dropout: &mut Dropout,
+) -> (Tensor<B, 3>, Option<CrossAttention<B>>) {
     let (enc_mask, masks) = batch.masks();
     let memory = model.encode(batch.enc_ids.clone(), &enc_mask, dropout); // [rows, enc_len, d_model]
-    model.decode(batch.dec_input.clone(), &mut model.decoder.cache(&memory), &masks, dropout)
+    model.decode_with_attention(batch.dec_input.clone(), &memory, &masks, dropout)
 }
 
 /// The losses of the decoder's output `hidden [rows, dec_len, d_model]`, without alignment.

@@ -194,7 +194,7 @@ impl<'a> Validator<'a> {
         let (mut loss, mut probability, mut weight) = (0.0, 0.0, 0.0);
         for batch in &self.batches {
             let batch = DeviceBatch::new(batch, num_targets, self.recipe.loss.class_weights(), &model.device());
-            let hidden = decoder_output(&model, &batch, &mut Dropout::none());
+            let (hidden, _) = decoder_output(&model, &batch, &mut Dropout::none());
             let [nll, _] = model.cross_entropy(hidden, batch.dec_target.clone()); // [rows, dec_len]
             let sum = |values: Tensor<B, 2>| (values * batch.target_weights.clone()).sum().into_scalar().elem::<f64>();
             loss += sum(nll.clone()) / num_targets as f64;
