@@ -3,6 +3,7 @@
 mod allocator;
 mod args;
 mod commands;
+mod threads;
 
 use std::process::ExitCode;
 

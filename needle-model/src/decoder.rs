@@ -12,8 +12,7 @@ use crate::attention::{Attention, KeyValue, gated_residual};
 use crate::dropout::Dropout;
 use crate::mask::AttentionMask;
 use crate::norm::ZcRmsNorm;
-use crate::ops::FusedOps;
-use crate::ops::reference::log_weights;
+use crate::ops::{FusedOps, float, primitive};
 use crate::rope::Rope;
 
 /// One layer: self-attention, then cross-attention.
@@ -85,16 +84,8 @@ impl<B: FusedOps> CrossAttention<B> {
     /// the decoder, as the mean over the heads, in f32: `[batch, dec_len]`. It is undefined, but
     /// finite, where `mask` hides the origin from the token.
     pub fn log_weight_of(&self, origins: Tensor<B, 2, Int>, mask: AttentionMask<B>) -> Tensor<B, 2> {
-        let [queries, keys] = [&self.queries, &self.keys].map(|x| x.clone().cast(FloatDType::F32));
-        let weights = log_weights(queries, keys, &mask.into_primitive());
-        let [batch, heads, dec_len, _] = weights.dims();
-        let origins: Tensor<B, 4, Int> = origins.unsqueeze_dim::<3>(1).unsqueeze_dim(3); // [batch, 1, dec_len, 1]
-        let weights = weights.gather(3, origins.expand([batch, heads, dec_len, 1])); // [batch, heads, dec_len, 1]
-        // The mean is taken of the logarithms' exponentials relative to the largest, so that it
-        // cannot underflow.
-        let largest = weights.clone().max_dim(1).detach(); // [batch, 1, dec_len, 1]
-        let mean = (weights - largest.clone()).exp().mean_dim(1);
-        (mean.log() + largest).reshape([batch, dec_len])
+        let [queries, keys] = [&self.queries, &self.keys].map(|x| primitive(x.clone().cast(FloatDType::F32)));
+        float(B::attention_log_weight(queries, keys, origins.into_primitive(), mask.into_primitive()))
     }
 }
 

@@ -169,6 +169,58 @@ fn attention_agrees_under_every_mask() {
     }
 }
 
+#[test]
+fn the_attention_on_one_key_agrees_and_is_finite_where_that_key_is_masked() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(12);
+    for (batch, q_len, k_len, heads, kv_heads, head_dim) in
+        [(1, 3, 4, 1, 1, 2), (2, 9, 21, 4, 2, 8), (3, 40, 70, 3, 3, 16)]
+    {
+        for (kind, has_mask) in [(0, false), (0, true), (1, true), (2, true)] {
+            let q = random([batch, q_len, heads, head_dim], rng);
+            let k = random([batch, k_len, kv_heads, head_dim], rng);
+            let (of_queries, of_keys) = (segments(kind, batch, q_len, rng), segments(kind, batch, k_len, rng));
+            let origins: Vec<i32> = (0..batch * q_len).map(|_| rng.random_range(0..k_len as i32)).collect();
+            let is_masked: Vec<bool> = (0..batch * q_len)
+                .map(|i| {
+                    let key = of_keys[i / q_len * k_len + origins[i] as usize];
+                    has_mask && (key == 0 || key != of_queries[i])
+                })
+                .collect();
+            let mask = MaskPrimitive::<AB> {
+                query_segments: has_mask.then(|| ids(of_queries, [batch, q_len]).into_primitive()),
+                key_segments: has_mask.then(|| ids(of_keys, [batch, k_len]).into_primitive()),
+                causal: false,
+            };
+            let origins = ids(origins, [batch, q_len]);
+            let fused = AB::attention_log_weight(raw(&q), raw(&k), origins.clone().into_primitive(), mask.clone());
+            let fused = wrap::<2>(fused);
+            let all: Vec<f32> = fused.clone().inner().into_data().to_vec().unwrap();
+            assert!(all.iter().all(|x| x.is_finite()), "{all:?}");
+            let is_masked = Tensor::from_data(TensorData::new(is_masked, [batch, q_len]), &Default::default());
+            let visible = |x: Tensor<AB, 2>| x.mask_fill(is_masked.clone(), 0.0);
+            let plain = reference::attention_log_weight(q.clone(), k.clone(), origins.clone(), &mask);
+            let what = format!("{batch} {q_len} {k_len} {heads} {kv_heads}, segments {kind}, {mask:?}");
+            assert_same!(&what, visible(fused), visible(plain), rng, [q, k]);
+
+            // The definition of the gradients that kernels are tested against.
+            let grad = random([batch, q_len], rng).inner().mask_fill(is_masked.clone().inner(), 0.0);
+            let inner_mask = MaskPrimitive::<Flex> {
+                query_segments: mask.query_segments.clone(),
+                key_segments: mask.key_segments.clone(),
+                causal: false,
+            };
+            let inputs = [q.clone().inner(), k.clone().inner()];
+            let written =
+                reference::attention_log_weight_backward(inputs, origins.clone().inner(), &inner_mask, grad.clone());
+            let derived = reference::attention_log_weight(q.clone(), k.clone(), origins, &mask);
+            let derived = (visible(derived) * Tensor::from_inner(grad)).sum().backward();
+            for (input, written) in [&q, &k].into_iter().zip(written) {
+                assert_close(&what, written, input.grad(&derived).unwrap());
+            }
+        }
+    }
+}
+
 /// Two segments of queries over keys of the first alone: the second sees no key.
 fn half_blind_mask() -> MaskPrimitive<AB> {
     MaskPrimitive {

@@ -39,6 +39,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::allocator::keep_freed_pages;
 use crate::args::log_level;
+use crate::threads::join_pool;
 
 /// Trains, evaluates and ships tiny tool-calling models.
 #[derive(Parser)]
@@ -112,6 +113,7 @@ impl Cli {
         }
         if cli.command.trains() {
             keep_freed_pages();
+            join_pool()?;
         }
         match cli.command {
             Command::Quickstart(args) => args.run(),

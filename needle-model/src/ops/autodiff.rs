@@ -105,6 +105,19 @@ impl<B: FusedOps> Backward<B, 3> for AttentionBackward {
 }
 
 #[derive(Debug)]
+struct AttentionLogWeightBackward;
+
+impl<B: FusedOps> Backward<B, 2> for AttentionLogWeightBackward {
+    type State = ([FloatTensor<B>; 2], IntTensor<B>, MaskPrimitive<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([q, k], origins, mask) = ops.state;
+        register!(grads, B, ops.parents, B::attention_log_weight_backward(q, k, origins, mask, grad));
+    }
+}
+
+#[derive(Debug)]
 struct GatedResidualBackward;
 
 impl<B: FusedOps> Backward<B, 3> for GatedResidualBackward {
@@ -130,6 +143,12 @@ impl<B: FusedOps> Backward<B, 2> for TiedCrossEntropyBackward {
         let (dhidden, dembedding) = B::tied_cross_entropy_backward(hidden, embedding, targets, grad);
         register!(grads, B, ops.parents, [dhidden, dembedding]);
     }
+}
+
+/// The mask on the inner backend.
+fn inner<B: FusedOps, C: CheckpointStrategy>(mask: MaskPrimitive<Autodiff<B, C>>) -> MaskPrimitive<B> {
+    let MaskPrimitive { query_segments, key_segments, causal } = mask;
+    MaskPrimitive { query_segments, key_segments, causal }
 }
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
@@ -176,11 +195,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         v: FloatTensor<Self>,
         mask: MaskPrimitive<Self>,
     ) -> FloatTensor<Self> {
-        let mask = MaskPrimitive::<B> {
-            query_segments: mask.query_segments,
-            key_segments: mask.key_segments,
-            causal: mask.causal,
-        };
+        let mask = inner(mask);
         let inputs = [&q, &k, &v].map(|t| t.primitive.clone());
         tracked!(
             AttentionBackward,
@@ -191,6 +206,23 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 ([q, k, v, out.clone()], mask.clone())
             },
             B::grouped_query_attention(q.primitive, k.primitive, v.primitive, mask.clone())
+        )
+    }
+
+    fn attention_log_weight(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        origins: IntTensor<Self>,
+        mask: MaskPrimitive<Self>,
+    ) -> FloatTensor<Self> {
+        let mask = inner(mask);
+        let inputs = [&q, &k].map(|t| t.primitive.clone());
+        tracked!(
+            AttentionLogWeightBackward,
+            C,
+            [q, k],
+            |_: &_| (inputs, origins.clone(), mask.clone()),
+            B::attention_log_weight(q.primitive, k.primitive, origins.clone(), mask.clone())
         )
     }
 

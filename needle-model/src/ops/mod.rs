@@ -114,6 +114,31 @@ pub trait FusedOps: Backend {
         grads.map(primitive)
     }
 
+    /// Logarithm of the attention that each query gives to one key, as the mean over the heads, in
+    /// f32: `q` and `k` as in [`FusedOps::grouped_query_attention`], `origins [batch, q_len]` the
+    /// key's position -> `[batch, q_len]`. Where the key is masked it is undefined, but finite.
+    fn attention_log_weight(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        origins: IntTensor<Self>,
+        mask: MaskPrimitive<Self>,
+    ) -> FloatTensor<Self> {
+        primitive(reference::attention_log_weight::<Self>(float(q), float(k), int(origins), &mask))
+    }
+
+    /// Gradients of [`FusedOps::attention_log_weight`] with respect to `q` and `k`, for
+    /// `grad [batch, q_len]`, which is 0 where the key is masked.
+    fn attention_log_weight_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        origins: IntTensor<Self>,
+        mask: MaskPrimitive<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        let inputs = [float(q), float(k)];
+        reference::attention_log_weight_backward::<Self>(inputs, int(origins), &mask, float(grad)).map(primitive)
+    }
+
     /// Zeroes elements of `x [elements]` and scales those that are kept by `1 / keep`; see
     /// [`reference::is_kept`]. The backward pass is the same on the gradient.
     fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {

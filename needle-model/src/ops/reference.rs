@@ -121,10 +121,59 @@ fn weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>
     }
 }
 
-/// Logarithms of the attention weights in f32, `[batch, num_heads, q_len, k_len]`; those of masked
-/// keys are very negative, and undefined, but finite, in the row of a query that sees no key.
-pub fn log_weights<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, mask: &MaskPrimitive<B>) -> Tensor<B, 4> {
-    log_softmax(scores(q, k, mask).0, 3)
+/// Logarithm of the attention that each query gives to the key at `origins [batch, q_len]`, as the
+/// mean over its heads, in f32: `[batch, q_len]`. Where that key is masked it is undefined, but
+/// finite.
+pub fn attention_log_weight<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    origins: Tensor<B, 2, Int>,
+    mask: &MaskPrimitive<B>,
+) -> Tensor<B, 2> {
+    let [batch, q_len, ..] = q.dims();
+    let (_, weights) = log_weights(q, k, origins, mask); // [batch, num_heads, q_len, 1]
+    // The mean is taken of the logarithms' exponentials relative to the largest, so that it cannot
+    // underflow.
+    let largest = weights.clone().max_dim(1).detach(); // [batch, 1, q_len, 1]
+    let mean = (weights - largest.clone()).exp().mean_dim(1);
+    (mean.log() + largest).reshape([batch, q_len])
+}
+
+/// With `p` the weights, `p_o` that of the origin, and `r` each head's share of the sum of `p_o`
+/// over the heads: `ds = grad * r * (onehot(origin) - p)`, `dq = ds k / sqrt(head_dim)`,
+/// `dk = ds^T q / sqrt(head_dim)`.
+pub fn attention_log_weight_backward<B: Backend>(
+    [q, k]: [Tensor<B, 4>; 2],
+    origins: Tensor<B, 2, Int>,
+    mask: &MaskPrimitive<B>,
+    grad: Tensor<B, 2>,
+) -> [Tensor<B, 4>; 2] {
+    let ([_, _, num_heads, head_dim], [batch, k_len, num_kv_heads, _], dtype) = (q.dims(), k.dims(), q.dtype());
+    let q_len = q.dims()[1];
+    let (all, own) = log_weights(q.clone(), k.clone(), origins.clone(), mask);
+    let shares = softmax(own, 1) * wide(grad).reshape([batch, 1, q_len, 1]); // [batch, num_heads, q_len, 1]
+    let keys = Tensor::<B, 1, Int>::arange(0..k_len as i64, &q.device()).reshape([1, 1, 1, k_len]);
+    let origins = origins.reshape([batch, 1, q_len, 1]).expand([batch, 1, q_len, k_len]);
+    let is_origin = origins.equal(keys.expand([batch, 1, q_len, k_len])).float().cast(FloatDType::F32);
+    let ds = ((is_origin - all.exp()) * shares / (head_dim as f64).sqrt()).cast(dtype); // [batch, num_heads, q_len, k_len]
+    let dq = ds.clone().matmul(repeated(k, num_heads)).swap_dims(1, 2);
+    let dk = summed_groups(ds.swap_dims(2, 3).matmul(q.swap_dims(1, 2)), num_kv_heads);
+    [dq, dk]
+}
+
+/// Logarithms of the attention weights in f32: of all keys, `[batch, num_heads, q_len, k_len]`, and
+/// of each query's origin, `[batch, num_heads, q_len, 1]`.
+fn log_weights<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    origins: Tensor<B, 2, Int>,
+    mask: &MaskPrimitive<B>,
+) -> (Tensor<B, 4>, Tensor<B, 4>) {
+    let [batch, q_len, num_heads, _] = q.dims();
+    let all = log_softmax(scores(q, k, mask).0, 3);
+    let origins = origins.reshape([batch, 1, q_len, 1]).expand([batch, num_heads, q_len, 1]);
+    let own = all.clone().gather(3, origins);
+    (all, own)
 }
 
 /// Scores in f32, `[batch, num_heads, q_len, k_len]`, and which of them are masked. Masked scores

@@ -14,12 +14,12 @@ use super::{MaskPrimitive, integers, math};
 
 /// Sizes of one attention operation.
 pub(super) struct AttentionShape {
-    batch: usize,
-    q_len: usize,
-    k_len: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    pub(super) batch: usize,
+    pub(super) q_len: usize,
+    pub(super) k_len: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
 }
 
 impl AttentionShape {
@@ -27,7 +27,7 @@ impl AttentionShape {
         Self { batch, q_len, k_len, heads, kv_heads, head_dim }
     }
 
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 }
@@ -40,11 +40,11 @@ pub(super) struct Mask {
 }
 
 /// Queries `start..end`, all of one segment; they see no key outside `keys.0..keys.1`.
-struct Run {
-    start: usize,
-    end: usize,
+pub(super) struct Run {
+    pub(super) start: usize,
+    pub(super) end: usize,
     segment: Option<i32>,
-    keys: (usize, usize),
+    pub(super) keys: (usize, usize),
 }
 
 impl Mask {
@@ -67,7 +67,7 @@ impl Mask {
         self.key_segments.as_ref().map(|s| &s[row * shape.k_len..][..shape.k_len])
     }
 
-    fn runs(&self, shape: &AttentionShape, row: usize) -> Vec<Run> {
+    pub(super) fn runs(&self, shape: &AttentionShape, row: usize) -> Vec<Run> {
         let keys = self.keys(shape, row);
         let stretch = |sees: &dyn Fn(i32) -> bool| match keys {
             None => (0, shape.k_len),
@@ -98,53 +98,66 @@ impl Mask {
 }
 
 impl Run {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.end - self.start
     }
 
-    fn num_keys(&self) -> usize {
+    pub(super) fn num_keys(&self) -> usize {
         self.keys.1 - self.keys.0
     }
 
-    /// Turns scores `[len, num_keys]` into weights: those of masked keys are 0.
-    fn softmax(&self, scores: &mut [f32], shape: &AttentionShape, mask: &Mask, row: usize) {
+    /// Distance between the rows of scores, `[len, stride]`: whole vectors, since the remainder of
+    /// a row would take as long as the rest of it.
+    pub(super) fn stride(&self) -> usize {
+        self.num_keys().next_multiple_of(math::LANES)
+    }
+
+    /// Makes the scores `[len, stride]` of masked keys, and those beyond the last key, `-inf`.
+    pub(super) fn hide_masked(&self, scores: &mut [f32], shape: &AttentionShape, mask: &Mask, row: usize) {
         let keys = mask.keys(shape, row).map(|k| &k[self.keys.0..self.keys.1]);
         let hides = |segment: i32| segment == 0 || self.segment.is_some_and(|own| own != segment);
         let keys = keys.filter(|keys| keys.iter().any(|&s| hides(s)));
-        for (i, scores) in scores.chunks_exact_mut(self.num_keys()).enumerate() {
+        for (i, scores) in scores.chunks_exact_mut(self.stride()).enumerate() {
             let seen = if mask.causal {
                 // The last query is aligned with the last key.
                 let position = self.start + i + (shape.k_len - shape.q_len);
-                (position + 1).saturating_sub(self.keys.0).min(scores.len())
+                (position + 1).saturating_sub(self.keys.0).min(self.num_keys())
             } else {
-                scores.len()
+                self.num_keys()
             };
-            let (scores, unseen) = scores.split_at_mut(seen);
-            unseen.fill(0.0);
-            let mut num_visible = scores.len();
-            for (score, &segment) in scores.iter_mut().zip(keys.unwrap_or_default()) {
+            scores[seen..].fill(f32::NEG_INFINITY);
+            for (score, &segment) in scores[..seen].iter_mut().zip(keys.unwrap_or_default()) {
                 if hides(segment) {
                     *score = f32::NEG_INFINITY;
-                    num_visible -= 1;
                 }
             }
-            if num_visible == 0 {
-                scores.fill(0.0);
-            } else {
-                softmax(scores);
-            }
+        }
+    }
+
+    /// Turns scores `[len, stride]` into weights; those of masked keys are 0.
+    fn weights(&self, scores: &mut [f32], shape: &AttentionShape, mask: &Mask, row: usize) {
+        self.hide_masked(scores, shape, mask, row);
+        for scores in scores.chunks_exact_mut(self.stride()) {
+            softmax(scores);
         }
     }
 }
 
-/// Softmax in place; a NaN anywhere makes every weight NaN.
+/// Softmax in place, and the logarithm of the sum of the exponentials. If all scores are `-inf`,
+/// the weights are 0; a NaN anywhere makes every weight NaN.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
-fn softmax(scores: &mut [f32]) {
+pub(super) fn softmax(scores: &mut [f32]) -> f32 {
     let max = math::max(scores);
-    let inverse = 1.0 / math::exp_sum(scores, max);
+    if max == f32::NEG_INFINITY && !scores.iter().any(|score| score.is_nan()) {
+        scores.fill(0.0);
+        return max;
+    }
+    let sum = math::exp_sum(scores, max);
+    let inverse = 1.0 / sum;
     for score in scores {
         *score *= inverse;
     }
+    max + sum.ln()
 }
 
 /// Turns the gradients of one query's weights into those of its scores (the backward pass of
@@ -172,6 +185,14 @@ impl Shared {
     }
 }
 
+/// Makes `buffer` hold at least `len` elements. What it held stays, which is finite or is never
+/// read.
+pub(super) fn grow(buffer: &mut Vec<f32>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+}
+
 /// Runs `task` for each batch row and key/value head.
 fn for_each_head(shape: &AttentionShape, task: impl Fn(usize, usize) + Sync) {
     (0..shape.batch * shape.kv_heads).into_par_iter().for_each(|i| task(i / shape.kv_heads, i % shape.kv_heads));
@@ -189,8 +210,8 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3
         for run in mask.runs(shape, row) {
             let (m, n) = (run.len(), run.num_keys());
             let k_start = k_row + run.keys.0 * k_stride;
-            scores.clear();
-            scores.resize(m * n, 0.0);
+            let stride = run.stride();
+            grow(&mut scores, m * stride);
             for head in group(shape, kv_head) {
                 let q_start = (row * shape.q_len + run.start) * q_stride + head * head_dim;
                 if n > 0 {
@@ -202,15 +223,15 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, [q, k, v]: [&[f32]; 3
                         product(
                             [m, n, head_dim],
                             scores.as_mut_ptr(),
-                            n,
+                            stride,
                             0.0,
                             shape.scale(),
                             queries,
                             keys,
                             Parallelism::None,
                         );
-                        run.softmax(&mut scores, shape, mask, row);
-                        let weights = View::new(&scores, n);
+                        run.weights(&mut scores[..m * stride], shape, mask, row);
+                        let weights = View::new(&scores, stride);
                         let values = View::new(&v[k_start..], k_stride);
                         product(
                             [m, head_dim, n],
@@ -249,10 +270,9 @@ pub(super) fn backward(
         for run in mask.runs(shape, row) {
             let (m, n) = (run.len(), run.num_keys());
             let k_start = k_row + run.keys.0 * k_stride;
-            weights.clear();
-            weights.resize(m * n, 0.0);
-            slopes.clear();
-            slopes.resize(m * n, 0.0);
+            let stride = run.stride();
+            grow(&mut weights, m * stride);
+            grow(&mut slopes, m * stride);
             for head in group(shape, kv_head) {
                 let q_start = (row * shape.q_len + run.start) * q_stride + head * head_dim;
                 if n > 0 {
@@ -268,23 +288,32 @@ pub(super) fn backward(
                         product(
                             [m, n, head_dim],
                             weights.as_mut_ptr(),
-                            n,
+                            stride,
                             0.0,
                             shape.scale(),
                             queries,
                             keys.transposed(),
                             one,
                         );
-                        run.softmax(&mut weights, shape, mask, row);
-                        let p = View::new(&weights, n);
+                        run.weights(&mut weights[..m * stride], shape, mask, row);
+                        let p = View::new(&weights, stride);
                         product([n, head_dim, m], dv_out.at(k_start), k_stride, 1.0, 1.0, p.transposed(), grads, one);
-                        product([m, n, head_dim], slopes.as_mut_ptr(), n, 0.0, 1.0, grads, values.transposed(), one);
+                        product(
+                            [m, n, head_dim],
+                            slopes.as_mut_ptr(),
+                            stride,
+                            0.0,
+                            1.0,
+                            grads,
+                            values.transposed(),
+                            one,
+                        );
                         for i in 0..m {
                             let at = q_start + i * q_stride..q_start + i * q_stride + head_dim;
-                            let row = i * n..(i + 1) * n;
+                            let row = i * stride..(i + 1) * stride;
                             score_slopes(&mut slopes[row.clone()], &weights[row], &grad[at.clone()], &out[at]);
                         }
-                        let ds = View::new(&slopes, n);
+                        let ds = View::new(&slopes, stride);
                         product([m, head_dim, n], dq_out.at(q_start), q_stride, 0.0, shape.scale(), ds, keys, one);
                         product(
                             [n, head_dim, m],

@@ -19,7 +19,8 @@ pub(super) fn exp(x: f32) -> f32 {
     // 1.5 * 2^23: adding it rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.max(-87.0);
-    let n = clamped.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
     let mut p = 1.987_569_1e-4_f32;
     p = p.mul_add(r, 1.398_199_9e-3);
@@ -28,7 +29,9 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_6e-1);
     p = p.mul_add(r, 5.000_000_1e-1);
     let mantissa = (p * r).mul_add(r, r) + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // The low bits of `shifted` are the integer `n`. (`n as i32` saturates, which compilers do not
+    // vectorize.)
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     let y = mantissa * power;
     // The clamp would hide a NaN, and a NaN loss must stay visible.
     if x < -87.0 {
@@ -40,21 +43,9 @@ pub(super) fn exp(x: f32) -> f32 {
     }
 }
 
+/// The sum of partial sums and of what remained.
 #[inline(always)]
-fn reduce(mut lane: impl FnMut(usize) -> f32, len: usize) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let whole = len / LANES * LANES;
-    let mut start = 0;
-    while start < whole {
-        for (j, sum) in sums.iter_mut().enumerate() {
-            *sum += lane(start + j);
-        }
-        start += LANES;
-    }
-    let mut tail = 0.0;
-    for i in whole..len {
-        tail += lane(i);
-    }
+fn total(mut sums: [f32; LANES], tail: f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for j in 0..width {
@@ -65,20 +56,46 @@ fn reduce(mut lane: impl FnMut(usize) -> f32, len: usize) -> f32 {
     sums[0] + tail
 }
 
+/// `sum(values)`.
+#[inline(always)]
+fn sum(values: &[f32]) -> f32 {
+    let chunks = values.chunks_exact(LANES);
+    let tail = chunks.remainder().iter().sum();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    total(sums, tail)
+}
+
 /// `sum(a * b)`.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let len = a.len().min(b.len());
-    let (a, b) = (&a[..len], &b[..len]);
-    reduce(|i| a[i] * b[i], len)
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let tail = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    total(sums, tail)
 }
 
 /// `sum(a * b * c)`.
 #[inline(always)]
 pub(super) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
-    let len = a.len().min(b.len()).min(c.len());
-    let (a, b, c) = (&a[..len], &b[..len], &c[..len]);
-    reduce(|i| a[i] * b[i] * c[i], len)
+    let (a, b, c) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
+    let tail = a.remainder().iter().zip(b.remainder()).zip(c.remainder()).map(|((a, b), c)| a * b * c).sum();
+    let mut sums = [0.0; LANES];
+    for ((a, b), c) in a.zip(b).zip(c) {
+        for (((sum, a), b), c) in sums.iter_mut().zip(a).zip(b).zip(c) {
+            *sum += a * b * c;
+        }
+    }
+    total(sums, tail)
 }
 
 /// `y += scale * x`.
@@ -115,7 +132,7 @@ pub(super) fn exp_sum(values: &mut [f32], shift: f32) -> f32 {
     for x in values.iter_mut() {
         *x = exp(*x - shift);
     }
-    reduce(|i| values[i], values.len())
+    sum(values)
 }
 
 #[cfg(test)]
@@ -139,6 +156,7 @@ mod tests {
         for len in [0, 1, 31, 32, 33, 100] {
             let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
             let ones = vec![1.0; len];
+            assert_eq!(sum(&values), (0..len).sum::<usize>() as f32);
             assert_eq!(dot(&values, &ones), (0..len).sum::<usize>() as f32);
             assert_eq!(dot3(&values, &ones, &ones), (0..len).sum::<usize>() as f32);
             assert_eq!(max(&values), if len == 0 { f32::NEG_INFINITY } else { (len - 1) as f32 });

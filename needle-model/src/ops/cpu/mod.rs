@@ -9,6 +9,7 @@
 mod attention;
 mod cross_entropy;
 mod gemm;
+mod log_weight;
 mod math;
 mod newton_schulz;
 mod rows;
@@ -123,6 +124,41 @@ impl FusedOps for Flex {
         let mask = attention::Mask::new(&mask, &shape);
         let [dq, dk, dv] = attention::backward(&shape, &mask, [q.get(), k.get(), v.get()], out.get(), grad.get());
         [tensor(dq, q.dims::<4>()), tensor(dk, k.dims::<4>()), tensor(dv, k.dims::<4>())]
+    }
+
+    fn attention_log_weight(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        origins: IntTensor<Self>,
+        mask: MaskPrimitive<Self>,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&q, &k]) {
+            return primitive(reference::attention_log_weight::<Self>(float(q), float(k), int(origins), &mask));
+        }
+        let (q, k) = (Values::new(&q), Values::new(&k));
+        let shape = attention::AttentionShape::new(q.dims(), k.dims());
+        let mask = attention::Mask::new(&mask, &shape);
+        let values = log_weight::forward(&shape, &mask, [q.get(), k.get()], &integers(&origins));
+        tensor(values, [shape.batch, shape.q_len])
+    }
+
+    fn attention_log_weight_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        origins: IntTensor<Self>,
+        mask: MaskPrimitive<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        if !all_f32(&[&q, &k, &grad]) {
+            let (inputs, origins) = ([float(q), float(k)], int(origins));
+            return reference::attention_log_weight_backward::<Self>(inputs, origins, &mask, float(grad))
+                .map(primitive);
+        }
+        let [q, k, grad] = [&q, &k, &grad].map(Values::new);
+        let shape = attention::AttentionShape::new(q.dims(), k.dims());
+        let mask = attention::Mask::new(&mask, &shape);
+        let [dq, dk] = log_weight::backward(&shape, &mask, [q.get(), k.get()], &integers(&origins), grad.get());
+        [tensor(dq, q.dims::<4>()), tensor(dk, k.dims::<4>())]
     }
 
     fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {
