@@ -35,3 +35,43 @@ pub fn one(word: &str) -> Option<f64> {
 pub fn ten(word: &str) -> Option<f64> {
     TENS.iter().position(|ten| *ten == word).map(|value| 20.0 + 10.0 * value as f64)
 }
+
+/// How numbers are spelled.
+#[derive(Debug, Clone, Copy)]
+pub struct Spelling {
+    /// `twenty-five` instead of `twenty five`.
+    pub hyphen: bool,
+    /// `a hundred and ten` instead of `a hundred ten`.
+    pub and: bool,
+    /// `a hundred` instead of `one hundred`.
+    pub a_hundred: bool,
+}
+
+/// `0..1_000_000` in English words.
+pub fn spell(n: u64, how: Spelling) -> String {
+    let one = if how.a_hundred { "a" } else { "one" };
+    match n {
+        0..20 => ONES[n as usize].into(),
+        20..100 if n.is_multiple_of(10) => TENS[n as usize / 10 - 2].into(),
+        20..100 => {
+            format!("{}{}{}", TENS[n as usize / 10 - 2], if how.hyphen { "-" } else { " " }, ONES[n as usize % 10])
+        }
+        100..1000 => {
+            let hundreds = if n < 200 { one.to_owned() } else { ONES[n as usize / 100].to_owned() };
+            match n % 100 {
+                0 => format!("{hundreds} hundred"),
+                rest => format!("{hundreds} hundred {}{}", if how.and { "and " } else { "" }, spell(rest, how)),
+            }
+        }
+        _ => {
+            let thousands = if n < 2000 { one.to_owned() } else { spell(n / 1000, how) };
+            match n % 1000 {
+                0 => format!("{thousands} thousand"),
+                rest if rest < 100 => {
+                    format!("{thousands} thousand {}{}", if how.and { "and " } else { "" }, spell(rest, how))
+                }
+                rest => format!("{thousands} thousand {}", spell(rest, how)),
+            }
+        }
+    }
+}

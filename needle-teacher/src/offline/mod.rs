@@ -27,9 +27,10 @@ const MISTYPED_WORDS: f64 = 0.2;
 pub struct Changes {
     /// Maximum number of rows made from each example; unchanged and duplicate rows are dropped.
     pub copies: usize,
-    /// Share of text values that are replaced by a value of the same argument in another example.
+    /// Share of values that are replaced: texts by a value of the same argument in another example,
+    /// numbers by others of the same size, the minutes of times in words.
     pub other_values: f64,
-    /// Of those, the share that is replaced by nonsense words.
+    /// Of those texts, the share that is replaced by nonsense words.
     pub made_up: f64,
     /// Share of rows whose query has typing errors.
     pub typos: f64,

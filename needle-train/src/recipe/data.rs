@@ -83,11 +83,12 @@ section! {
         /// nothing is to be called. This is correct only if the other offered tools cannot do the
         /// same.
         pub withheld_fraction: f64 => Number(0.0, 1.0),
-        /// Share of string arguments whose value is substituted, in query and answer, by the value
-        /// that another example gives the same parameter. Drawn anew in each epoch.
+        /// Share of the values that are substituted, in query and answer alike: strings by those
+        /// that another example gives the same parameter, numbers by others of the same size, the
+        /// minutes of times in words. Drawn anew in each epoch.
         pub other_values_fraction: f64 => Number(0.0, 1.0),
-        /// Share of those substitutes that are made up of random letters, where the parameter takes
-        /// any string, so that the model learns to copy words that no example has.
+        /// Share of the substituted strings that are made up of random letters, where the parameter
+        /// takes any string, so that the model learns to copy words that no example has.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
         /// Share of the training examples whose tools and arguments are renamed, so that the model
         /// reads names instead of memorizing them. This share and all that follow are drawn anew in

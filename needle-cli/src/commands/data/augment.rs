@@ -33,7 +33,8 @@ pub struct AugmentArgs {
     /// Seed of everything random
     #[arg(long, help_heading = "Rows", value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Share of text values replaced by another example's value for the same argument
+    /// Share of values replaced: texts by another example's value for the same argument, numbers by
+    /// others
     #[arg(help_heading = "Changes", long, value_name = "SHARE", default_value_t = Changes::default().other_values)]
     other_values: f64,
     /// Of those, the share replaced by made-up words

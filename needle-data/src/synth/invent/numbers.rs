@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use crate::synth::values::{ordinal, pick};
-use crate::text::number_words::{ONES, TENS};
+use crate::text::number_words::{ONES, Spelling, spell};
 
 /// A number and how it is said.
 pub(super) struct Number {
@@ -12,48 +12,8 @@ pub(super) struct Number {
     pub value: f64,
 }
 
-/// How numbers are spelled: `twenty-five` or `twenty five`, `a hundred and ten` or
-/// `one hundred ten`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spelling {
-    pub hyphen: bool,
-    pub and: bool,
-    pub a_hundred: bool,
-}
-
-impl Spelling {
-    pub fn draw(rng: &mut ChaCha8Rng) -> Self {
-        Self { hyphen: rng.random_bool(0.6), and: rng.random_bool(0.7), a_hundred: rng.random_bool(0.5) }
-    }
-}
-
-/// `0..1_000_000` in English words.
-pub(super) fn spell(n: u64, how: Spelling) -> String {
-    let one = if how.a_hundred { "a" } else { "one" };
-    match n {
-        0..20 => ONES[n as usize].into(),
-        20..100 if n.is_multiple_of(10) => TENS[n as usize / 10 - 2].into(),
-        20..100 => {
-            format!("{}{}{}", TENS[n as usize / 10 - 2], if how.hyphen { "-" } else { " " }, ONES[n as usize % 10])
-        }
-        100..1000 => {
-            let hundreds = if n < 200 { one.to_owned() } else { ONES[n as usize / 100].to_owned() };
-            match n % 100 {
-                0 => format!("{hundreds} hundred"),
-                rest => format!("{hundreds} hundred {}{}", if how.and { "and " } else { "" }, spell(rest, how)),
-            }
-        }
-        _ => {
-            let thousands = if n < 2000 { one.to_owned() } else { spell(n / 1000, how) };
-            match n % 1000 {
-                0 => format!("{thousands} thousand"),
-                rest if rest < 100 => {
-                    format!("{thousands} thousand {}{}", if how.and { "and " } else { "" }, spell(rest, how))
-                }
-                rest => format!("{thousands} thousand {}", spell(rest, how)),
-            }
-        }
-    }
+fn spelling(rng: &mut ChaCha8Rng) -> Spelling {
+    Spelling { hyphen: rng.random_bool(0.6), and: rng.random_bool(0.7), a_hundred: rng.random_bool(0.5) }
 }
 
 /// Whether a number is said in words: small and round ones often are.
@@ -86,7 +46,7 @@ pub(super) fn count(rng: &mut ChaCha8Rng, n: u64, before_noun: bool) -> String {
         }
     }
     if in_words(rng, n) {
-        return spell(n, Spelling::draw(rng));
+        return spell(n, spelling(rng));
     }
     if n >= 10_000 && rng.random_bool(0.3) { grouped(n) } else { n.to_string() }
 }
@@ -97,11 +57,7 @@ fn grouped(n: u64) -> String {
 
 /// A number as an identifier: `job 598`, `number seven hundred and four`.
 pub(super) fn identifier(rng: &mut ChaCha8Rng, n: u64) -> String {
-    if n < 1000 && rng.random_bool(if n <= 20 { 0.35 } else { 0.08 }) {
-        spell(n, Spelling::draw(rng))
-    } else {
-        n.to_string()
-    }
+    if n < 1000 && rng.random_bool(if n <= 20 { 0.35 } else { 0.08 }) { spell(n, spelling(rng)) } else { n.to_string() }
 }
 
 /// `hundredths / 100` as digits without trailing zeros.
@@ -132,12 +88,12 @@ pub(super) fn measure(rng: &mut ChaCha8Rng, hundredths: i64, units: &[String], b
         match whole {
             0 => return Number { said: format!("half a {singular}"), value },
             1 if rng.random_bool(0.5) => return Number { said: format!("a {singular} and a half"), value },
-            _ => format!("{} and a half", spell(whole, Spelling::draw(rng))),
+            _ => format!("{} and a half", spell(whole, spelling(rng))),
         }
     } else if hundredths % 100 == 0 && in_words(rng, whole) {
-        spell(whole, Spelling::draw(rng))
+        spell(whole, spelling(rng))
     } else if hundredths % 100 == 50 && whole > 0 && rng.random_bool(0.25) {
-        format!("{} and a half", spell(whole, Spelling::draw(rng)))
+        format!("{} and a half", spell(whole, spelling(rng)))
     } else {
         decimal(hundredths)
     };
@@ -171,7 +127,7 @@ pub(super) fn percent(rng: &mut ChaCha8Rng, n: u64) -> String {
             return pick(rng, special).into();
         }
     }
-    let number = if in_words(rng, n) { spell(n, Spelling::draw(rng)) } else { n.to_string() };
+    let number = if in_words(rng, n) { spell(n, spelling(rng)) } else { n.to_string() };
     let is_digits = number.ends_with(|c: char| c.is_ascii_digit());
     match rng.random_range(0..5) {
         0 | 1 if is_digits => format!("{number}%"),
@@ -204,7 +160,7 @@ pub(super) fn money(rng: &mut ChaCha8Rng, cents: u64, currency: &str) -> Number 
         3 if symbol == "$" => format!("{digits} bucks"),
         3 if symbol == "£" => format!("{digits} quid"),
         4 if rest > 0 && whole > 1 => {
-            format!("{} {currency} {}", count(rng, whole, false), spell(rest, Spelling::draw(rng)))
+            format!("{} {currency} {}", count(rng, whole, false), spell(rest, spelling(rng)))
         }
         _ if rest == 0 && whole > 1 => format!("{} {currency}", count(rng, whole, false)),
         _ => format!("{digits} {currency}"),
@@ -318,7 +274,7 @@ pub(super) fn duration(rng: &mut ChaCha8Rng, unit: Span) -> Number {
         Span::Weeks => rng.random_range(2..=20),
         Span::Months => rng.random_range(2..=36),
     };
-    let number = if in_words(rng, n) { spell(n, Spelling::draw(rng)) } else { n.to_string() };
+    let number = if in_words(rng, n) { spell(n, spelling(rng)) } else { n.to_string() };
     let short = match unit {
         Span::Seconds => ["s", " sec", " secs"],
         Span::Minutes => [" min", " mins", " min"],

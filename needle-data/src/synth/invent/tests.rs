@@ -8,6 +8,7 @@ use super::form::Form;
 use super::kind::Kind;
 use super::lexicon::{Action, Role};
 use super::*;
+use crate::text::number_words;
 
 const COUNT: u64 = 20_000;
 
@@ -231,7 +232,7 @@ fn a_stated_window_settles_the_half_of_the_day() {
 
 #[test]
 fn numbers_are_spelled_as_people_say_them() {
-    let how = numbers::Spelling { hyphen: true, and: true, a_hundred: true };
+    let how = number_words::Spelling { hyphen: true, and: true, a_hundred: true };
     for (n, words) in [
         (0, "zero"),
         (25, "twenty-five"),
@@ -242,7 +243,7 @@ fn numbers_are_spelled_as_people_say_them() {
         (2005, "two thousand and five"),
         (45_300, "forty-five thousand three hundred"),
     ] {
-        assert_eq!(numbers::spell(n, how), words);
+        assert_eq!(number_words::spell(n, how), words);
     }
 }
 
