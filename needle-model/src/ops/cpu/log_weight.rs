@@ -79,11 +79,10 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The exponential of each of `logs` relative to the largest, their sum, and the largest.
-fn relative(logs: &[f32]) -> (impl Iterator<Item = f32> + '_, f32, f32) {
+/// The largest of `logs`, and the sum of their exponentials relative to it.
+fn largest_and_sum(logs: &[f32]) -> (f32, f32) {
     let largest = logs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let relative = move || logs.iter().map(move |log| (log - largest).exp());
-    (relative(), relative().sum(), largest)
+    (largest, logs.iter().map(|log| (log - largest).exp()).sum())
 }
 
 /// The logarithm of the mean over the heads of the weight of each query's origin,
@@ -96,7 +95,7 @@ pub(super) fn forward(shape: &AttentionShape, mask: &Mask, inputs: [&[f32]; 2], 
         for run in mask.runs(shape, row.row) {
             let logs = row.log_weights(&run, &mut weights);
             for (out, logs) in out[run.start..run.end].iter_mut().zip(logs.chunks_exact(shape.heads)) {
-                let (_, sum, largest) = relative(logs);
+                let (largest, sum) = largest_and_sum(logs);
                 *out = largest + (sum / shape.heads as f32).ln();
             }
         }
@@ -123,9 +122,10 @@ pub(super) fn backward(
             let (m, n, stride) = (run.len(), run.num_keys(), run.stride());
             let mut shares = row.log_weights(&run, &mut weights);
             for (shares, grad) in shares.chunks_exact_mut(shape.heads).zip(&grad[run.start..run.end]) {
-                let (heads, sum, _) = relative(shares);
-                let heads: Vec<f32> = heads.map(|head| if *grad == 0.0 { 0.0 } else { grad * head / sum }).collect();
-                shares.copy_from_slice(&heads);
+                let (largest, sum) = largest_and_sum(shares);
+                for share in shares {
+                    *share = if *grad == 0.0 { 0.0 } else { grad * (*share - largest).exp() / sum };
+                }
             }
             if n == 0 || shares.iter().all(|share| *share == 0.0) {
                 continue;
