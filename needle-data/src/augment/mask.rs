@@ -13,7 +13,7 @@ use rand::seq::IndexedRandom;
 use serde_json::{Map, Value};
 
 use super::made_up;
-use super::refuse::{negated, stripped};
+use super::refuse::{negated, out_of_bounds, stripped};
 use crate::text::example::{Call, Example};
 use crate::text::names::to_snake_case;
 use crate::text::tool::{Parameter, Tool};
@@ -35,6 +35,8 @@ pub struct Masks {
     pub negated_fraction: f64,
     /// A required value removed, see `stripped`.
     pub stripped_fraction: f64,
+    /// A number out of its bounds, see `out_of_bounds`.
+    pub out_of_bounds_fraction: f64,
     /// Tools without parameters, see [`without_parameters`].
     pub no_parameters_fraction: f64,
 }
@@ -59,6 +61,9 @@ impl Masks {
         let mut example = example;
         if rng.random_bool(self.stripped_fraction) {
             example = stripped(&example).unwrap_or(example);
+        }
+        if rng.random_bool(self.out_of_bounds_fraction) {
+            example = out_of_bounds(&example, rng).unwrap_or(example);
         }
         if rng.random_bool(self.negated_fraction) {
             example = negated(&example, rng).unwrap_or(example);
@@ -570,6 +575,7 @@ mod tests {
             joined_fraction: 0.5,
             negated_fraction: 0.3,
             stripped_fraction: 0.3,
+            out_of_bounds_fraction: 0.3,
             no_parameters_fraction: 0.3,
         };
         for (seed, example) in (0..).zip(&examples) {

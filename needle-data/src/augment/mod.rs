@@ -6,10 +6,14 @@
 //! reading them. The seed comes from the example's place in the epoch, so that a resumed run draws
 //! the same as an uninterrupted one.
 
+mod forms;
 #[cfg(feature = "training")]
 pub mod mask;
+mod numbers;
+mod places;
 #[cfg(feature = "training")]
 mod refuse;
+mod times;
 mod values;
 
 use rand::RngExt;
@@ -20,9 +24,9 @@ use serde_json::{Map, Value};
 use crate::text::example::Example;
 use crate::text::tool::Tool;
 
-pub use values::{OtherValues, ValuePool, with_other_values};
 #[cfg(feature = "training")]
-use values::{made_up, only_place};
+use values::made_up;
+pub use values::{OtherValues, ValuePool, with_other_values};
 
 /// Shuffles the order of tools, and in each the order of its keys and of its parameters.
 ///

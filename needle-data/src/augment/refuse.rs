@@ -1,11 +1,14 @@
 //! Variants of a request that must not be answered with a call: the negated request (`don't ..`),
-//! and the request without a required value.
+//! the request without a required value, and the one for a number that is out of bounds.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
+use serde_json::Value;
 
-use super::only_place;
+use super::numbers::number_out_of_bounds;
+use super::places::{Replacement, only_place};
+use super::values::others;
 use crate::text::example::Example;
 
 /// Verbs that a request begins with, so that `don't` can stand before it.
@@ -193,11 +196,29 @@ pub fn stripped(example: &Example) -> Option<Example> {
     })
 }
 
+/// `example` with a number below its minimum or above its maximum, and without the call. `None` if
+/// there is not exactly one call, or no bounded number that the query says.
+pub fn out_of_bounds(example: &Example, rng: &mut ChaCha8Rng) -> Option<Example> {
+    let [call] = &example.answers[..] else { return None };
+    let tool = example.tools.iter().find(|tool| tool.name == call.name)?;
+    let replacements = call.arguments.iter().filter_map(|(name, value)| {
+        let spec = &tool.parameter(name)?.spec;
+        let bound = |key: &str| spec.get(key).and_then(Value::as_f64);
+        let bounds = (bound("minimum"), bound("maximum"));
+        let Value::Number(number) = value else { return None };
+        number_out_of_bounds(&example.query, number, &others(example, (0, name, 0)), bounds, rng)
+    });
+    let Replacement { at, said, .. } = replacements.collect::<Vec<_>>().choose(rng)?.clone();
+    let mut query = example.query.clone();
+    query.replace_range(at, &said);
+    Some(Example { query, tools: example.tools.clone(), answers: Vec::new() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::{Purpose, rng};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn example(query: &str, required: bool, arguments: Value) -> Example {
         let parameters = json!({"city": {"type": "string", "required": required}, "day": {"type": "string"}, "n": {"type": "integer"}});
@@ -268,6 +289,47 @@ mod tests {
             ("book a room in Romeo", true, json!({"city": "Rome"})),
         ] {
             assert!(stripped(&example(query, required, arguments)).is_none(), "{query}");
+        }
+    }
+    #[test]
+    fn a_number_moves_out_of_its_bounds_and_nothing_is_called() {
+        let request = |parameter: Value, query: &str, value: Value| {
+            let tools = json!([{"name": "t", "parameters": {"n": parameter, "place": {"type": "string"}}}]);
+            let line = json!({"query": query, "tools": tools, "answers": [{"name": "t", "arguments": {"n": value}}]});
+            Example::parse(&line.to_string()).unwrap()
+        };
+        let seeds = || (0..100).map(|seed| rng(seed, Purpose::Augmentation, &[]));
+        let percent = json!({"type": "integer", "minimum": 5, "maximum": 100});
+        let dim = request(percent, "dim to 40 percent", json!(40));
+        let (mut above, mut below) = (0, 0);
+        for mut rng in seeds() {
+            let Some(refused) = out_of_bounds(&dim, &mut rng) else { continue };
+            assert!(refused.answers.is_empty() && refused.tools == dim.tools);
+            let said = refused.query.strip_prefix("dim to ").unwrap().strip_suffix(" percent").unwrap();
+            match said.parse::<u64>() {
+                Ok(n) => {
+                    assert!(!(5..=100).contains(&n), "{n}");
+                    above += usize::from(n > 100);
+                    below += usize::from(n < 5);
+                }
+                Err(_) => assert!(said.chars().all(|c| c.is_ascii_lowercase() || " -".contains(c)), "{said}"),
+            }
+        }
+        assert!(above > 10 && below > 3, "{above} above, {below} below");
+
+        let kilos = request(json!({"type": "number", "maximum": 2.5}), "1.5 kg please", json!(1.5));
+        for mut rng in seeds() {
+            let refused = out_of_bounds(&kilos, &mut rng).unwrap();
+            let said: f64 = refused.query.split(' ').next().unwrap().parse().unwrap();
+            assert!(said > 2.5, "{}", refused.query);
+        }
+        let number = json!({"type": "integer"});
+        for same in [
+            request(number.clone(), "dim to 40 percent", json!(40)),
+            request(json!({"type": "integer", "maximum": 100}), "dim to two fifths", json!(40)),
+            request(json!({"type": "integer", "minimum": 0}), "dim to 40", json!(40)),
+        ] {
+            assert!(seeds().all(|mut rng| out_of_bounds(&same, &mut rng).is_none()), "{}", same.query);
         }
     }
 }

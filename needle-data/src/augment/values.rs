@@ -5,45 +5,76 @@
 //! verbatim or in words, and the minutes of times such as `half past five`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
+use std::hash::Hash;
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
-use serde_json::{Number, Value};
+use serde_json::Value;
 
+use super::forms::{Form, with_other_digits};
+use super::numbers::other_number;
+use super::places::{Replacement, only_place};
+use super::times::other_time;
 use crate::text::example::Example;
-use crate::text::number_words::{ONES, Spelling, TENS, spell};
 
-/// The distinct string values of each parameter of each tool, collected from examples; those of a
-/// list count one by one.
+/// The distinct strings in the answers of some examples; those of a list count one by one.
 #[derive(Debug, Clone, Default)]
-pub struct ValuePool(HashMap<(String, String), Vec<String>>);
+pub struct ValuePool {
+    /// By tool and parameter.
+    of_parameter: HashMap<(String, String), Vec<String>>,
+    /// Of all parameters without an `enum`, by form; without those that have digits.
+    of_form: HashMap<Form, Vec<String>>,
+}
 
 impl ValuePool {
     /// The values in `examples`.
     pub fn new<'a>(examples: impl Iterator<Item = &'a Example>) -> Self {
-        let mut pool: HashMap<(String, String), BTreeSet<String>> = HashMap::new();
-        for call in examples.flat_map(|example| &example.answers) {
-            for (parameter, value) in &call.arguments {
-                for text in items(value).iter().filter_map(Value::as_str) {
-                    pool.entry((call.name.clone(), parameter.clone())).or_default().insert(text.to_owned());
+        let mut of_parameter: HashMap<_, BTreeSet<String>> = HashMap::new();
+        let mut of_form: HashMap<_, BTreeSet<String>> = HashMap::new();
+        for example in examples {
+            for call in &example.answers {
+                let tool = example.tools.iter().find(|tool| tool.name == call.name);
+                for (parameter, value) in &call.arguments {
+                    let declared = tool.and_then(|tool| tool.parameter(parameter));
+                    let is_choice = declared.is_none_or(|declared| {
+                        let lists = |spec: &serde_json::Map<String, Value>| spec.contains_key("enum");
+                        lists(&declared.spec)
+                            || declared.spec.get("items").and_then(Value::as_object).is_some_and(lists)
+                    });
+                    for text in items(value).iter().filter_map(Value::as_str) {
+                        of_parameter.entry((call.name.clone(), parameter.clone())).or_default().insert(text.to_owned());
+                        if !is_choice && !text.contains(|c: char| c.is_ascii_digit()) {
+                            of_form.entry(Form::of(text)).or_default().insert(text.to_owned());
+                        }
+                    }
                 }
             }
         }
-        // `BTreeSet` sorts the values, so that draws do not depend on the order of the examples.
-        Self(pool.into_iter().map(|(key, values)| (key, values.into_iter().collect())).collect())
+        Self { of_parameter: sorted(of_parameter), of_form: sorted(of_form) }
     }
 
-    /// A value for a string of `parameter`; `None` if the pool has none.
-    fn draw(&self, tool: &str, parameter: &str, how: OtherValues, rng: &mut ChaCha8Rng) -> Option<String> {
-        let known = self.0.get(&(tool.to_owned(), parameter.to_owned()))?;
-        if known.len() >= OPEN && rng.random_bool(how.made_up_fraction) {
-            Some(made_up(rng))
-        } else {
-            known.choose(rng).cloned()
+    /// Another value for `text`, which is a string of `parameter`; `None` if there is none.
+    fn draw(&self, tool: &str, parameter: &str, text: &str, how: OtherValues, rng: &mut ChaCha8Rng) -> Option<String> {
+        let of_parameter = self.of_parameter.get(&(tool.to_owned(), parameter.to_owned()));
+        let known: Vec<&String> = of_parameter.into_iter().flatten().filter(|other| *other != text).collect();
+        if rng.random_bool(how.made_up_fraction) {
+            let is_open = known.len() >= OPEN;
+            let alike = self.of_form.get(&Form::of(text)).and_then(|alike| alike.choose(rng));
+            match alike.filter(|other| *other != text) {
+                Some(other) if !is_open || rng.random_bool(0.5) => return Some(other.clone()),
+                _ if is_open => return Some(made_up(rng)),
+                _ => {}
+            }
         }
+        let another = known.choose(rng).map(|other| (*other).clone());
+        if another.is_none() || rng.random_bool(0.5) { with_other_digits(text, rng).or(another) } else { another }
     }
+}
+
+/// The pools with their values sorted, so that draws do not depend on the order of the examples.
+fn sorted<K: Eq + Hash>(pools: HashMap<K, BTreeSet<String>>) -> HashMap<K, Vec<String>> {
+    pools.into_iter().map(|(key, values)| (key, values.into_iter().collect())).collect()
 }
 
 /// The values of a list, or the value itself.
@@ -63,8 +94,9 @@ const OPEN: usize = 16;
 pub struct OtherValues {
     /// Share of the values that get another one.
     pub fraction: f64,
-    /// Of the strings among those, the share that gets a made-up word, if the parameter is open;
-    /// the others get a value that the same parameter has in another example.
+    /// Of the strings among those, the share that gets a value which the parameter never has: one of
+    /// another parameter with as many words, or meaningless ones, if the parameter is open. The
+    /// others get a value that the same parameter has in another example, or other digits.
     pub made_up_fraction: f64,
 }
 
@@ -83,7 +115,7 @@ pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, 
                 let others = others(&changed, (c, parameter, i));
                 let other = match value {
                     Value::String(text) => other_time(&changed.query, text, &others, rng).or_else(|| {
-                        other_text(&changed.query, text, &others, pool.draw(&call.name, parameter, how, rng))
+                        other_text(&changed.query, text, &others, pool.draw(&call.name, parameter, text, how, rng))
                     }),
                     Value::Number(number) => other_number(&changed.query, number, &others, rng),
                     _ => None,
@@ -104,195 +136,27 @@ pub fn with_other_values(example: &Example, pool: &ValuePool, how: OtherValues, 
     changed
 }
 
-/// A part of the query, what stands there instead, and the value that it says then.
-struct Replacement {
-    at: Range<usize>,
-    said: String,
-    value: Value,
-}
-
 /// All values of the answer but one: item `i` of an argument of call `c`.
-fn others(example: &Example, (c, parameter, i): (usize, &str, usize)) -> Vec<Value> {
+pub(super) fn others<'a>(example: &'a Example, (c, parameter, i): (usize, &str, usize)) -> Vec<&'a Value> {
     let mut others = Vec::new();
     for (other_call, call) in example.answers.iter().enumerate() {
         for (other_parameter, value) in &call.arguments {
             let is_own = other_call == c && other_parameter == parameter;
             let values = items(value).iter().enumerate().filter(|(other, _)| !(is_own && *other == i));
-            others.extend(values.map(|(_, value)| value.clone()));
+            others.extend(values.map(|(_, value)| value));
         }
     }
     others
 }
 
 /// Another text at the place of `text`.
-fn other_text(query: &str, text: &str, others: &[Value], other: Option<String>) -> Option<Replacement> {
+fn other_text(query: &str, text: &str, others: &[&Value], other: Option<String>) -> Option<Replacement> {
     let other = other?;
-    if others.iter().any(|value| overlaps(value, text)) || others.iter().any(|value| value == &other) {
+    if others.iter().any(|value| overlaps(value, text) || *value == &other) {
         return None;
     }
     let at = only_place(query, text)?;
     Some(Replacement { at: at..at + text.len(), said: other.clone(), value: other.into() })
-}
-
-/// Another number at the place of `number`, of about the same size and as round, in digits or in
-/// words.
-fn other_number(query: &str, number: &Number, others: &[Value], rng: &mut ChaCha8Rng) -> Option<Replacement> {
-    let value = number.as_f64().filter(|value| (0.0..1e6).contains(value))?;
-    let is_other = |other: &Value| match other {
-        Value::Number(other) => other.as_f64() != Some(value),
-        // Its text may contain the number, and a time may be said with it.
-        Value::String(text) => {
-            let is_of_time = time(text).is_some_and(|(hour, _)| f64::from(hour % 12) == value % 12.0 && value <= 24.0);
-            !is_of_time && !text.contains(&digits(value))
-        }
-        _ => true,
-    };
-    let (at, is_in_words) = said_number(query, value).filter(|_| others.iter().all(is_other))?;
-    let decimals = digits(value).split_once('.').map_or(0, |(_, decimals)| decimals.len());
-    let scale = 10_u64.pow(decimals as u32);
-    let whole = (value * scale as f64).round() as u64;
-    let other = similar(whole, rng);
-    let value = other as f64 / scale as f64;
-    let is_next_to_unit = query[at.end..].starts_with(['%', '°']);
-    let keeps = rng.random_bool(0.6);
-    let in_words = decimals == 0 && other < 1000 && !is_next_to_unit && (is_in_words == keeps);
-    let said = if in_words {
-        spell(
-            other,
-            Spelling { hyphen: rng.random_bool(0.6), and: rng.random_bool(0.7), a_hundred: rng.random_bool(0.5) },
-        )
-    } else {
-        digits(value)
-    };
-    let value = if value.fract() == 0.0 { Value::from(value as u64) } else { Value::from(value) };
-    Some(Replacement { at, said, value })
-}
-
-/// Another number with as many digits, as often a multiple of ten; never 1, which English has other
-/// words for.
-fn similar(n: u64, rng: &mut ChaCha8Rng) -> u64 {
-    let step = if n >= 20 && n.is_multiple_of(10) && rng.random_bool(0.7) { 10 } else { 1 };
-    let least = 10_u64.pow(n.max(1).ilog10());
-    let most = least * 10 - 1;
-    rng.random_range(least.div_ceil(step).max(2 / step)..=most / step) * step
-}
-
-/// A number in digits, without a fraction of 0.
-fn digits(value: f64) -> String {
-    value.to_string()
-}
-
-/// Where the query says `value`, if it does so once, and whether in words.
-fn said_number(query: &str, value: f64) -> Option<(Range<usize>, bool)> {
-    let lower = query.to_ascii_lowercase();
-    let mut found: Vec<(Range<usize>, bool)> = places(&lower, &digits(value)).map(|at| (at, false)).collect();
-    // "One" is often no number.
-    if value.fract() == 0.0 && value != 1.0 {
-        let spellings = (0..8).map(|bits| {
-            let how = Spelling { hyphen: bits & 1 != 0, and: bits & 2 != 0, a_hundred: bits & 4 != 0 };
-            spell(value as u64, how)
-        });
-        for spelling in spellings.collect::<BTreeSet<_>>() {
-            found.extend(places_of_words(&lower, &spelling).map(|at| (at, true)));
-        }
-    }
-    // Another occurrence, also as a part of something else, makes each of them doubtful.
-    let (at, is_in_words) = found.pop().filter(|_| found.is_empty())?;
-    let is_whole = if is_in_words { is_whole_phrase(&lower, &at) } else { is_whole_number(&lower, &at) };
-    is_whole.then_some((at, is_in_words))
-}
-
-fn places<'a>(query: &'a str, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-    query.match_indices(text).map(|(at, _)| at..at + text.len())
-}
-
-fn places_of_words<'a>(query: &'a str, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    places(query, text)
-        .filter(move |at| !is_word(query[..at.start].chars().next_back()) && !is_word(query[at.end..].chars().next()))
-}
-
-/// Whether the digits at `at` are a number of their own: not a part of a code, a time or a
-/// fraction.
-fn is_whole_number(query: &str, at: &Range<usize>) -> bool {
-    let before = query[..at.start].chars().next_back();
-    let mut after = query[at.end..].chars();
-    let ends = match after.next() {
-        Some('.' | ',') => !after.next().is_some_and(char::is_alphanumeric),
-        Some(c) => c.is_whitespace() || "!?;)%°\"".contains(c),
-        None => true,
-    };
-    before.is_none_or(|c| c.is_whitespace() || "(€$£\"".contains(c)) && ends && !is_said_with_more(query, at)
-}
-
-/// Whether the words at `at` are a number of their own, and not a part of a longer one.
-fn is_whole_phrase(query: &str, at: &Range<usize>) -> bool {
-    !is_hyphenated(query, at) && !is_said_with_more(query, at)
-}
-
-fn is_hyphenated(query: &str, at: &Range<usize>) -> bool {
-    query[..at.start].ends_with('-') || query[at.end..].starts_with('-')
-}
-
-/// Whether the words beside `at` belong to the number: `two hundred`, `half past five`, `two and a
-/// half`, `5 am`.
-fn is_said_with_more(query: &str, at: &Range<usize>) -> bool {
-    const AFTER: &str = "and past to o'clock oclock am pm a.m. p.m. hundred thousand million dozen point half quarter quarters th st nd rd";
-    const BEFORE: &str = "past and point half quarter hundred thousand minus";
-    let word = |word: Option<&str>| word.unwrap_or_default().trim_matches([',', '.', '!', '?', ';']).to_lowercase();
-    let (before, after) =
-        (word(query[..at.start].split_whitespace().next_back()), word(query[at.end..].split_whitespace().next()));
-    let is_number = |word: &str| ONES.contains(&word) || TENS.contains(&word);
-    is_number(&before)
-        || is_number(&after)
-        || BEFORE.split(' ').any(|other| other == before)
-        || AFTER.split(' ').any(|other| other == after)
-}
-
-/// Hour and minute of `HH:MM`.
-fn time(text: &str) -> Option<(u32, u32)> {
-    let (hour, minute) = text.split_once(':').filter(|_| text.len() == 5)?;
-    Some((hour.parse().ok().filter(|hour| *hour < 24)?, minute.parse().ok().filter(|minute| *minute < 60)?))
-}
-
-/// Minutes after the hour that is named, and how they are said.
-const MINUTES: [(i32, &str); 11] = [
-    (5, "five past"),
-    (10, "ten past"),
-    (15, "quarter past"),
-    (20, "twenty past"),
-    (25, "twenty-five past"),
-    (30, "half past"),
-    (-25, "twenty-five to"),
-    (-20, "twenty to"),
-    (-15, "quarter to"),
-    (-10, "ten to"),
-    (-5, "five to"),
-];
-
-/// Another time with the same hour in words: `quarter to five` for `half past five`.
-fn other_time(query: &str, text: &str, others: &[Value], rng: &mut ChaCha8Rng) -> Option<Replacement> {
-    let (hour, minute) = time(text)?;
-    if others.iter().any(|other| other.as_str().is_some_and(|other| time(other).is_some())) {
-        return None;
-    }
-    let lower = query.to_ascii_lowercase();
-    let mut said = MINUTES.iter().flat_map(|(minutes, words)| {
-        places_of_words(&lower, words).filter(|at| !is_hyphenated(&lower, at)).map(|at| (*minutes, at))
-    });
-    let (minutes, at) = said.next().filter(|_| said.next().is_none())?;
-    let of_day = (hour * 60 + minute) as i32;
-    let named = (of_day - minutes).rem_euclid(24 * 60);
-    let word = lower[at.end..].split_whitespace().next()?.trim_matches(|c: char| !c.is_alphanumeric());
-    let names_hour =
-        ONES.iter().position(|one| *one == word).or_else(|| word.parse().ok()).map(|said| said as i32 % 12);
-    if named % 60 != 0 || names_hour != Some(named / 60 % 12) {
-        return None;
-    }
-    let (minutes, words) = *MINUTES.choose(rng)?;
-    let of_day = (named + minutes).rem_euclid(24 * 60);
-    let value = format!("{:02}:{:02}", of_day / 60, of_day % 60);
-    Some(Replacement { at, said: words.into(), value: value.into() })
 }
 
 /// One to four nonsense words, capitalized half the time. They teach the model to copy any value.
@@ -335,19 +199,12 @@ fn overlaps(other: &Value, value: &str) -> bool {
     other.contains(value) || value.contains(&other)
 }
 
-/// Byte offset of `value` in `query`, if it occurs exactly once and as whole words.
-pub(super) fn only_place(query: &str, value: &str) -> Option<usize> {
-    let mut places = query.match_indices(value).map(|(at, _)| at);
-    let at = places.next().filter(|_| !value.is_empty() && places.next().is_none())?;
-    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    let (before, after) = (query[..at].chars().next_back(), query[at + value.len()..].chars().next());
-    (!is_word(before) && !is_word(after)).then_some(at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::times::{MINUTES, time};
     use crate::random::{Purpose, rng};
+    use crate::text::number_words::{Spelling, spell};
     use serde_json::json;
 
     #[test]
@@ -374,7 +231,7 @@ mod tests {
             assert_eq!(other.query, format!("rain in {} {}", text("city"), text("day")));
             queries.insert(other.query);
         }
-        assert_eq!(queries.len(), 6, "three cities on two days: {queries:?}");
+        assert_eq!(queries.len(), 2, "two other cities on the other day: {queries:?}");
         for (query, arguments) in [
             ("Rome to Rome", json!({"city": "Rome"})),
             ("Romeo", json!({"city": "Rome"})),
@@ -426,12 +283,12 @@ mod tests {
     #[test]
     fn other_numbers_are_said_in_digits_or_in_words_and_keep_to_the_bounds() {
         let parameters = json!({"percent": {"type": "integer", "maximum": 100}, "place": {"type": "string"}});
-        let said = request("dim bed 4 to twenty-five percent", parameters, json!({"percent": 25, "place": "bed 4"}));
+        let said = request("dim attic to twenty-five percent", parameters, json!({"percent": 25, "place": "attic"}));
         let mut values = BTreeSet::new();
         let mut in_words = 0;
         for other in others_of(&said) {
             let percent = other.answers[0].arguments["percent"].as_u64().unwrap();
-            let said = other.query.strip_prefix("dim bed 4 to ").unwrap().strip_suffix(" percent").unwrap();
+            let said = other.query.strip_prefix("dim attic to ").unwrap().strip_suffix(" percent").unwrap();
             let spelled = [true, false].map(|hyphen| spell(percent, Spelling { hyphen, and: true, a_hundred: true }));
             assert!(said == percent.to_string() || spelled.contains(&said.to_owned()), "{said} {percent}");
             in_words += usize::from(said != percent.to_string());
@@ -445,6 +302,41 @@ mod tests {
             let kg = &other.answers[0].arguments["kg"];
             assert_eq!(other.query, format!("{kg} kg, please"), "a whole number has no fraction");
         }
+    }
+
+    #[test]
+    fn a_large_number_keeps_its_value_with_and_without_separators() {
+        for (query, cost) in [("14,200 euros", 14_200), ("96385074 euros", 96_385_074)] {
+            let others = others_of(&request(query, json!({"cost": {"type": "integer"}}), json!({"cost": cost})));
+            let (mut separated, mut plain) = (0, 0);
+            for other in others {
+                let said = other.query.strip_suffix(" euros").unwrap();
+                assert_eq!(said.replace(',', ""), other.answers[0].arguments["cost"].to_string());
+                assert_ne!(other.query, query);
+                separated += usize::from(said.contains(','));
+                plain += usize::from(!said.contains(','));
+            }
+            assert!(separated > 20 && plain > 20, "{separated} {plain}");
+        }
+    }
+
+    #[test]
+    fn a_name_becomes_a_name_of_another_parameter_with_as_many_words() {
+        let song =
+            request("play Paper Lanterns", json!({"song": {"type": "string"}}), json!({"song": "Paper Lanterns"}));
+        let parameters = json!({"who": {"type": "string"}, "mood": {"type": "string", "enum": ["Very Good"]}});
+        let others = [
+            request("call Delia Frost", parameters.clone(), json!({"who": "Delia Frost"})),
+            request("call the plumber", parameters.clone(), json!({"who": "plumber"})),
+            request("Very Good", parameters.clone(), json!({"mood": "Very Good"})),
+            request("call Unit 5", parameters, json!({"who": "Unit 5"})),
+        ];
+        let pool = ValuePool::new(others.iter().chain([&song]));
+        let always = OtherValues { fraction: 1.0, made_up_fraction: 1.0 };
+        let draw = |seed| with_other_values(&song, &pool, always, &mut rng(seed, Purpose::Augmentation, &[]));
+        let queries: BTreeSet<String> = (0..100).map(|seed| draw(seed).query).collect();
+        let expected = ["play Delia Frost", "play Paper Lanterns"].map(str::to_owned);
+        assert_eq!(queries, expected.into(), "neither one of an enum, nor of another form");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The English words that numbers are made of.
 
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+
 /// From 0 to 19.
 pub const ONES: [&str; 20] = [
     "zero",
@@ -47,7 +50,22 @@ pub struct Spelling {
     pub a_hundred: bool,
 }
 
-/// `0..1_000_000` in English words.
+impl Spelling {
+    /// One of the spellings, as often as people use them (an estimate).
+    pub fn draw(rng: &mut ChaCha8Rng) -> Self {
+        Self { hyphen: rng.random_bool(0.6), and: rng.random_bool(0.7), a_hundred: rng.random_bool(0.5) }
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..8).map(|bits| Self { hyphen: bits & 1 != 0, and: bits & 2 != 0, a_hundred: bits & 4 != 0 })
+    }
+}
+
+/// [`spell`] takes numbers below this.
+pub const SPELLED: u64 = 1_000_000;
+
+/// A number below [`SPELLED`] in English words.
 pub fn spell(n: u64, how: Spelling) -> String {
     let one = if how.a_hundred { "a" } else { "one" };
     match n {

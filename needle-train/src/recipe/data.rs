@@ -84,11 +84,12 @@ section! {
         /// same.
         pub withheld_fraction: f64 => Number(0.0, 1.0),
         /// Share of the values that are substituted, in query and answer alike: strings by those
-        /// that another example gives the same parameter, numbers by others of the same size, the
-        /// minutes of times in words. Drawn anew in each epoch.
+        /// that another example gives the same parameter, or by the same with other digits, numbers
+        /// by others of the same size, the minutes of times in words. Drawn anew in each epoch.
         pub other_values_fraction: f64 => Number(0.0, 1.0),
-        /// Share of the substituted strings that are made up of random letters, where the parameter
-        /// takes any string, so that the model learns to copy words that no example has.
+        /// Share of the substituted strings that get a value which the parameter never has: one of
+        /// another parameter with as many words, or, where the parameter takes any string,
+        /// meaningless words. So the model learns to copy any value.
         pub made_up_fraction: f64 => Number(0.0, 1.0),
         /// Share of the training examples whose tools and arguments are renamed, so that the model
         /// reads names instead of memorizing them. This share and all that follow are drawn anew in
@@ -111,6 +112,9 @@ section! {
         /// Share of the training examples whose query loses a required value, so that nothing is to
         /// be called.
         pub stripped_fraction: f64 => Number(0.0, 1.0),
+        /// Share of the training examples with one call whose query asks for a number that the
+        /// schema does not allow, so that nothing is to be called.
+        pub out_of_bounds_fraction: f64 => Number(0.0, 1.0),
         /// Share of the training examples with a call whose tools lose their parameters, so that
         /// only the choice of tools is left to learn.
         pub no_parameters_fraction: f64 => Number(0.0, 1.0),
@@ -150,6 +154,7 @@ impl Default for DataRecipe {
             joined_fraction: 0.0,
             negated_fraction: 0.0,
             stripped_fraction: 0.0,
+            out_of_bounds_fraction: 0.0,
             no_parameters_fraction: 0.0,
             sources: Vec::new(),
         }
@@ -199,6 +204,7 @@ impl DataRecipe {
                 joined_fraction: self.joined_fraction,
                 negated_fraction: self.negated_fraction,
                 stripped_fraction: self.stripped_fraction,
+                out_of_bounds_fraction: self.out_of_bounds_fraction,
                 no_parameters_fraction: self.no_parameters_fraction,
             },
             on_bad_row: self.on_bad_row,

@@ -506,7 +506,7 @@ mod tests {
     }
 
     /// What 0 means where it is allowed.
-    const ZERO_MEANS: [(&str, &str); 37] = [
+    const ZERO_MEANS: [(&str, &str); 38] = [
         ("seed", "a seed as good as any"),
         ("dropout", "nothing is dropped"),
         ("max_skipped_steps", "the first step that is not finite ends the run"),
@@ -523,6 +523,7 @@ mod tests {
         ("data.joined_fraction", "never"),
         ("data.negated_fraction", "never"),
         ("data.stripped_fraction", "never"),
+        ("data.out_of_bounds_fraction", "never"),
         ("data.no_parameters_fraction", "never"),
         ("optim.muon_lr", "what Muon trains stays as it is"),
         ("optim.muon_momentum", "none"),

@@ -12,10 +12,6 @@ pub(super) struct Number {
     pub value: f64,
 }
 
-fn spelling(rng: &mut ChaCha8Rng) -> Spelling {
-    Spelling { hyphen: rng.random_bool(0.6), and: rng.random_bool(0.7), a_hundred: rng.random_bool(0.5) }
-}
-
 /// Whether a number is said in words: small and round ones often are.
 fn in_words(rng: &mut ChaCha8Rng, n: u64) -> bool {
     rng.random_bool(match n {
@@ -46,7 +42,7 @@ pub(super) fn count(rng: &mut ChaCha8Rng, n: u64, before_noun: bool) -> String {
         }
     }
     if in_words(rng, n) {
-        return spell(n, spelling(rng));
+        return spell(n, Spelling::draw(rng));
     }
     if n >= 10_000 && rng.random_bool(0.3) { grouped(n) } else { n.to_string() }
 }
@@ -57,7 +53,11 @@ fn grouped(n: u64) -> String {
 
 /// A number as an identifier: `job 598`, `number seven hundred and four`.
 pub(super) fn identifier(rng: &mut ChaCha8Rng, n: u64) -> String {
-    if n < 1000 && rng.random_bool(if n <= 20 { 0.35 } else { 0.08 }) { spell(n, spelling(rng)) } else { n.to_string() }
+    if n < 1000 && rng.random_bool(if n <= 20 { 0.35 } else { 0.08 }) {
+        spell(n, Spelling::draw(rng))
+    } else {
+        n.to_string()
+    }
 }
 
 /// `hundredths / 100` as digits without trailing zeros.
@@ -88,12 +88,12 @@ pub(super) fn measure(rng: &mut ChaCha8Rng, hundredths: i64, units: &[String], b
         match whole {
             0 => return Number { said: format!("half a {singular}"), value },
             1 if rng.random_bool(0.5) => return Number { said: format!("a {singular} and a half"), value },
-            _ => format!("{} and a half", spell(whole, spelling(rng))),
+            _ => format!("{} and a half", spell(whole, Spelling::draw(rng))),
         }
     } else if hundredths % 100 == 0 && in_words(rng, whole) {
-        spell(whole, spelling(rng))
+        spell(whole, Spelling::draw(rng))
     } else if hundredths % 100 == 50 && whole > 0 && rng.random_bool(0.25) {
-        format!("{} and a half", spell(whole, spelling(rng)))
+        format!("{} and a half", spell(whole, Spelling::draw(rng)))
     } else {
         decimal(hundredths)
     };
@@ -127,7 +127,7 @@ pub(super) fn percent(rng: &mut ChaCha8Rng, n: u64) -> String {
             return pick(rng, special).into();
         }
     }
-    let number = if in_words(rng, n) { spell(n, spelling(rng)) } else { n.to_string() };
+    let number = if in_words(rng, n) { spell(n, Spelling::draw(rng)) } else { n.to_string() };
     let is_digits = number.ends_with(|c: char| c.is_ascii_digit());
     match rng.random_range(0..5) {
         0 | 1 if is_digits => format!("{number}%"),
@@ -160,7 +160,7 @@ pub(super) fn money(rng: &mut ChaCha8Rng, cents: u64, currency: &str) -> Number 
         3 if symbol == "$" => format!("{digits} bucks"),
         3 if symbol == "£" => format!("{digits} quid"),
         4 if rest > 0 && whole > 1 => {
-            format!("{} {currency} {}", count(rng, whole, false), spell(rest, spelling(rng)))
+            format!("{} {currency} {}", count(rng, whole, false), spell(rest, Spelling::draw(rng)))
         }
         _ if rest == 0 && whole > 1 => format!("{} {currency}", count(rng, whole, false)),
         _ => format!("{digits} {currency}"),
@@ -274,7 +274,7 @@ pub(super) fn duration(rng: &mut ChaCha8Rng, unit: Span) -> Number {
         Span::Weeks => rng.random_range(2..=20),
         Span::Months => rng.random_range(2..=36),
     };
-    let number = if in_words(rng, n) { spell(n, spelling(rng)) } else { n.to_string() };
+    let number = if in_words(rng, n) { spell(n, Spelling::draw(rng)) } else { n.to_string() };
     let short = match unit {
         Span::Seconds => ["s", " sec", " secs"],
         Span::Minutes => [" min", " mins", " min"],
