@@ -4,6 +4,8 @@
 //! or drafted tokens). The keys and values of all of them are written first. Then each token
 //! attends to itself and to the tokens before it, as if it had been fed alone.
 
+use std::sync::Arc;
+
 use crate::activations::Activations;
 use crate::key_value::KeyValue;
 use crate::pack::LANES;
@@ -14,8 +16,9 @@ use crate::workspace::{Mode, Order, Workspace};
 pub struct Cache {
     /// Self-attention: keys and values of the tokens so far.
     own: Vec<KeyValue>,
-    /// Cross-attention: keys and values of the prompt.
-    cross: Vec<KeyValue>,
+    /// Cross-attention: keys and values of the prompt, one per layer. Several answers to a prompt
+    /// share them.
+    cross: Arc<Vec<KeyValue>>,
     /// Number of tokens so far.
     len: usize,
     /// Number of tokens of the prompt.
@@ -23,26 +26,23 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// An empty cache with room for a prompt of `prompt_len` tokens and an answer of `max_tokens`
-    /// tokens.
-    pub fn new(weights: &Weights, mode: Mode, prompt_len: usize, max_tokens: usize) -> Self {
-        let Dims { kv_heads, head_width, .. } = weights.dims;
-        let layers = |positions: usize| {
-            let layer = |_| KeyValue::new(kv_heads, head_width, positions, mode.is_exact);
-            (0..weights.decoder.len()).map(layer).collect()
-        };
-        Self { own: layers(max_tokens), cross: layers(prompt_len), len: 0, prompt_len }
+    /// A cache with room for an answer of `max_tokens` tokens to a prompt of `prompt_len` tokens,
+    /// of which `cross` has the keys and values.
+    pub fn new(weights: &Weights, mode: Mode, cross: Arc<Vec<KeyValue>>, prompt_len: usize, max_tokens: usize) -> Self {
+        Self { own: key_values(weights, mode, max_tokens), cross, len: 0, prompt_len }
     }
 
     /// Drops the last `count` tokens.
     pub fn forget(&mut self, count: usize) {
         self.len -= count;
     }
+}
 
-    /// Keys and values of the prompt, one per layer.
-    pub fn cross_mut(&mut self) -> &mut [KeyValue] {
-        &mut self.cross
-    }
+/// Room for the keys and values of `positions` tokens, one for each layer of the decoder.
+pub fn key_values(weights: &Weights, mode: Mode, positions: usize) -> Vec<KeyValue> {
+    let Dims { kv_heads, head_width, .. } = weights.dims;
+    let layer = |_| KeyValue::new(kv_heads, head_width, positions, mode.is_exact);
+    (0..weights.decoder.len()).map(layer).collect()
 }
 
 /// A sequence: the tokens to feed next, and the cache of the tokens before them.

@@ -4,13 +4,13 @@
 //! answered at the same time.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use needle_data::tokenizer::{EOS_ID, PAD_ID};
 use needle_data::{Tokenizer, file};
 
 use crate::config::SanConfig;
-use crate::decode::{Cache, Decoder, Sequence};
+use crate::decode::{Cache, Decoder, Sequence, key_values};
 use crate::encode::PromptEncoder;
 use crate::error::RuntimeError;
 use crate::file::artifact::{self, Artifact};
@@ -19,7 +19,8 @@ use crate::file::source::Source;
 use crate::file::tensors::TensorFile;
 use crate::generate::{Certainty, Generated, MAX_MARGIN, StepHook, Stop};
 use crate::kernels::{InstructionSet, Kernels};
-use crate::network::Network;
+use crate::key_value::KeyValue;
+use crate::network::{KeptPrompt, Network};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::weights::{RetrievalHead, Weights};
@@ -158,7 +159,8 @@ impl Engine {
         self.check(0, prompt)?;
         self.check_tokens(tokens)?;
         let mut decoder = Decoder::new(&self.weights, self.mode);
-        let sequence = Sequence { tokens: tokens.to_vec(), cache: self.read(prompt, tokens.len()) };
+        let cache = self.cache(Prompt::Once(prompt), tokens.len());
+        let sequence = Sequence { tokens: tokens.to_vec(), cache };
         decoder.pass(&self.weights, &mut [sequence]);
         let mut logits = Vec::new();
         decoder.logits(&self.weights, &(0..tokens.len()).collect::<Vec<_>>(), &mut logits);
@@ -178,8 +180,33 @@ impl Engine {
         max_tokens: usize,
         hook: &mut dyn StepHook,
     ) -> Result<Vec<Generated>, RuntimeError> {
+        let prompts: Vec<Prompt<'_>> = prompts.iter().map(|ids| Prompt::Once(ids)).collect();
+        self.decode(&prompts, max_tokens, hook)
+    }
+
+    /// Like [`Engine::generate`], for prompts that may occur several times, in this call and in
+    /// later ones: each is encoded once.
+    ///
+    /// # Errors
+    /// As for [`Engine::generate`].
+    pub fn generate_kept(
+        &self,
+        prompts: &[&KeptPrompt],
+        max_tokens: usize,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        let prompts: Vec<Prompt<'_>> = prompts.iter().map(|prompt| Prompt::Kept(prompt)).collect();
+        self.decode(&prompts, max_tokens, hook)
+    }
+
+    fn decode(
+        &self,
+        prompts: &[Prompt<'_>],
+        max_tokens: usize,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
         for (row, prompt) in prompts.iter().enumerate() {
-            self.check(row, prompt)?;
+            self.check(row, prompt.ids())?;
         }
         let max_tokens = max_tokens.min(self.config.max_len());
         let empty = || Generated { ids: Vec::new(), certainties: Vec::new(), stop: Stop::Length };
@@ -273,11 +300,20 @@ impl Engine {
         vector
     }
 
-    /// Encodes a prompt into a cache for an answer of at most `max_tokens` tokens.
-    fn read(&self, prompt: &[u32], max_tokens: usize) -> Cache {
-        let mut cache = Cache::new(&self.weights, self.mode, prompt.len(), max_tokens);
-        self.with_encoder(|encoder| encoder.read(&self.weights, &self.pool, prompt, cache.cross_mut()));
-        cache
+    /// A cache for an answer of at most `max_tokens` tokens to `prompt`, which is encoded unless its
+    /// keys and values were kept.
+    fn cache(&self, prompt: Prompt<'_>, max_tokens: usize) -> Cache {
+        let ids = prompt.ids();
+        let encode = || {
+            let mut cross = key_values(&self.weights, self.mode, ids.len());
+            self.with_encoder(|encoder| encoder.read(&self.weights, &self.pool, ids, &mut cross));
+            Arc::new(cross)
+        };
+        let cross: Arc<Vec<KeyValue>> = match prompt {
+            Prompt::Once(_) => encode(),
+            Prompt::Kept(prompt) => Arc::clone(prompt.cross.get_or_init(encode)),
+        };
+        Cache::new(&self.weights, self.mode, cross, ids.len(), max_tokens)
     }
 
     /// Calls `work` with encoder buffers, which are reused for later prompts.
@@ -339,6 +375,15 @@ impl Network for Engine {
         self.generate(prompts, max_tokens, hook)
     }
 
+    fn generate_kept(
+        &self,
+        prompts: &[&KeptPrompt],
+        max_tokens: usize,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        self.generate_kept(prompts, max_tokens, hook)
+    }
+
     fn embed(&self, texts: &[Vec<u32>]) -> Result<Option<Vec<Vec<f32>>>, RuntimeError> {
         self.embed(texts)
     }
@@ -349,6 +394,22 @@ impl Network for Engine {
 
     fn run_tasks(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         self.pool.run(count, task);
+    }
+}
+
+/// A prompt, whose keys and values may be kept for other answers.
+#[derive(Clone, Copy)]
+enum Prompt<'a> {
+    Once(&'a [u32]),
+    Kept(&'a KeptPrompt),
+}
+
+impl<'a> Prompt<'a> {
+    fn ids(self) -> &'a [u32] {
+        match self {
+            Self::Once(ids) => ids,
+            Self::Kept(prompt) => &prompt.ids,
+        }
     }
 }
 
@@ -393,11 +454,11 @@ impl Group {
     }
 
     /// Encodes the starting prompts and computes the logits of all sequences.
-    fn step(&mut self, engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) {
+    fn step(&mut self, engine: &Engine, prompts: &[Prompt<'_>], max_tokens: usize) {
         for (row, Next { tokens, drafted }) in self.starting.drain(..) {
             // `max_tokens` positions suffice: the last token of an answer is not fed, but the start
             // token is.
-            self.sequences.push(Sequence { tokens, cache: engine.read(&prompts[row], max_tokens) });
+            self.sequences.push(Sequence { tokens, cache: engine.cache(prompts[row], max_tokens) });
             self.drafted.push(drafted);
         }
         if self.sequences.is_empty() {

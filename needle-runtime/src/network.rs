@@ -1,12 +1,28 @@
 //! The interface of everything that computes answers: the engine, or burn's model where training
 //! needs f32 or a GPU.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::config::SanConfig;
 use crate::error::RuntimeError;
 use crate::generate::{Generated, StepHook};
+use crate::key_value::KeyValue;
 use crate::precision::Precision;
+
+/// A prompt that is answered several times but read only once.
+pub struct KeptPrompt {
+    /// Encoder ids.
+    pub ids: Vec<u32>,
+    /// The decoder's keys and values of the prompt, once the engine has read it.
+    pub(crate) cross: OnceLock<Arc<Vec<KeyValue>>>,
+}
+
+impl KeptPrompt {
+    /// A prompt that has not been read yet.
+    pub fn new(ids: Vec<u32>) -> Self {
+        Self { ids, cross: OnceLock::new() }
+    }
+}
 
 /// A model that answers prompts. Several threads can use it at the same time.
 pub trait Network: Send + Sync {
@@ -27,6 +43,21 @@ pub trait Network: Send + Sync {
         max_tokens: usize,
         hook: &mut dyn StepHook,
     ) -> Result<Vec<Generated>, RuntimeError>;
+
+    /// Like [`Network::generate`], for prompts that may occur several times, in this call and in
+    /// later ones. The engine reads each of them only once; other networks read them anew.
+    ///
+    /// # Errors
+    /// As for [`Network::generate`].
+    fn generate_kept(
+        &self,
+        prompts: &[&KeptPrompt],
+        max_tokens: usize,
+        hook: &mut dyn StepHook,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        let prompts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        self.generate(&prompts, max_tokens, hook)
+    }
 
     /// Embeddings of `texts` (ids), unit vectors of `contrastive_dim` values; `None` if the model
     /// has no retrieval head.

@@ -9,10 +9,10 @@ mod constrained;
 pub mod copying;
 #[path = "constrain/grounding.rs"]
 pub mod grounding;
-#[path = "constrain/look_ahead.rs"]
-pub mod look_ahead;
 #[path = "constrain/preference.rs"]
 pub mod preference;
+#[path = "constrain/search.rs"]
+pub mod search;
 
 use needle_data::Tokenizer;
 

@@ -47,10 +47,10 @@ pub struct EvalArgs {
     /// always copied in training (auto)
     #[arg(long, help_heading = "Answers", value_enum, default_value_t)]
     values: ValuesArg,
-    /// Where the constraints forbid the model's first choice, decode alternatives as well, and take
-    /// the most probable answer
-    #[arg(long, help_heading = "Answers")]
-    look_ahead: bool,
+    /// Compare the greedy answer with up to N others that are nearly as probable, and take the one
+    /// that fits the request best; 0 takes the greedy answer
+    #[arg(long, help_heading = "Answers", value_name = "N", default_value_t = AnswerConfig::default().candidates)]
+    candidates: usize,
     /// Weight of the retrieval head in choosing a tool: 0 ignores it, 1 counts it as much as the
     /// decoder
     #[arg(long, help_heading = "Answers", value_name = "WEIGHT", default_value_t = AnswerConfig::default().retrieval_weight)]
@@ -256,7 +256,7 @@ impl EvalArgs {
         AnswerConfig {
             constrained: default.constrained && !self.unconstrained,
             values: self.values.into(),
-            look_ahead: default.look_ahead || self.look_ahead,
+            candidates: self.candidates,
             retrieval_weight: self.retrieval_weight,
             ..default
         }

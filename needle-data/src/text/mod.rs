@@ -7,6 +7,7 @@ pub mod json_schema;
 pub mod names;
 pub mod number_words;
 pub mod record;
+pub mod said_numbers;
 pub(crate) mod schema;
 pub mod span_json;
 pub mod token_class;

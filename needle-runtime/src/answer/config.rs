@@ -15,9 +15,10 @@ pub struct AnswerConfig {
     pub max_tokens: Option<usize>,
     /// Which strings of a constrained answer must be copied from the query.
     pub values: ValuesPolicy,
-    /// Whether to decode alternative answers where the grammar forbids the model's first choice,
-    /// and to take the most probable one.
-    pub look_ahead: bool,
+    /// Maximum number of constrained answers to compare with the greedy one
+    /// ([`crate::answer::evidence`]); 0 takes the greedy answer. Only answers that are nearly as
+    /// probable are decoded, so a model that is certain needs no more time.
+    pub candidates: usize,
     /// If more tools than this are offered, the retrieval head picks this many of them.
     pub top_k: usize,
     /// Weight of the retrieval head's scores, relative to the decoder's logits, when a constrained
@@ -41,7 +42,8 @@ impl Default for AnswerConfig {
             max_calls: 8,
             max_tokens: None,
             values: ValuesPolicy::default(),
-            look_ahead: false,
+            // More bring no better answers: docs/LOG.md, "The best of several answers".
+            candidates: 6,
             // Training prompts seldom offer more.
             top_k: 10,
             retrieval_weight: 0.0,

@@ -12,6 +12,7 @@
 //! | [`needle`] | [`needle::Needle`], a model that can be asked: load, call, stream, batch, rank |
 
 pub mod config;
+pub mod evidence;
 mod judge;
 pub mod needle;
 mod pieces;

@@ -5,22 +5,23 @@ use std::sync::{Mutex, PoisonError};
 use needle_data::text::example::parse_answers;
 use needle_data::text::names::NameMap;
 use needle_data::text::span_json::SpanJson;
-use needle_data::{Call, Encoder, TokenClass};
+use needle_data::{Call, Encoder, TokenClass, Tool};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::config::AnswerConfig;
+use super::evidence::Request;
 use super::judge::{judge, violations};
 use super::question::Question;
 use crate::confidence::{Confidence, Features};
 use crate::constrain::copying::Values;
 use crate::constrain::grounding::{ArgumentGrounding, groundings};
-use crate::constrain::look_ahead::{LookAhead, log_prob};
 use crate::constrain::preference::Preference;
+use crate::constrain::search::{ROUNDS, SLACK, Search, log_prob, starts};
 use crate::constrain::{Asked, Constrained, Constrainer, Constraint};
 use crate::error::RuntimeError;
 use crate::generate::{Generated, NoHook, StepHook, Stop};
-use crate::network::{Network, map_tasks};
+use crate::network::{KeptPrompt, Network, map_tasks};
 use crate::retrieval::tool_vectors::ToolVectors;
 use crate::retrieval::{similarity, tool_texts};
 
@@ -136,7 +137,7 @@ impl Answerer<'_> {
         hook: &mut dyn StepHook,
     ) -> Result<Prediction, RuntimeError> {
         let Prompt { ids, cut_tokens } = prompt;
-        let answer = if self.config.look_ahead && self.constrainer.is_some() {
+        let answer = if self.config.candidates > 0 && self.constrainer.is_some() {
             // The best answer is known only at the end, so nothing is streamed before.
             let answer = self.generate(&[ids], &[question], &mut NoHook)?.remove(0);
             answer.ids.iter().for_each(|&token| hook.chosen(0, token));
@@ -167,8 +168,8 @@ impl Answerer<'_> {
         let rows = questions.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         let preferences = self.preferences(questions)?;
         let rows: Vec<Constraint> = rows.into_iter().zip(preferences).map(|(row, p)| row.preferring(p)).collect();
-        if self.config.look_ahead {
-            return self.look_ahead(prompts, rows, hook);
+        if self.config.candidates > 0 {
+            return self.search(prompts, questions, rows, hook);
         }
         let mut constrained = Constrained { rows, inner: hook };
         let answers = self.network.generate(prompts, max_tokens, &mut constrained)?;
@@ -197,34 +198,59 @@ impl Answerer<'_> {
         questions.iter().map(preference).collect()
     }
 
-    /// The most probable of the greedy answer and the answers that fork off it where the grammar
-    /// forbade the model's first choice.
-    fn look_ahead(
+    /// The best of each question's greedy answer and the answers that fork off it.
+    fn search(
         &self,
         prompts: &[Vec<u32>],
+        questions: &[Question<'_>],
         rows: Vec<Constraint>,
         hook: &mut dyn StepHook,
     ) -> Result<Vec<Generated>, RuntimeError> {
-        let mut first = LookAhead::new(rows.clone(), hook);
-        let mut answers = self.network.generate(prompts, self.max_tokens, &mut first)?;
-        let forks: Vec<(usize, Vec<u32>)> =
-            (0..rows.len()).flat_map(|row| first.forks(row).into_iter().map(move |fork| (row, fork))).collect();
+        let prompts: Vec<KeptPrompt> = prompts.iter().map(|ids| KeptPrompt::new(ids.clone())).collect();
+        let mut first = Search::new(rows.clone(), hook);
+        let mut answers =
+            self.network.generate_kept(&prompts.iter().collect::<Vec<_>>(), self.max_tokens, &mut first)?;
         if let Some(reason) = (0..rows.len()).find_map(|row| first.error(row)) {
             return Err(disagree(reason));
         }
-        for forks in forks.chunks(self.config.batch_size.max(1)) {
-            let prompts: Vec<Vec<u32>> = forks.iter().map(|(row, _)| prompts[*row].clone()).collect();
-            let rows = forks.iter().map(|(row, fork)| (rows[*row].clone(), fork.clone())).collect();
-            let mut no_hook = NoHook;
-            let mut again = LookAhead::with_prefixes(rows, &mut no_hook);
-            let others = self.network.generate(&prompts, self.max_tokens, &mut again)?;
-            for (i, ((row, _), other)) in forks.iter().zip(others).enumerate() {
-                if again.error(i).is_none() && log_prob(&other) > log_prob(&answers[*row]) {
-                    answers[*row] = other;
+        for (row, question) in questions.iter().enumerate() {
+            let mut forks = first.forks(row, &answers[row], self.config.candidates, SLACK);
+            if forks.is_empty() {
+                continue;
+            }
+            let request = Request::new(question.query, question.tools);
+            let score = |answer: &Generated| {
+                let calls = self.calls(answer, question.tools);
+                calls.map(|calls| request.evidence(&calls, log_prob(answer), answer.ids.len()).score())
+            };
+            let mut best = score(&answers[row]);
+            for _ in 0..ROUNDS {
+                let mut no_hook = NoHook;
+                let mut again = Search::from_starts(starts(&rows[row], &forks), &mut no_hook);
+                let prompts = vec![&prompts[row]; forks.len()];
+                let others = self.network.generate_kept(&prompts, self.max_tokens, &mut again)?;
+                let mut better = None;
+                for (i, (fork, other)) in forks.into_iter().zip(others).enumerate() {
+                    let other = fork.complete(other);
+                    // An error means that no answer within the limit begins like this.
+                    let score = if again.error(i).is_none() { score(&other) } else { None };
+                    if score > best {
+                        (best, better) = (score, Some((i, other)));
+                    }
                 }
+                let Some((i, other)) = better else { break };
+                forks = again.forks(i, &other, self.config.candidates, SLACK);
+                answers[row] = other;
             }
         }
         Ok(answers)
+    }
+
+    /// The calls of `answer`, with the user's tool names; `None` if it is not a list of calls.
+    fn calls(&self, answer: &Generated, tools: &[Tool]) -> Option<Vec<Call>> {
+        let text = self.encoder.tokenizer().decode(&answer.ids);
+        let inner = parse_answers(Some(&serde_json::from_str::<Value>(&text).ok()?)).ok()?;
+        Some(with_outer_names(inner, tools))
     }
 
     /// Parses `generated` as calls, with the names of the offered tools.
@@ -233,10 +259,7 @@ impl Answerer<'_> {
         let inner = serde_json::from_str::<Value>(&text).ok().and_then(|value| parse_answers(Some(&value)).ok());
         let classes = inner.as_deref().map(|calls| self.classes(&generated, calls)).unwrap_or_default();
         let features = Features::new(&generated, &classes, inner.as_deref());
-        let names = NameMap::of(question.tools);
-        let calls = inner.map(|calls| {
-            calls.into_iter().map(|call| Call { name: names.to_outer(&call.name).to_owned(), ..call }).collect()
-        });
+        let calls = inner.map(|calls| with_outer_names(calls, question.tools));
         let Generated { ids, stop, .. } = generated;
         let read: &[Call] = calls.as_deref().unwrap_or_default();
         let (violations, groundings) =
@@ -268,6 +291,12 @@ impl Answerer<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// `calls` with the user's names of `tools` instead of those that the model writes.
+fn with_outer_names(calls: Vec<Call>, tools: &[Tool]) -> Vec<Call> {
+    let names = NameMap::of(tools);
+    calls.into_iter().map(|call| Call { name: names.to_outer(&call.name).to_owned(), ..call }).collect()
 }
 
 fn disagree(reason: &str) -> RuntimeError {

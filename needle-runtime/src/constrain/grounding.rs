@@ -5,7 +5,7 @@
 //! usually copies it is the first sign of a hallucination.
 
 use needle_data::text::json_schema::check;
-use needle_data::text::number_words::{one, ten};
+use needle_data::text::said_numbers::said_numbers;
 use needle_data::{Call, Tool};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -65,6 +65,9 @@ fn is_offered(spec: &Map<String, Value>, value: &Value) -> bool {
         || alternatives.into_iter().any(is_listed)
 }
 
+/// Converted units agree with a value to within this share of it.
+const ROUNDING: f64 = 1e-6;
+
 /// A query, split once into words and numbers.
 pub struct Query {
     /// The words as written, and the characters between them.
@@ -79,8 +82,7 @@ impl Query {
     pub fn new(text: &str) -> Self {
         let pieces = pieces(text);
         let words: Vec<String> = words(&pieces);
-        let numbers = numbers(text, &words);
-        Self { pieces, words, numbers }
+        Self { pieces, words, numbers: said_numbers(text) }
     }
 
     /// True if `text` is a run of words of the query, character by character.
@@ -90,13 +92,19 @@ impl Query {
         is_trimmed && self.pieces.windows(run.len()).any(|window| window == run.as_slice())
     }
 
+    /// True if the query says `value`, up to its sign and to rounding.
+    pub fn says(&self, value: f64) -> bool {
+        let value = value.abs();
+        self.numbers.iter().any(|said| (said - value).abs() <= ROUNDING * value.max(1.0))
+    }
+
     /// Where `value` comes from.
     pub fn grounding(&self, value: &Value) -> Grounding {
         match value {
             Value::Null | Value::Bool(_) => Grounding::Derived,
             Value::Number(number) if self.has_run(&number.to_string()) => Grounding::Copied,
             Value::Number(number) => {
-                let is_said = number.as_f64().is_some_and(|value| self.numbers.contains(&value.abs()));
+                let is_said = number.as_f64().is_some_and(|value| self.says(value));
                 if is_said { Grounding::Derived } else { Grounding::NotInQuery }
             }
             Value::String(text) if self.has_run(text) => Grounding::Copied,
@@ -133,34 +141,6 @@ pub fn pieces(text: &str) -> Vec<String> {
 fn words(pieces: &[String]) -> Vec<String> {
     let is_word = |piece: &&String| piece.starts_with(char::is_alphanumeric);
     pieces.iter().filter(is_word).map(|word| word.to_lowercase()).collect()
-}
-
-/// Numbers in the query, in digits ("3.5", "20%", "5th") and in English words ("twenty five", "a
-/// hundred").
-fn numbers(text: &str, words: &[String]) -> Vec<f64> {
-    let is_digit = |c: char| c.is_ascii_digit() || c == '.';
-    let digits = text.split(|c: char| !is_digit(c)).map(|number| number.trim_matches('.'));
-    let mut numbers: Vec<f64> = digits.filter_map(|number| number.parse().ok()).collect();
-    for (i, word) in words.iter().enumerate() {
-        let next = words.get(i + 1).map_or("", String::as_str);
-        let value = match (one(word), ten(word)) {
-            (Some(value), _) => value,
-            (_, Some(value)) => match one(next).filter(|next| *next < 10.0) {
-                Some(next) => value + next,
-                None => value,
-            },
-            _ if word == "hundred" => 100.0,
-            _ if word == "thousand" => 1000.0,
-            _ => continue,
-        };
-        numbers.push(value);
-        match next {
-            "hundred" => numbers.push(100.0 * value),
-            "thousand" => numbers.push(1000.0 * value),
-            _ => {}
-        }
-    }
-    numbers
 }
 
 #[cfg(test)]

@@ -1,0 +1,315 @@
+//! Answers beside the greedy one: the beginnings of other answers that are nearly as probable.
+//!
+//! Greedy decoding takes the best token at each step and cannot take it back. While it decodes, the
+//! next best tokens of each step are recorded. Each of them is a fork, the beginning of another
+//! answer. The most probable forks are then decoded together, and the best of all these answers is
+//! chosen ([`crate::answer::evidence`]). A fork's probability bounds that of its answers, so an
+//! answer of which the model is certain has no forks and costs nothing extra.
+
+use crate::constrain::Constraint;
+use crate::generate::{Certainty, Generated, StepHook};
+
+/// Number of alternative tokens kept at each step.
+const ALTERNATIVES: usize = 3;
+/// Forks are decoded if they are at least `exp(-SLACK)` times as probable as the whole answer that
+/// they fork off. With a larger value, more answers are decoded, but hardly better ones are found:
+/// docs/LOG.md, "The best of several answers".
+pub const SLACK: f32 = 2.0;
+
+/// The best answer is searched for further improvements this many times: a wrong answer often has
+/// more than one mistake.
+pub const ROUNDS: usize = 3;
+
+/// The beginning of another answer.
+#[derive(Debug, Clone)]
+pub struct Fork {
+    /// Its tokens, from `<tool_call>` on.
+    pub tokens: Vec<u32>,
+    /// The certainty of each token.
+    certainties: Vec<Certainty>,
+}
+
+impl Fork {
+    /// The answer that was decoded from this fork, with the certainties of the fork's own tokens.
+    pub fn complete(self, mut answer: Generated) -> Generated {
+        let own = self.certainties.len().min(answer.certainties.len());
+        answer.certainties.splice(..own, self.certainties);
+        answer
+    }
+}
+
+/// A step of an answer.
+#[derive(Debug, Clone, Default)]
+struct Step {
+    /// The logit of the token that was taken.
+    logit: f32,
+    /// The next best allowed tokens, with their logits.
+    others: Vec<(u32, f32)>,
+}
+
+/// A row that is being decoded.
+struct Row {
+    constraint: Constraint,
+    /// Tokens that the answer must begin with.
+    start: Vec<u32>,
+    written: Vec<u32>,
+    /// The steps after the start.
+    steps: Vec<Step>,
+}
+
+/// A hook that constrains rows and records the alternatives at each step.
+pub struct Search<'a, H: ?Sized> {
+    rows: Vec<Row>,
+    inner: &'a mut H,
+}
+
+impl<'a, H: StepHook + ?Sized> Search<'a, H> {
+    /// One row per constraint; `inner` is called as in greedy decoding.
+    pub fn new(constraints: Vec<Constraint>, inner: &'a mut H) -> Self {
+        Self::from_starts(constraints.into_iter().map(|constraint| (constraint, Vec::new())).collect(), inner)
+    }
+
+    /// Rows whose answers begin with the given tokens.
+    pub fn from_starts(rows: Vec<(Constraint, Vec<u32>)>, inner: &'a mut H) -> Self {
+        let row = |(constraint, start)| Row { constraint, start, written: Vec::new(), steps: Vec::new() };
+        Self { rows: rows.into_iter().map(row).collect(), inner }
+    }
+
+    /// The error of row `row`, if there was one. For a row with a start, this includes that no
+    /// answer within the limit begins with it.
+    pub fn error(&self, row: usize) -> Option<&str> {
+        self.rows[row].constraint.error()
+    }
+
+    /// The `most` most probable forks off `answer`, which is that of row `row`, after its start.
+    /// Their log-probability is less than `slack` below that of the answer.
+    pub fn forks(&self, row: usize, answer: &Generated, most: usize, slack: f32) -> Vec<Fork> {
+        let Row { start, steps, .. } = &self.rows[row];
+        let total = log_prob(answer);
+        let mut forks: Vec<(f32, usize, u32, Certainty)> = Vec::new();
+        let mut before: f32 = answer.certainties.iter().take(start.len()).map(|certainty| certainty.log_prob).sum();
+        for (i, certainty) in answer.certainties.iter().enumerate().skip(start.len()) {
+            let Some(step) = steps.get(i - start.len()) else { break };
+            for &(token, logit) in &step.others {
+                let margin = logit - step.logit;
+                let log_prob = certainty.log_prob + margin;
+                // The tokens after the fork can only lower the probability.
+                if before + log_prob > total - slack {
+                    forks.push((before + log_prob, i, token, Certainty { log_prob, margin }));
+                }
+            }
+            before += certainty.log_prob;
+        }
+        forks.sort_by(|a, b| b.0.total_cmp(&a.0));
+        forks.truncate(most);
+        let fork = |(_, at, token, certainty): (f32, usize, u32, Certainty)| Fork {
+            tokens: [&answer.ids[..at], &[token]].concat(),
+            certainties: [&answer.certainties[..at], &[certainty]].concat(),
+        };
+        forks.into_iter().map(fork).collect()
+    }
+}
+
+impl<H: StepHook + ?Sized> StepHook for Search<'_, H> {
+    fn mask(&mut self, index: usize, logits: &mut [f32]) {
+        self.inner.mask(index, logits);
+        let row = &mut self.rows[index];
+        if let Some(&token) = row.start.get(row.written.len()) {
+            let wanted = logits[token as usize];
+            logits.fill(f32::NEG_INFINITY);
+            // The only finite logit, so that the constraint keeps or refuses exactly this token.
+            logits[token as usize] = if wanted.is_finite() { wanted } else { f32::MIN };
+        }
+        row.constraint.mask(logits);
+        if row.written.len() >= row.start.len() {
+            row.steps.push(Step::of(logits));
+        }
+    }
+
+    fn forced(&mut self, index: usize) -> Vec<u32> {
+        let row = &self.rows[index];
+        row.start.get(row.written.len()..).unwrap_or_default().to_vec()
+    }
+
+    fn draft(&mut self, index: usize) -> Vec<u32> {
+        self.rows[index].constraint.draft()
+    }
+
+    fn certain(&mut self, index: usize, certainty: Certainty) {
+        self.inner.certain(index, certainty);
+    }
+
+    fn is_stopped(&mut self, index: usize) -> bool {
+        self.inner.is_stopped(index)
+    }
+
+    fn chosen(&mut self, index: usize, token: u32) {
+        let row = &mut self.rows[index];
+        row.constraint.advance(token);
+        row.written.push(token);
+        self.inner.chosen(index, token);
+    }
+}
+
+impl Step {
+    /// The best allowed tokens; among equals, those with the lowest ids.
+    fn of(logits: &[f32]) -> Self {
+        let mut best: Vec<(u32, f32)> = Vec::with_capacity(ALTERNATIVES + 2);
+        let mut least = f32::MIN;
+        for (id, &logit) in logits.iter().enumerate() {
+            if logit > least {
+                let at = best.partition_point(|(_, other)| *other >= logit);
+                best.insert(at, (id as u32, logit));
+                if best.len() > ALTERNATIVES + 1 {
+                    best.truncate(ALTERNATIVES + 1);
+                    least = best[ALTERNATIVES].1;
+                }
+            }
+        }
+        let mut best = best.into_iter();
+        let logit = best.next().map_or(f32::NEG_INFINITY, |(_, logit)| logit);
+        Self { logit, others: best.collect() }
+    }
+}
+
+/// Rows for [`Search::from_starts`] that complete `forks` under `constraint`.
+pub fn starts(constraint: &Constraint, forks: &[Fork]) -> Vec<(Constraint, Vec<u32>)> {
+    forks.iter().map(|fork| (constraint.clone(), fork.tokens.clone())).collect()
+}
+
+/// The log-probability of a whole answer, including the end token.
+pub fn log_prob(answer: &Generated) -> f32 {
+    answer.certainties.iter().map(|certainty| certainty.log_prob).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID, TokenizerConfig};
+    use needle_data::{Tokenizer, Tool};
+    use serde_json::json;
+
+    use super::*;
+    use crate::constrain::copying::Values;
+    use crate::constrain::{Asked, Constrainer};
+    use crate::generate::{Certainty, NoHook, Stop};
+
+    const MAX_TOKENS: usize = 60;
+
+    /// A fake model that prefers each of these texts with this logit.
+    struct Wishes<'a>(&'a [(&'a str, f32)]);
+
+    impl Wishes<'_> {
+        fn logits(&self, tokenizer: &Tokenizer, ids: &[u32]) -> Vec<f32> {
+            let Some(written) = ids.get(1..) else {
+                let begins = |id| if id == TOOL_CALL_ID { 9.0 } else { 0.0 };
+                return (0..tokenizer.vocab_size() as u32).map(begins).collect();
+            };
+            // Like a trained model, it writes a text in the tokens that the tokenizer splits it
+            // into.
+            let next = |text: &str| match tokenizer.encode(text).strip_prefix(written) {
+                Some([]) => Some(EOS_ID),
+                Some([next, ..]) => Some(*next),
+                None => None,
+            };
+            let nexts: Vec<(Option<u32>, f32)> = self.0.iter().map(|(text, weight)| (next(text), *weight)).collect();
+            let weight = |id| {
+                let wanted = nexts.iter().filter(|(next, _)| *next == Some(id));
+                wanted.map(|(_, weight)| *weight).fold(0.0, f32::max)
+            };
+            (0..tokenizer.vocab_size() as u32).map(weight).collect()
+        }
+
+        /// Decodes each row of `hook`, one after the other.
+        fn decode<H: StepHook>(&self, tokenizer: &Tokenizer, rows: usize, hook: &mut Search<'_, H>) -> Vec<Generated> {
+            let one = |row: usize, hook: &mut Search<'_, H>| {
+                let mut answer = Generated { ids: Vec::new(), certainties: Vec::new(), stop: Stop::Length };
+                for _ in 0..MAX_TOKENS {
+                    let mut logits = self.logits(tokenizer, &answer.ids);
+                    let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+                    hook.mask(row, &mut logits);
+                    let best =
+                        (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap();
+                    answer.certainties.push(Certainty { log_prob: logits[best] - sum.ln(), margin: 0.0 });
+                    if best as u32 == EOS_ID {
+                        answer.stop = Stop::Eos;
+                        break;
+                    }
+                    answer.ids.push(best as u32);
+                    hook.chosen(row, best as u32);
+                }
+                answer
+            };
+            (0..rows).map(|row| one(row, hook)).collect()
+        }
+    }
+
+    /// The greedy answer, and the answers that fork off it.
+    fn answers(wishes: &Wishes<'_>) -> (Tokenizer, Generated, Vec<Generated>) {
+        let config = TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
+        let text = r#"[{"name":"read","arguments":{"limit":5}}] {}"#;
+        let tokenizer = Tokenizer::train(&config, [text; 3].iter()).unwrap();
+        let tools = json!([{"name": "read", "parameters": {"limit": {"type": "integer"}}}]);
+        let tools = Tool::list_from_json(&tools).unwrap();
+        let asked = Asked {
+            query: "read",
+            tools: &tools,
+            values: &Values::Free,
+            min_calls: 0,
+            max_calls: 1,
+            max_tokens: MAX_TOKENS,
+        };
+        let constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
+        let mut none = NoHook;
+        let mut first = Search::new(vec![constraint.clone()], &mut none);
+        let greedy = wishes.decode(&tokenizer, 1, &mut first).remove(0);
+        assert_eq!(first.error(0), None);
+        let forks = first.forks(0, &greedy, 6, SLACK);
+        let mut none = NoHook;
+        let mut again = Search::from_starts(starts(&constraint, &forks), &mut none);
+        let others = wishes.decode(&tokenizer, forks.len(), &mut again);
+        let both = forks.into_iter().zip(others).enumerate();
+        let sound = both.filter(|(i, _)| again.error(*i).is_none()).map(|(_, (fork, answer))| fork.complete(answer));
+        (tokenizer.clone(), greedy, sound.collect())
+    }
+
+    /// The greedy answer, and the most probable of it and its forks.
+    fn texts(wishes: &Wishes<'_>) -> (String, String) {
+        let (tokenizer, greedy, others) = answers(wishes);
+        let all = others.into_iter().chain([greedy.clone()]);
+        let best = all.max_by(|a, b| log_prob(a).total_cmp(&log_prob(b))).unwrap();
+        (tokenizer.decode(&greedy.ids), tokenizer.decode(&best.ids))
+    }
+
+    #[test]
+    fn an_optional_argument_for_which_the_model_has_no_value_is_left_out() {
+        let wishes = Wishes(&[
+            (r#" [{"name":"read","arguments":{"limit":{}}}]"#, 12.0),
+            (r#" [{"name":"read","arguments":{}}]"#, 9.0),
+        ]);
+        let (greedy, best) = texts(&wishes);
+        assert!(greedy.contains("limit"), "{greedy}");
+        assert_eq!(best, r#"[{"name":"read","arguments":{}}]"#);
+    }
+
+    #[test]
+    fn nearly_as_probable_answers_are_decoded_and_others_are_not() {
+        let wanted = r#" [{"name":"read","arguments":{"limit":5}}]"#;
+        let (tokenizer, greedy, others) = answers(&Wishes(&[(wanted, 12.0), (" []", 11.5)]));
+        assert_eq!(tokenizer.decode(&greedy.ids), wanted.trim());
+        let others: Vec<String> = others.iter().map(|other| tokenizer.decode(&other.ids)).collect();
+        assert!(others.contains(&"[]".to_owned()), "{others:?}");
+        let (_, _, none) = answers(&Wishes(&[(wanted, 15.0), (" []", 5.0)]));
+        assert!(none.is_empty(), "{none:?}");
+    }
+
+    #[test]
+    fn the_log_probability_of_a_fork_is_that_of_all_its_tokens() {
+        let (_, greedy, others) = answers(&Wishes(&[(" []", 12.0), (r#" [{"name":"read","arguments":{}}]"#, 11.9)]));
+        for other in others {
+            assert_eq!(other.certainties.len(), other.ids.len() + usize::from(other.stop == Stop::Eos));
+            let differs = greedy.ids.iter().zip(&other.ids).position(|(a, b)| a != b).unwrap();
+            assert_eq!(other.certainties[..differs], greedy.certainties[..differs]);
+            assert!(other.certainties[differs].log_prob < greedy.certainties[differs].log_prob);
+        }
+    }
+}
