@@ -108,7 +108,8 @@ fn with_a_large_retrieval_weight_the_tool_that_ranks_first_is_called() {
         let query = format!("do thing number {i}");
         let asked = ["--query", &query, "--tools", "catalogue.json", "--json", "-q"];
         let first_call = |weight: &str| {
-            let options = [&["run", "run/last", "--retrieval-weight", weight], &asked[..]].concat();
+            let greedy = ["run", "run/last", "--candidates", "0", "--retrieval-weight", weight];
+            let options = [&greedy, &asked[..]].concat();
             place.json(&options)["calls"][0]["name"].clone()
         };
         let best = place.json(&[&["retrieve", "run/last"], &asked[..]].concat())[0]["name"].clone();

@@ -44,6 +44,7 @@
 //! | `text::composed` | the arguments of a schema that is composed of other schemas |
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::number_words`] | the English words that numbers are made of |
+//! | [`text::said_numbers`] | the numbers that a text says |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | kinds of rows: tool-call examples, questions about a text, plain text |
@@ -53,7 +54,7 @@
 //! | [`tokenizer::word_vectors`] | what the pieces of a tokenizer mean |
 //! | [`similarity`] | the order in which tools are offered |
 //! | [`augment`] | seeded shuffling of tools, parameters and keys; replaced values |
-//! | `augment::refuse` | negated and incomplete requests, which call no tool |
+//! | `augment::refuse` | negated, incomplete and impossible requests, which call no tool |
 //! | [`augment::mask`] | renamed tools, distractor tools, joined requests |
 //! | [`batching::pack`] | several examples in one row |
 //! | [`encode`] | example or text -> token ids and token classes |

@@ -311,7 +311,11 @@ impl Engine {
         };
         let cross: Arc<Vec<KeyValue>> = match prompt {
             Prompt::Once(_) => encode(),
-            Prompt::Kept(prompt) => Arc::clone(prompt.cross.get_or_init(encode)),
+            Prompt::Kept(prompt) => {
+                let kept = Arc::clone(prompt.kept.get_or_init(|| encode()));
+                // Another network may have read it.
+                kept.downcast().unwrap_or_else(|_| encode())
+            }
         };
         Cache::new(&self.weights, self.mode, cross, ids.len(), max_tokens)
     }

@@ -1,26 +1,26 @@
 //! The interface of everything that computes answers: the engine, or burn's model where training
 //! needs f32 or a GPU.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::config::SanConfig;
 use crate::error::RuntimeError;
 use crate::generate::{Generated, StepHook};
-use crate::key_value::KeyValue;
 use crate::precision::Precision;
 
 /// A prompt that is answered several times but read only once.
 pub struct KeptPrompt {
     /// Encoder ids.
     pub ids: Vec<u32>,
-    /// The decoder's keys and values of the prompt, once the engine has read it.
-    pub(crate) cross: OnceLock<Arc<Vec<KeyValue>>>,
+    /// What the network keeps of the prompt once it has read it.
+    pub(crate) kept: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl KeptPrompt {
     /// A prompt that has not been read yet.
     pub fn new(ids: Vec<u32>) -> Self {
-        Self { ids, cross: OnceLock::new() }
+        Self { ids, kept: OnceLock::new() }
     }
 }
 

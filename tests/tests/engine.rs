@@ -22,6 +22,7 @@ use needle_runtime::constrain::copying::Values;
 use needle_runtime::constrain::{Asked, Constrained, Constrainer};
 use needle_runtime::engine::{Engine, Options};
 use needle_runtime::generate::{Generated, NoHook, StepHook};
+use needle_runtime::network::KeptPrompt;
 use needle_tests::{Golden, golden_model, max_difference};
 
 /// Tolerance of a logit between the exact mode and the trainer's model at INT4.
@@ -204,6 +205,15 @@ fn all_instruction_sets_threads_and_pass_widths_give_the_same_bits() {
                 assert_eq!(bits(&engine.logits(&prompts[4], &tokens).unwrap()), logits, "{set:?}, {threads} threads");
                 let together = engine.generate(&prompts, 20, &mut Endless).unwrap();
                 assert_eq!(answer_bits(&together), answer_bits(&alone), "{set:?}, {threads} threads");
+                // Read once, and answered twice, each time three times over.
+                let kept: Vec<KeptPrompt> = prompts.iter().map(|ids| KeptPrompt::new(ids.clone())).collect();
+                let thrice: Vec<&KeptPrompt> = kept.iter().chain(&kept).chain(&kept).collect();
+                for _ in 0..2 {
+                    let answers = engine.generate_kept(&thrice, 20, &mut Endless).unwrap();
+                    for answers in answers.chunks(kept.len()) {
+                        assert_eq!(answer_bits(answers), answer_bits(&alone), "{set:?}, {threads} threads, kept");
+                    }
+                }
                 assert_eq!(bits(&engine.embed(&prompts).unwrap().unwrap().concat()), bits(&vectors));
             }
         }

@@ -176,19 +176,16 @@ fn multiplied(words: &[String], at: usize) -> Option<Reading> {
         })
     };
     let in_digits = || Some(Reading { value: *digits(words.get(at)?).first()?, end: at + 1 });
-    let number = below_thousand(words, at).or_else(in_digits).or_else(article)?;
+    let plain = below_thousand(words, at).or_else(in_digits);
+    let is_plain = plain.is_some();
+    let number = plain.or_else(article)?;
     let factor = match words.get(number.end).map(String::as_str) {
         Some("thousand" | "k") => 1e3,
         Some("million") => 1e6,
         Some("dozen") => 12.0,
         Some("hundred") => 100.0,
         // A lone article is no number.
-        _ => {
-            return (number.end > at + 1
-                || one(&words[at]).or(ten(&words[at])).is_some()
-                || !digits(&words[at]).is_empty())
-            .then_some(number);
-        }
+        _ => return is_plain.then_some(number),
     };
     let (value, end) = (number.value * factor, number.end + 1);
     let rest = (factor == 1e3).then(|| below_thousand(words, after_and(words, end))).flatten();
@@ -205,11 +202,8 @@ fn readings(words: &[String], at: usize) -> Vec<Reading> {
         let end = (at + 1..words.len()).find(|&next| !["a", "an", "of", "the"].contains(&word(next)));
         found.push(Reading { value, end: end.unwrap_or(words.len()) });
     }
-    let Some(number) =
-        multiplied(words, at).or_else(|| (word(at) == "an").then_some(Reading { value: 1.0, end: at + 1 }))
-    else {
-        return found;
-    };
+    let article = || ["a", "an"].contains(&word(at)).then_some(Reading { value: 1.0, end: at + 1 });
+    let Some(number) = multiplied(words, at).or_else(article) else { return found };
     let end = number.end;
     if word(end) == "point" {
         let decimals: Vec<f64> =

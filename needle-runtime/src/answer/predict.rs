@@ -139,8 +139,8 @@ impl Answerer<'_> {
         let Prompt { ids, cut_tokens } = prompt;
         let answer = if self.config.candidates > 0 && self.constrainer.is_some() {
             // The best answer is known only at the end, so nothing is streamed before.
-            let answer = self.generate(&[ids], &[question], &mut NoHook)?.remove(0);
-            answer.ids.iter().for_each(|&token| hook.chosen(0, token));
+            let mut answer = self.generate(&[ids], &[question], &mut NoHook)?.remove(0);
+            show(&mut answer, hook);
             answer
         } else {
             self.generate(&[ids], &[question], hook)?.remove(0)
@@ -289,6 +289,20 @@ impl Answerer<'_> {
         match self.confidence {
             Some(confidence) => judge(self.network, &self.encoder, confidence, questions, predictions),
             None => Ok(()),
+        }
+    }
+}
+
+/// Shows a whole answer to `hook` token by token; it ends where the hook stops it.
+fn show(answer: &mut Generated, hook: &mut dyn StepHook) {
+    for (i, (&token, &certainty)) in answer.ids.iter().zip(&answer.certainties).enumerate() {
+        hook.certain(0, certainty);
+        hook.chosen(0, token);
+        if hook.is_stopped(0) {
+            answer.ids.truncate(i + 1);
+            answer.certainties.truncate(i + 1);
+            answer.stop = Stop::Length;
+            return;
         }
     }
 }
