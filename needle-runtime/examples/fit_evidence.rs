@@ -5,10 +5,10 @@
 //! cargo run --release -p needle-runtime --example fit_evidence -- MODEL_DIR EXAMPLES.jsonl [TEST.jsonl..]
 //! ```
 //!
-//! Each example's greedy answer and eight answers that fork off it are decoded. The weights maximize
-//! the log-likelihood of choosing an exact answer where there is one (a conditional log-linear
-//! model), with a Gaussian prior. They are printed together with the share of exact answers among
-//! the examples, by two-fold cross-validation, and among those of other files.
+//! Each example's greedy answer and eight answers that fork off it are decoded. The weights
+//! maximize the log-likelihood of choosing an exact answer where there is one (a conditional
+//! log-linear model), with a Gaussian prior. They are printed together with the share of exact
+//! answers among the examples, by two-fold cross-validation, and among those of other files.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measuring, not a library")]
 

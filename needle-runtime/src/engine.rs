@@ -300,8 +300,8 @@ impl Engine {
         vector
     }
 
-    /// A cache for an answer of at most `max_tokens` tokens to `prompt`, which is encoded unless its
-    /// keys and values were kept.
+    /// A cache for an answer of at most `max_tokens` tokens to `prompt`, which is encoded unless
+    /// its keys and values were kept.
     fn cache(&self, prompt: Prompt<'_>, max_tokens: usize) -> Cache {
         let ids = prompt.ids();
         let encode = || {

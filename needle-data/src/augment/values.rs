@@ -94,8 +94,8 @@ const OPEN: usize = 16;
 pub struct OtherValues {
     /// Share of the values that get another one.
     pub fraction: f64,
-    /// Of the strings among those, the share that gets a value which the parameter never has: one of
-    /// another parameter with as many words, or meaningless ones, if the parameter is open. The
+    /// Of the strings among those, the share that gets a value which the parameter never has: one
+    /// of another parameter with as many words, or meaningless ones, if the parameter is open. The
     /// others get a value that the same parameter has in another example, or other digits.
     pub made_up_fraction: f64,
 }

@@ -1,7 +1,7 @@
 //! The numbers that an English text says, in digits or in words.
 //!
-//! People say the same number in many ways: `14,200`, `two hundred and sixty`, `a dozen`, `1.2 million`,
-//! `three and a half`. A tool may want it in another unit than they said it in:
+//! People say the same number in many ways: `14,200`, `two hundred and sixty`, `a dozen`,
+//! `1.2 million`, `three and a half`. A tool may want it in another unit than they said it in:
 //! `half an hour` as 30 minutes, `three quarters` as 75 percent. [`said_numbers`] returns all
 //! readings, more than are meant, so that a number which is not among them was probably not said.
 
@@ -213,7 +213,8 @@ fn readings(words: &[String], at: usize) -> Vec<Reading> {
     }
     // "three quarters"
     found.extend(fraction(word(end)).map(|part| Reading { value: number.value * part, end: end + 1 }));
-    // "two and a half kilos", "two and three quarters", and with the unit first: "a kilo and a half"
+    // "two and a half kilos", "two and three quarters", and with the unit first: "a kilo and a
+    // half"
     for (and, after) in [(end, 0), (end + 1, 1)] {
         let times = match word(and + 1) {
             "a" => Some(1.0),

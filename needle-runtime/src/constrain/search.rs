@@ -14,7 +14,7 @@ const ALTERNATIVES: usize = 3;
 /// Forks are decoded if they are at least `exp(-SLACK)` times as probable as the whole answer that
 /// they fork off. With a larger value, more answers are decoded, but hardly better ones are found:
 /// docs/LOG.md, "The best of several answers".
-pub const SLACK: f32 = 2.0;
+pub const SLACK: f32 = 4.0;
 
 /// The best answer is searched for further improvements this many times: a wrong answer often has
 /// more than one mistake.
