@@ -91,11 +91,12 @@ fn rotated<B: FusedOps>(x: Tensor<B, 4>, rotation: Rotation<'_, B>) -> Tensor<B,
 }
 
 /// `x W` as one matrix product over all positions.
-fn project<B: Backend>(linear: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+fn project<B: FusedOps>(linear: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
     let [batch, seq, width] = x.dims();
     let weight = linear.weight.val(); // [in, out]
     let [_, out] = weight.dims();
-    x.reshape([batch * seq, width]).matmul(weight).reshape([batch, seq, out])
+    let rows = primitive(x.reshape([batch * seq, width]));
+    float::<B, 2>(B::project(rows, primitive(weight))).reshape([batch, seq, out])
 }
 
 /// `x + sigmoid(gate) * branch`, each `[batch, seq, d_model]`; `gate [1]`.

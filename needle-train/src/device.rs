@@ -117,6 +117,7 @@ impl DeviceChoice {
                 let count = cuda_count().map_err(|reason| format!("cuda: {reason}; {}", devices()))?;
                 let number = cuda_ordinal(number, local_rank, count)
                     .map_err(|number| format!("there is no cuda:{number}; {}", devices()))?;
+                has_cuda_headers().map_err(|reason| format!("cuda: {reason}"))?;
                 keep_kernels();
                 Ok(Device::Cuda(number))
             }
@@ -158,6 +159,24 @@ fn cuda_count() -> Result<usize, String> {
         Ok(count) => Ok(count as usize),
         Err(error) => Err(format!("the NVIDIA driver reports {error:?}")),
     }
+}
+
+/// Whether the headers are there with which kernels are compiled at run time. Without them, the
+/// first kernel would end the program with all of its source.
+#[cfg(feature = "cuda")]
+fn has_cuda_headers() -> Result<(), String> {
+    let help = "install CUDA's toolkit, or NVIDIA's packages cuda-cudart-dev and cuda-crt, and set CUDA_PATH to the \
+                folder that holds `include`";
+    let Some(place) = burn_cubecl::cubecl::cuda::install::cuda_path() else {
+        return Err(format!("CUDA's headers were not found: {help}"));
+    };
+    for header in ["cuda_runtime.h", "crt/mma.h"] {
+        let path = place.join("include").join(header);
+        if !path.exists() {
+            return Err(format!("CUDA's header {} was not found: {help}", path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// The index of the NVIDIA GPU for the `local_rank`-th process of this machine: the one that is

@@ -1,6 +1,8 @@
 /* A stub of NVIDIA's driver (libcuda.so.1) with one device of compute capability 9.0 that runs nothing: memory is the host's, and a
  * launch does nothing. With it and the real NVRTC, a program compiles all the kernels that it would launch, without a GPU. Only what
- * burn-cuda 0.21 calls is here; the numbers of attributes are those of cuda.h (CUdevice_attribute). */
+ * burn-cuda 0.21 calls is here; the numbers of attributes are those of cuda.h (CUdevice_attribute).
+ *
+ * STAND_IN_OUT names a directory for each kernel's PTX (1.ptx, 2.ptx, ..) and for `launches`: a count and a kernel's name a line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,11 +64,35 @@ int cuEventRecord(void *event, void *stream) { return 0; }
 int cuEventSynchronize(void *event) { return 0; }
 int cuEventDestroy_v2(void *event) { free(event); return 0; }
 
-int cuModuleLoadData(void **out, const void *image) { modules++; return allocate(out, 1); }
-int cuModuleGetFunction(void **out, void *module, const char *name) { *out = strdup(name); return 0; }
+/* A file in STAND_IN_OUT, or NULL. */
+static FILE *create(const char *name) {
+    char path[4096];
+    const char *place = getenv("STAND_IN_OUT");
+    if (!place || snprintf(path, sizeof path, "%s/%s", place, name) >= (int)sizeof path) return NULL;
+    return fopen(path, "w");
+}
+
+typedef struct { char *name; int launches; } Function;
+static Function functions[4096];
+static int function_count;
+
+int cuModuleLoadData(void **out, const void *image) {
+    char name[32];
+    snprintf(name, sizeof name, "%d.ptx", ++modules);
+    FILE *file = create(name);
+    if (file) { fputs(image, file); fclose(file); }
+    return allocate(out, 1);
+}
+int cuModuleGetFunction(void **out, void *module, const char *name) {
+    if (function_count == sizeof functions / sizeof *functions) return 2;
+    functions[function_count].name = strdup(name);
+    *out = &functions[function_count++];
+    return 0;
+}
 int cuFuncSetAttribute(void *function, int attribute, int value) { return 0; }
 int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
     launches++;
+    ((Function *)f)->launches++;
     return 0;
 }
 int cuTensorMapEncodeTiled() { return 0; }
@@ -77,4 +103,8 @@ int cuGetErrorString(int error, const char **out) { return cuGetErrorName(error,
 
 __attribute__((destructor)) static void report(void) {
     if (modules) fprintf(stderr, "compiled %d kernels; %d launches did nothing\n", modules, launches);
+    FILE *file = create("launches");
+    if (!file) return;
+    for (int i = 0; i < function_count; i++) fprintf(file, "%d %s\n", functions[i].launches, functions[i].name);
+    fclose(file);
 }

@@ -88,6 +88,9 @@ fn attention_and_its_gradients_agree_with_the_reference() {
         (1, 130, 130, 2, 1, 16, false, true, false),
         (1, 9, 9, 2, 1, 6, true, true, false),
         (1, 75, 20, 2, 1, 16, false, true, false),
+        (2, 200, 150, 4, 2, 8, false, true, false),
+        (1, 150, 150, 2, 1, 64, true, true, false),
+        (1, 40, 70, 2, 1, 128, true, false, false),
     ] {
         let case = format!("{q_len} queries, {k_len} keys, causal {causal}, packed {packed}");
         let (q_seg, k_seg) = (segments(rows, q_len, 3, q_len - 2), segments(rows, k_len, 3, k_len - 3));
@@ -105,33 +108,34 @@ fn attention_and_its_gradients_agree_with_the_reference() {
         }
         let rules = (causal, packed, padding);
         let shapes = [[rows, q_len, heads, head_dim], [rows, k_len, kv_heads, head_dim]];
-        let grad_values = values(4, shapes[0].iter().product());
-        fn inputs<B: Backend>(shapes: [[usize; 4]; 2]) -> [Tensor<B, 4>; 3] {
-            [tensor(1, shapes[0]), tensor(2, shapes[1]), tensor(3, shapes[1])]
+        // Queries, keys, values and the gradient of the result, rounded to the type under test.
+        fn inputs<B: Backend>(shapes: [[usize; 4]; 2], dtype: FloatDType) -> [Tensor<B, 4>; 4] {
+            [(1, 0), (2, 1), (3, 1), (4, 0)].map(|(seed, shape)| tensor::<B, 4>(seed, shapes[shape]).cast(dtype))
         }
-        fn grad<B: Backend>(values: &[f32], shape: [usize; 4]) -> Tensor<B, 4> {
-            Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
-        }
-        let [q, k, v] = inputs::<Cpu>(shapes);
-        let plain_mask = mask::<Cpu>(&q_seg, &k_seg, rows, rules);
-        let expected = reference::attention(q.clone(), k.clone(), v.clone(), &plain_mask);
-        let expected_grads =
-            reference::attention_backward([q, k, v], &plain_mask, expected.clone(), grad(&grad_values, shapes[0]));
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{case}, {dtype:?}");
+            let [q, k, v, grad] = inputs::<Cpu>(shapes, dtype).map(|x| x.cast(FloatDType::F32));
+            let plain_mask = mask::<Cpu>(&q_seg, &k_seg, rows, rules);
+            let expected = reference::attention(q.clone(), k.clone(), v.clone(), &plain_mask);
+            let expected_grads = reference::attention_backward([q, k, v], &plain_mask, expected.clone(), grad);
 
-        let [q, k, v] = inputs::<Gpu>(shapes).map(primitive);
-        let gpu_mask = mask::<Gpu>(&q_seg, &k_seg, rows, rules);
-        let out = Gpu::grouped_query_attention(q.clone(), k.clone(), v.clone(), gpu_mask.clone());
-        let ours = list(back::<Gpu, 4>(out.clone()));
-        assert_close(&case, &ours, &list(expected), 2e-5);
-        // A padding query attends to no key, so its output is 0.
-        for (i, values) in ours.chunks(heads * head_dim).enumerate() {
-            let is_blind = packed && q_seg[i] == 0;
-            assert!(!is_blind || values.iter().all(|x| *x == 0.0), "{case}: query {i}");
-        }
-        let upstream = primitive(grad::<Gpu>(&grad_values, shapes[0]));
-        let grads = Gpu::grouped_query_attention_backward(q, k, v, gpu_mask, out, upstream);
-        for ((name, ours), expected) in ["dq", "dk", "dv"].into_iter().zip(grads).zip(expected_grads) {
-            assert_close(&format!("{name}: {case}"), &list(back::<Gpu, 4>(ours)), &list(expected), 5e-5);
+            let [q, k, v, grad] = inputs::<Gpu>(shapes, dtype).map(primitive);
+            let gpu_mask = mask::<Gpu>(&q_seg, &k_seg, rows, rules);
+            let out = Gpu::grouped_query_attention(q.clone(), k.clone(), v.clone(), gpu_mask.clone());
+            let ours = list(back::<Gpu, 4>(out.clone()));
+            // In bf16, weights are rounded as well, and the result is.
+            let (of_result, of_gradients) =
+                if dtype == FloatDType::F32 { (2e-5, 5e-5) } else { (epsilon, 4.0 * epsilon) };
+            assert_close(&case, &ours, &list(expected), of_result);
+            // A padding query attends to no key, so its output is 0.
+            for (i, values) in ours.chunks(heads * head_dim).enumerate() {
+                let is_blind = packed && q_seg[i] == 0;
+                assert!(!is_blind || values.iter().all(|x| *x == 0.0), "{case}: query {i}");
+            }
+            let grads = Gpu::grouped_query_attention_backward(q, k, v, gpu_mask, out, grad);
+            for ((name, ours), expected) in ["dq", "dk", "dv"].into_iter().zip(grads).zip(expected_grads) {
+                assert_close(&format!("{name}: {case}"), &list(back::<Gpu, 4>(ours)), &list(expected), of_gradients);
+            }
         }
     }
 }
@@ -210,6 +214,25 @@ fn rotations_and_their_inverses_agree_with_the_reference() {
             assert_close(&case, &list(back::<Gpu, 4>(turned)), &list(expected), 2.0 * epsilon);
             let expected = reference::rope(x, cos, -sin);
             assert_close(&case, &list(back::<Gpu, 4>(turned_back)), &list(expected), 2.0 * epsilon);
+        }
+    }
+}
+
+#[test]
+fn gradients_of_weights_agree_with_the_product_over_all_rows() {
+    // One part; several; a number of rows that cannot be divided.
+    for (rows, inputs, outputs) in [(5, 3, 4), (8192, 16, 24), (6144, 130, 8), (4097, 8, 8)] {
+        for (dtype, epsilon) in activation_types() {
+            let case = format!("{rows} rows, {inputs} x {outputs}, {dtype:?}");
+            fn gradient<B: FusedOps>(shapes: [[usize; 2]; 2], dtype: FloatDType) -> Vec<f32> {
+                let [x, grad] = [(1, shapes[0]), (2, shapes[1])].map(|(seed, s)| tensor::<B, 2>(seed, s).cast(dtype));
+                list(back::<B, 2>(B::project_weight_backward(primitive(x), primitive(grad))))
+            }
+            let shapes = [[rows, inputs], [rows, outputs]];
+            let (ours, expected) = (gradient::<Gpu>(shapes, dtype), gradient::<Cpu>(shapes, FloatDType::F32));
+            // The terms cancel, so the error is relative to their number.
+            let tolerance = if dtype == FloatDType::F32 { 2e-5 } else { 8.0 * epsilon };
+            assert_close(&case, &ours, &expected, tolerance);
         }
     }
 }

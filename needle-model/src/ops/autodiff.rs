@@ -118,6 +118,26 @@ impl<B: FusedOps> Backward<B, 2> for AttentionLogWeightBackward {
 }
 
 #[derive(Debug)]
+struct ProjectBackward;
+
+impl<B: FusedOps> Backward<B, 2> for ProjectBackward {
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [x, weight] = ops.state;
+        let [x_node, weight_node] = ops.parents;
+        // Each is a large product: none is computed that nobody asks for.
+        if let Some(node) = weight_node {
+            grads.register::<B>(node.id, B::project_weight_backward(x, grad.clone()));
+        }
+        if let Some(node) = x_node {
+            grads.register::<B>(node.id, B::float_matmul(grad, B::float_transpose(weight)));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct GatedResidualBackward;
 
 impl<B: FusedOps> Backward<B, 3> for GatedResidualBackward {
@@ -224,6 +244,11 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             |_: &_| (inputs, origins.clone(), mask.clone()),
             B::attention_log_weight(q.primitive, k.primitive, origins.clone(), mask.clone())
         )
+    }
+
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let inputs = [&x, &weight].map(|t| t.primitive.clone());
+        tracked!(ProjectBackward, C, [x, weight], |_: &_| inputs, B::project(x.primitive, weight.primitive))
     }
 
     fn gated_residual(x: FloatTensor<Self>, branch: FloatTensor<Self>, gate: FloatTensor<Self>) -> FloatTensor<Self> {

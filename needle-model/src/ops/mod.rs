@@ -139,6 +139,17 @@ pub trait FusedOps: Backend {
         reference::attention_log_weight_backward::<Self>(inputs, int(origins), &mask, float(grad)).map(primitive)
     }
 
+    /// `x weight`: `x [rows, in]`, `weight [in, out]` -> `[rows, out]`.
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(x, weight)
+    }
+
+    /// Gradient of [`FusedOps::project`] with respect to `weight`, `x^T grad`: the sum over many
+    /// rows of a small matrix, `grad [rows, out]` -> `[in, out]`.
+    fn project_weight_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(Self::float_transpose(x), grad)
+    }
+
     /// Zeroes elements of `x [elements]` and scales those that are kept by `1 / keep`; see
     /// [`reference::is_kept`]. The backward pass is the same on the gradient.
     fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {

@@ -74,8 +74,11 @@ pub fn add_gradients<B: Backend>(sum: &mut Gradients<B>, more: Gradients<B>) {
 
 /// The squared global norm of `gradients`.
 pub fn squared_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
-    let squares: Vec<_> = gradients.values().map(|g| (g.clone() * g.clone()).sum()).collect();
-    if squares.is_empty() { 0.0 } else { Tensor::cat(squares, 0).sum().into_scalar().elem() }
+    if gradients.is_empty() {
+        return 0.0;
+    }
+    let all = Tensor::cat(gradients.values().cloned().collect(), 0);
+    (all.clone() * all).sum().into_scalar().elem()
 }
 
 /// Scales `gradients` of global norm `norm` so that the norm is at most `most`.

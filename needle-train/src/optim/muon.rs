@@ -36,9 +36,6 @@ pub fn newton_schulz<B: FusedOps>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3>
     Tensor::from_primitive(TensorPrimitive::Float(B::newton_schulz(x, steps)))
 }
 
-/// Parameters and the directions to orthogonalize, by shape.
-type ByShape<B> = BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 2>)>>;
-
 /// The optimizer, with the momentum of each parameter by name.
 #[derive(Debug, Clone)]
 pub struct Muon<B: Backend> {
@@ -52,37 +49,47 @@ impl<B: FusedOps> Muon<B> {
         Self { config, momenta: BTreeMap::new() }
     }
 
-    /// New values of `[in, out]` matrices, given their gradients. Matrices of one shape are
-    /// orthogonalized together.
+    /// New values of `[in, out]` matrices, given their gradients. Matrices of one shape are updated
+    /// together.
     ///
     /// # Panics
     /// If a parameter is not a matrix; the groups rule that out.
     pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
-        let momentum = self.config.momentum;
-        let mut by_shape = ByShape::<B>::new();
+        let mut by_shape: BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 1>)>> = BTreeMap::new();
         for (param, gradient) in params {
-            let velocity = match self.momenta.remove(&param.name) {
-                Some(before) => before * momentum + gradient.clone(),
-                None => gradient.clone(),
-            };
-            self.momenta.insert(param.name.clone(), velocity.clone());
             assert!(param.shape.len() == 2, "{} is not a matrix", param.name);
-            let shape = [param.shape[0], param.shape[1]];
-            let direction = (gradient + velocity * momentum).reshape(shape);
-            by_shape.entry(shape).or_default().push((param, direction));
+            by_shape.entry([param.shape[0], param.shape[1]]).or_default().push((param, gradient));
         }
-        let mut updated = BTreeMap::new();
-        for ([inputs, outputs], members) in by_shape {
-            let (params, directions): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-            let orthogonal = newton_schulz(Tensor::stack::<3>(directions, 0), self.config.ns_steps);
-            let scale = (outputs as f64 / inputs as f64).max(1.0).sqrt();
-            for (i, param) in params.into_iter().enumerate() {
-                let update = orthogonal.clone().narrow(0, i, 1).reshape([-1]);
-                let value = param.value * (1.0 - lr * self.config.weight_decay) - update * (lr * scale);
-                updated.insert(param.name, value);
-            }
+        by_shape.into_iter().flat_map(|(shape, members)| self.update(shape, members, lr)).collect()
+    }
+
+    /// New values of `members`, all of one shape, as one tensor: a GPU would spend more time on
+    /// starting the operations of each than on computing them.
+    fn update(
+        &mut self,
+        [inputs, outputs]: [usize; 2],
+        members: Vec<(Named<B>, Tensor<B, 1>)>,
+        lr: f64,
+    ) -> Vec<(String, Tensor<B, 1>)> {
+        let (mut names, mut values, mut gradients, mut before) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (param, gradient) in members {
+            before.push(self.momenta.remove(&param.name).unwrap_or_else(|| gradient.zeros_like()));
+            gradients.push(gradient);
+            values.push(param.value);
+            names.push(param.name);
         }
-        updated
+        let [value, gradient, before] = [values, gradients, before].map(|list| Tensor::cat(list, 0));
+        let velocity = before * self.config.momentum + gradient.clone(); // [members * inputs * outputs]
+        let direction = gradient + velocity.clone() * self.config.momentum;
+        let orthogonal = newton_schulz(direction.reshape([names.len(), inputs, outputs]), self.config.ns_steps);
+        let scale = (outputs as f64 / inputs as f64).max(1.0).sqrt();
+        let value = value * (1.0 - lr * self.config.weight_decay) - orthogonal.reshape([-1]) * (lr * scale);
+
+        let length = inputs * outputs;
+        let part = |all: &Tensor<B, 1>, i: usize| all.clone().narrow(0, i * length, length);
+        let velocities = names.iter().enumerate().map(|(i, name)| (name.clone(), part(&velocity, i)));
+        self.momenta.extend(velocities);
+        names.into_iter().enumerate().map(|(i, name)| (name, part(&value, i))).collect()
     }
 
     /// Momenta by parameter name.

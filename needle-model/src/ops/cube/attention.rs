@@ -1,21 +1,24 @@
 //! Grouped-query attention that never holds `[batch, num_heads, q_len, k_len]`, forward and
 //! backward.
 //!
-//! FlashAttention's recurrences (Dao et al., arXiv:2205.14135; Rabe and Staats, arXiv:2112.05682)
-//! in plain multiply-adds, so that they run on every device that CubeCL compiles for: a unit keeps
-//! one query (or, for the gradients of keys and values, one key) in registers, a cube of [`UNITS`]
-//! of them reads the other side in tiles through shared memory, where all units read one address at
-//! a time, four values in one access. Tiles that share no segment with the cube's positions are
-//! skipped.
+//! FlashAttention's recurrences (Dao et al., arXiv:2205.14135; Rabe and Staats, arXiv:2112.05682):
+//! a cube works on some queries (or, for the gradients of keys and values, some keys) of one head
+//! and reads the other side in tiles through shared memory. Products of tiles run on tensor cores
+//! where the device has them ([`super::tile`]). Of packed rows, only the tiles from the first to
+//! the last position of the cube's own segments are read.
 //!
 //! ```text
-//! forward      o = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m),   s_j = q k_j / sqrt(head_dim),   m = max_j s_j so far
-//! backward     p_ij = exp(s_ij - lse_i),   ds_ij = p_ij (do_i v_j - do_i o_i) / sqrt(head_dim)
+//! forward      lse_i = log sum_j exp(s_ij),   s_ij = q_i k_j / sqrt(head_dim)
+//!              p_ij = exp(s_ij - lse_i),   o_i = sum_j p_ij v_j
+//! backward     ds_ij = p_ij (do_i v_j - do_i o_i) / sqrt(head_dim)
 //!              dq_i = sum_j ds_ij k_j,   dk_j = sum_i ds_ij q_i,   dv_j = sum_i p_ij do_i
 //! ```
 //!
-//! The forward pass keeps nothing but its result; the backward pass recomputes the log-sum-exp
-//! `lse` of each query. Inputs may be f32 or bf16; sums are f32.
+//! The forward pass goes through the keys twice: first for the log-sum-exp `lse` of each query,
+//! then for the result. The weights are final then, so that sums never have to be rescaled, which
+//! tensor cores could not do in place. The forward pass keeps nothing but its result; the backward
+//! pass computes `lse` again. Inputs may be f32 or bf16; scores and sums are f32, and weights are
+//! rounded to the type of the inputs, as FlashAttention does.
 
 use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
@@ -25,9 +28,10 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::empty;
+use super::launch::vector_sum;
 use super::tile::{
-    Four, TILE, UNITS, add_row, dot, four, load_rows, load_segments, load_tile_segments, row, segment_range, store_row,
-    sum_of_four, zeros,
+    Tiling, add_weighted, load_numbers, load_segments, load_tile, multiply_transposed, same_segments, score_at,
+    scores_tile, store_sums, tile, unit_column, unit_row, weight_at, weights_tile, zero_sums,
 };
 
 /// Initial value of the running maximum, below every score.
@@ -65,308 +69,339 @@ fn is_visible(
     visible
 }
 
-/// The attention's result (only with `of_values`) and the log-sum-exp of each query:
-/// `out [batch, q_len, num_heads, head_dim]`, `lse [batch, num_heads, q_len]`.
+/// The first key that any query of a cube can see, and the end of these keys. `own_segments` are
+/// those of the queries from `first` on.
+#[cube]
+fn visible_keys<I: Int>(
+    own_segments: &SharedMemory<i32>,
+    k_segments: &Tensor<I>,
+    batch: usize,
+    first: usize,
+    k_len: usize,
+    offset: usize,
+    #[comptime] rules: Rules,
+    #[comptime] tiling: Tiling,
+) -> (usize, usize) {
+    let mut begin = 0usize.runtime();
+    let mut end = k_len;
+    if comptime!(rules.causal) {
+        end = k_len.min(first + comptime!(tiling.own) + offset);
+    }
+    if comptime!(rules.query_segments) {
+        let (same_begin, same_end) = same_segments::<I>(own_segments, k_segments, batch, k_len, begin, end, tiling);
+        begin = same_begin;
+        end = same_end;
+    }
+    (begin, end)
+}
+
+/// The log-sum-exp of each query, `lse [batch, num_heads, q_len]`, and (only with `of_values`) the
+/// attention's result, `out [batch, q_len, num_heads, head_dim]`.
 #[cube(launch)]
-fn forward_kernel<E: Float, I: Int>(
-    q: &Tensor<E>,
-    k: &Tensor<E>,
-    v: &Tensor<E>,
+fn forward_kernel<E: Float, I: Int, N: Size>(
+    q: &Tensor<Vector<E, N>>,
+    k: &Tensor<Vector<E, N>>,
+    v: &Tensor<Vector<E, N>>,
     q_segments: &Tensor<I>,
     k_segments: &Tensor<I>,
-    out: &mut Tensor<E>,
+    out: &mut Tensor<Vector<E, N>>,
     lse: &mut Tensor<f32>,
     scale: f32,
     #[comptime] of_values: bool,
     #[comptime] rules: Rules,
-    #[comptime] head_dim: usize,
+    #[comptime] tiling: Tiling,
     #[define(E, I)] _dtypes: [StorageType; 2],
 ) {
     let batch = CUBE_POS_Z as usize;
     let head = CUBE_POS_Y as usize;
-    let first = CUBE_POS_X as usize * comptime!(UNITS);
-    let position = first + UNIT_POS_X as usize;
+    let first = CUBE_POS_X as usize * comptime!(tiling.own);
+    let row = unit_row();
+    let query = first + row;
     let q_len = q.shape(1);
     let k_len = k.shape(1);
     let kv_head = head / (q.shape(2) / k.shape(2));
     let offset = k_len - q_len;
 
-    let mut own_segments = SharedMemory::<i32>::new(UNITS);
-    let mut segments = SharedMemory::<i32>::new(TILE);
-    let mut keys = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
-    let mut values = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
-    load_segments::<I>(q_segments, &mut own_segments, batch, first, q_len, UNITS, rules.query_segments);
-    let query = row::<E>(q, batch, position, head, head_dim);
+    let mut own_segments = SharedMemory::<i32>::new(tiling.own);
+    let mut segments = SharedMemory::<i32>::new(tiling.other);
+    let mut queries = tile::<E, N>(tiling.own, tiling);
+    let mut keys = tile::<E, N>(tiling.other, tiling);
+    let mut scores = scores_tile(tiling);
+    load_segments::<I>(q_segments, &mut own_segments, batch, first, q_len, tiling.own, rules.query_segments, tiling);
+    load_tile::<E, N>(q, &mut queries, batch, first, head, tiling.own, tiling);
     sync_cube();
-    let (least, most) = segment_range(&own_segments, UNITS);
-    let own_segment = own_segments[UNIT_POS_X as usize];
+    let own_segment = own_segments[row];
+    let (begin, end) = visible_keys::<I>(&own_segments, k_segments, batch, first, k_len, offset, rules, tiling);
 
-    let mut sum = zeros(head_dim);
     let mut max = LOWEST.runtime();
     let mut total = 0.0f32;
-    let mut end = k_len;
-    if comptime!(rules.causal) {
-        end = k_len.min(first + comptime!(UNITS) + offset);
-    }
-    let mut begin = 0usize.runtime();
-    while begin < end {
-        let any = load_tile_segments::<I>(
-            k_segments,
-            &mut segments,
-            batch,
-            begin,
-            k_len,
-            least,
-            most,
-            rules.key_segments,
-            rules.query_segments,
-        );
-        if any {
-            load_rows::<E>(k, &mut keys, batch, begin, kv_head, head_dim);
-            if comptime!(of_values) {
-                load_rows::<E>(v, &mut values, batch, begin, kv_head, head_dim);
-            }
-        }
+    let mut at = begin;
+    while at < end {
         sync_cube();
-        if any {
-            for j in 0..TILE {
-                if is_visible(position, own_segment, begin + j, segments[j], offset, rules) {
-                    let score = dot(&query, &keys, j, head_dim) * scale;
-                    if score > max {
-                        let shrink = (max - score).exp();
-                        total *= shrink;
-                        if comptime!(of_values) {
-                            let shrink = Four::new(shrink);
-                            #[unroll]
-                            for d in 0..comptime!(head_dim / 4) {
-                                sum[d] *= shrink;
-                            }
-                        }
-                        max = score;
-                    }
-                    let weight = (score - max).exp();
-                    total += weight;
-                    if comptime!(of_values) {
-                        add_row(&mut sum, weight, &values, j, head_dim);
-                    }
+        load_segments::<I>(k_segments, &mut segments, batch, at, k_len, tiling.other, rules.key_segments, tiling);
+        load_tile::<E, N>(k, &mut keys, batch, at, kv_head, tiling.other, tiling);
+        sync_cube();
+        multiply_transposed::<E, N>(&queries, &keys, &mut scores, tiling);
+        sync_cube();
+        #[unroll]
+        for i in 0..comptime!(tiling.other / 2) {
+            let column = unit_column(i);
+            if is_visible(query, own_segment, at + column, segments[column], offset, rules) {
+                let score = scores[score_at(row, column, tiling)] * scale;
+                if score > max {
+                    total *= (max - score).exp();
+                    max = score;
                 }
+                total += (score - max).exp();
             }
         }
-        begin += comptime!(TILE);
+        at += comptime!(tiling.other);
     }
-    if position < q_len {
-        // A query without visible keys gives 0. NaN is not equal to 0, so it stays NaN.
-        let mut inverse = 0.0f32;
-        if total != 0.0f32 {
-            inverse = 1.0f32 / total;
+    // The two units of a query have seen every second key each.
+    let mut maxima = SharedMemory::<f32>::new(comptime!(tiling.units()));
+    let mut totals = SharedMemory::<f32>::new(comptime!(tiling.units()));
+    let unit = UNIT_POS_X as usize;
+    maxima[unit] = max;
+    totals[unit] = total;
+    sync_cube();
+    let other_unit = 4 * row + 1 - unit;
+    let most = max.max(maxima[other_unit]);
+    total = total * (max - most).exp() + totals[other_unit] * (maxima[other_unit] - most).exp();
+    // A query without visible keys has no weights at all. NaN is not equal to 0, so it stays NaN.
+    let mut log_sum_exp = 0.0f32;
+    if total != 0.0f32 {
+        log_sum_exp = most + total.ln();
+    }
+    if query < q_len && unit == 2 * row {
+        lse[(batch * q.shape(2) + head) * q_len + query] = log_sum_exp;
+    }
+
+    if comptime!(of_values) {
+        let mut values = tile::<E, N>(tiling.other, tiling);
+        let mut weights = weights_tile::<E>(tiling);
+        let mut sums = zero_sums::<N>(tiling);
+        let mut at = begin;
+        while at < end {
+            sync_cube();
+            load_segments::<I>(k_segments, &mut segments, batch, at, k_len, tiling.other, rules.key_segments, tiling);
+            load_tile::<E, N>(k, &mut keys, batch, at, kv_head, tiling.other, tiling);
+            load_tile::<E, N>(v, &mut values, batch, at, kv_head, tiling.other, tiling);
+            sync_cube();
+            multiply_transposed::<E, N>(&queries, &keys, &mut scores, tiling);
+            sync_cube();
+            #[unroll]
+            for i in 0..comptime!(tiling.other / 2) {
+                let column = unit_column(i);
+                let mut weight = 0.0f32;
+                if is_visible(query, own_segment, at + column, segments[column], offset, rules) {
+                    weight = (scores[score_at(row, column, tiling)] * scale - log_sum_exp).exp();
+                }
+                weights[weight_at(row, column, tiling)] = E::cast_from(weight);
+            }
+            sync_cube();
+            add_weighted::<E, N>(&mut sums, &weights, &values, tiling);
+            at += comptime!(tiling.other);
         }
-        let heads = q.shape(2);
-        let base = ((batch * q_len + position) * heads + head) * head_dim;
-        if comptime!(of_values) {
-            store_row::<E>(out, base, &sum, inverse, head_dim);
-        }
-        let mut log_sum_exp = 0.0f32;
-        if total != 0.0f32 {
-            log_sum_exp = max + total.ln();
-        }
-        lse[(batch * heads + head) * q_len + position] = log_sum_exp;
+        store_sums::<E, N>(&sums, out, &mut scores, batch, first, head, tiling);
     }
 }
 
 /// `dq [batch, q_len, num_heads, head_dim]`, and `delta_i = do_i o_i [batch, num_heads, q_len]`,
 /// which the gradients of keys and values need.
 #[cube(launch)]
-fn queries_kernel<E: Float, I: Int>(
-    q: &Tensor<E>,
-    k: &Tensor<E>,
-    v: &Tensor<E>,
+fn queries_kernel<E: Float, I: Int, N: Size>(
+    q: &Tensor<Vector<E, N>>,
+    k: &Tensor<Vector<E, N>>,
+    v: &Tensor<Vector<E, N>>,
     q_segments: &Tensor<I>,
     k_segments: &Tensor<I>,
-    out: &Tensor<E>,
-    grad: &Tensor<E>,
+    out: &Tensor<Vector<E, N>>,
+    grad: &Tensor<Vector<E, N>>,
     lse: &Tensor<f32>,
     delta: &mut Tensor<f32>,
-    dq: &mut Tensor<E>,
+    dq: &mut Tensor<Vector<E, N>>,
     scale: f32,
     #[comptime] rules: Rules,
-    #[comptime] head_dim: usize,
+    #[comptime] tiling: Tiling,
     #[define(E, I)] _dtypes: [StorageType; 2],
 ) {
     let batch = CUBE_POS_Z as usize;
     let head = CUBE_POS_Y as usize;
-    let first = CUBE_POS_X as usize * comptime!(UNITS);
-    let position = first + UNIT_POS_X as usize;
+    let first = CUBE_POS_X as usize * comptime!(tiling.own);
+    let row = unit_row();
+    let query = first + row;
     let q_len = q.shape(1);
     let k_len = k.shape(1);
     let heads = q.shape(2);
     let kv_head = head / (heads / k.shape(2));
     let offset = k_len - q_len;
 
-    let mut own_segments = SharedMemory::<i32>::new(UNITS);
-    let mut segments = SharedMemory::<i32>::new(TILE);
-    let mut keys = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
-    let mut values = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
-    load_segments::<I>(q_segments, &mut own_segments, batch, first, q_len, UNITS, rules.query_segments);
-    let query = row::<E>(q, batch, position, head, head_dim);
-    let upstream = row::<E>(grad, batch, position, head, head_dim);
+    let mut own_segments = SharedMemory::<i32>::new(tiling.own);
+    let mut segments = SharedMemory::<i32>::new(tiling.other);
+    let mut queries = tile::<E, N>(tiling.own, tiling);
+    let mut upstream = tile::<E, N>(tiling.own, tiling);
+    let mut keys = tile::<E, N>(tiling.other, tiling);
+    let mut values = tile::<E, N>(tiling.other, tiling);
+    let mut scores = scores_tile(tiling);
+    let mut weights = weights_tile::<E>(tiling);
+    load_segments::<I>(q_segments, &mut own_segments, batch, first, q_len, tiling.own, rules.query_segments, tiling);
+    load_tile::<E, N>(q, &mut queries, batch, first, head, tiling.own, tiling);
+    load_tile::<E, N>(grad, &mut upstream, batch, first, head, tiling.own, tiling);
+    // Both units of a query compute all of its delta.
     let mut log_sum_exp = 0.0f32;
     let mut own_delta = 0.0f32;
-    if position < q_len {
-        let at = (batch * heads + head) * q_len + position;
+    if query < q_len {
+        let at = (batch * heads + head) * q_len + query;
         log_sum_exp = lse[at];
-        let base = ((batch * q_len + position) * heads + head) * head_dim;
-        let mut products = Four::new(0.0f32);
-        #[unroll]
-        for d in 0..comptime!(head_dim / 4) {
-            products += upstream[d] * four::<E>(out, base + 4 * d);
+        let vectors = comptime!(tiling.head_dim / tiling.vector);
+        let base = ((batch * q_len + query) * heads + head) * vectors;
+        let mut products = Vector::<f32, N>::new(0.0f32);
+        for i in 0..vectors {
+            products += Vector::<f32, N>::cast_from(out[base + i]) * Vector::<f32, N>::cast_from(grad[base + i]);
         }
-        own_delta = sum_of_four(products);
-        delta[at] = own_delta;
+        own_delta = vector_sum(products);
+        if UNIT_POS_X as usize == 2 * row {
+            delta[at] = own_delta;
+        }
     }
     sync_cube();
-    let (least, most) = segment_range(&own_segments, UNITS);
-    let own_segment = own_segments[UNIT_POS_X as usize];
+    let own_segment = own_segments[row];
+    let (begin, end) = visible_keys::<I>(&own_segments, k_segments, batch, first, k_len, offset, rules, tiling);
 
-    let mut sum = zeros(head_dim);
-    let mut end = k_len;
-    if comptime!(rules.causal) {
-        end = k_len.min(first + comptime!(UNITS) + offset);
-    }
-    let mut begin = 0usize.runtime();
-    while begin < end {
-        let any = load_tile_segments::<I>(
-            k_segments,
-            &mut segments,
-            batch,
-            begin,
-            k_len,
-            least,
-            most,
-            rules.key_segments,
-            rules.query_segments,
-        );
-        if any {
-            load_rows::<E>(k, &mut keys, batch, begin, kv_head, head_dim);
-            load_rows::<E>(v, &mut values, batch, begin, kv_head, head_dim);
-        }
+    let mut sums = zero_sums::<N>(tiling);
+    let mut at = begin;
+    while at < end {
         sync_cube();
-        if any {
-            for j in 0..TILE {
-                if is_visible(position, own_segment, begin + j, segments[j], offset, rules) {
-                    let weight = (dot(&query, &keys, j, head_dim) * scale - log_sum_exp).exp();
-                    let slope = weight * (dot(&upstream, &values, j, head_dim) - own_delta) * scale;
-                    add_row(&mut sum, slope, &keys, j, head_dim);
-                }
+        load_segments::<I>(k_segments, &mut segments, batch, at, k_len, tiling.other, rules.key_segments, tiling);
+        load_tile::<E, N>(k, &mut keys, batch, at, kv_head, tiling.other, tiling);
+        load_tile::<E, N>(v, &mut values, batch, at, kv_head, tiling.other, tiling);
+        sync_cube();
+        multiply_transposed::<E, N>(&queries, &keys, &mut scores, tiling);
+        sync_cube();
+        let mut probabilities = Array::<f32>::new(comptime!(tiling.other / 2));
+        #[unroll]
+        for i in 0..comptime!(tiling.other / 2) {
+            let column = unit_column(i);
+            probabilities[i] = 0.0f32;
+            if is_visible(query, own_segment, at + column, segments[column], offset, rules) {
+                probabilities[i] = (scores[score_at(row, column, tiling)] * scale - log_sum_exp).exp();
             }
         }
-        begin += comptime!(TILE);
+        sync_cube();
+        multiply_transposed::<E, N>(&upstream, &values, &mut scores, tiling);
+        sync_cube();
+        #[unroll]
+        for i in 0..comptime!(tiling.other / 2) {
+            let column = unit_column(i);
+            let slope = probabilities[i] * (scores[score_at(row, column, tiling)] - own_delta) * scale;
+            weights[weight_at(row, column, tiling)] = E::cast_from(slope);
+        }
+        sync_cube();
+        add_weighted::<E, N>(&mut sums, &weights, &keys, tiling);
+        at += comptime!(tiling.other);
     }
-    if position < q_len {
-        let base = ((batch * q_len + position) * heads + head) * head_dim;
-        store_row::<E>(dq, base, &sum, 1.0f32, head_dim);
-    }
+    store_sums::<E, N>(&sums, dq, &mut scores, batch, first, head, tiling);
 }
 
-/// `dk`, or `dv` with `of_values`: `[batch, k_len, num_kv_heads, head_dim]`. Computing one of them
-/// at a time keeps within a unit's registers.
+/// `dk` and `dv`, each `[batch, k_len, num_kv_heads, head_dim]`.
 #[cube(launch)]
-fn keys_kernel<E: Float, I: Int>(
-    q: &Tensor<E>,
-    k: &Tensor<E>,
-    v: &Tensor<E>,
+fn keys_kernel<E: Float, I: Int, N: Size>(
+    q: &Tensor<Vector<E, N>>,
+    k: &Tensor<Vector<E, N>>,
+    v: &Tensor<Vector<E, N>>,
     q_segments: &Tensor<I>,
     k_segments: &Tensor<I>,
-    grad: &Tensor<E>,
+    grad: &Tensor<Vector<E, N>>,
     lse: &Tensor<f32>,
     delta: &Tensor<f32>,
-    result: &mut Tensor<E>,
+    dk: &mut Tensor<Vector<E, N>>,
+    dv: &mut Tensor<Vector<E, N>>,
     scale: f32,
-    #[comptime] of_values: bool,
     #[comptime] rules: Rules,
-    #[comptime] head_dim: usize,
+    #[comptime] tiling: Tiling,
     #[define(E, I)] _dtypes: [StorageType; 2],
 ) {
     let batch = CUBE_POS_Z as usize;
     let kv_head = CUBE_POS_Y as usize;
-    let first = CUBE_POS_X as usize * comptime!(UNITS);
-    let position = first + UNIT_POS_X as usize;
+    let first = CUBE_POS_X as usize * comptime!(tiling.own);
+    let row = unit_row();
+    let key = first + row;
     let q_len = q.shape(1);
     let k_len = k.shape(1);
-    let heads = q.shape(2);
-    let group = heads / k.shape(2);
+    let group = q.shape(2) / k.shape(2);
     let offset = k_len - q_len;
 
-    let mut own_segments = SharedMemory::<i32>::new(UNITS);
-    let mut segments = SharedMemory::<i32>::new(TILE);
-    let mut queries = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
-    let mut upstream = SharedMemory::<Four>::new(comptime!(TILE * head_dim / 4));
-    let mut lses = SharedMemory::<f32>::new(TILE);
-    let mut deltas = SharedMemory::<f32>::new(TILE);
-    load_segments::<I>(k_segments, &mut own_segments, batch, first, k_len, UNITS, rules.key_segments);
-    let key = row::<E>(k, batch, position, kv_head, head_dim);
-    let value = row::<E>(v, batch, position, kv_head, head_dim);
+    let mut own_segments = SharedMemory::<i32>::new(tiling.own);
+    let mut segments = SharedMemory::<i32>::new(tiling.other);
+    let mut keys = tile::<E, N>(tiling.own, tiling);
+    let mut values = tile::<E, N>(tiling.own, tiling);
+    let mut queries = tile::<E, N>(tiling.other, tiling);
+    let mut upstream = tile::<E, N>(tiling.other, tiling);
+    let mut lses = SharedMemory::<f32>::new(tiling.other);
+    let mut deltas = SharedMemory::<f32>::new(tiling.other);
+    let mut scores = scores_tile(tiling);
+    let mut weights = weights_tile::<E>(tiling);
+    load_segments::<I>(k_segments, &mut own_segments, batch, first, k_len, tiling.own, rules.key_segments, tiling);
+    load_tile::<E, N>(k, &mut keys, batch, first, kv_head, tiling.own, tiling);
+    load_tile::<E, N>(v, &mut values, batch, first, kv_head, tiling.own, tiling);
     sync_cube();
-    let (least, most) = segment_range(&own_segments, UNITS);
-    let own_segment = own_segments[UNIT_POS_X as usize];
-
-    let mut sum = zeros(head_dim);
-    // The first query that sees the first key of the cube, at the beginning of its tile.
-    let mut start = 0usize.runtime();
+    let own_segment = own_segments[row];
+    let mut begin = 0usize.runtime();
+    let mut end = q_len;
+    // The first query that sees the first key of the cube.
     if comptime!(rules.causal) && first > offset {
-        start = (first - offset) / comptime!(TILE) * comptime!(TILE);
+        begin = first - offset;
     }
+    if comptime!(rules.query_segments) {
+        let (same_begin, same_end) = same_segments::<I>(&own_segments, q_segments, batch, q_len, begin, end, tiling);
+        begin = same_begin;
+        end = same_end;
+    }
+
+    let mut dk_sums = zero_sums::<N>(tiling);
+    let mut dv_sums = zero_sums::<N>(tiling);
     for member in 0..group {
         let head = kv_head * group + member;
-        let mut begin = start;
-        while begin < q_len {
-            let any = load_tile_segments::<I>(
-                q_segments,
-                &mut segments,
-                batch,
-                begin,
-                q_len,
-                least,
-                most,
-                rules.query_segments,
-                rules.query_segments,
-            );
-            if any {
-                load_rows::<E>(q, &mut queries, batch, begin, head, head_dim);
-                load_rows::<E>(grad, &mut upstream, batch, begin, head, head_dim);
-                let i = UNIT_POS_X as usize;
-                if i < comptime!(TILE) && begin + i < q_len {
-                    let at = (batch * heads + head) * q_len + begin + i;
-                    lses[i] = lse[at];
-                    deltas[i] = delta[at];
+        let mut at = begin;
+        while at < end {
+            sync_cube();
+            load_segments::<I>(q_segments, &mut segments, batch, at, q_len, tiling.other, rules.query_segments, tiling);
+            load_tile::<E, N>(q, &mut queries, batch, at, head, tiling.other, tiling);
+            load_tile::<E, N>(grad, &mut upstream, batch, at, head, tiling.other, tiling);
+            load_numbers(lse, &mut lses, batch, at, head, tiling.other, tiling);
+            load_numbers(delta, &mut deltas, batch, at, head, tiling.other, tiling);
+            sync_cube();
+            multiply_transposed::<E, N>(&keys, &queries, &mut scores, tiling);
+            sync_cube();
+            let mut probabilities = Array::<f32>::new(comptime!(tiling.other / 2));
+            #[unroll]
+            for i in 0..comptime!(tiling.other / 2) {
+                let column = unit_column(i);
+                let query = at + column;
+                let exists = query < q_len;
+                probabilities[i] = 0.0f32;
+                if exists && is_visible(query, segments[column], key, own_segment, offset, rules) {
+                    probabilities[i] = (scores[score_at(row, column, tiling)] * scale - lses[column]).exp();
                 }
+                weights[weight_at(row, column, tiling)] = E::cast_from(probabilities[i]);
             }
             sync_cube();
-            if any {
-                for i in 0..TILE {
-                    let exists = begin + i < q_len;
-                    if exists && is_visible(begin + i, segments[i], position, own_segment, offset, rules) {
-                        let weight = (dot(&key, &queries, i, head_dim) * scale - lses[i]).exp();
-                        if comptime!(of_values) {
-                            add_row(&mut sum, weight, &upstream, i, head_dim);
-                        } else {
-                            let slope = weight * (dot(&value, &upstream, i, head_dim) - deltas[i]) * scale;
-                            add_row(&mut sum, slope, &queries, i, head_dim);
-                        }
-                    }
-                }
+            add_weighted::<E, N>(&mut dv_sums, &weights, &upstream, tiling);
+            multiply_transposed::<E, N>(&values, &upstream, &mut scores, tiling);
+            sync_cube();
+            #[unroll]
+            for i in 0..comptime!(tiling.other / 2) {
+                let column = unit_column(i);
+                let slope = probabilities[i] * (scores[score_at(row, column, tiling)] - deltas[column]) * scale;
+                weights[weight_at(row, column, tiling)] = E::cast_from(slope);
             }
-            begin += comptime!(TILE);
+            sync_cube();
+            add_weighted::<E, N>(&mut dk_sums, &weights, &queries, tiling);
+            at += comptime!(tiling.other);
         }
     }
-    if position < k_len {
-        let base = ((batch * k_len + position) * k.shape(2) + kv_head) * head_dim;
-        store_row::<E>(result, base, &sum, 1.0f32, head_dim);
-    }
-}
-
-/// Whether the kernels support `q`: they read a head four elements at a time.
-pub fn fits<R: CubeRuntime>(q: &CubeTensor<R>) -> bool {
-    q.meta.shape()[3].is_multiple_of(4)
+    store_sums::<E, N>(&dk_sums, dk, &mut scores, batch, first, kv_head, tiling);
+    store_sums::<E, N>(&dv_sums, dv, &mut scores, batch, first, kv_head, tiling);
 }
 
 /// Everything that the kernels read, contiguous.
@@ -377,12 +412,13 @@ struct Inputs<R: CubeRuntime> {
     q_segments: CubeTensor<R>,
     k_segments: CubeTensor<R>,
     rules: Rules,
-    head_dim: usize,
+    tiling: Tiling,
     dtypes: [StorageType; 2],
 }
 
 impl<R: CubeRuntime> Inputs<R> {
     fn new(
+        tiling: Tiling,
         [q, k, v]: [CubeTensor<R>; 3],
         q_segments: Option<CubeTensor<R>>,
         k_segments: Option<CubeTensor<R>>,
@@ -394,14 +430,13 @@ impl<R: CubeRuntime> Inputs<R> {
             causal,
         };
         let [q, k, v] = [q, k, v].map(into_contiguous);
-        let head_dim = q.meta.shape()[3];
         // A kernel takes the same arguments under all rules; a placeholder stands for segments that
         // it does not read.
         let nothing = || empty(&q, Shape::new([1, 1]), burn::tensor::DType::I32);
         let [q_segments, k_segments] =
             [q_segments, k_segments].map(|segments| segments.map_or_else(nothing, into_contiguous));
         let dtypes = [q.dtype.into(), k_segments.dtype.into()];
-        Self { q, k, v, q_segments, k_segments, rules, head_dim, dtypes }
+        Self { q, k, v, q_segments, k_segments, rules, tiling, dtypes }
     }
 
     fn like(&self, tensor: &CubeTensor<R>) -> CubeTensor<R> {
@@ -416,14 +451,18 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 
     fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+        1.0 / (self.tiling.head_dim as f32).sqrt()
     }
 
-    /// One cube for every [`UNITS`] positions of each head of each row of
+    /// One cube for every `own` positions of each head of each row of
     /// `x [batch, length, heads, head_dim]`.
-    fn cubes(x: &CubeTensor<R>) -> CubeCount {
+    fn cubes(&self, x: &CubeTensor<R>) -> CubeCount {
         let shape = x.meta.shape();
-        CubeCount::Static(shape[1].div_ceil(UNITS) as u32, shape[2] as u32, shape[0] as u32)
+        CubeCount::Static(shape[1].div_ceil(self.tiling.own) as u32, shape[2] as u32, shape[0] as u32)
+    }
+
+    fn cube_dim(&self) -> CubeDim {
+        CubeDim::new_1d(self.tiling.units() as u32)
     }
 
     /// Writes the attention's result to `out`, if there is one, and returns the log-sum-exp of each
@@ -432,8 +471,9 @@ impl<R: CubeRuntime> Inputs<R> {
         let lse = self.per_query();
         forward_kernel::launch::<R>(
             &self.q.client,
-            Self::cubes(&self.q),
-            CubeDim::new_1d(UNITS as u32),
+            self.cubes(&self.q),
+            self.cube_dim(),
+            self.tiling.vector,
             self.q.clone().into_tensor_arg(),
             self.k.clone().into_tensor_arg(),
             self.v.clone().into_tensor_arg(),
@@ -445,7 +485,7 @@ impl<R: CubeRuntime> Inputs<R> {
             self.scale(),
             out.is_some(),
             self.rules,
-            self.head_dim,
+            self.tiling,
             self.dtypes,
         );
         lse
@@ -454,12 +494,13 @@ impl<R: CubeRuntime> Inputs<R> {
 
 /// See [`crate::ops::FusedOps::grouped_query_attention`].
 pub fn forward<R: CubeRuntime>(
+    tiling: Tiling,
     qkv: [CubeTensor<R>; 3],
     q_segments: Option<CubeTensor<R>>,
     k_segments: Option<CubeTensor<R>>,
     causal: bool,
 ) -> CubeTensor<R> {
-    let inputs = Inputs::new(qkv, q_segments, k_segments, causal);
+    let inputs = Inputs::new(tiling, qkv, q_segments, k_segments, causal);
     let out = inputs.like(&inputs.q);
     inputs.forward(Some(&out));
     out
@@ -467,20 +508,22 @@ pub fn forward<R: CubeRuntime>(
 
 /// See [`crate::ops::FusedOps::grouped_query_attention_backward`].
 pub fn backward<R: CubeRuntime>(
+    tiling: Tiling,
     qkv: [CubeTensor<R>; 3],
     q_segments: Option<CubeTensor<R>>,
     k_segments: Option<CubeTensor<R>>,
     causal: bool,
     [out, grad]: [CubeTensor<R>; 2],
 ) -> [CubeTensor<R>; 3] {
-    let inputs = Inputs::new(qkv, q_segments, k_segments, causal);
+    let inputs = Inputs::new(tiling, qkv, q_segments, k_segments, causal);
     let [out, grad] = [out, grad].map(into_contiguous);
     let lse = inputs.forward(None);
     let (delta, dq) = (inputs.per_query(), inputs.like(&inputs.q));
     queries_kernel::launch::<R>(
         &inputs.q.client,
-        Inputs::cubes(&inputs.q),
-        CubeDim::new_1d(UNITS as u32),
+        inputs.cubes(&inputs.q),
+        inputs.cube_dim(),
+        tiling.vector,
         inputs.q.clone().into_tensor_arg(),
         inputs.k.clone().into_tensor_arg(),
         inputs.v.clone().into_tensor_arg(),
@@ -493,31 +536,29 @@ pub fn backward<R: CubeRuntime>(
         dq.clone().into_tensor_arg(),
         inputs.scale(),
         inputs.rules,
-        inputs.head_dim,
+        tiling,
         inputs.dtypes,
     );
-    let of_keys = |of_values: bool| {
-        let result = inputs.like(&inputs.k);
-        keys_kernel::launch::<R>(
-            &inputs.q.client,
-            Inputs::cubes(&inputs.k),
-            CubeDim::new_1d(UNITS as u32),
-            inputs.q.clone().into_tensor_arg(),
-            inputs.k.clone().into_tensor_arg(),
-            inputs.v.clone().into_tensor_arg(),
-            inputs.q_segments.clone().into_tensor_arg(),
-            inputs.k_segments.clone().into_tensor_arg(),
-            grad.clone().into_tensor_arg(),
-            lse.clone().into_tensor_arg(),
-            delta.clone().into_tensor_arg(),
-            result.clone().into_tensor_arg(),
-            inputs.scale(),
-            of_values,
-            inputs.rules,
-            inputs.head_dim,
-            inputs.dtypes,
-        );
-        result
-    };
-    [dq, of_keys(false), of_keys(true)]
+    let (dk, dv) = (inputs.like(&inputs.k), inputs.like(&inputs.v));
+    keys_kernel::launch::<R>(
+        &inputs.q.client,
+        inputs.cubes(&inputs.k),
+        inputs.cube_dim(),
+        tiling.vector,
+        inputs.q.clone().into_tensor_arg(),
+        inputs.k.clone().into_tensor_arg(),
+        inputs.v.clone().into_tensor_arg(),
+        inputs.q_segments.clone().into_tensor_arg(),
+        inputs.k_segments.clone().into_tensor_arg(),
+        grad.into_tensor_arg(),
+        lse.into_tensor_arg(),
+        delta.into_tensor_arg(),
+        dk.clone().into_tensor_arg(),
+        dv.clone().into_tensor_arg(),
+        inputs.scale(),
+        inputs.rules,
+        tiling,
+        inputs.dtypes,
+    );
+    [dq, dk, dv]
 }

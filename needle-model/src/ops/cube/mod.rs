@@ -9,6 +9,7 @@ mod launch;
 mod norm;
 mod rope;
 mod tile;
+mod weight_gradient;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -19,6 +20,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 use super::{FusedOps, MaskPrimitive, float, primitive, reference};
+use tile::Tiling;
 
 impl<R, F, I, BT> FusedOps for CubeBackend<R, F, I, BT>
 where
@@ -77,10 +79,10 @@ where
         v: FloatTensor<Self>,
         mask: MaskPrimitive<Self>,
     ) -> FloatTensor<Self> {
-        if !attention::fits(&q) {
-            return primitive(reference::attention::<Self>(float(q), float(k), float(v), &mask));
+        match Tiling::new(&q) {
+            Some(tiling) => attention::forward(tiling, [q, k, v], mask.query_segments, mask.key_segments, mask.causal),
+            None => primitive(reference::attention::<Self>(float(q), float(k), float(v), &mask)),
         }
-        attention::forward([q, k, v], mask.query_segments, mask.key_segments, mask.causal)
     }
 
     fn grouped_query_attention_backward(
@@ -91,11 +93,25 @@ where
         out: FloatTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3] {
-        if !attention::fits(&q) {
+        let Some(tiling) = Tiling::new(&q) else {
             let inputs = [float(q), float(k), float(v)];
             return reference::attention_backward::<Self>(inputs, &mask, float(out), float(grad)).map(primitive);
+        };
+        attention::backward(tiling, [q, k, v], mask.query_segments, mask.key_segments, mask.causal, [out, grad])
+    }
+
+    fn project_weight_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = x.dtype;
+        let parts = weight_gradient::parts(&x, &grad);
+        let [x, grad] = [x, grad].map(float::<Self, 2>);
+        let ([rows, inputs], [_, outputs]) = (x.dims(), grad.dims());
+        let x = x.reshape([parts, rows / parts, inputs]).swap_dims(1, 2);
+        let products = x.matmul(grad.reshape([parts, rows / parts, outputs])); // [parts, inputs, outputs]
+        if parts == 1 {
+            return primitive(products.squeeze_dim::<2>(0));
         }
-        attention::backward([q, k, v], mask.query_segments, mask.key_segments, mask.causal, [out, grad])
+        let sum = products.cast(FloatDType::F32).sum_dim(0).squeeze_dim::<2>(0);
+        cast(primitive(sum), dtype)
     }
 
     fn dropout(x: FloatTensor<Self>, keep: f32, seed: u64) -> FloatTensor<Self> {
