@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Turns files of written examples into training rows.
 
-    scripts/written_examples.py FILE.jsonl.. [--held-out] > rows.jsonl
+    scripts/written_examples.py FILE.jsonl.. [--held-out] [--sample N] > rows.jsonl
 
 A file is one domain. Its first line has the tools, `{"domain": .., "tools": [..]}`, and each other line a query and its calls,
 `{"q": .., "a": [..]}`. A row offers all tools of the domain; training draws fewer of them, other names and distractors
 (`[data]` of the recipe). A twelfth of the domains, by the hash of their names, is held out; --held-out writes only those.
+--sample writes N rows, drawn at random and the same in each run.
 """
 
 import argparse
 import hashlib
 import json
 import pathlib
+import random
 import sys
 
 
@@ -29,11 +31,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=pathlib.Path, nargs="+")
     parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--sample", type=int)
     options = parser.parse_args()
-    for path in sorted(options.files, key=lambda path: path.stem):
-        if is_held_out(path.stem) == options.held_out:
-            for row in rows(path):
-                sys.stdout.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+    paths = sorted(options.files, key=lambda path: path.stem)
+    chosen = [row for path in paths if is_held_out(path.stem) == options.held_out for row in rows(path)]
+    if options.sample is not None:
+        chosen = random.Random(0).sample(chosen, min(options.sample, len(chosen)))
+    for row in chosen:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@
 //! | [`text::tool`] | tool definitions: native, JSON Schema, OpenAI and MCP forms |
 //! | [`text::number_words`] | the English words that numbers are made of |
 //! | [`text::said_numbers`] | the numbers that a text says |
+//! | [`text::said_times`] | the times of day that a text says |
 //! | [`text::names`] | snake_case tool names inside the model, the user's names outside |
 //! | [`text::example`] | one `(query, tools, answers)` line, validated |
 //! | [`text::record`] | kinds of rows: tool-call examples, questions about a text, plain text |

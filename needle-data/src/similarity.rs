@@ -26,8 +26,7 @@ use crate::tokenizer::word_vectors::WordVectors;
 /// of their texts, so that the given order has no influence. Without vectors, all stay where they
 /// are.
 pub fn order_tools(tools: &mut Vec<Value>, query: &str, tokenizer: &Tokenizer) {
-    let Some(vectors) = tokenizer.word_vectors() else { return };
-    let texts = Texts { query: Words::new(query, tokenizer, vectors), tokenizer, vectors };
+    let Some(texts) = SimilarityTo::new(query, tokenizer) else { return };
     sort_by(tools, |tool| texts.of_tool(tool), |tool| tool.to_string());
     for tool in tools {
         let Some(Value::Object(parameters)) = tool.get_mut("parameters") else { continue };
@@ -66,15 +65,22 @@ fn sort_by<T>(items: &mut Vec<T>, similarity: impl Fn(&T) -> f32, text: impl Fn(
     items.extend(rated.into_iter().map(|(_, item)| item));
 }
 
-/// A query, to which texts are compared.
-struct Texts<'a> {
+/// A query, to which tools and texts are compared.
+pub struct SimilarityTo<'a> {
     query: Words,
     tokenizer: &'a Tokenizer,
     vectors: &'a WordVectors,
 }
 
-impl Texts<'_> {
-    fn of_tool(&self, tool: &Value) -> f32 {
+impl<'a> SimilarityTo<'a> {
+    /// For `query`; `None` if the tokenizer has no word vectors.
+    pub fn new(query: &str, tokenizer: &'a Tokenizer) -> Option<Self> {
+        let vectors = tokenizer.word_vectors()?;
+        Some(Self { query: Words::new(query, tokenizer, vectors), tokenizer, vectors })
+    }
+
+    /// The similarity of `tool`, in native form: between -2 and 2.
+    pub fn of_tool(&self, tool: &Value) -> f32 {
         self.query.similarity(&Words::of_tool(tool, self.tokenizer, self.vectors), self.vectors)
     }
 
@@ -82,10 +88,17 @@ impl Texts<'_> {
         let mut text = String::new();
         add(name, &mut text);
         add_words(schema, &mut text);
-        self.of_part(&text)
+        self.of_words(&text)
     }
 
-    fn of_part(&self, text: &str) -> f32 {
+    /// The similarity of the value of an enum: between -2 and 2.
+    pub fn of_choice(&self, value: &str) -> f32 {
+        let mut text = String::new();
+        add(value, &mut text);
+        self.of_words(&text)
+    }
+
+    fn of_words(&self, text: &str) -> f32 {
         let ids = known_pieces(text, self.tokenizer, self.vectors);
         let best = ids.iter().map(|&id| nearest(id, &self.query.ids, self.vectors)).fold(-1.0, f32::max);
         accounted_for(&ids, &self.query.ids, self.vectors) + best
@@ -97,12 +110,7 @@ impl Texts<'_> {
             match (key.as_str(), value) {
                 ("enum", Value::Array(values)) if values.iter().all(Value::is_string) => {
                     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                    let similarity = |value: &Value| {
-                        let mut words = String::new();
-                        add(&text(value), &mut words);
-                        self.of_part(&words)
-                    };
-                    sort_by(values, similarity, text);
+                    sort_by(values, |value| self.of_choice(&text(value)), text);
                 }
                 ("items", items) => self.order_enum(items),
                 _ => {}

@@ -51,7 +51,7 @@ fn answers(needle: &Needle, constrainer: &Constrainer, example: &Example) -> Ans
     let mut no_hook = NoHook;
     let mut search = Search::new(vec![constraint.clone()], &mut no_hook);
     let greedy = needle.network().generate_kept(&[&prompt], MAX_TOKENS, &mut search).unwrap().remove(0);
-    let request = Request::new(&example.query, &example.tools);
+    let request = Request::new(&example.query, &example.tools, needle.tokenizer());
     let read = |answer: &Generated| {
         let calls = calls(needle, answer, example)?;
         let evidence = request.evidence(&calls, log_prob(answer), answer.ids.len());

@@ -20,7 +20,7 @@ use needle_model::ops::{FusedOps, MaskPrimitive, reference};
 use needle_model::{San, SanConfig};
 use needle_tests::{max_difference, weights_by_name};
 use needle_train::device::Inference as Cpu;
-use needle_train::optim::{LearningRates, Optimizer, clip_global_norm, newton_schulz};
+use needle_train::optim::{LearningRates, Optimizer, clip_global_norm, newton_schulz, squared_norm};
 use needle_train::recipe::{OptimConfig, Recipe};
 use needle_train::training::step::forward_backward;
 
@@ -345,6 +345,18 @@ fn the_gates_gradients_agree_with_sums_in_f64() {
             // relative to the sum of their magnitudes.
             assert!(apart <= 1e-6 * products().map(f64::abs).sum::<f64>(), "{case}: {apart:e} of {expected:e}");
         }
+    }
+}
+
+#[test]
+fn the_gradients_norm_is_that_of_all_parameters() {
+    // Nothing but a short vector; lengths that vectors of elements do not divide; long ones.
+    for lengths in [vec![1], vec![5, 1023, 1], vec![70_001, 1, 64, 300_000, 3, 1_000_000]] {
+        let squares = |list: &[f32]| list.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        let expected: f64 = lengths.iter().enumerate().map(|(i, n)| squares(&values(i as u64, *n))).sum();
+        let of = |(i, n): (usize, &usize)| (format!("{i}"), tensor::<Gpu, 1>(i as u64, [*n]));
+        let ours = squared_norm::<Gpu>(&lengths.iter().enumerate().map(of).collect());
+        assert!((ours - expected).abs() < 1e-5 * expected, "{lengths:?}: {ours} and {expected}");
     }
 }
 

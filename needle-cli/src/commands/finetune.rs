@@ -39,9 +39,9 @@ pub struct FinetuneArgs {
     #[arg(long, help_heading = "Data")]
     skip_invalid: bool,
     /// Also train on these examples, half as often as on yours, so that the model keeps what the
-    /// base knows
-    #[arg(long, help_heading = "Data", value_name = "FILES", num_args = 1..)]
-    mix: Vec<PathBuf>,
+    /// base knows; by default the base's own mixture.jsonl.zst, if it has one; none for yours alone
+    #[arg(long, help_heading = "Data", value_name = "FILES|none", num_args = 1..)]
+    mix: Option<Vec<PathBuf>>,
     /// Truncate prompts that are longer than the base reads, instead of refusing them
     #[arg(long, help_heading = "Data")]
     cut_long_prompts: bool,
@@ -90,13 +90,17 @@ impl FinetuneArgs {
         }
         let checkpoint = (!is_scratch).then(|| checkpoint_or_shipped(self.base.as_deref())).transpose()?;
         let base = checkpoint.as_deref().map_or(Base::Scratch, Base::Checkpoint);
+        let mut mix = self.mix;
+        if let Some(files) = &mut mix {
+            files.retain(|file| file.as_os_str() != "none");
+        }
         let run = RunDir::new(&self.out);
         let existing = self.existing.existing();
         let options = RunOptions { existing, quiet: self.quiet.quiet, stop: stop_on_signal()? };
         let settings = Settings {
             overrides: &overrides,
             max_minutes: self.max_minutes,
-            mixed_in: &self.mix,
+            mixed_in: mix.as_deref(),
             cut_long_prompts: self.cut_long_prompts,
         };
         let result = on_device!(self.device.device()?, |B, device| finetune::run::<B>(

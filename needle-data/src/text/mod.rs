@@ -8,6 +8,7 @@ pub mod names;
 pub mod number_words;
 pub mod record;
 pub mod said_numbers;
+pub mod said_times;
 pub(crate) mod schema;
 pub mod span_json;
 pub mod token_class;

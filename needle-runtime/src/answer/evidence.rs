@@ -10,14 +10,16 @@
 
 use std::collections::HashSet;
 
+use needle_data::similarity::SimilarityTo;
 use needle_data::text::said_numbers::numbers_in_digits;
-use needle_data::{Call, Tool};
-use serde_json::Value;
+use needle_data::text::said_times::{SaidTime, minutes_of_day, said_times};
+use needle_data::{Call, Tokenizer, Tool};
+use serde_json::{Map, Value};
 
 use crate::constrain::grounding::Query;
 
 /// Number of features.
-pub const NUM: usize = 23;
+pub const NUM: usize = 29;
 /// The features, in order, and the weight of each. The weights were fitted on 3,000 requests of
 /// `models/needle-mini/written` that training did not see (`cargo run --release -p needle-runtime
 /// --example fit_evidence -- models/needle-mini held_out.jsonl`).
@@ -62,6 +64,18 @@ pub const FEATURES: [(&str, f64); NUM] = [
     // 1 if nothing is called for a query with a negation, and for a question.
     ("refused_negation", 1.168),
     ("refused_question", 0.579),
+    // Times of day (HH:MM) in arguments that the query does not say, and certain ones of the query
+    // that no argument has; the same of a refusal.
+    ("unsaid_times", 0.0),
+    ("unused_times", 0.0),
+    ("unused_times_of_refusal", 0.0),
+    // How much less similar to the query the called tools are, by word vectors, than the most
+    // similar one on offer.
+    ("worse_tool", 0.0),
+    // Enums that were left out, although the query has the words of one of their values, and values
+    // of enums, where the query has the words of another one.
+    ("unused_choices", 0.0),
+    ("other_choices", 0.0),
 ];
 
 /// Log-probabilities are bounded by this: how improbable an endless answer is says nothing more.
@@ -83,7 +97,11 @@ pub struct Request<'a> {
     /// Words other than function words, in lower case.
     content_words: Vec<String>,
     names: Vec<&'a str>,
+    /// In digits, but not of a time.
     numbers: Vec<f64>,
+    times: Vec<SaidTime>,
+    /// Of each tool by word vectors, 0 without them.
+    tool_similarities: Vec<f64>,
     has_and: bool,
     has_negation: bool,
 }
@@ -94,22 +112,32 @@ struct Said<'a> {
     numbers: Vec<f64>,
     /// Strings that no enum lists.
     strings: Vec<&'a str>,
-    choices: Vec<&'a str>,
+    /// Values of enums, each with all of the enum's.
+    choices: Vec<(&'a str, &'a [Value])>,
     booleans: usize,
 }
 
 impl<'a> Said<'a> {
-    fn add(&mut self, value: &'a Value, is_choice: bool) {
+    /// Adds a value; `choices` are those of its enum, if it has one.
+    fn add(&mut self, value: &'a Value, choices: Option<&'a [Value]>) {
         match value {
             Value::Bool(_) => self.booleans += 1,
             Value::Number(number) => self.numbers.extend(number.as_f64()),
-            Value::String(text) if is_choice => self.choices.push(text),
-            Value::String(text) => self.strings.push(text),
-            Value::Array(items) => items.iter().for_each(|item| self.add(item, is_choice)),
-            Value::Object(members) => members.values().for_each(|member| self.add(member, is_choice)),
+            Value::String(text) => match choices {
+                Some(choices) => self.choices.push((text, choices)),
+                None => self.strings.push(text),
+            },
+            Value::Array(items) => items.iter().for_each(|item| self.add(item, choices)),
+            Value::Object(members) => members.values().for_each(|member| self.add(member, choices)),
             Value::Null => {}
         }
     }
+}
+
+/// The values of a parameter's enum, or of its items'.
+fn choices(spec: &Map<String, Value>) -> Option<&[Value]> {
+    let listed = spec.get("enum").or_else(|| spec.get("items")?.get("enum"));
+    listed.and_then(Value::as_array).map(Vec::as_slice)
 }
 
 fn is_word(c: char) -> bool {
@@ -122,18 +150,27 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 impl<'a> Request<'a> {
     /// A request with its offered tools.
-    pub fn new(text: &'a str, tools: &'a [Tool]) -> Self {
+    pub fn new(text: &'a str, tools: &'a [Tool], tokenizer: &Tokenizer) -> Self {
         let function_words: HashSet<&str> = FUNCTION_WORDS.split(' ').collect();
         let lower = text.to_lowercase();
         let content_words = words(&lower).filter(|word| !function_words.contains(word)).map(str::to_owned).collect();
         let is_name = |word: &&str| word.starts_with(char::is_uppercase) && *word != "I";
+        let times = said_times(text);
+        let mut rest = text.to_owned();
+        for time in times.iter().rev().filter(|time| time.is_certain) {
+            rest.replace_range(time.at.clone(), &" ".repeat(time.at.len()));
+        }
+        let similarity = SimilarityTo::new(text, tokenizer);
+        let of_tool = |tool: &Tool| similarity.as_ref().map_or(0.0, |to| f64::from(to.of_tool(&tool.to_json())));
         Self {
+            tool_similarities: tools.iter().map(of_tool).collect(),
             text,
             tools,
             query: Query::new(text),
             content_words,
             names: words(text).skip(1).filter(is_name).collect(),
-            numbers: numbers_in_digits(text),
+            numbers: numbers_in_digits(&rest),
+            times,
             has_and: words(&lower).any(|word| word == "and") || text.contains([',', ';']),
             has_negation: lower.contains("n't") || words(&lower).any(|word| ["not", "never"].contains(&word)),
             lower,
@@ -148,17 +185,15 @@ impl<'a> Request<'a> {
             let tool = self.tools.iter().find(|tool| tool.name == call.name);
             called.extend(tool);
             for (argument, value) in &call.arguments {
-                let spec = tool.and_then(|tool| tool.parameter(argument)).map(|parameter| &parameter.spec);
-                let lists = |spec: &serde_json::Map<String, Value>| spec.contains_key("enum");
-                let items = spec.and_then(|spec| spec.get("items")).and_then(Value::as_object);
-                said.add(value, spec.is_some_and(lists) || items.is_some_and(lists));
+                let parameter = tool.and_then(|tool| tool.parameter(argument));
+                said.add(value, parameter.and_then(|parameter| choices(&parameter.spec)));
             }
         }
         let spans = self.spans(&said.strings);
-        let is_said = |choice: &&&str| words(&choice.to_lowercase()).all(|word| self.lower.contains(word));
-        let said_choices = said.choices.iter().filter(is_said).count();
+        let said_choices = said.choices.iter().filter(|(choice, _)| self.has_words(choice)).count();
         let unused_numbers = self.unused_numbers(&said);
         let unused_names = self.unused_names(calls);
+        let unused_times = self.unused_times(&said);
         let is_refusal = calls.is_empty();
         let count = |n: usize| n as f64;
         let flag = |is: bool| f64::from(u8::from(is));
@@ -188,7 +223,67 @@ impl<'a> Request<'a> {
             flag(calls.len() == 1 && self.has_and),
             flag(is_refusal && self.has_negation),
             flag(is_refusal && self.text.contains('?')),
+            count(said.strings.iter().filter(|text| self.is_unsaid_time(text)).count()),
+            unless_refusal(unused_times),
+            if_refusal(unused_times),
+            self.worse_tool(&called),
+            count(called.iter().zip(calls).map(|(tool, call)| self.unused_choices(tool, call)).sum()),
+            count(said.choices.iter().filter(|(choice, all)| self.is_another_choice(choice, all)).count()),
         ])
+    }
+
+    /// True if the query has all words of `text`.
+    fn has_words(&self, text: &str) -> bool {
+        words(&text.to_lowercase()).all(|word| self.lower.contains(word))
+    }
+
+    fn is_unsaid_time(&self, text: &str) -> bool {
+        let is = |minutes: u32| !self.times.iter().any(|time| time.minutes_of_day.contains(&minutes));
+        minutes_of_day(text).is_some_and(is)
+    }
+
+    /// Times that the query certainly says, and that no argument has as `HH:MM` or as it stands.
+    fn unused_times(&self, said: &Said<'_>) -> usize {
+        let has = |time: &SaidTime, argument: &str| match minutes_of_day(argument) {
+            Some(minutes) => time.minutes_of_day.contains(&minutes),
+            None => {
+                let phrase = &self.text[time.at.clone()];
+                !argument.is_empty() && (argument.contains(phrase) || phrase.contains(argument))
+            }
+        };
+        let certain = self.times.iter().filter(|time| time.is_certain);
+        certain.filter(|time| !said.strings.iter().any(|argument| has(time, argument))).count()
+    }
+
+    /// By how much the best tool on offer is more similar to the query than the called ones are, as
+    /// a mean over these; 0 without word vectors.
+    fn worse_tool(&self, called: &[&Tool]) -> f64 {
+        let best = self.tool_similarities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let of = |tool: &Tool| self.tools.iter().position(|other| std::ptr::eq(other, tool));
+        let worse = called.iter().filter_map(|tool| Some(best - self.tool_similarities.get(of(tool)?)?));
+        worse.sum::<f64>() / called.len().max(1) as f64
+    }
+
+    /// Enums of `tool` that `call` leaves out, although the query has the words of a value.
+    fn unused_choices(&self, tool: &Tool, call: &Call) -> usize {
+        let is_unused = |name: &str, spec: &Map<String, Value>| {
+            let listed = choices(spec).unwrap_or_default().iter().filter_map(Value::as_str);
+            !call.arguments.contains_key(name) && listed.into_iter().any(|choice| self.has_whole_words(choice))
+        };
+        tool.parameters.iter().filter(|parameter| is_unused(&parameter.name, &parameter.spec)).count()
+    }
+
+    /// True if the query has the words of another value of the enum, but not those of `choice`.
+    fn is_another_choice(&self, choice: &str, all: &[Value]) -> bool {
+        let mut others = all.iter().filter_map(Value::as_str).filter(|other| *other != choice);
+        !self.has_whole_words(choice) && others.any(|other| self.has_whole_words(other))
+    }
+
+    /// True if the query has all words of `text`, none of them as a part of another word.
+    fn has_whole_words(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        let mut parts = text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).peekable();
+        parts.peek().is_some() && parts.all(|part| self.content_words.iter().any(|word| word == part))
     }
 
     /// Numbers in digits that no argument has, neither as a number nor in a string.
@@ -221,8 +316,7 @@ impl<'a> Request<'a> {
                 (self.lower.len() == self.text.len()).then(|| self.lower.find(&string.to_lowercase())).flatten()
             });
             let Some(at) = at else {
-                let is_time = string.len() == 5 && string.as_bytes()[2] == b':';
-                spans.uncopied += usize::from(!is_time);
+                spans.uncopied += usize::from(minutes_of_day(string).is_none());
                 continue;
             };
             let end = (at + string.len()).min(taken.len());
@@ -278,6 +372,8 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use needle_data::text::example::parse_answers;
+    use needle_data::tokenizer::TokenizerConfig;
+    use needle_data::tokenizer::word_vectors::WordVectors;
     use serde_json::json;
 
     use super::*;
@@ -296,7 +392,9 @@ mod tests {
     fn features(query: &str, calls: Value) -> Vec<(&'static str, f64)> {
         let calls = parse_answers(Some(&calls)).unwrap();
         let tools = tools();
-        let evidence = Request::new(query, &tools).evidence(&calls, 0.0, 0).features();
+        let config = TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false };
+        let tokenizer = Tokenizer::train(&config, ["set a timer"; 3].iter()).unwrap();
+        let evidence = Request::new(query, &tools, &tokenizer).evidence(&calls, 0.0, 0).features();
         FEATURES.iter().zip(evidence).filter(|(_, value)| *value != 0.0).map(|((name, _), v)| (*name, v)).collect()
     }
 
@@ -338,6 +436,43 @@ mod tests {
         }
         let refused = features(query, json!([]));
         assert!(has(&refused, "unused_numbers_of_refusal", 2.0) && has(&refused, "refusal", 1.0), "{refused:?}");
+    }
+
+    #[test]
+    fn times_and_choices_that_the_query_says_speak_against_others() {
+        let query = "wake room 12 at quarter past six in the evening, twin";
+        let with = |arguments: Value| features(query, json!([{"name": "book_room", "arguments": arguments}]));
+        let right = with(json!({"guest": "18:15", "floor": 12, "bed": "twin"}));
+        for doubtful in ["unsaid_times", "unused_times", "unused_choices", "other_choices", "uncopied_strings"] {
+            assert!(right.iter().all(|(name, _)| *name != doubtful), "{doubtful}: {right:?}");
+        }
+        let wrong = with(json!({"guest": "06:15", "floor": 12, "bed": "king"}));
+        for (name, value) in [("unsaid_times", 1.0), ("unused_times", 1.0), ("other_choices", 1.0)] {
+            assert!(has(&wrong, name, value), "{name}: {wrong:?}");
+        }
+        assert!(has(&with(json!({"floor": 12})), "unused_choices", 1.0));
+        let copied = with(json!({"guest": "quarter past six", "bed": "twin"}));
+        assert!(copied.iter().all(|(name, _)| *name != "unused_times"), "{copied:?}");
+        assert!(has(&features(query, json!([])), "unused_times_of_refusal", 1.0));
+    }
+
+    #[test]
+    fn a_tool_whose_words_the_query_has_less_of_is_worse_where_there_are_word_vectors() {
+        let words = ["room book guest floor nights bed cancel booking code stay"; 9];
+        let config = TokenizerConfig { vocab_size: 400, isolate_spaces: true, join_structure: false };
+        let tokenizer = Tokenizer::train(&config, words.iter()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("words.txt");
+        std::fs::write(&path, "cancel 1 0\nbooking 0.7 0.7\nroom 0 1\nguest 0 0.9\nstay 0.1 1\n").unwrap();
+        let vectors = WordVectors::read_text(&path, &tokenizer).unwrap();
+        let (tools, tokenizer) = (tools(), tokenizer.with_word_vectors(vectors));
+        let request = Request::new("cancel A7", &tools, &tokenizer);
+        let worse = |name: &str| {
+            let calls = parse_answers(Some(&json!([{"name": name, "arguments": {}}]))).unwrap();
+            let at = FEATURES.iter().position(|(name, _)| *name == "worse_tool").unwrap();
+            request.evidence(&calls, 0.0, 0).features()[at]
+        };
+        assert!(worse("cancel") == 0.0 && worse("book_room") > 0.1, "{}", worse("book_room"));
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Answerer<'_> {
             if forks.is_empty() {
                 continue;
             }
-            let request = Request::new(question.query, question.tools);
+            let request = Request::new(question.query, question.tools, self.encoder.tokenizer());
             let score = |answer: &Generated| {
                 let calls = self.calls(answer, question.tools);
                 calls.map(|calls| request.evidence(&calls, log_prob(answer), answer.ids.len()).score())

@@ -2,7 +2,8 @@
 //! measure the base, train, measure again.
 //!
 //! The test part is used only for the two measurements: the validation part decides when training
-//! ends and which checkpoint is the best. Both measurements are of the model as it ships: INT4,
+//! ends and which checkpoint is the best, if it has enough examples to tell; else all planned steps
+//! are taken, and the last checkpoint is the result. Both measurements are of the model as it ships: INT4,
 //! constrained to the offered tools.
 
 mod comparison;
@@ -40,6 +41,7 @@ use crate::recipe::{EvalConfig, Recipe};
 use crate::run::directory::{Existing, RunDir};
 use crate::run::report;
 use crate::run::state;
+use crate::training::policies::early_stopping::LEAST_ANSWERS;
 use crate::training::trainer;
 use crate::training::trainer::{RunOptions, Start};
 
@@ -52,6 +54,10 @@ const GENERATED: usize = 20_000;
 
 /// Weight of examples that are mixed in, beside 1 for the user's own: docs/LOG.md, "A base model".
 const MIXED_IN_WEIGHT: f64 = 0.5;
+
+/// A file beside a base's weights with examples of what it was trained on. They are mixed in, so
+/// that a model with a few new examples keeps what it can do: docs/LOG.md, "Finetuning".
+pub const MIXTURE: &str = "mixture.jsonl.zst";
 
 /// The model to finetune.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +76,8 @@ pub struct Settings<'a> {
     /// Largest number of minutes to plan for; [`plan`] explains the default.
     pub max_minutes: Option<f64>,
     /// Files of other examples to train on beside the user's own, so that the model keeps what the
-    /// base knows.
-    pub mixed_in: &'a [PathBuf],
+    /// base knows; `None` for the base's own [`MIXTURE`], if it has one.
+    pub mixed_in: Option<&'a [PathBuf]>,
     /// Cuts prompts that are longer than what the model reads; otherwise they are an error.
     pub cut_long_prompts: bool,
 }
@@ -79,6 +85,16 @@ pub struct Settings<'a> {
 impl Settings<'_> {
     fn is_set(&self, key: &str) -> bool {
         is_set(self.overrides, key)
+    }
+
+    fn mixed_in(&self, base: Base<'_>) -> Vec<PathBuf> {
+        match (self.mixed_in, base) {
+            (Some(files), _) => files.to_vec(),
+            (None, Base::Checkpoint(path)) => {
+                Some(path.join(MIXTURE)).filter(|file| file.is_file()).into_iter().collect()
+            }
+            (None, Base::Scratch) => Vec::new(),
+        }
     }
 }
 
@@ -166,6 +182,10 @@ pub fn run<B: FusedOps>(
         plan::steps(&recipe, &forecast, base, settings)?
     };
     fit_schedule(&mut recipe, steps, parts.train.len(), base, settings)?;
+    let can_choose = parts.validation.len() >= LEAST_ANSWERS;
+    if !can_choose && !settings.is_set("eval.patience") {
+        recipe.eval.patience = None;
+    }
     warnings.extend(plan::announce(&recipe, &forecast, parts));
 
     let mut comparison = Comparison {
@@ -191,16 +211,19 @@ pub fn run<B: FusedOps>(
     }
     // Write nothing before examples, base and settings have been checked.
     run.begin()?;
-    let sources = write_sources(run, parts, &generated, settings.mixed_in)?;
+    let sources = write_sources(run, parts, &generated, &settings.mixed_in(base))?;
     let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
     let outcome = trainer::train(start, &recipe, &sources, &validation, run, options, &World::default())?;
     comparison.train_seconds = outcome.train_seconds;
     if outcome.stopped_at.is_some() {
         return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });
     }
-    if !run.best().exists() {
-        // Without validation examples, no checkpoint was chosen: the last one is the result.
-        directory::write(&run.best(), directory::read(&run.last())?, None)?;
+    if !can_choose || !run.best().exists() {
+        // Too few validation examples to choose a checkpoint by: the last one, whose learning rate
+        // has fallen to its end, is the result.
+        let mut files = directory::read(&run.last())?;
+        files.retain(|(name, _)| !name.starts_with(state::TRAINER));
+        directory::write(&run.best(), files, None)?;
     }
     let result = run.best();
     CopyStatistics::count(&parts.train).save(&result)?;

@@ -187,8 +187,8 @@ fn expectations(num_validation: usize, num_test: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if (1..LEAST_ANSWERS).contains(&num_validation) {
         warnings.push(format!(
-            "{num_validation} validation examples are too few to choose a checkpoint by their answers ({LEAST_ANSWERS} are \
-             needed): the one that finds their tokens most probable is kept"
+            "{num_validation} validation examples are too few to choose a checkpoint by ({LEAST_ANSWERS} are needed): all \
+             steps are taken, and the last checkpoint is kept"
         ));
     }
     if (1..FEW_TEST_EXAMPLES).contains(&num_test) {

@@ -36,6 +36,9 @@ pub fn newton_schulz<B: FusedOps>(x: Tensor<B, 3>, steps: usize) -> Tensor<B, 3>
     Tensor::from_primitive(TensorPrimitive::Float(B::newton_schulz(x, steps)))
 }
 
+/// Parameters and their gradients, by shape.
+type ByShape<B> = BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 1>)>>;
+
 /// The optimizer, with the momentum of each parameter by name.
 #[derive(Debug, Clone)]
 pub struct Muon<B: Backend> {
@@ -55,7 +58,7 @@ impl<B: FusedOps> Muon<B> {
     /// # Panics
     /// If a parameter is not a matrix; the groups rule that out.
     pub fn step(&mut self, params: Vec<(Named<B>, Tensor<B, 1>)>, lr: f64) -> BTreeMap<String, Tensor<B, 1>> {
-        let mut by_shape: BTreeMap<[usize; 2], Vec<(Named<B>, Tensor<B, 1>)>> = BTreeMap::new();
+        let mut by_shape = ByShape::<B>::new();
         for (param, gradient) in params {
             assert!(param.shape.len() == 2, "{} is not a matrix", param.name);
             by_shape.entry([param.shape[0], param.shape[1]]).or_default().push((param, gradient));

@@ -109,7 +109,8 @@ impl<B: Backend> DeviceBatch<B> {
         // The logarithm is undefined, but finite, where nothing is copied: the weight is 0 there.
         let log_weights = cross_attention.log_weight_of(origins, mask); // [rows, dec_len]
         let is_not_copied = weights.clone().equal_elem(0.0);
-        Some((log_weights.mask_fill(is_not_copied, 0.0) * weights).sum().neg())
+        // Rows first: see `optim::squared_norm`.
+        Some((log_weights.mask_fill(is_not_copied, 0.0) * weights).sum_dim(1).sum().neg())
     }
 }
 

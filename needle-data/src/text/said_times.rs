@@ -1,0 +1,307 @@
+//! The times of day that an English text says, in digits or in words.
+//!
+//! A tool wants `18:15` where people say `quarter past six`, and whether the morning or the evening
+//! is meant is often left to the reader. [`said_times`] returns every reading, so that a time which
+//! is not among them was probably not said.
+
+use std::ops::Range;
+
+use super::number_words::{one, ten};
+
+/// A time of day that a text says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaidTime {
+    /// Minutes since midnight; two readings where the text does not say which half of the day is
+    /// meant.
+    pub minutes_of_day: Vec<u32>,
+    /// The place of its words in the text, in bytes.
+    pub at: Range<usize>,
+    /// False if it may as well be another number: `for eight`, `6.30`.
+    pub is_certain: bool,
+}
+
+/// Minutes since midnight of `HH:MM`.
+pub fn minutes_of_day(text: &str) -> Option<u32> {
+    let (hour, minute) = text.split_once(':').filter(|_| text.len() == 5)?;
+    let is_digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+    let part = |part: &str, end: u32| part.parse().ok().filter(|n: &u32| is_digits(part) && *n < end);
+    Some(part(hour, 24)? * 60 + part(minute, 60)?)
+}
+
+/// The half of the day that a text names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Morning,
+    Afternoon,
+}
+
+/// A word without the punctuation around it, in lower case, and its place.
+struct Word {
+    text: String,
+    at: Range<usize>,
+}
+
+fn words(text: &str) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut begin = 0;
+    for part in text.split_inclusive(char::is_whitespace) {
+        let is_edge = |c: char| !c.is_alphanumeric();
+        let kept = part.trim_start_matches(is_edge);
+        let from = begin + part.len() - kept.len();
+        let kept = kept.trim_end_matches(is_edge);
+        if !kept.is_empty() {
+            words.push(Word {
+                text: kept.to_lowercase().replace("a.m", "am").replace("p.m", "pm"),
+                at: from..from + kept.len(),
+            });
+        }
+        begin += part.len();
+    }
+    words
+}
+
+/// All times that `text` says, in their order. Where phrases overlap, the longest counts.
+pub fn said_times(text: &str) -> Vec<SaidTime> {
+    let words = words(text);
+    let mut times = Vec::new();
+    let mut at = 0;
+    while at < words.len() {
+        match reading(&words, at) {
+            Some((time, end)) => {
+                times.push(time);
+                at = end;
+            }
+            None => at += 1,
+        }
+    }
+    times
+}
+
+fn word(words: &[Word], at: usize) -> &str {
+    words.get(at).map_or("", |word| &word.text)
+}
+
+/// An hour in words or digits.
+fn hour(text: &str) -> Option<u32> {
+    let in_words = one(text).map(|hour| hour as u32);
+    in_words.or_else(|| text.parse().ok()).filter(|hour| *hour <= 24)
+}
+
+/// Minutes in words, as they precede `past` and `to`, or follow an hour; and the words they take.
+fn minutes(words: &[Word], at: usize) -> Option<(u32, usize)> {
+    let first = word(words, at);
+    if let Some((tens, ones)) = first.split_once('-') {
+        return Some((ten(tens)? as u32 + one(ones)? as u32, 1));
+    }
+    if let Some(tens) = ten(first) {
+        let ones = one(word(words, at + 1)).filter(|ones| (1.0..10.0).contains(ones));
+        return Some((tens as u32 + ones.unwrap_or(0.0) as u32, 1 + usize::from(ones.is_some())));
+    }
+    if first == "oh" {
+        return one(word(words, at + 1)).filter(|ones| *ones < 10.0).map(|ones| (ones as u32, 2));
+    }
+    let in_words = one(first).filter(|minutes| *minutes >= 1.0).map(|minutes| minutes as u32);
+    in_words.or_else(|| first.parse().ok()).map(|minutes| (minutes, 1))
+}
+
+/// `pm`, `in the evening`, `tonight` at a word: the half of the day, and the words it takes.
+fn half(words: &[Word], at: usize) -> Option<(Half, usize)> {
+    let named = |text: &str| match text {
+        "am" | "morning" => Some(Half::Morning),
+        "pm" | "afternoon" | "evening" | "night" | "tonight" => Some(Half::Afternoon),
+        _ => None,
+    };
+    let (first, second) = (word(words, at), word(words, at + 1));
+    if let "am" | "pm" | "tonight" = first {
+        return named(first).map(|half| (half, 1));
+    }
+    match (first, second) {
+        ("in", "the") => named(word(words, at + 2)).map(|half| (half, 3)),
+        ("at", "night") => Some((Half::Afternoon, 2)),
+        ("this" | "tomorrow", part) => named(part).map(|half| (half, 2)),
+        _ => None,
+    }
+}
+
+/// `7:30`, `7.30`, `7`, `7pm`: hour, minute, whether it has a colon, and what follows the digits.
+fn clock(text: &str) -> Option<(u32, Option<u32>, bool, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != ':' && c != '.').unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(end);
+    let digits = digits.trim_end_matches('.');
+    let (hour, minute) = match digits.split_once([':', '.']) {
+        Some((hour, minute)) if minute.len() == 2 => (hour, Some(minute.parse().ok().filter(|m: &u32| *m < 60)?)),
+        Some(_) => return None,
+        None => (digits, None),
+    };
+    Some((hour.parse().ok().filter(|hour: &u32| *hour <= 24)?, minute, digits.contains(':'), suffix))
+}
+
+/// The time that begins at a word, and the index of the word after it.
+fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
+    let first = word(words, at);
+    let said = |minutes: i64, half: Option<Half>, is_certain: bool, end: usize| {
+        let minutes = minutes.rem_euclid(24 * 60) as u32;
+        let other = (minutes + 12 * 60) % (24 * 60);
+        // After noon, a clock of 24 hours leaves no choice.
+        let minutes_of_day = match half {
+            Some(Half::Morning) => vec![minutes.min(other)],
+            Some(Half::Afternoon) => vec![minutes.max(other)],
+            None if minutes > 12 * 60 + 59 => vec![minutes],
+            None => vec![minutes, other],
+        };
+        let place = words.get(at)?.at.start..words.get(end - 1)?.at.end;
+        Some((SaidTime { minutes_of_day, at: place, is_certain }, end))
+    };
+    let with_half = |minutes: u32, is_certain: bool, end: usize| match half(words, end) {
+        Some((half, more)) => said(i64::from(minutes), Some(half), true, end + more),
+        None => said(i64::from(minutes), None, is_certain, end),
+    };
+    if let "noon" | "midday" = first {
+        return said(12 * 60, Some(Half::Afternoon), true, at + 1);
+    }
+    if first == "midnight" {
+        return said(0, Some(Half::Morning), true, at + 1);
+    }
+    // "half past six", "quarter to seven", "twenty-five past one"
+    let offset = match first {
+        "half" => Some((30, 1)),
+        "quarter" => Some((15, 1)),
+        "a" if word(words, at + 1) == "quarter" => Some((15, 2)),
+        _ => minutes(words, at).filter(|(minutes, _)| *minutes < 60),
+    };
+    if let Some((offset, taken)) = offset {
+        let sign = match word(words, at + taken) {
+            "past" | "after" => Some(1),
+            "to" | "before" | "till" if offset != 30 => Some(-1),
+            _ => None,
+        };
+        let is_range = at > 0 && word(words, at - 1) == "from";
+        if let Some((sign, hour)) = sign.zip(hour(word(words, at + taken + 1))).filter(|_| !is_range) {
+            let end = at + taken + 2 + usize::from(is_oclock(words, at + taken + 2));
+            let minutes = i64::from(hour) * 60 + sign * i64::from(offset);
+            return match half(words, end) {
+                Some((half, more)) => said(minutes, Some(half), true, end + more),
+                None => said(minutes, None, true, end),
+            };
+        }
+    }
+    if let Some((hour, minute, has_colon, suffix)) = clock(first) {
+        let minutes = hour * 60 + minute.unwrap_or(0);
+        match suffix {
+            "am" => return said(i64::from(minutes), Some(Half::Morning), true, at + 1),
+            "pm" => return said(i64::from(minutes), Some(Half::Afternoon), true, at + 1),
+            "h" if minute.is_some() => return said(i64::from(minutes), None, true, at + 1),
+            "" if minute.is_some() => return with_half(minutes, has_colon, at + 1),
+            "" => {}
+            _ => return None,
+        }
+    }
+    let hour = hour(first)?;
+    if is_oclock(words, at + 1) {
+        let taken = if word(words, at + 1) == "o" { 2 } else { 1 };
+        return with_half(hour * 60, true, at + 1 + taken);
+    }
+    if half(words, at + 1).is_some() {
+        return with_half(hour * 60, true, at + 1);
+    }
+    // "eight thirty", "seven oh five"
+    if let Some((minutes, taken)) = minutes(words, at + 1).filter(|(minutes, _)| one(first).is_some() && *minutes < 60)
+    {
+        return with_half(hour * 60 + minutes, false, at + 1 + taken);
+    }
+    // "at six", "for eight"
+    let is_after = at > 0
+        && ["at", "for", "by", "from", "until", "till", "to", "around", "before", "after"]
+            .contains(&word(words, at - 1));
+    if is_after { said(i64::from(hour) * 60, None, false, at + 1) } else { None }
+}
+
+fn is_oclock(words: &[Word], at: usize) -> bool {
+    matches!(word(words, at), "o'clock" | "o’clock" | "oclock")
+        || (word(words, at) == "o" && word(words, at + 1) == "clock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(text: &str) -> Vec<(Vec<String>, &str, bool)> {
+        let of = |time: SaidTime| {
+            let clock = time.minutes_of_day.iter().map(|m| format!("{:02}:{:02}", m / 60, m % 60)).collect();
+            (clock, &text[time.at], time.is_certain)
+        };
+        said_times(text).into_iter().map(of).collect()
+    }
+
+    #[test]
+    fn times_are_read_as_people_say_them() {
+        for (text, clock, phrase) in [
+            ("wake me at quarter past six in the evening please", &["18:15"][..], "quarter past six in the evening"),
+            ("drip from ten past four, one hour", &["04:10", "16:10"], "ten past four"),
+            ("at twenty-five to one", &["00:35", "12:35"], "twenty-five to one"),
+            ("twenty five to one pm", &["12:35"], "twenty five to one pm"),
+            ("a quarter to eleven tonight", &["22:45"], "a quarter to eleven tonight"),
+            ("Half past nine?", &["09:30", "21:30"], "Half past nine"),
+            ("the 8 o'clock show", &["08:00", "20:00"], "8 o'clock"),
+            ("one o clock matinee", &["01:00", "13:00"], "one o clock"),
+            ("at 7pm.", &["19:00"], "7pm"),
+            ("at 7 p.m., Rosa", &["19:00"], "7 p.m"),
+            ("12 am", &["00:00"], "12 am"),
+            ("12:30 pm", &["12:30"], "12:30 pm"),
+            ("screen 3, 21:30", &["21:30"], "21:30"),
+            ("6:45", &["06:45", "18:45"], "6:45"),
+            ("eight thirty pm", &["20:30"], "eight thirty pm"),
+            ("ten at night", &["22:00"], "ten at night"),
+            ("until noon", &["12:00"], "noon"),
+            ("MIDNIGHT", &["00:00"], "MIDNIGHT"),
+        ] {
+            let clock: Vec<String> = clock.iter().map(|time| (*time).to_owned()).collect();
+            let mut found = times(text);
+            found.retain(|(_, _, is_certain)| *is_certain);
+            assert_eq!(found, [(clock, phrase, true)], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_another_number_is_not_certain() {
+        for (text, clock) in
+            [("for eight", "20:00"), ("seats at 6.30", "18:30"), ("seven fifteen", "07:15"), ("nine oh five", "09:05")]
+        {
+            let found = times(text);
+            assert!(
+                found.len() == 1 && !found[0].2 && found[0].0.iter().any(|time| time == clock),
+                "{text}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_numbers_are_no_times() {
+        for text in [
+            "",
+            " ",
+            "5 crates",
+            "twelve thousand",
+            "v1.2.30",
+            "99:99",
+            "24:61",
+            "bench 4, 25 minutes",
+            "2.5 kg",
+            "数字",
+            "half of it",
+            "10.0.0.1",
+        ] {
+            assert_eq!(times(text), [], "{text}");
+        }
+        assert!(times("from ten to six people").iter().all(|(_, _, is_certain)| !is_certain));
+    }
+
+    #[test]
+    fn a_clock_has_two_digits_on_each_side() {
+        for (text, minutes) in
+            [("18:05", Some(1085)), ("24:00", None), ("9:30", None), ("+9:30", None), ("", None), ("ab:cd", None)]
+        {
+            assert_eq!(minutes_of_day(text), minutes, "{text}");
+        }
+    }
+}
