@@ -46,7 +46,7 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("prompts are longer than the 256 tokens that the model reads"), "{said}");
-    assert!(said.contains("most probable is kept") && said.contains("test examples are few"), "{said}");
+    assert!(said.contains("the last checkpoint is kept") && said.contains("test examples are few"), "{said}");
     assert!(said.contains("are recommended") && said.contains("steps of") && said.contains("about"), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("base   tuned") && text.contains("exact match by tool"), "{text}");
@@ -60,13 +60,8 @@ fn a_finetune_splits_measures_trains_measures_again_and_reports() {
         report["by_tool"].as_object().unwrap().values().map(|b| b["after"]["n"].as_u64().unwrap()).sum();
     assert_eq!(of_tools, part("test"));
     let page = std::fs::read_to_string(place.path("tuned/report.html")).unwrap();
-    let state = std::fs::read(place.path("tuned/best/trainer/state.json")).unwrap();
-    let best = serde_json::from_slice::<Value>(&state).unwrap()["early_stopping"]["best"].clone();
-    let step = &serde_json::from_slice::<Value>(&state).unwrap()["early_stopping"]["best_step"];
-    let metrics = std::fs::read_to_string(place.path("tuned/metrics.jsonl")).unwrap();
-    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut chosen = lines.filter(|line| line["event"] == "validation_loss" && line["step"] == *step);
-    assert_eq!(best["score"], chosen.next().unwrap()["token_probability_int4"], "five answers choose nothing");
+    let weights = |name: &str| std::fs::read(place.path(&format!("tuned/{name}/model.safetensors"))).unwrap();
+    assert!(weights("best") == weights("last"), "six answers choose nothing");
     let recipe = std::fs::read_to_string(place.path("tuned/recipe.toml")).unwrap();
     assert!(recipe.contains("muon_lr = 0.0015"), "fifty examples are few: {recipe}");
     assert!(page.contains("prompts are longer") && page.contains("test examples are few"));
@@ -189,7 +184,16 @@ fn other_examples_can_be_mixed_in_and_a_bad_row_among_them_is_named() {
     let alone = losses();
     std::fs::remove_dir_all(place.path("tuned")).unwrap();
     assert!(finetune(&place, "data.jsonl", &["--base", "run/last", "--mix", "others.jsonl"]).status.success());
-    assert!(losses().len() == alone.len() && losses() != alone, "{alone:?}");
+    let mixed = losses();
+    assert!(mixed.len() == alone.len() && mixed != alone, "{alone:?}");
+    // Those beside the base are mixed in by default.
+    let beside = std::fs::File::create(place.path("run/last/mixture.jsonl.zst")).unwrap();
+    zstd::stream::copy_encode(others.as_bytes(), beside, 1).unwrap();
+    for (more, expected) in [([].as_slice(), &mixed), (&["--mix", "none"], &alone)] {
+        std::fs::remove_dir_all(place.path("tuned")).unwrap();
+        let output = finetune(&place, "data.jsonl", &[&["--base", "run/last"], more].concat());
+        assert!(output.status.success() && losses() == *expected, "{more:?}");
+    }
     // The parts of the user's own examples have none of the others.
     assert_eq!(report(&place, "tuned")["examples"]["train"].as_u64().unwrap() as usize, {
         let train = std::fs::read_to_string(place.path("tuned/split/train.jsonl")).unwrap();

@@ -175,7 +175,7 @@ fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
             "to" | "before" | "till" if offset != 30 => Some(-1),
             _ => None,
         };
-        let is_range = at > 0 && word(words, at - 1) == "from";
+        let is_range = at > 0 && word(words, at - 1) == "from" && word(words, at + taken) == "to";
         if let Some((sign, hour)) = sign.zip(hour(word(words, at + taken + 1))).filter(|_| !is_range) {
             let end = at + taken + 2 + usize::from(is_oclock(words, at + taken + 2));
             let minutes = i64::from(hour) * 60 + sign * i64::from(offset);

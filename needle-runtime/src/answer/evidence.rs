@@ -27,55 +27,55 @@ pub const FEATURES: [(&str, f64); NUM] = [
     // Log-probability of the whole answer, and its number of tokens divided by ten. The first
     // weight is twice the fitted one: the fit is on unseen tools, and a model that knows its tools
     // deserves more trust (docs/LOG.md, "The best of several answers").
-    ("log_prob", 0.760),
-    ("tokens", 0.504),
+    ("log_prob", 0.882),
+    ("tokens", 0.896),
     // 1 if nothing is called.
-    ("refusal", -0.015),
+    ("refusal", -0.106),
     // Numbers in arguments that the query does not say, and that occur in several arguments.
-    ("unsaid_numbers", -3.256),
-    ("repeated_numbers", -1.886),
+    ("unsaid_numbers", -3.087),
+    ("repeated_numbers", -1.595),
     // Numbers in digits in the query that no argument has; the same of a refusal.
-    ("unused_numbers", -2.249),
-    ("unused_numbers_of_refusal", -0.687),
+    ("unused_numbers", -2.202),
+    ("unused_numbers_of_refusal", -0.651),
     // Open strings that are not in the query, that share words of the query with another one, that
     // begin or end within a word or code, and that begin with a function word.
-    ("uncopied_strings", -4.036),
-    ("overlapping_strings", -2.752),
-    ("cut_strings", -2.749),
-    ("leading_function_words", -1.104),
+    ("uncopied_strings", -6.014),
+    ("overlapping_strings", -2.289),
+    ("cut_strings", -2.509),
+    ("leading_function_words", -0.855),
     // Capitalized words of the query, except its first one, that no argument has; the same of a
     // refusal.
-    ("unused_names", -2.589),
-    ("unused_names_of_refusal", -0.755),
+    ("unused_names", -2.257),
+    ("unused_names_of_refusal", -0.564),
     // Values of enums whose words the query has, and others.
-    ("said_choices", 0.924),
-    ("unsaid_choices", -1.352),
-    ("booleans", -0.181),
+    ("said_choices", 0.458),
+    ("unsaid_choices", -1.513),
+    ("booleans", 0.036),
     // Share of the query's content words that the called tools' definitions have.
-    ("tool_words", 3.152),
+    ("tool_words", 2.247),
     // Share of the query's characters that string arguments copy.
-    ("copied_share", -2.514),
+    ("copied_share", -2.997),
     // Calls that occur twice.
-    ("repeated_calls", -3.640),
+    ("repeated_calls", -3.980),
     // 1 if there are several calls, but neither an `and` nor a comma in the query; and if there is
     // one call in spite of one.
-    ("several_without_and", -4.483),
-    ("one_with_and", 0.477),
+    ("several_without_and", -4.360),
+    ("one_with_and", 0.386),
     // 1 if nothing is called for a query with a negation, and for a question.
-    ("refused_negation", 1.168),
-    ("refused_question", 0.579),
+    ("refused_negation", 1.163),
+    ("refused_question", 0.600),
     // Times of day (HH:MM) in arguments that the query does not say, and certain ones of the query
     // that no argument has; the same of a refusal.
-    ("unsaid_times", 0.0),
-    ("unused_times", 0.0),
-    ("unused_times_of_refusal", 0.0),
+    ("unsaid_times", -3.462),
+    ("unused_times", -2.089),
+    ("unused_times_of_refusal", -0.438),
     // How much less similar to the query the called tools are, by word vectors, than the most
     // similar one on offer.
-    ("worse_tool", 0.0),
+    ("worse_tool", -2.186),
     // Enums that were left out, although the query has the words of one of their values, and values
     // of enums, where the query has the words of another one.
-    ("unused_choices", 0.0),
-    ("other_choices", 0.0),
+    ("unused_choices", -3.234),
+    ("other_choices", -1.932),
 ];
 
 /// Log-probabilities are bounded by this: how improbable an endless answer is says nothing more.

@@ -3,8 +3,8 @@
 //!
 //! The test part is used only for the two measurements: the validation part decides when training
 //! ends and which checkpoint is the best, if it has enough examples to tell; else all planned steps
-//! are taken, and the last checkpoint is the result. Both measurements are of the model as it ships: INT4,
-//! constrained to the offered tools.
+//! are taken, and the last checkpoint is the result. Both measurements are of the model as it
+//! ships: INT4, constrained to the offered tools.
 
 mod comparison;
 mod fit;
@@ -218,12 +218,11 @@ pub fn run<B: FusedOps>(
     if outcome.stopped_at.is_some() {
         return Ok(Finetuned { comparison, stopped_at: outcome.stopped_at });
     }
-    if !can_choose || !run.best().exists() {
-        // Too few validation examples to choose a checkpoint by: the last one, whose learning rate
-        // has fallen to its end, is the result.
-        let mut files = directory::read(&run.last())?;
-        files.retain(|(name, _)| !name.starts_with(state::TRAINER));
-        directory::write(&run.best(), files, None)?;
+    // Too few validation examples can tell that nothing was better than the base, but not which
+    // checkpoint is the best: that is the last one, whose learning rate has fallen to its end.
+    let is_last = !can_choose && state::progress(&run.last())?.early_stopping.best_step != Some(0);
+    if is_last || !run.best().exists() {
+        directory::write(&run.best(), directory::read(&run.last())?, None)?;
     }
     let result = run.best();
     CopyStatistics::count(&parts.train).save(&result)?;

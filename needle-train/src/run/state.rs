@@ -28,8 +28,6 @@ use crate::training::policies::early_stopping::EarlyStopping;
 
 /// The file of a checkpoint that holds [`Progress`].
 pub const STATE: &str = "trainer/state.json";
-/// What the names of all files of a run's state begin with; the others are the checkpoint.
-pub const TRAINER: &str = "trainer/";
 const OPTIMIZER: &str = "trainer/optimizer.safetensors";
 
 /// The part of the state that is not a tensor.

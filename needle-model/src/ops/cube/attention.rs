@@ -4,8 +4,8 @@
 //! FlashAttention's recurrences (Dao et al., arXiv:2205.14135; Rabe and Staats, arXiv:2112.05682):
 //! a cube works on some queries (or, for the gradients of keys and values, some keys) of one head
 //! and reads the other side in tiles through shared memory. Products of tiles run on tensor cores
-//! where the device has them ([`super::tile`]). Of packed rows, only the tiles from the first to
-//! the last position of the cube's own segments are read.
+//! where the device has them ([`super::products`]). Of packed rows, only the tiles from the first
+//! to the last position of the cube's own segments are read.
 //!
 //! ```text
 //! forward      lse_i = log sum_j exp(s_ij),   s_ij = q_i k_j / sqrt(head_dim)
@@ -29,9 +29,10 @@ use cubecl::prelude::*;
 
 use super::empty;
 use super::launch::vector_sum;
+use super::products::{add_weighted, multiply_transposed, store_sums, zero_sums};
 use super::tile::{
-    Tiling, add_weighted, load_numbers, load_segments, load_tile, multiply_transposed, same_segments, score_at,
-    scores_tile, store_sums, tile, unit_column, unit_row, weight_at, weights_tile, zero_sums,
+    Tiling, load_numbers, load_segments, load_tile, same_segments, score_at, scores_tile, tile, unit_column, unit_row,
+    weight_at, weights_tile,
 };
 
 /// Initial value of the running maximum, below every score.

@@ -7,6 +7,7 @@ mod embedding;
 mod gate;
 mod launch;
 mod norm;
+mod products;
 mod rope;
 mod tile;
 mod weight_gradient;
