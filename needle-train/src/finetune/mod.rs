@@ -184,7 +184,8 @@ pub fn run<B: FusedOps>(
     fit_schedule(&mut recipe, steps, parts.train.len(), base, settings)?;
     let can_choose = parts.validation.len() >= LEAST_ANSWERS;
     if !can_choose && !settings.is_set("eval.patience") {
-        recipe.eval.patience = None;
+        // Ends only a run in which nothing is ever better than the base.
+        recipe.eval.patience = Some(plan::VALIDATIONS);
     }
     warnings.extend(plan::announce(&recipe, &forecast, parts));
 
