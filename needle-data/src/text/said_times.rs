@@ -33,6 +33,8 @@ pub fn minutes_of_day(text: &str) -> Option<u32> {
 enum Half {
     Morning,
     Afternoon,
+    /// From six in the evening to six in the morning.
+    Night,
 }
 
 /// A word without the punctuation around it, in lower case, and its place.
@@ -108,7 +110,8 @@ fn minutes(words: &[Word], at: usize) -> Option<(u32, usize)> {
 fn half(words: &[Word], at: usize) -> Option<(Half, usize)> {
     let named = |text: &str| match text {
         "am" | "morning" => Some(Half::Morning),
-        "pm" | "afternoon" | "evening" | "night" | "tonight" => Some(Half::Afternoon),
+        "pm" | "afternoon" | "evening" => Some(Half::Afternoon),
+        "night" | "tonight" => Some(Half::Night),
         _ => None,
     };
     let (first, second) = (word(words, at), word(words, at + 1));
@@ -117,7 +120,7 @@ fn half(words: &[Word], at: usize) -> Option<(Half, usize)> {
     }
     match (first, second) {
         ("in", "the") => named(word(words, at + 2)).map(|half| (half, 3)),
-        ("at", "night") => Some((Half::Afternoon, 2)),
+        ("at", "night") => Some((Half::Night, 2)),
         ("this" | "tomorrow", part) => named(part).map(|half| (half, 2)),
         _ => None,
     }
@@ -146,6 +149,8 @@ fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
         let minutes_of_day = match half {
             Some(Half::Morning) => vec![minutes.min(other)],
             Some(Half::Afternoon) => vec![minutes.max(other)],
+            Some(Half::Night) if minutes.min(other) < 6 * 60 => vec![minutes.min(other)],
+            Some(Half::Night) => vec![minutes.max(other)],
             None if minutes > 12 * 60 + 59 => vec![minutes],
             None => vec![minutes, other],
         };
@@ -175,8 +180,10 @@ fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
             "to" | "before" | "till" if offset != 30 => Some(-1),
             _ => None,
         };
+        // "screen 4 to 15 percent", "pages 3 to 9" and "for 2 after 8" are no times.
         let is_range = at > 0 && word(words, at - 1) == "from" && word(words, at + taken) == "to";
-        if let Some((sign, hour)) = sign.zip(hour(word(words, at + taken + 1))).filter(|_| !is_range) {
+        let is_said = offset % 5 == 0 && !first.starts_with(|c: char| c.is_ascii_digit()) && !is_range;
+        if let Some((sign, hour)) = sign.zip(hour(word(words, at + taken + 1))).filter(|_| is_said) {
             let end = at + taken + 2 + usize::from(is_oclock(words, at + taken + 2));
             let minutes = i64::from(hour) * 60 + sign * i64::from(offset);
             return match half(words, end) {
@@ -201,8 +208,10 @@ fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
         let taken = if word(words, at + 1) == "o" { 2 } else { 1 };
         return with_half(hour * 60, true, at + 1 + taken);
     }
-    if half(words, at + 1).is_some() {
-        return with_half(hour * 60, true, at + 1);
+    if let Some((half, more)) = half(words, at + 1) {
+        // "A table for 4 tonight" is no time.
+        let is_certain = !matches!(word(words, at + 1), "tonight" | "this" | "tomorrow");
+        return said(i64::from(hour) * 60, Some(half), is_certain, at + 1 + more);
     }
     // "eight thirty", "seven oh five"
     if let Some((minutes, taken)) = minutes(words, at + 1).filter(|(minutes, _)| one(first).is_some() && *minutes < 60)
@@ -252,6 +261,8 @@ mod tests {
             ("6:45", &["06:45", "18:45"], "6:45"),
             ("eight thirty pm", &["20:30"], "eight thirty pm"),
             ("ten at night", &["22:00"], "ten at night"),
+            ("half past two at night", &["02:30"], "half past two at night"),
+            ("twelve at night", &["00:00"], "twelve at night"),
             ("until noon", &["12:00"], "noon"),
             ("MIDNIGHT", &["00:00"], "MIDNIGHT"),
         ] {
@@ -293,7 +304,11 @@ mod tests {
         ] {
             assert_eq!(times(text), [], "{text}");
         }
-        assert!(times("from ten to six people").iter().all(|(_, _, is_certain)| !is_certain));
+        for text in
+            ["from ten to six people", "lights in screen 4 to 15 percent", "pages 3 to 9", "table for 4 tonight"]
+        {
+            assert!(times(text).iter().all(|(_, _, is_certain)| !is_certain), "{text}: {:?}", times(text));
+        }
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Request<'a> {
     query: Query,
     /// Words other than function words, in lower case.
     content_words: Vec<String>,
+    /// All runs of letters and digits, in lower case.
+    parts: Vec<String>,
     names: Vec<&'a str>,
     /// In digits, but not of a time.
     numbers: Vec<f64>,
@@ -144,6 +146,18 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
+/// The runs of letters and digits of `text`, in lower case.
+fn parts(text: &str) -> Vec<String> {
+    let parts = text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
+    parts.map(str::to_lowercase).collect()
+}
+
+/// True if `words` has all parts of `text`, which has some.
+fn has_parts(words: &[String], text: &str) -> bool {
+    let parts = parts(text);
+    !parts.is_empty() && parts.iter().all(|part| words.contains(part))
+}
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| !is_word(c)).filter(|word| !word.is_empty())
 }
@@ -168,6 +182,7 @@ impl<'a> Request<'a> {
             tools,
             query: Query::new(text),
             content_words,
+            parts: parts(text),
             names: words(text).skip(1).filter(is_name).collect(),
             numbers: numbers_in_digits(&rest),
             times,
@@ -276,14 +291,14 @@ impl<'a> Request<'a> {
     /// True if the query has the words of another value of the enum, but not those of `choice`.
     fn is_another_choice(&self, choice: &str, all: &[Value]) -> bool {
         let mut others = all.iter().filter_map(Value::as_str).filter(|other| *other != choice);
-        !self.has_whole_words(choice) && others.any(|other| self.has_whole_words(other))
+        // "off" and "all day" count for the choice, but not against another one.
+        !has_parts(&self.parts, choice) && others.any(|other| self.has_whole_words(other))
     }
 
-    /// True if the query has all words of `text`, none of them as a part of another word.
+    /// True if the query has all words of `text`, none of them as a part of another word, and none
+    /// of them a function word.
     fn has_whole_words(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        let mut parts = text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).peekable();
-        parts.peek().is_some() && parts.all(|part| self.content_words.iter().any(|word| word == part))
+        has_parts(&self.content_words, text)
     }
 
     /// Numbers in digits that no argument has, neither as a number nor in a string.
@@ -451,6 +466,14 @@ mod tests {
             assert!(has(&wrong, name, value), "{name}: {wrong:?}");
         }
         assert!(has(&with(json!({"floor": 12})), "unused_choices", 1.0));
+        let off = json!([{"name": "beam", "arguments": {"state": "off"}}]);
+        let beam = json!([{"name": "beam", "parameters": {"state": {"type": "string", "enum": ["off", "high"]}}}]);
+        let (tools, calls) = (Tool::list_from_json(&beam).unwrap(), parse_answers(Some(&off)).unwrap());
+        let config = TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false };
+        let tokenizer = Tokenizer::train(&config, ["set a timer"; 3].iter()).unwrap();
+        let request = Request::new("turn off the high beam", &tools, &tokenizer);
+        let at = FEATURES.iter().position(|(name, _)| *name == "other_choices").unwrap();
+        assert!(request.evidence(&calls, 0.0, 0).features()[at] == 0.0, "the request says off, too");
         let copied = with(json!({"guest": "quarter past six", "bed": "twin"}));
         assert!(copied.iter().all(|(name, _)| *name != "unused_times"), "{copied:?}");
         assert!(has(&features(query, json!([])), "unused_times_of_refusal", 1.0));

@@ -182,9 +182,9 @@ pub fn run<B: FusedOps>(
         plan::steps(&recipe, &forecast, base, settings)?
     };
     fit_schedule(&mut recipe, steps, parts.train.len(), base, settings)?;
-    let can_choose = parts.validation.len() >= LEAST_ANSWERS;
+    let can_choose = parts.validation.len().min(recipe.eval.max_examples) >= LEAST_ANSWERS;
     if !can_choose && !settings.is_set("eval.patience") {
-        // Ends only a run in which nothing is ever better than the base.
+        // Ends a run of several times as many validations, or one that always backs off.
         recipe.eval.patience = Some(plan::VALIDATIONS);
     }
     warnings.extend(plan::announce(&recipe, &forecast, parts));
