@@ -231,6 +231,20 @@ impl<'a> Encoder<'a> {
         self.encoder_side(self.tokenizer.encode(query), &Value::from(tools).to_string())
     }
 
+    /// The ids of `answers` to a question, as a trained model writes them: `<tool_call>` and the
+    /// calls, whose arguments follow the order of the parameters in [`Encoder::prompt`].
+    pub fn answer_ids(&self, query: &str, tools: &[Tool], answers: Vec<Vec<Call>>) -> Vec<Vec<u32>> {
+        let names = NameMap::of(tools);
+        let mut tools = native(tools, &names);
+        order_tools(&mut tools, query, self.tokenizer);
+        let ids = |mut calls: Vec<Call>| {
+            calls.iter_mut().for_each(|call| follow_order(call, names.to_inner(&call.name), &tools));
+            let answer = SpanJson::of_calls(&calls, |name| names.to_inner(name).unwrap_or(name));
+            [&[TOOL_CALL_ID], self.tokenizer.encode(&answer.text).as_slice()].concat()
+        };
+        answers.into_iter().map(ids).collect()
+    }
+
     /// The texts of an example as the model sees them, for training a tokenizer.
     pub fn texts(example: &Example) -> [String; 3] {
         let names = NameMap::of(&example.tools);

@@ -5,6 +5,8 @@
 //! `half an hour` as 30 minutes, `three quarters` as 75 percent. [`said_numbers`] returns all
 //! readings, more than are meant, so that a number which is not among them was probably not said.
 
+use std::ops::Range;
+
 use super::number_words::{one, ten};
 
 /// All readings of the numbers in `text`, in no particular order.
@@ -30,6 +32,39 @@ pub fn numbers_in_digits(text: &str) -> Vec<f64> {
     words(text).iter().filter_map(|word| digits(word).first().copied()).collect()
 }
 
+/// A number that a text says, read plainly: as it stands, without a conversion to another unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SaidNumber {
+    /// Its value, negative after a minus sign.
+    pub value: f64,
+    /// The place of its words in the text, in bytes.
+    pub at: Range<usize>,
+}
+
+/// The numbers that `text` says in digits or words, in their order, each read once and as long as
+/// possible: `two hundred and sixty` is 260. Words that say a number only loosely (`a`, `first`,
+/// `off`) are left out.
+pub fn numbers_with_places(text: &str) -> Vec<SaidNumber> {
+    let words = words_with_places(text);
+    let (texts, places): (Vec<String>, Vec<Range<usize>>) = words.into_iter().unzip();
+    let mut numbers = Vec::new();
+    let mut at = 0;
+    while at < texts.len() {
+        let is_loose = other_word(&texts[at]).is_some() || fraction(&texts[at]).is_some();
+        let plain = multiplied(&texts, at).filter(|number| !is_loose || number.end > at + 1);
+        let Some(Reading { value, end }) = plain else {
+            at += 1;
+            continue;
+        };
+        let place = places[at].start..places[end - 1].end;
+        let is_negative = text[..place.start].ends_with(['-', '−'])
+            && !text[..place.start].trim_end_matches(['-', '−']).ends_with(char::is_alphanumeric);
+        numbers.push(SaidNumber { value: if is_negative { -value } else { value }, at: place });
+        at = end;
+    }
+    numbers
+}
+
 /// A unit follows its number within this many words: `an hour and a half`, `3 long minutes`.
 const WORDS_TO_UNIT: usize = 3;
 
@@ -41,30 +76,29 @@ struct Reading {
 
 /// Lower-case words and numbers in digits, which may have separators and a decimal point.
 fn words(text: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        let mut word = String::new();
+    words_with_places(text).into_iter().map(|(word, _)| word).collect()
+}
+
+fn words_with_places(text: &str) -> Vec<(String, Range<usize>)> {
+    let mut words = Vec::new();
+    let mut rest = text.char_indices().peekable();
+    while let Some((begin, c)) = rest.next() {
+        let is_digit = |c: Option<(usize, char)>| c.is_some_and(|(_, c)| c.is_ascii_digit());
         if c.is_ascii_digit() {
-            word.push(c);
-            while let Some(&next) = rest.peek() {
-                let is_inside = next.is_ascii_digit()
-                    || (matches!(next, '.' | ',') && rest.clone().nth(1).is_some_and(|c| c.is_ascii_digit()));
+            while let Some(&(_, next)) = rest.peek() {
+                let is_inside = next.is_ascii_digit() || (matches!(next, '.' | ',') && is_digit(rest.clone().nth(1)));
                 if !is_inside {
                     break;
                 }
-                word.push(next);
                 rest.next();
             }
         } else if c.is_alphabetic() {
-            word.extend(c.to_lowercase());
-            while let Some(next) = rest.next_if(|c| c.is_alphabetic() || matches!(c, '\'' | '’')) {
-                word.extend(next.to_lowercase());
-            }
+            while rest.next_if(|(_, c)| c.is_alphabetic() || matches!(c, '\'' | '’')).is_some() {}
+        } else {
+            continue;
         }
-        if !word.is_empty() {
-            words.push(word);
-        }
+        let end = rest.peek().map_or(text.len(), |(end, _)| *end);
+        words.push((text[begin..end].to_lowercase(), begin..end));
     }
     words
 }
@@ -296,6 +330,24 @@ mod tests {
             ("thirty centimetres wide", 300.0),
         ] {
             assert!(says(text, value), "{text}: {value} is not in {:?}", said_numbers(text));
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_plainly_where_it_stands() {
+        for (text, numbers) in [
+            ("base 10 and height of 5.5", &[(10.0, "10"), (5.5, "5.5")][..]),
+            ("a=3, b=-11, and c = -4", &[(3.0, "3"), (-11.0, "11"), (-4.0, "4")]),
+            ("COVID-19 on 2024-05-06", &[(19.0, "19"), (2024.0, "2024"), (5.0, "05"), (6.0, "06")]),
+            ("two hundred and sixty of 1,200", &[(260.0, "two hundred and sixty"), (1200.0, "1,200")]),
+            ("a dozen of them at twelve euros", &[(12.0, "a dozen"), (12.0, "twelve")]),
+            ("an egg, the first, off", &[]),
+            ("Größe 38 – İ 5", &[(38.0, "38"), (5.0, "5")]),
+            ("", &[]),
+        ] {
+            let found: Vec<(f64, &str)> =
+                numbers_with_places(text).into_iter().map(|said| (said.value, &text[said.at])).collect();
+            assert_eq!(found, numbers, "{text}");
         }
     }
 

@@ -17,7 +17,7 @@ use crate::confidence::{Confidence, Features};
 use crate::constrain::copying::Values;
 use crate::constrain::grounding::{ArgumentGrounding, groundings};
 use crate::constrain::preference::Preference;
-use crate::constrain::search::{ROUNDS, SLACK, Search, log_prob, starts};
+use crate::constrain::search::{Fork, ROUNDS, SLACK, Search, log_prob};
 use crate::constrain::{Asked, Constrained, Constrainer, Constraint};
 use crate::error::RuntimeError;
 use crate::generate::{Generated, NoHook, StepHook, Stop};
@@ -198,7 +198,7 @@ impl Answerer<'_> {
         questions.iter().map(preference).collect()
     }
 
-    /// The best of each question's greedy answer and the answers that fork off it.
+    /// The best of each question's greedy answer, the answers that fork off it, and its revisions.
     fn search(
         &self,
         prompts: &[Vec<u32>],
@@ -225,8 +225,9 @@ impl Answerer<'_> {
             };
             let mut best = score(&answers[row]);
             for _ in 0..ROUNDS {
+                forks.extend(self.revisions(&request, *question, &answers[row]));
                 let mut no_hook = NoHook;
-                let mut again = Search::from_starts(starts(&rows[row], &forks), &mut no_hook);
+                let mut again = Search::from_forks(&rows[row], &forks, &mut no_hook);
                 let prompts = vec![&prompts[row]; forks.len()];
                 let others = self.network.generate_kept(&prompts, self.max_tokens, &mut again)?;
                 let mut better = None;
@@ -244,6 +245,17 @@ impl Answerer<'_> {
             }
         }
         Ok(answers)
+    }
+
+    /// Revisions of `answer` that fit the words of the request better.
+    fn revisions(&self, request: &Request<'_>, question: Question<'_>, answer: &Generated) -> Vec<Fork> {
+        let calls = self.calls(answer, question.tools).unwrap_or_default();
+        let revisions = request.revisions(&calls, self.config.candidates);
+        if revisions.is_empty() {
+            return Vec::new();
+        }
+        let ids = self.encoder.answer_ids(question.query, question.tools, revisions);
+        ids.into_iter().map(Fork::of_answer).collect()
     }
 
     /// The calls of `answer`, with the user's tool names; `None` if it is not a list of calls.

@@ -24,13 +24,18 @@ pub const ROUNDS: usize = 3;
 #[derive(Debug, Clone)]
 pub struct Fork {
     /// Its tokens, from `<tool_call>` on.
-    pub tokens: Vec<u32>,
-    /// The certainty of each token.
+    tokens: Vec<u32>,
+    /// The certainties of the first tokens. The model computes those of the others.
     certainties: Vec<Certainty>,
 }
 
 impl Fork {
-    /// The answer that was decoded from this fork, with the certainties of the fork's own tokens.
+    /// A whole answer, of which no certainties are known.
+    pub fn of_answer(tokens: Vec<u32>) -> Self {
+        Self { tokens, certainties: Vec::new() }
+    }
+
+    /// The answer that was decoded from this fork, with the certainties that were known before.
     pub fn complete(self, mut answer: Generated) -> Generated {
         let own = self.certainties.len().min(answer.certainties.len());
         answer.certainties.splice(..own, self.certainties);
@@ -52,9 +57,13 @@ struct Row {
     constraint: Constraint,
     /// Tokens that the answer must begin with.
     start: Vec<u32>,
+    /// Of the start, the number of tokens whose certainties are known.
+    known: usize,
     written: Vec<u32>,
-    /// The steps after the start.
+    /// The steps after the known tokens.
     steps: Vec<Step>,
+    /// True if the constraint forbids a token of the start.
+    is_refused: bool,
 }
 
 /// A hook that constrains rows and records the alternatives at each step.
@@ -66,30 +75,32 @@ pub struct Search<'a, H: ?Sized> {
 impl<'a, H: StepHook + ?Sized> Search<'a, H> {
     /// One row per constraint; `inner` is called as in greedy decoding.
     pub fn new(constraints: Vec<Constraint>, inner: &'a mut H) -> Self {
-        Self::from_starts(constraints.into_iter().map(|constraint| (constraint, Vec::new())).collect(), inner)
+        let rows = constraints.into_iter().map(|constraint| Row::new(constraint, Vec::new(), 0)).collect();
+        Self { rows, inner }
     }
 
-    /// Rows whose answers begin with the given tokens.
-    pub fn from_starts(rows: Vec<(Constraint, Vec<u32>)>, inner: &'a mut H) -> Self {
-        let row = |(constraint, start)| Row { constraint, start, written: Vec::new(), steps: Vec::new() };
-        Self { rows: rows.into_iter().map(row).collect(), inner }
+    /// Rows that complete `forks` under `constraint`.
+    pub fn from_forks(constraint: &Constraint, forks: &[Fork], inner: &'a mut H) -> Self {
+        let row = |fork: &Fork| Row::new(constraint.clone(), fork.tokens.clone(), fork.certainties.len());
+        Self { rows: forks.iter().map(row).collect(), inner }
     }
 
-    /// The error of row `row`, if there was one. For a row with a start, this includes that no
-    /// answer within the limit begins with it.
+    /// The error of row `row`, if there was one. For a fork, this includes that no answer within
+    /// the limit begins with it.
     pub fn error(&self, row: usize) -> Option<&str> {
-        self.rows[row].constraint.error()
+        let row = &self.rows[row];
+        row.constraint.error().or(row.is_refused.then_some("no answer begins like this"))
     }
 
-    /// The `most` most probable forks off `answer`, which is that of row `row`, after its start.
-    /// Their log-probability is less than `slack` below that of the answer.
+    /// The `most` most probable forks off `answer`, which is that of row `row`, after its known
+    /// tokens. Their log-probability is less than `slack` below that of the answer.
     pub fn forks(&self, row: usize, answer: &Generated, most: usize, slack: f32) -> Vec<Fork> {
-        let Row { start, steps, .. } = &self.rows[row];
+        let &Row { known, ref steps, .. } = &self.rows[row];
         let total = log_prob(answer);
         let mut forks: Vec<(f32, usize, u32, Certainty)> = Vec::new();
-        let mut before: f32 = answer.certainties.iter().take(start.len()).map(|certainty| certainty.log_prob).sum();
-        for (i, certainty) in answer.certainties.iter().enumerate().skip(start.len()) {
-            let Some(step) = steps.get(i - start.len()) else { break };
+        let mut before: f32 = answer.certainties.iter().take(known).map(|certainty| certainty.log_prob).sum();
+        for (i, certainty) in answer.certainties.iter().enumerate().skip(known) {
+            let Some(step) = steps.get(i - known) else { break };
             for &(token, logit) in &step.others {
                 let margin = logit - step.logit;
                 let log_prob = certainty.log_prob + margin;
@@ -110,29 +121,57 @@ impl<'a, H: StepHook + ?Sized> Search<'a, H> {
     }
 }
 
+impl Row {
+    fn new(constraint: Constraint, start: Vec<u32>, known: usize) -> Self {
+        Self { constraint, start, known, written: Vec::new(), steps: Vec::new(), is_refused: false }
+    }
+
+    /// Leaves only the next token of the start.
+    fn mask_known(&mut self, token: u32, logits: &mut [f32]) {
+        let wanted = logits[token as usize];
+        logits.fill(f32::NEG_INFINITY);
+        // The only finite logit, so that the constraint keeps or refuses exactly this token.
+        logits[token as usize] = if wanted.is_finite() { wanted } else { f32::MIN };
+        self.constraint.mask(logits);
+    }
+
+    fn mask(&mut self, logits: &mut [f32]) {
+        let wanted = self.start.get(self.written.len()).copied().filter(|_| !self.is_refused);
+        if let Some(token) = wanted.filter(|_| self.written.len() < self.known) {
+            return self.mask_known(token, logits);
+        }
+        self.constraint.mask(logits);
+        let Some(token) = wanted else {
+            self.steps.push(Step::of(logits, None));
+            return;
+        };
+        self.is_refused = logits[token as usize] == f32::NEG_INFINITY || !self.constraint.fits(token);
+        if !self.is_refused {
+            self.steps.push(Step::of(logits, Some(token)));
+            let logit = logits[token as usize];
+            logits.fill(f32::NEG_INFINITY);
+            logits[token as usize] = logit;
+        }
+    }
+}
+
 impl<H: StepHook + ?Sized> StepHook for Search<'_, H> {
     fn mask(&mut self, index: usize, logits: &mut [f32]) {
         self.inner.mask(index, logits);
-        let row = &mut self.rows[index];
-        if let Some(&token) = row.start.get(row.written.len()) {
-            let wanted = logits[token as usize];
-            logits.fill(f32::NEG_INFINITY);
-            // The only finite logit, so that the constraint keeps or refuses exactly this token.
-            logits[token as usize] = if wanted.is_finite() { wanted } else { f32::MIN };
-        }
-        row.constraint.mask(logits);
-        if row.written.len() >= row.start.len() {
-            row.steps.push(Step::of(logits));
-        }
+        self.rows[index].mask(logits);
     }
 
     fn forced(&mut self, index: usize) -> Vec<u32> {
         let row = &self.rows[index];
-        row.start.get(row.written.len()..).unwrap_or_default().to_vec()
+        row.start[..row.known].get(row.written.len()..).unwrap_or_default().to_vec()
     }
 
     fn draft(&mut self, index: usize) -> Vec<u32> {
-        self.rows[index].constraint.draft()
+        let row = &mut self.rows[index];
+        match row.start.get(row.written.len()..) {
+            Some(rest) if !rest.is_empty() => rest.to_vec(),
+            _ => row.constraint.draft(),
+        }
     }
 
     fn certain(&mut self, index: usize, certainty: Certainty) {
@@ -140,7 +179,7 @@ impl<H: StepHook + ?Sized> StepHook for Search<'_, H> {
     }
 
     fn is_stopped(&mut self, index: usize) -> bool {
-        self.inner.is_stopped(index)
+        self.rows[index].is_refused || self.inner.is_stopped(index)
     }
 
     fn chosen(&mut self, index: usize, token: u32) {
@@ -152,12 +191,13 @@ impl<H: StepHook + ?Sized> StepHook for Search<'_, H> {
 }
 
 impl Step {
-    /// The best allowed tokens; among equals, those with the lowest ids.
-    fn of(logits: &[f32]) -> Self {
+    /// The best allowed tokens beside `taken`, or beside the best one; among equals, those with the
+    /// lowest ids.
+    fn of(logits: &[f32], taken: Option<u32>) -> Self {
         let mut best: Vec<(u32, f32)> = Vec::with_capacity(ALTERNATIVES + 2);
         let mut least = f32::MIN;
         for (id, &logit) in logits.iter().enumerate() {
-            if logit > least {
+            if logit > least && taken != Some(id as u32) {
                 let at = best.partition_point(|(_, other)| *other >= logit);
                 best.insert(at, (id as u32, logit));
                 if best.len() > ALTERNATIVES + 1 {
@@ -167,14 +207,12 @@ impl Step {
             }
         }
         let mut best = best.into_iter();
-        let logit = best.next().map_or(f32::NEG_INFINITY, |(_, logit)| logit);
-        Self { logit, others: best.collect() }
+        let logit = match taken {
+            Some(token) => logits[token as usize],
+            None => best.next().map_or(f32::NEG_INFINITY, |(_, logit)| logit),
+        };
+        Self { logit, others: best.take(ALTERNATIVES).collect() }
     }
-}
-
-/// Rows for [`Search::from_starts`] that complete `forks` under `constraint`.
-pub fn starts(constraint: &Constraint, forks: &[Fork]) -> Vec<(Constraint, Vec<u32>)> {
-    forks.iter().map(|fork| (constraint.clone(), fork.tokens.clone())).collect()
 }
 
 /// The log-probability of a whole answer, including the end token.
@@ -243,8 +281,8 @@ mod tests {
         }
     }
 
-    /// The greedy answer, and the answers that fork off it.
-    fn answers(wishes: &Wishes<'_>) -> (Tokenizer, Generated, Vec<Generated>) {
+    /// The constraint of an answer that may read, with the tokenizer.
+    fn read_constraint() -> (Tokenizer, Constraint) {
         let config = TokenizerConfig { vocab_size: 330, isolate_spaces: true, join_structure: true };
         let text = r#"[{"name":"read","arguments":{"limit":5}}] {}"#;
         let tokenizer = Tokenizer::train(&config, [text; 3].iter()).unwrap();
@@ -259,17 +297,23 @@ mod tests {
             max_tokens: MAX_TOKENS,
         };
         let constraint = Constrainer::new(&tokenizer).unwrap().compile(&asked).unwrap();
+        (tokenizer, constraint)
+    }
+
+    /// The greedy answer, and the answers that fork off it.
+    fn answers(wishes: &Wishes<'_>) -> (Tokenizer, Generated, Vec<Generated>) {
+        let (tokenizer, constraint) = read_constraint();
         let mut none = NoHook;
         let mut first = Search::new(vec![constraint.clone()], &mut none);
         let greedy = wishes.decode(&tokenizer, 1, &mut first).remove(0);
         assert_eq!(first.error(0), None);
         let forks = first.forks(0, &greedy, 6, SLACK);
         let mut none = NoHook;
-        let mut again = Search::from_starts(starts(&constraint, &forks), &mut none);
+        let mut again = Search::from_forks(&constraint, &forks, &mut none);
         let others = wishes.decode(&tokenizer, forks.len(), &mut again);
         let both = forks.into_iter().zip(others).enumerate();
         let sound = both.filter(|(i, _)| again.error(*i).is_none()).map(|(_, (fork, answer))| fork.complete(answer));
-        (tokenizer.clone(), greedy, sound.collect())
+        (tokenizer, greedy, sound.collect())
     }
 
     /// The greedy answer, and the most probable of it and its forks.
@@ -300,6 +344,25 @@ mod tests {
         assert!(others.contains(&"[]".to_owned()), "{others:?}");
         let (_, _, none) = answers(&Wishes(&[(wanted, 15.0), (" []", 5.0)]));
         assert!(none.is_empty(), "{none:?}");
+    }
+
+    #[test]
+    fn a_whole_answer_gets_the_probability_that_the_model_gives_it_and_forks_of_its_own() {
+        let wanted = r#" [{"name":"read","arguments":{"limit":5}}]"#;
+        let wishes = Wishes(&[(wanted, 12.0), (" []", 11.0)]);
+        let (tokenizer, constraint) = read_constraint();
+        let answer = |text: &str| Fork::of_answer([&[TOOL_CALL_ID], tokenizer.encode(text).as_slice()].concat());
+        let forks = [answer("[]"), answer(wanted.trim()), answer(r#"[{"name":"write","arguments":{}}]"#)];
+        let mut none = NoHook;
+        let mut search = Search::from_forks(&constraint, &forks, &mut none);
+        let decoded = wishes.decode(&tokenizer, 3, &mut search);
+        assert_eq!(search.error(0), None);
+        assert!(search.error(2).is_some(), "there is no tool of this name");
+        let [refused, called] = [0, 1].map(|i| forks[i].clone().complete(decoded[i].clone()));
+        assert_eq!(tokenizer.decode(&refused.ids), "[]");
+        assert!((log_prob(&called) - log_prob(&refused) - 1.0).abs() < 0.1, "their logits differ by 1");
+        let others = search.forks(0, &refused, 6, SLACK);
+        assert!(!others.is_empty(), "the call is more probable than the refusal");
     }
 
     #[test]

@@ -1,0 +1,337 @@
+//! What speaks for an answer and against it: the model's own probability, and how the answer fits
+//! the words of the request.
+//!
+//! A small model often writes an answer that is a little more probable than the right one, but that
+//! any reader would doubt: it uses a number twice and another one not at all, cuts a name short, or
+//! calls two tools where one thing is asked for. Each of these signs is a feature. The score is
+//! their weighted sum, and the best of several answers is the one with the highest score (reranking
+//! with a log-linear model: Collins and Koo, "Discriminative Reranking for Natural Language
+//! Parsing", 2005).
+
+mod labels;
+mod request;
+mod revisions;
+mod spans;
+
+pub use request::Request;
+
+/// Number of features.
+pub const NUM: usize = 32;
+/// The features, in order, and the weight of each. The weights were fitted on 3,000 requests of
+/// `models/needle-mini/written` that training did not see (`cargo run --release -p needle-runtime
+/// --example fit_evidence -- models/needle-mini held_out.jsonl`).
+pub const FEATURES: [(&str, f64); NUM] = [
+    // Log-probability of the whole answer, and its number of tokens divided by ten. The first
+    // weight is twice the fitted one: the fit is on unseen tools, and a model that knows its tools
+    // deserves more trust (docs/LOG.md, "The best of several answers").
+    ("log_prob", 0.666),
+    ("tokens", 0.716),
+    // 1 if nothing is called.
+    ("refusal", 0.134),
+    // Numbers in arguments that the query does not say, and that occur in several arguments.
+    ("unsaid_numbers", -2.157),
+    ("repeated_numbers", -1.478),
+    // Numbers in digits in the query that no argument has; the same of a refusal.
+    ("unused_numbers", -1.338),
+    ("unused_numbers_of_refusal", -0.690),
+    // Open strings that are not in the query, that share words of the query with another one, that
+    // begin or end within a word or code, and that begin with a function word.
+    ("uncopied_strings", -3.996),
+    ("overlapping_strings", -1.257),
+    ("cut_strings", -1.643),
+    ("leading_function_words", -0.845),
+    // Capitalized words of the query, except its first one, that no argument has; the same of a
+    // refusal.
+    ("unused_names", -1.380),
+    ("unused_names_of_refusal", -0.647),
+    // Values of enums whose words the query has, and others.
+    ("said_choices", 0.860),
+    ("unsaid_choices", -0.951),
+    ("booleans", 0.137),
+    // Share of the query's content words that the called tools' definitions have.
+    ("tool_words", 1.766),
+    // Share of the query's characters that string arguments copy.
+    ("copied_share", -1.804),
+    // Calls that occur twice.
+    ("repeated_calls", -2.491),
+    // 1 if there are several calls, but neither an `and` nor a comma in the query; and if there is
+    // one call in spite of one.
+    ("several_without_and", -3.786),
+    ("one_with_and", 0.479),
+    // 1 if nothing is called for a query with a negation, and for a question.
+    ("refused_negation", 1.203),
+    ("refused_question", 0.650),
+    // Times of day (HH:MM) in arguments that the query does not say, and certain ones of the query
+    // that no argument has; the same of a refusal.
+    ("unsaid_times", -2.952),
+    ("unused_times", -1.652),
+    ("unused_times_of_refusal", -0.253),
+    // How much less similar to the query the called tools are, by word vectors, than the most
+    // similar one on offer.
+    ("worse_tool", -1.798),
+    // Enums that were left out, although the query has the words of one of their values, and values
+    // of enums, where the query has the words of another one.
+    ("unused_choices", -1.501),
+    ("other_choices", -1.088),
+    // Values beside which the query has a word of their own parameter ("height of 5"), and values
+    // beside which it has one of another parameter of the tool.
+    ("labelled_values", 0.967),
+    ("mislabelled_values", -0.116),
+    // Pairs of values without such words that stand in the query in another order than their
+    // parameters in the tool's definition.
+    ("inverted_values", -0.491),
+];
+
+/// The features of one answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence([f64; NUM]);
+
+impl Evidence {
+    /// The weighted sum of the features; the answer with the highest score is the best.
+    pub fn score(&self) -> f64 {
+        self.0.iter().zip(FEATURES).map(|(feature, (_, weight))| feature * weight).sum()
+    }
+
+    /// The features, in the order of [`FEATURES`].
+    pub fn features(&self) -> [f64; NUM] {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use needle_data::text::example::parse_answers;
+    use needle_data::tokenizer::TokenizerConfig;
+    use needle_data::tokenizer::word_vectors::WordVectors;
+    use needle_data::{Tokenizer, Tool};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn tools() -> Vec<Tool> {
+        Tool::list_from_json(&json!([
+            {"name": "book_room", "description": "Book a room.", "parameters": {
+                "guest": {"type": "string"}, "nights": {"type": "integer"}, "floor": {"type": "integer"},
+                "bed": {"type": "string", "enum": ["twin", "king"]}}},
+            {"name": "cancel", "description": "Cancel a booking.", "parameters": {"code": {"type": "string"}}}
+        ]))
+        .unwrap()
+    }
+
+    fn tokenizer() -> Tokenizer {
+        let config = TokenizerConfig { vocab_size: 300, isolate_spaces: true, join_structure: false };
+        Tokenizer::train(&config, ["set a timer"; 3].iter()).unwrap()
+    }
+
+    /// The features of an answer that are not 0, by name, without the model's own.
+    fn features(query: &str, calls: Value) -> Vec<(&'static str, f64)> {
+        features_with(&tools(), query, calls)
+    }
+
+    fn features_with(tools: &[Tool], query: &str, calls: Value) -> Vec<(&'static str, f64)> {
+        let calls = parse_answers(Some(&calls)).unwrap();
+        let evidence = Request::new(query, tools, &tokenizer()).evidence(&calls, 0.0, 0).features();
+        FEATURES.iter().zip(evidence).filter(|(_, value)| *value != 0.0).map(|((name, _), v)| (*name, v)).collect()
+    }
+
+    fn has(features: &[(&str, f64)], name: &str, value: f64) -> bool {
+        features.contains(&(name, value))
+    }
+
+    #[test]
+    fn an_answer_that_a_reader_would_doubt_shows_it() {
+        let query = "Room for Delia Frost, 3 nights on floor 12, king bed";
+        let right = features(
+            query,
+            json!([{"name": "book_room", "arguments": {
+            "guest": "Delia Frost", "nights": 3, "floor": 12, "bed": "king"}}]),
+        );
+        for doubtful in [
+            "unsaid_numbers",
+            "repeated_numbers",
+            "unused_numbers",
+            "uncopied_strings",
+            "cut_strings",
+            "unused_names",
+            "unsaid_choices",
+            "overlapping_strings",
+        ] {
+            assert!(right.iter().all(|(name, _)| *name != doubtful), "{doubtful}: {right:?}");
+        }
+        assert!(has(&right, "said_choices", 1.0) && has(&right, "one_with_and", 1.0), "{right:?}");
+
+        let wrong = features(
+            query,
+            json!([{"name": "book_room", "arguments": {
+            "guest": "Delia", "nights": 3, "floor": 3, "bed": "twin"}}]),
+        );
+        for (name, value) in
+            [("repeated_numbers", 1.0), ("unused_numbers", 1.0), ("unused_names", 1.0), ("unsaid_choices", 1.0)]
+        {
+            assert!(has(&wrong, name, value), "{name}: {wrong:?}");
+        }
+        let refused = features(query, json!([]));
+        assert!(has(&refused, "unused_numbers_of_refusal", 2.0) && has(&refused, "refusal", 1.0), "{refused:?}");
+    }
+
+    #[test]
+    fn times_and_choices_that_the_query_says_speak_against_others() {
+        let query = "wake room 12 at quarter past six in the evening, twin";
+        let with = |arguments: Value| features(query, json!([{"name": "book_room", "arguments": arguments}]));
+        let right = with(json!({"guest": "18:15", "floor": 12, "bed": "twin"}));
+        for doubtful in ["unsaid_times", "unused_times", "unused_choices", "other_choices", "uncopied_strings"] {
+            assert!(right.iter().all(|(name, _)| *name != doubtful), "{doubtful}: {right:?}");
+        }
+        let wrong = with(json!({"guest": "06:15", "floor": 12, "bed": "king"}));
+        for (name, value) in [("unsaid_times", 1.0), ("unused_times", 1.0), ("other_choices", 1.0)] {
+            assert!(has(&wrong, name, value), "{name}: {wrong:?}");
+        }
+        assert!(has(&with(json!({"floor": 12})), "unused_choices", 1.0));
+        let off = json!([{"name": "beam", "arguments": {"state": "off"}}]);
+        let beam = json!([{"name": "beam", "parameters": {"state": {"type": "string", "enum": ["off", "high"]}}}]);
+        let beam = features_with(&Tool::list_from_json(&beam).unwrap(), "turn off the high beam", off);
+        assert!(beam.iter().all(|(name, _)| *name != "other_choices"), "the request says off, too: {beam:?}");
+        let copied = with(json!({"guest": "quarter past six", "bed": "twin"}));
+        assert!(copied.iter().all(|(name, _)| *name != "unused_times"), "{copied:?}");
+        assert!(has(&features(query, json!([])), "unused_times_of_refusal", 1.0));
+    }
+
+    #[test]
+    fn a_tool_whose_words_the_query_has_less_of_is_worse_where_there_are_word_vectors() {
+        let words = ["room book guest floor nights bed cancel booking code stay"; 9];
+        let config = TokenizerConfig { vocab_size: 400, isolate_spaces: true, join_structure: false };
+        let tokenizer = Tokenizer::train(&config, words.iter()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("words.txt");
+        std::fs::write(&path, "cancel 1 0\nbooking 0.7 0.7\nroom 0 1\nguest 0 0.9\nstay 0.1 1\n").unwrap();
+        let vectors = WordVectors::read_text(&path, &tokenizer).unwrap();
+        let (tools, tokenizer) = (tools(), tokenizer.with_word_vectors(vectors));
+        let request = Request::new("cancel A7", &tools, &tokenizer);
+        let worse = |name: &str| {
+            let calls = parse_answers(Some(&json!([{"name": name, "arguments": {}}]))).unwrap();
+            let at = FEATURES.iter().position(|(name, _)| *name == "worse_tool").unwrap();
+            request.evidence(&calls, 0.0, 0).features()[at]
+        };
+        assert!(worse("cancel") == 0.0 && worse("book_room") > 0.1, "{}", worse("book_room"));
+    }
+
+    #[test]
+    fn codes_are_taken_whole_or_counted_as_cut() {
+        for (query, code, is_cut) in [
+            ("cancel vol-0a91", "vol-0a91", false),
+            ("cancel vol-0a91", "0a91", true),
+            ("cancel vol-0a91", "vol-0a", true),
+            ("cancel vol-0a91.", "vol-0a91", false),
+            ("annulez «Größe 38»", "Größe 38", false),
+            ("annulez Größe", "Grö", true),
+        ] {
+            let features = features(query, json!([{"name": "cancel", "arguments": {"code": code}}]));
+            assert_eq!(has(&features, "cut_strings", 1.0), is_cut, "{query} {code}: {features:?}");
+        }
+    }
+
+    #[test]
+    fn several_calls_need_a_reason_and_no_call_is_made_twice() {
+        let twice =
+            json!([{"name": "cancel", "arguments": {"code": "A7"}}, {"name": "cancel", "arguments": {"code": "A7"}}]);
+        let doubted = features("cancel A7", twice);
+        assert!(has(&doubted, "repeated_calls", 1.0) && has(&doubted, "several_without_and", 1.0), "{doubted:?}");
+        let two =
+            json!([{"name": "cancel", "arguments": {"code": "A7"}}, {"name": "cancel", "arguments": {"code": "B2"}}]);
+        let meant = features("cancel A7 and B2", two);
+        assert!(meant.iter().all(|(name, _)| !["repeated_calls", "several_without_and"].contains(name)), "{meant:?}");
+    }
+
+    fn solver() -> Vec<Tool> {
+        let number = |description: &str| json!({"type": "number", "description": description, "required": true});
+        let tools = json!([
+            {"name": "solve", "description": "Solve a x^2 + b x + c = 0.", "parameters": {
+                "a": number("first"), "b": number("second"), "c": number("third")}},
+            {"name": "fall", "description": "Speed of a falling body.", "parameters": {
+                "start_speed": number("m/s"), "height": number("How high it falls from")}}
+        ]);
+        Tool::list_from_json(&tools).unwrap()
+    }
+
+    #[test]
+    fn values_beside_the_words_of_their_parameter_are_labelled() {
+        let fall = |query: &str, speed: f64, height: f64| {
+            let call = json!([{"name": "fall", "arguments": {"start_speed": speed, "height": height}}]);
+            features_with(&solver(), query, call)
+        };
+        let query = "how fast is it after falling from a height of 9 with a speed of 2?";
+        let right = fall(query, 2.0, 9.0);
+        assert!(has(&right, "labelled_values", 2.0), "{right:?}");
+        let wrong = fall(query, 9.0, 2.0);
+        assert!(has(&wrong, "mislabelled_values", 2.0), "{wrong:?}");
+        let in_order = fall("it drops: 2 and 9", 2.0, 9.0);
+        assert!(in_order.iter().all(|(name, _)| !name.ends_with("ed_values")), "{in_order:?}");
+        assert!(has(&fall("it drops: 9 and 2", 2.0, 9.0), "inverted_values", 1.0));
+    }
+
+    fn revisions(tools: &[Tool], query: &str, calls: Value) -> Vec<Value> {
+        let calls = parse_answers(Some(&calls)).unwrap();
+        let revisions = Request::new(query, tools, &tokenizer()).revisions(&calls, 8);
+        revisions.into_iter().map(|calls| json!(calls)).collect()
+    }
+
+    #[test]
+    fn revisions_mend_what_a_reader_sees_at_once() {
+        let solve = |a: i64, b: i64, c: i64| json!([{"name": "solve", "arguments": {"a": a, "b": b, "c": c}}]);
+        let book = |arguments: Value| json!([{"name": "book_room", "arguments": arguments}]);
+        for (tools, query, wrong, right) in [
+            (solver(), "solve it for a = 2, b = -6 and c = 5", solve(5, 2, 2), solve(2, -6, 5)),
+            (solver(), "solve it for a = 2, b = 6, c = 5", solve(5, 6, 2), solve(2, 6, 5)),
+            (
+                tools(),
+                "book 3 nights for Delia Frost on floor 12",
+                book(json!({"guest": "Delia", "nights": 3, "floor": 12})),
+                book(json!({"guest": "Delia Frost", "nights": 3, "floor": 12})),
+            ),
+            (
+                tools(),
+                "wake the guest at quarter past six in the evening",
+                book(json!({"guest": "06:15"})),
+                book(json!({"guest": "18:15"})),
+            ),
+            (
+                tools(),
+                "book a king for `Delia`",
+                book(json!({"guest": "`delia`", "bed": "twin"})),
+                book(json!({"guest": "`delia`", "bed": "king"})),
+            ),
+            (
+                tools(),
+                "cancel A7",
+                json!([{"name": "cancel", "arguments": {"code": "A7"}}, {"name": "cancel", "arguments": {"code": "A7"}}]),
+                json!([{"name": "cancel", "arguments": {"code": "A7"}}]),
+            ),
+        ] {
+            let found = revisions(&tools, query, wrong);
+            let exact = |calls: &Value| parse_answers(Some(calls)).unwrap();
+            assert!(found.iter().any(|calls| exact(calls) == exact(&right)), "{query}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_fits_its_request_is_not_revised() {
+        let call = json!([{"name": "book_room", "arguments": {
+            "guest": "Delia Frost", "nights": 3, "floor": 12, "bed": "king"}}]);
+        let found = revisions(&tools(), "Room for Delia Frost, 3 nights on floor 12, king bed", call);
+        assert!(found.is_empty(), "{found:?}");
+        assert!(revisions(&tools(), "good morning", json!([])).is_empty());
+        assert!(revisions(&[], "İ ½ … 数字", json!([{"name": "gone", "arguments": {"x": "½"}}])).is_empty());
+    }
+
+    #[test]
+    fn odd_requests_have_evidence_too() {
+        for query in ["", " ", "İ", "ẞtraße 5", "½ … 数字", "I"] {
+            let evidence =
+                features(query, json!([{"name": "cancel", "arguments": {"code": "ß", "more": [null, {"a": ""}]}}]));
+            assert!(evidence.iter().all(|(_, value)| value.is_finite()), "{query}");
+            for text in ["ß", "", "İ", "5", "数", "…"] {
+                revisions(&tools(), query, json!([{"name": "cancel", "arguments": {"code": text}}]));
+            }
+        }
+    }
+}
