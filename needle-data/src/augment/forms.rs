@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
-use super::times::time;
+use crate::text::said_times::minutes_of_day;
 
 /// What two texts have in common that can stand in each other's place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +52,8 @@ const ORDINALS: [&str; 4] = ["st", "nd", "rd", "th"];
 /// `bench 4`, or another date for `2026-03-02`. `None` if `text` has no digits, or if other digits
 /// could make it absurd (`3rd`, `14 July`).
 pub(super) fn with_other_digits(text: &str, rng: &mut ChaCha8Rng) -> Option<String> {
-    if let Some((hour, _)) = time(text) {
+    if let Some(minutes) = minutes_of_day(text) {
+        let hour = minutes / 60;
         return Some(format!("{hour:02}:{:02}", 5 * rng.random_range(0..12)));
     }
     if let Some(year) = year_of_date(text) {
@@ -149,7 +150,8 @@ mod tests {
             assert!(parts[0] == 2026 && (1..=12).contains(&parts[1]) && (1..=28).contains(&parts[2]), "{other}");
         }
         for other in others("16:45") {
-            let (hour, minute) = time(&other).unwrap();
+            let minutes = minutes_of_day(&other).unwrap();
+            let (hour, minute) = (minutes / 60, minutes % 60);
             assert!(hour == 16 && minute % 5 == 0, "{other}");
         }
     }

@@ -8,8 +8,8 @@ use rand::rngs::ChaCha8Rng;
 use serde_json::{Number, Value};
 
 use super::places::{Replacement, is_hyphenated, places, places_of_words};
-use super::times::time;
 use crate::text::number_words::{ONES, SPELLED, Spelling, TENS, spell};
+use crate::text::said_times::minutes_of_day;
 
 /// A number in a query: where it stands, and how it is said.
 struct Said {
@@ -78,7 +78,8 @@ fn replace(
         Value::Number(other) => other.as_f64() != Some(value),
         // Its text may contain the number, and a time may be said with it.
         Value::String(text) => {
-            let is_of_time = time(text).is_some_and(|(hour, _)| f64::from(hour % 12) == value % 12.0 && value <= 24.0);
+            let is_hour = |minutes: u32| f64::from(minutes / 60 % 12) == value % 12.0 && value <= 24.0;
+            let is_of_time = minutes_of_day(text).is_some_and(is_hour);
             !is_of_time && !text.contains(&digits(value))
         }
         _ => true,

@@ -6,12 +6,7 @@ use serde_json::Value;
 
 use super::places::{Replacement, is_hyphenated, places_of_words};
 use crate::text::number_words::ONES;
-
-/// Hour and minute of `HH:MM`.
-pub(super) fn time(text: &str) -> Option<(u32, u32)> {
-    let (hour, minute) = text.split_once(':').filter(|_| text.len() == 5)?;
-    Some((hour.parse().ok().filter(|hour| *hour < 24)?, minute.parse().ok().filter(|minute| *minute < 60)?))
-}
+use crate::text::said_times::minutes_of_day;
 
 /// Minutes after the hour that is named, and how they are said.
 pub(super) const MINUTES: [(i32, &str); 11] = [
@@ -30,8 +25,8 @@ pub(super) const MINUTES: [(i32, &str); 11] = [
 
 /// Another time with the same hour in words: `quarter to five` for `half past five`.
 pub(super) fn other_time(query: &str, text: &str, others: &[&Value], rng: &mut ChaCha8Rng) -> Option<Replacement> {
-    let (hour, minute) = time(text)?;
-    if others.iter().any(|other| other.as_str().is_some_and(|other| time(other).is_some())) {
+    let of_day = minutes_of_day(text)? as i32;
+    if others.iter().any(|other| other.as_str().is_some_and(|other| minutes_of_day(other).is_some())) {
         return None;
     }
     let lower = query.to_ascii_lowercase();
@@ -39,7 +34,6 @@ pub(super) fn other_time(query: &str, text: &str, others: &[&Value], rng: &mut C
         places_of_words(&lower, words).filter(|at| !is_hyphenated(&lower, at)).map(|at| (*minutes, at))
     });
     let (minutes, at) = said.next().filter(|_| said.next().is_none())?;
-    let of_day = (hour * 60 + minute) as i32;
     let named = (of_day - minutes).rem_euclid(24 * 60);
     let word = lower[at.end..].split_whitespace().next()?.trim_matches(|c: char| !c.is_alphanumeric());
     let names_hour =

@@ -202,9 +202,10 @@ fn overlaps(other: &Value, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::times::{MINUTES, time};
+    use crate::augment::times::MINUTES;
     use crate::random::{Purpose, rng};
     use crate::text::number_words::{Spelling, spell};
+    use crate::text::said_times::minutes_of_day;
     use serde_json::json;
 
     #[test]
@@ -401,7 +402,7 @@ mod tests {
                 others.iter().map(|other| other.answers[0].arguments["at"].as_str().unwrap()).collect();
             assert!(times.len() >= 9 && times.iter().all(|time| hours.contains(&&time[..2])), "{times:?}");
             let is_consistent = |other: &Example| {
-                let (_, minute) = time(other.answers[0].arguments["at"].as_str().unwrap()).unwrap();
+                let minute = minutes_of_day(other.answers[0].arguments["at"].as_str().unwrap()).unwrap() % 60;
                 let minutes = MINUTES.iter().find(|(minutes, _)| minutes.rem_euclid(60) == minute as i32).unwrap();
                 MINUTES.iter().any(|(other_minutes, words)| {
                     other_minutes.rem_euclid(60) == minutes.0.rem_euclid(60) && other.query.contains(words)

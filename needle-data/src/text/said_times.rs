@@ -46,7 +46,19 @@ struct Word {
 fn words(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut begin = 0;
-    for part in text.split_inclusive(char::is_whitespace) {
+    // The times of "18:00-20:00" are two words, but "twenty-five" is one.
+    let is_between_digits = |at: usize, c: char| {
+        let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+        is_digit(text[..at].chars().next_back()) && is_digit(text[at + c.len_utf8()..].chars().next())
+    };
+    let mut ends: Vec<usize> = text
+        .char_indices()
+        .filter(|&(at, c)| c.is_whitespace() || matches!(c, '-' | '–') && is_between_digits(at, c))
+        .map(|(at, c)| at + c.len_utf8())
+        .collect();
+    ends.push(text.len());
+    for end in ends {
+        let part = &text[begin..end];
         let is_edge = |c: char| !c.is_alphanumeric();
         let kept = part.trim_start_matches(is_edge);
         let from = begin + part.len() - kept.len();
@@ -139,95 +151,141 @@ fn clock(text: &str) -> Option<(u32, Option<u32>, bool, &str)> {
     Some((hour.parse().ok().filter(|hour: &u32| *hour <= 24)?, minute, digits.contains(':'), suffix))
 }
 
-/// The time that begins at a word, and the index of the word after it.
-fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
-    let first = word(words, at);
-    let said = |minutes: i64, half: Option<Half>, is_certain: bool, end: usize| {
-        let minutes = minutes.rem_euclid(24 * 60) as u32;
+/// Where a time stands among the words, and what it says.
+#[derive(Clone, Copy)]
+struct Said {
+    begin: usize,
+    end: usize,
+    /// Of a clock of 12 or 24 hours; may lie before or after the day.
+    minutes: i64,
+    half: Option<Half>,
+    is_certain: bool,
+}
+
+impl Said {
+    fn new(begin: usize, end: usize, minutes: u32, is_certain: bool) -> Self {
+        Self { begin, end, minutes: i64::from(minutes), half: None, is_certain }
+    }
+
+    /// Takes the half of the day that the next words name. It makes the time certain.
+    fn with_half_after(self, words: &[Word]) -> Self {
+        match half(words, self.end) {
+            Some((half, taken)) => Self { half: Some(half), end: self.end + taken, is_certain: true, ..self },
+            None => self,
+        }
+    }
+
+    fn with_half(self, half: Half) -> Self {
+        Self { half: Some(half), ..self }
+    }
+
+    /// The time, and the index of the word after it.
+    fn read(self, words: &[Word]) -> Option<(SaidTime, usize)> {
+        let minutes = self.minutes.rem_euclid(24 * 60) as u32;
         let other = (minutes + 12 * 60) % (24 * 60);
-        // After noon, a clock of 24 hours leaves no choice.
-        let minutes_of_day = match half {
-            Some(Half::Morning) => vec![minutes.min(other)],
-            Some(Half::Afternoon) => vec![minutes.max(other)],
-            Some(Half::Night) if minutes.min(other) < 6 * 60 => vec![minutes.min(other)],
-            Some(Half::Night) => vec![minutes.max(other)],
+        let (first, second) = (minutes.min(other), minutes.max(other));
+        let minutes_of_day = match self.half {
+            Some(Half::Morning) => vec![first],
+            Some(Half::Afternoon) => vec![second],
+            Some(Half::Night) if first < 6 * 60 => vec![first],
+            Some(Half::Night) => vec![second],
+            // After noon, a clock of 24 hours leaves no choice.
             None if minutes > 12 * 60 + 59 => vec![minutes],
             None => vec![minutes, other],
         };
-        let place = words.get(at)?.at.start..words.get(end - 1)?.at.end;
-        Some((SaidTime { minutes_of_day, at: place, is_certain }, end))
+        let at = words.get(self.begin)?.at.start..words.get(self.end - 1)?.at.end;
+        Some((SaidTime { minutes_of_day, at, is_certain: self.is_certain }, self.end))
+    }
+}
+
+/// The time that begins at a word, and the index of the word after it.
+fn reading(words: &[Word], at: usize) -> Option<(SaidTime, usize)> {
+    let said = named_time(words, at)
+        .or_else(|| relative_time(words, at))
+        .or_else(|| clock_time(words, at))
+        .or_else(|| hour_and_minutes(words, at))?;
+    said.read(words)
+}
+
+/// `noon` and `midnight`.
+fn named_time(words: &[Word], at: usize) -> Option<Said> {
+    match word(words, at) {
+        "noon" | "midday" => Some(Said::new(at, at + 1, 12 * 60, true).with_half(Half::Afternoon)),
+        "midnight" => Some(Said::new(at, at + 1, 0, true).with_half(Half::Morning)),
+        _ => None,
+    }
+}
+
+/// `half past six`, `quarter to seven`, `twenty-five past one`.
+fn relative_time(words: &[Word], at: usize) -> Option<Said> {
+    let first = word(words, at);
+    let (offset, taken) = match first {
+        "half" => (30, 1),
+        "quarter" => (15, 1),
+        "a" if word(words, at + 1) == "quarter" => (15, 2),
+        _ => minutes(words, at).filter(|(minutes, _)| *minutes < 60)?,
     };
-    let with_half = |minutes: u32, is_certain: bool, end: usize| match half(words, end) {
-        Some((half, more)) => said(i64::from(minutes), Some(half), true, end + more),
-        None => said(i64::from(minutes), None, is_certain, end),
+    let sign = match word(words, at + taken) {
+        "past" | "after" => 1,
+        "to" | "before" | "till" if offset != 30 => -1,
+        _ => return None,
     };
-    if let "noon" | "midday" = first {
-        return said(12 * 60, Some(Half::Afternoon), true, at + 1);
+    // "screen 4 to 15 percent", "pages 3 to 9" and "for 2 after 8" are no times.
+    let is_range = at > 0 && word(words, at - 1) == "from" && word(words, at + taken) == "to";
+    if offset % 5 != 0 || first.starts_with(|c: char| c.is_ascii_digit()) || is_range {
+        return None;
     }
-    if first == "midnight" {
-        return said(0, Some(Half::Morning), true, at + 1);
+    let hour = hour(word(words, at + taken + 1))?;
+    let end = at + taken + 2;
+    let said = Said::new(at, end + oclock(words, end), hour * 60, true);
+    Some(Said { minutes: said.minutes + sign * i64::from(offset), ..said }.with_half_after(words))
+}
+
+/// `7:30`, `7.30`, `7pm`, `15h30`.
+fn clock_time(words: &[Word], at: usize) -> Option<Said> {
+    let (hour, minute, has_colon, suffix) = clock(word(words, at))?;
+    let said = |is_certain| Said::new(at, at + 1, hour * 60 + minute.unwrap_or(0), is_certain);
+    match suffix {
+        "am" => Some(said(true).with_half(Half::Morning)),
+        "pm" => Some(said(true).with_half(Half::Afternoon)),
+        "h" if minute.is_some() => Some(said(true)),
+        "" if minute.is_some() => Some(said(has_colon).with_half_after(words)),
+        _ => None,
     }
-    // "half past six", "quarter to seven", "twenty-five past one"
-    let offset = match first {
-        "half" => Some((30, 1)),
-        "quarter" => Some((15, 1)),
-        "a" if word(words, at + 1) == "quarter" => Some((15, 2)),
-        _ => minutes(words, at).filter(|(minutes, _)| *minutes < 60),
-    };
-    if let Some((offset, taken)) = offset {
-        let sign = match word(words, at + taken) {
-            "past" | "after" => Some(1),
-            "to" | "before" | "till" if offset != 30 => Some(-1),
-            _ => None,
-        };
-        // "screen 4 to 15 percent", "pages 3 to 9" and "for 2 after 8" are no times.
-        let is_range = at > 0 && word(words, at - 1) == "from" && word(words, at + taken) == "to";
-        let is_said = offset % 5 == 0 && !first.starts_with(|c: char| c.is_ascii_digit()) && !is_range;
-        if let Some((sign, hour)) = sign.zip(hour(word(words, at + taken + 1))).filter(|_| is_said) {
-            let end = at + taken + 2 + usize::from(is_oclock(words, at + taken + 2));
-            let minutes = i64::from(hour) * 60 + sign * i64::from(offset);
-            return match half(words, end) {
-                Some((half, more)) => said(minutes, Some(half), true, end + more),
-                None => said(minutes, None, true, end),
-            };
-        }
-    }
-    if let Some((hour, minute, has_colon, suffix)) = clock(first) {
-        let minutes = hour * 60 + minute.unwrap_or(0);
-        match suffix {
-            "am" => return said(i64::from(minutes), Some(Half::Morning), true, at + 1),
-            "pm" => return said(i64::from(minutes), Some(Half::Afternoon), true, at + 1),
-            "h" if minute.is_some() => return said(i64::from(minutes), None, true, at + 1),
-            "" if minute.is_some() => return with_half(minutes, has_colon, at + 1),
-            "" => {}
-            _ => return None,
-        }
-    }
+}
+
+/// An hour in words or digits, with what makes it a time: `six o'clock`, `7 in the evening`, `eight
+/// thirty`, `at six`.
+fn hour_and_minutes(words: &[Word], at: usize) -> Option<Said> {
+    let first = word(words, at);
     let hour = hour(first)?;
-    if is_oclock(words, at + 1) {
-        let taken = if word(words, at + 1) == "o" { 2 } else { 1 };
-        return with_half(hour * 60, true, at + 1 + taken);
+    let taken = oclock(words, at + 1);
+    if taken > 0 {
+        return Some(Said::new(at, at + 1 + taken, hour * 60, true).with_half_after(words));
     }
-    if let Some((half, more)) = half(words, at + 1) {
+    if half(words, at + 1).is_some() {
+        let said = Said::new(at, at + 1, hour * 60, true).with_half_after(words);
         // "A table for 4 tonight" is no time.
         let is_certain = !matches!(word(words, at + 1), "tonight" | "this" | "tomorrow");
-        return said(i64::from(hour) * 60, Some(half), is_certain, at + 1 + more);
+        return Some(Said { is_certain, ..said });
     }
     // "eight thirty", "seven oh five"
     if let Some((minutes, taken)) = minutes(words, at + 1).filter(|(minutes, _)| one(first).is_some() && *minutes < 60)
     {
-        return with_half(hour * 60 + minutes, false, at + 1 + taken);
+        return Some(Said::new(at, at + 1 + taken, hour * 60 + minutes, false).with_half_after(words));
     }
-    // "at six", "for eight"
-    let is_after = at > 0
-        && ["at", "for", "by", "from", "until", "till", "to", "around", "before", "after"]
-            .contains(&word(words, at - 1));
-    if is_after { said(i64::from(hour) * 60, None, false, at + 1) } else { None }
+    const BEFORE: [&str; 10] = ["at", "for", "by", "from", "until", "till", "to", "around", "before", "after"];
+    let is_after = at > 0 && BEFORE.contains(&word(words, at - 1));
+    is_after.then(|| Said::new(at, at + 1, hour * 60, false))
 }
 
-fn is_oclock(words: &[Word], at: usize) -> bool {
-    matches!(word(words, at), "o'clock" | "o’clock" | "oclock")
-        || (word(words, at) == "o" && word(words, at + 1) == "clock")
+/// The number of words that `o'clock` takes, 0 if it does not follow.
+fn oclock(words: &[Word], at: usize) -> usize {
+    match (word(words, at), word(words, at + 1)) {
+        ("o'clock" | "o’clock" | "oclock", _) => 1,
+        ("o", "clock") => 2,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +332,14 @@ mod tests {
     }
 
     #[test]
+    fn a_range_says_both_of_its_times() {
+        for text in ["open 18:00-20:00", "18:00 – 20:00", "from 18:00 to 20:00", "18:00–20:00?"] {
+            let clock: Vec<Vec<String>> = times(text).into_iter().map(|(clock, _, _)| clock).collect();
+            assert_eq!(clock, [["18:00"], ["20:00"]], "{text}");
+        }
+    }
+
+    #[test]
     fn what_may_be_another_number_is_not_certain() {
         for (text, clock) in
             [("for eight", "20:00"), ("seats at 6.30", "18:30"), ("seven fifteen", "07:15"), ("nine oh five", "09:05")]
@@ -301,6 +367,8 @@ mod tests {
             "数字",
             "half of it",
             "10.0.0.1",
+            "on 2026-05-06",
+            "0171-555-0199",
         ] {
             assert_eq!(times(text), [], "{text}");
         }
