@@ -184,10 +184,13 @@ pub fn run<B: FusedOps>(
     fit_schedule(&mut recipe, steps, parts.train.len(), base, settings)?;
     let can_choose = parts.validation.len().min(recipe.eval.max_examples) >= LEAST_ANSWERS;
     if !can_choose && !settings.is_set("eval.patience") {
-        // Ends a run of several times as many validations, or one that always backs off.
+        // More than the planned validations, so that only a run that keeps going back to an earlier
+        // checkpoint ends early.
         recipe.eval.patience = Some(plan::VALIDATIONS);
     }
-    warnings.extend(plan::announce(&recipe, &forecast, parts));
+    let mixed_in = settings.mixed_in(base);
+    let own_share = if mixed_in.is_empty() { 1.0 } else { 1.0 / (1.0 + MIXED_IN_WEIGHT) };
+    warnings.extend(plan::announce(&recipe, &forecast, parts, own_share));
 
     let mut comparison = Comparison {
         base: match base {
@@ -212,7 +215,7 @@ pub fn run<B: FusedOps>(
     }
     // Write nothing before examples, base and settings have been checked.
     run.begin()?;
-    let sources = write_sources(run, parts, &generated, &settings.mixed_in(base))?;
+    let sources = write_sources(run, parts, &generated, &mixed_in)?;
     let validation: Vec<Record> = parts.validation.iter().cloned().map(Record::ToolCall).collect();
     let outcome = trainer::train(start, &recipe, &sources, &validation, run, options, &World::default())?;
     comparison.train_seconds = outcome.train_seconds;

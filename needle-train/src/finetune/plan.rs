@@ -163,7 +163,8 @@ impl Speed {
 }
 
 /// Logs the plan and how long it will take; returns warnings, which belong in the report, too.
-pub(super) fn announce(recipe: &Recipe, forecast: &Forecast, parts: &Parts) -> Vec<String> {
+/// `own_share` is the share of the rows that hold the user's own examples.
+pub(super) fn announce(recipe: &Recipe, forecast: &Forecast, parts: &Parts, own_share: f64) -> Vec<String> {
     let steps = recipe.steps;
     tracing::info!(
         "{} examples to train on, {} to validate on, {} to test on; {steps} steps of {:.2} s (each example about {} times), {} \
@@ -172,7 +173,7 @@ pub(super) fn announce(recipe: &Recipe, forecast: &Forecast, parts: &Parts) -> V
         parts.validation.len(),
         parts.test.len(),
         forecast.speed.seconds_per_step,
-        steps.div_ceil(forecast.batches_per_epoch),
+        (steps as f64 * own_share / forecast.batches_per_epoch as f64).ceil(),
         forecast.answers,
         forecast.speed.seconds_per_answer,
         in_words(forecast.seconds(steps))
@@ -187,8 +188,8 @@ fn expectations(num_validation: usize, num_test: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if (1..LEAST_ANSWERS).contains(&num_validation) {
         warnings.push(format!(
-            "{num_validation} validation examples are too few to choose a checkpoint by ({LEAST_ANSWERS} are needed): all \
-             steps are taken, and the last checkpoint is kept"
+            "{num_validation} validation examples are too few to choose a checkpoint by ({LEAST_ANSWERS} are needed): the \
+             run does not stop early, and the last checkpoint is kept"
         ));
     }
     if (1..FEW_TEST_EXAMPLES).contains(&num_test) {
