@@ -42,14 +42,13 @@ struct Placed {
 }
 
 impl Labels {
-    /// Of one call of `tool`.
-    pub(super) fn of_call(tool: &Tool, call: &Call, request: &Places<'_>) -> Self {
+    /// Of one call of `tool`, whose words are `labels`.
+    pub(super) fn of_call(tool: &Tool, ToolLabels(labels): &ToolLabels, call: &Call, request: &Places<'_>) -> Self {
         let placed = request.placed(tool, call);
-        let labels = distinguishing_words(tool);
         let mut counts = Self::default();
         let mut unlabelled: Vec<&Placed> = Vec::new();
         for value in &placed {
-            match request.nearest_label(&value.at, &labels, &placed) {
+            match request.nearest_label(&value.at, labels, &placed) {
                 Some(owner) if owner == value.parameter => counts.own += 1,
                 Some(_) => counts.other += 1,
                 None => unlabelled.push(value),
@@ -116,19 +115,27 @@ impl Places<'_> {
 }
 
 /// The words of each parameter's name and description that no other parameter of the tool has.
-fn distinguishing_words(tool: &Tool) -> Vec<HashSet<String>> {
-    let words = |name: &str, description: Option<&Value>| -> HashSet<String> {
-        let description = description.and_then(Value::as_str).unwrap_or_default();
-        let all =
-            parts_of_name(name).into_iter().chain(parts_with_places(description).into_iter().map(|(word, _)| word));
-        all.filter(|word| !FUNCTION_WORDS.split(' ').any(|other| other == word)).collect()
-    };
-    let all: Vec<HashSet<String>> =
-        tool.parameters.iter().map(|parameter| words(&parameter.name, parameter.spec.get("description"))).collect();
-    let is_own = |i: usize, word: &String| {
-        all.iter().enumerate().all(|(j, words)| i == j || !words.iter().any(|other| is_same_word(other, word)))
-    };
-    all.iter().enumerate().map(|(i, words)| words.iter().filter(|word| is_own(i, word)).cloned().collect()).collect()
+pub(super) struct ToolLabels(Vec<HashSet<String>>);
+
+impl ToolLabels {
+    /// Of the parameters of `tool`, in their order.
+    pub(super) fn new(tool: &Tool) -> Self {
+        let words = |name: &str, description: Option<&Value>| -> HashSet<String> {
+            let description = description.and_then(Value::as_str).unwrap_or_default();
+            let of_description = parts_with_places(description).into_iter().map(|(word, _)| word);
+            let all = parts_of_name(name).into_iter().chain(of_description);
+            all.filter(|word| !FUNCTION_WORDS.split(' ').any(|other| other == word)).collect()
+        };
+        let parameters = tool.parameters.iter();
+        let all: Vec<HashSet<String>> =
+            parameters.map(|parameter| words(&parameter.name, parameter.spec.get("description"))).collect();
+        let is_own = |i: usize, word: &String| {
+            all.iter().enumerate().all(|(j, words)| i == j || !words.iter().any(|other| is_same_word(other, word)))
+        };
+        let own =
+            |(i, words): (usize, &HashSet<String>)| words.iter().filter(|word| is_own(i, word)).cloned().collect();
+        Self(all.iter().enumerate().map(own).collect())
+    }
 }
 
 /// The words of a name such as `start_time`, `startTime` or `x1`, in lower case.

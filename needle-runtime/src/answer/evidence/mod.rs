@@ -34,8 +34,9 @@ pub const FEATURES: [(&str, f64); NUM] = [
     // Numbers in digits in the query that no argument has; the same of a refusal.
     ("unused_numbers", -1.338),
     ("unused_numbers_of_refusal", -0.690),
-    // Open strings that are not in the query, that share words of the query with another one, that
-    // begin or end within a word or code, and that begin with a function word.
+    // Open strings that are not in the query (an endless one counts several times), that share
+    // words of the query with another one, that begin or end within a word or code, and that begin
+    // with a function word.
     ("uncopied_strings", -3.996),
     ("overlapping_strings", -1.257),
     ("cut_strings", -1.643),
@@ -269,6 +270,28 @@ mod tests {
         assert!(has(&fall("it drops: 9 and 2", 2.0, 9.0), "inverted_values", 1.0));
     }
 
+    fn list_tools() -> Vec<Tool> {
+        Tool::list_from_json(&json!([{"name": "water", "parameters": {
+            "zones": {"type": "array", "items": {"type": "string"}},
+            "by": {"type": "array", "items": {"type": "string", "enum": ["drip", "sprinkler"]}}}}]))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_endless_answer_is_not_chosen_for_its_length() {
+        let query = "water the herbs";
+        let score = |zone: &str, tokens: usize| {
+            let call = json!([{"name": "water", "arguments": {"zones": [zone]}}]);
+            let calls = parse_answers(Some(&call)).unwrap();
+            // As improbable as an answer can count.
+            let log_prob = if zone == "herbs" { -5.0 } else { -50.0 };
+            Request::new(query, &list_tools(), &tokenizer()).evidence(&calls, log_prob, tokens).score()
+        };
+        let right = score("herbs", 15);
+        assert!(right > score(&"wood".repeat(200), 420), "{right}");
+        assert!(right > score("", 14), "{right}");
+    }
+
     fn revisions(tools: &[Tool], query: &str, calls: Value) -> Vec<Value> {
         let calls = parse_answers(Some(&calls)).unwrap();
         let revisions = Request::new(query, tools, &tokenizer()).revisions(&calls, 8);
@@ -305,6 +328,18 @@ mod tests {
                 "cancel A7",
                 json!([{"name": "cancel", "arguments": {"code": "A7"}}, {"name": "cancel", "arguments": {"code": "A7"}}]),
                 json!([{"name": "cancel", "arguments": {"code": "A7"}}]),
+            ),
+            (
+                list_tools(),
+                "water the south lawn and the herbs by sprinkler and drip",
+                json!([{"name": "water", "arguments": {"zones": ["south lawn", "the herbs"], "by": ["drip"]}}]),
+                json!([{"name": "water", "arguments": {"zones": ["south lawn", "herbs"], "by": ["drip"]}}]),
+            ),
+            (
+                list_tools(),
+                "water the herbs by sprinkler",
+                json!([{"name": "water", "arguments": {"zones": ["herbs"], "by": ["drip"]}}]),
+                json!([{"name": "water", "arguments": {"zones": ["herbs"], "by": ["sprinkler"]}}]),
             ),
         ] {
             let found = revisions(&tools, query, wrong);

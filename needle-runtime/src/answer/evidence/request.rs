@@ -1,5 +1,6 @@
 //! A request and its tools, split once, and the features of answers to it.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -10,12 +11,15 @@ use needle_data::{Call, Tokenizer, Tool};
 use serde_json::{Map, Value};
 
 use super::Evidence;
-use super::labels::{Labels, Places};
+use super::labels::{Labels, Places, ToolLabels};
 use super::spans::Spans;
 use crate::constrain::grounding::Query;
 
 /// Log-probabilities are bounded by this: how improbable an endless answer is says nothing more.
 const LEAST_LOG_PROB: f64 = -30.0;
+
+/// A longer answer is no better, so that an endless one is not chosen for its length.
+const MOST_TOKENS: usize = 100;
 
 /// Words that say nothing about which tool is meant.
 pub(super) const FUNCTION_WORDS: &str = "a an the of to in on at for with and or by from is are be it i my me please can could you would like want need this that there what which how do does did no not so as we us our your just also then them they he she his her its if up out off over under about into any all some was were will shall let make set get give put has have had";
@@ -24,7 +28,8 @@ pub(super) const FUNCTION_WORDS: &str = "a an the of to in on at for with and or
 pub struct Request<'a> {
     pub(super) text: &'a str,
     pub(super) lower: String,
-    pub(super) tools: &'a [Tool],
+    /// What is offered.
+    tools: Vec<Offered<'a>>,
     query: Query,
     /// Words other than function words, in lower case.
     content_words: Vec<String>,
@@ -36,10 +41,19 @@ pub struct Request<'a> {
     /// In digits or words, with their places.
     pub(super) said_numbers: Vec<SaidNumber>,
     pub(super) times: Vec<SaidTime>,
-    /// Of each tool by word vectors, 0 without them.
-    tool_similarities: Vec<f64>,
     has_and: bool,
     has_negation: bool,
+}
+
+/// A tool on offer.
+struct Offered<'a> {
+    tool: &'a Tool,
+    /// By word vectors, 0 without them.
+    similarity: f64,
+    /// Whether its definition has each of the request's content words.
+    has_word: Vec<bool>,
+    /// Only of tools that some answer calls.
+    labels: OnceCell<ToolLabels>,
 }
 
 /// What the arguments of an answer say.
@@ -114,7 +128,8 @@ impl<'a> Request<'a> {
     pub fn new(text: &'a str, tools: &'a [Tool], tokenizer: &Tokenizer) -> Self {
         let function_words: HashSet<&str> = FUNCTION_WORDS.split(' ').collect();
         let lower = text.to_lowercase();
-        let content_words = words(&lower).filter(|word| !function_words.contains(word)).map(str::to_owned).collect();
+        let content_words: Vec<String> =
+            words(&lower).filter(|word| !function_words.contains(word)).map(str::to_owned).collect();
         let is_name = |word: &&str| word.starts_with(char::is_uppercase) && *word != "I";
         let times = said_times(text);
         let mut rest = text.to_owned();
@@ -122,11 +137,20 @@ impl<'a> Request<'a> {
             rest.replace_range(time.at.clone(), &" ".repeat(time.at.len()));
         }
         let similarity = SimilarityTo::new(text, tokenizer);
-        let of_tool = |tool: &Tool| similarity.as_ref().map_or(0.0, |to| f64::from(to.of_tool(&tool.to_json())));
+        let offered = |tool: &'a Tool| {
+            let json = tool.to_json();
+            let definition = json.to_string().to_lowercase();
+            let known: HashSet<&str> = definition.split(|c: char| !c.is_alphanumeric()).collect();
+            Offered {
+                tool,
+                similarity: similarity.as_ref().map_or(0.0, |to| f64::from(to.of_tool(&json))),
+                has_word: content_words.iter().map(|word| known.contains(word.as_str())).collect(),
+                labels: OnceCell::new(),
+            }
+        };
         Self {
-            tool_similarities: tools.iter().map(of_tool).collect(),
+            tools: tools.iter().map(offered).collect(),
             text,
-            tools,
             query: Query::new(text),
             content_words,
             parts: parts_with_places(text),
@@ -143,11 +167,12 @@ impl<'a> Request<'a> {
     /// The evidence for `calls`, an answer of `tokens` tokens with this log-probability.
     pub fn evidence(&self, calls: &[Call], log_prob: f32, tokens: usize) -> Evidence {
         let mut said = Said::default();
-        let mut called: Vec<&Tool> = Vec::new();
+        let mut called: Vec<&Offered<'_>> = Vec::new();
         let mut unused_choices = 0;
         for call in calls {
-            let tool = self.tool(call);
-            called.extend(tool);
+            let offered = self.offered(call);
+            called.extend(offered);
+            let tool = offered.map(|offered| offered.tool);
             unused_choices += tool.map_or(0, |tool| self.unused_choices(tool, call));
             for (argument, value) in &call.arguments {
                 let parameter = tool.and_then(|tool| tool.parameter(argument));
@@ -167,7 +192,7 @@ impl<'a> Request<'a> {
         let if_refusal = |n: usize| if is_refusal { n as f64 } else { 0.0 };
         Evidence([
             f64::from(log_prob).max(LEAST_LOG_PROB),
-            count(tokens) / 10.0,
+            count(tokens.min(MOST_TOKENS)) / 10.0,
             flag(is_refusal),
             count(said.numbers.iter().filter(|number| !self.query.says(**number)).count()),
             count(repeated(&said.numbers)),
@@ -201,14 +226,22 @@ impl<'a> Request<'a> {
         ])
     }
 
+    fn offered(&self, call: &Call) -> Option<&Offered<'a>> {
+        self.tools.iter().find(|offered| offered.tool.name == call.name)
+    }
+
     /// The tool that `call` names.
     pub(super) fn tool(&self, call: &Call) -> Option<&'a Tool> {
-        self.tools.iter().find(|tool| tool.name == call.name)
+        self.offered(call).map(|offered| offered.tool)
     }
 
     fn labels(&self, calls: &[Call]) -> Labels {
         let places = Places { text: self.text, lower: &self.lower, parts: &self.parts, numbers: &self.said_numbers };
-        let of_call = |call: &Call| self.tool(call).map(|tool| Labels::of_call(tool, call, &places));
+        let of_call = |call: &Call| {
+            let offered = self.offered(call)?;
+            let labels = offered.labels.get_or_init(|| ToolLabels::new(offered.tool));
+            Some(Labels::of_call(offered.tool, labels, call, &places))
+        };
         calls.iter().filter_map(of_call).fold(Labels::default(), Labels::plus)
     }
 
@@ -243,10 +276,9 @@ impl<'a> Request<'a> {
 
     /// By how much the best tool on offer is more similar to the query than the called ones are, as
     /// a mean over these; 0 without word vectors.
-    fn worse_tool(&self, called: &[&Tool]) -> f64 {
-        let best = self.tool_similarities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let of = |tool: &Tool| self.tools.iter().position(|other| std::ptr::eq(other, tool));
-        let worse = called.iter().filter_map(|tool| Some(best - self.tool_similarities.get(of(tool)?)?));
+    fn worse_tool(&self, called: &[&Offered<'_>]) -> f64 {
+        let best = self.tools.iter().map(|offered| offered.similarity).fold(f64::NEG_INFINITY, f64::max);
+        let worse = called.iter().map(|offered| best - offered.similarity);
         worse.sum::<f64>() / called.len().max(1) as f64
     }
 
@@ -295,10 +327,9 @@ impl<'a> Request<'a> {
         self.names.iter().filter(|name| !written.contains(&name.to_lowercase())).count()
     }
 
-    fn tool_words(&self, called: &[&Tool]) -> f64 {
-        let definitions: String = called.iter().map(|tool| tool.to_json().to_string().to_lowercase()).collect();
-        let known: HashSet<&str> = definitions.split(|c: char| !c.is_alphanumeric()).collect();
-        let shared = self.content_words.iter().filter(|word| known.contains(word.as_str())).count();
+    fn tool_words(&self, called: &[&Offered<'_>]) -> f64 {
+        let is_shared = |i: &usize| called.iter().any(|offered| offered.has_word[*i]);
+        let shared = (0..self.content_words.len()).filter(is_shared).count();
         shared as f64 / self.content_words.len().max(1) as f64
     }
 }

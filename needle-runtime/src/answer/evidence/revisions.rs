@@ -101,9 +101,37 @@ impl Request<'_> {
             (Value::Number(_), None) => self.number_values(&parameter.spec),
             (Value::String(text), None) if minutes_of_day(text).is_some() => self.time_values(),
             (Value::String(text), None) => self.texts(text),
+            (Value::Array(items), listed) => self.other_lists(items, listed),
             _ => Vec::new(),
         };
         others.into_iter().filter(|other| other != value).collect()
+    }
+
+    /// Lists with another value of an item, an item less, or a value of the enum more that the
+    /// request names.
+    fn other_lists(&self, items: &[Value], listed: Option<&[Value]>) -> Vec<Value> {
+        let said = listed.map(|listed| self.said_choices(listed)).unwrap_or_default();
+        let mut lists = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let others = match (item, listed) {
+                (_, Some(_)) => said.clone(),
+                (Value::String(text), None) => self.texts(text),
+                _ => Vec::new(),
+            };
+            for other in others.into_iter().filter(|other| !items.contains(other)) {
+                let mut items = items.to_vec();
+                items[i] = other;
+                lists.push(items.into());
+            }
+            if items.len() > 1 {
+                let mut items = items.to_vec();
+                items.remove(i);
+                lists.push(items.into());
+            }
+        }
+        let more = said.into_iter().filter(|choice| !items.contains(choice));
+        lists.extend(more.map(|choice| Value::from([items, &[choice]].concat())));
+        lists
     }
 
     fn said_choices(&self, listed: &[Value]) -> Vec<Value> {

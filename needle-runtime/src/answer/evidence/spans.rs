@@ -9,7 +9,8 @@ use super::request::{FUNCTION_WORDS, is_word, words};
 /// Counts of what speaks for or against the strings of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
-    /// Strings that are not in the request.
+    /// Strings that are not in the request, counted as often as their length exceeds its own: an
+    /// endless string is worse than a word.
     pub(super) uncopied: usize,
     /// Strings that share words of the request with an earlier one.
     pub(super) overlapping: usize,
@@ -26,9 +27,11 @@ impl Spans {
     pub(super) fn new(strings: &[&str], text: &str, lower: &str) -> Self {
         let mut spans = Self::default();
         let mut taken = vec![false; text.len()];
-        for string in strings.iter().filter(|string| !string.is_empty()) {
-            let Some(Range { start, end }) = place(string, text, lower) else {
-                spans.uncopied += usize::from(minutes_of_day(string).is_none());
+        for string in strings {
+            let place = place(string, text, lower).filter(|_| !string.is_empty());
+            let Some(Range { start, end }) = place else {
+                let times = 1 + string.len() / text.len().max(1);
+                spans.uncopied += if minutes_of_day(string).is_none() { times } else { 0 };
                 continue;
             };
             spans.overlapping += usize::from(taken[start..end].contains(&true));
