@@ -71,7 +71,10 @@ impl Tiling {
                 let has_planes = [hardware.plane_size_min, hardware.plane_size_max] == [GROUP as u32; 2];
                 // Tiles in vectors of 16 bytes lie as tensor cores load them.
                 let reads_16_bytes = q.client.io_optimized_vector_sizes(element).any(|size| size * element == 16);
-                let is_supported = properties.features.matmul.cmma.contains(&product);
+                // CubeCL lists bf16 for all of CUDA, but it needs compute capability 8.0, as
+                // asynchronous copies do.
+                let has_type = kind == FloatKind::F16 || properties.features.copy_async;
+                let is_supported = has_type && properties.features.matmul.cmma.contains(&product);
                 if is_supported && has_planes && reads_16_bytes && head_dim.is_multiple_of(SIDE) {
                     Products::TensorCores
                 } else {
