@@ -330,6 +330,19 @@ mod tests {
                 json!([{"name": "cancel", "arguments": {"code": "A7"}}]),
             ),
             (
+                tools(),
+                "cancel A7 and B2",
+                json!([{"name": "cancel", "arguments": {"code": "A7 and B2"}}]),
+                json!([{"name": "cancel", "arguments": {"code": "A7"}}, {"name": "cancel", "arguments": {"code": "B2"}}]),
+            ),
+            (
+                tools(),
+                "book 3 nights for Delia Frost and 5 nights for Ida",
+                book(json!({"guest": "Delia Frost", "nights": 3})),
+                json!([{"name": "book_room", "arguments": {"guest": "Delia Frost", "nights": 3}},
+                    {"name": "book_room", "arguments": {"guest": "Ida", "nights": 3}}]),
+            ),
+            (
                 list_tools(),
                 "water the south lawn and the herbs by sprinkler and drip",
                 json!([{"name": "water", "arguments": {"zones": ["south lawn", "the herbs"], "by": ["drip"]}}]),

@@ -82,7 +82,46 @@ impl Request<'_> {
             }
         }
         revised.extend(swaps_between(calls));
+        for (i, call) in calls.iter().enumerate() {
+            let replaced = |by: Vec<Call>| [&calls[..i], &by, &calls[i + 1..]].concat();
+            revised.extend(self.divided(call).into_iter().chain(self.repeated(call)).map(replaced));
+        }
         revised
+    }
+
+    /// Several calls instead of one whose string names several things: `Oslo and Bergen`.
+    fn divided(&self, call: &Call) -> Vec<Vec<Call>> {
+        let mut divided = Vec::new();
+        for (name, value) in &call.arguments {
+            let Value::String(text) = value else { continue };
+            let parts: Vec<&str> = text.split(" and ").flat_map(|part| part.split(", ")).collect();
+            if parts.len() > 1 {
+                let of_part = |part: &&str| call_with(call, name, Value::from(part.trim()));
+                divided.push(parts.iter().map(of_part).collect());
+            }
+        }
+        divided
+    }
+
+    /// The call and another one that differs in one argument: `for 10 years and for 20 years`.
+    fn repeated(&self, call: &Call) -> Vec<Vec<Call>> {
+        let Some(tool) = self.tool(call) else { return Vec::new() };
+        let mut repeated = Vec::new();
+        for parameter in &tool.parameters {
+            let Some(value) = call.arguments.get(&parameter.name) else { continue };
+            let others = match (value, choices(&parameter.spec)) {
+                (Value::String(text), None) if minutes_of_day(text).is_none() => {
+                    let names = self.names().into_iter().take(MOST_VALUES);
+                    names.filter_map(|at| self.text.get(at)).map(Value::from).collect()
+                }
+                (Value::Array(_), _) => Vec::new(),
+                _ => self.other_values(parameter, value),
+            };
+            for other in others.into_iter().filter(|other| other != value) {
+                repeated.push(vec![call.clone(), call_with(call, &parameter.name, other)]);
+            }
+        }
+        repeated
     }
 
     /// Values of an argument that was left out: the value of an enum that the request names, or a
@@ -264,6 +303,10 @@ fn with(arguments: &Map<String, Value>, name: &str, value: Value) -> Map<String,
     let mut arguments = arguments.clone();
     arguments.insert(name.to_owned(), value);
     arguments
+}
+
+fn call_with(call: &Call, name: &str, value: Value) -> Call {
+    Call { name: call.name.clone(), arguments: with(&call.arguments, name, value) }
 }
 
 /// `arguments` with the values of two numbers, or of two strings, exchanged.
