@@ -9,6 +9,7 @@
 //! Parsing", 2005).
 
 mod labels;
+mod other_values;
 mod request;
 mod revisions;
 mod spans;
@@ -105,6 +106,9 @@ mod tests {
     use needle_data::tokenizer::TokenizerConfig;
     use needle_data::tokenizer::word_vectors::WordVectors;
     use needle_data::{Tokenizer, Tool};
+    use rand::rngs::ChaCha8Rng;
+    use rand::seq::IndexedRandom;
+    use rand::{RngExt, SeedableRng};
     use serde_json::{Value, json};
 
     use super::*;
@@ -373,13 +377,29 @@ mod tests {
 
     #[test]
     fn odd_requests_have_evidence_too() {
-        for query in ["", " ", "İ", "ẞtraße 5", "½ … 数字", "I"] {
+        for query in ["", " ", "İ", "İİ\u{212A} ab", "ẞtraße 5", "½ … 数字", "I", "'", "`a"] {
             let evidence =
                 features(query, json!([{"name": "cancel", "arguments": {"code": "ß", "more": [null, {"a": ""}]}}]));
             assert!(evidence.iter().all(|(_, value)| value.is_finite()), "{query}");
-            for text in ["ß", "", "İ", "5", "数", "…"] {
+            for text in ["ß", "", "İ", "k", "5", "数", "…", "'"] {
                 revisions(&tools(), query, json!([{"name": "cancel", "arguments": {"code": text}}]));
             }
+        }
+    }
+
+    #[test]
+    fn no_mixture_of_characters_stops_the_evidence() {
+        const CHARACTERS: [char; 20] = [
+            'İ', '\u{212A}', 'ß', 'ẞ', 'a', 'B', ' ', ' ', '1', '7', '-', '–', '.', '"', '\'', '“', '«', '数',
+            '\u{301}', '½',
+        ];
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut text = |length: usize| -> String {
+            (0..rng.random_range(0..length)).filter_map(|_| CHARACTERS.choose(&mut rng)).collect()
+        };
+        for _ in 0..3000 {
+            let (query, code) = (text(12), text(5));
+            revisions(&tools(), &query, json!([{"name": "cancel", "arguments": {"code": code}}]));
         }
     }
 }

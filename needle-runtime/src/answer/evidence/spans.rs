@@ -52,7 +52,9 @@ pub(super) fn place(string: &str, text: &str, lower: &str) -> Option<Range<usize
         // Lower case may have another length, and then nothing is found.
         (lower.len() == text.len()).then(|| lower.find(&string.to_lowercase())).flatten()
     })?;
-    Some(at..(at + string.len()).min(text.len()))
+    let end = (at + string.len()).min(text.len());
+    // Characters may have other lengths in lower case, even if the whole has not.
+    (text.is_char_boundary(at) && text.is_char_boundary(end)).then_some(at..end)
 }
 
 /// Whether `text[at..end]` begins or ends within a word, or within a code such as `vol-0a91`.
