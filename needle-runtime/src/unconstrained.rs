@@ -60,6 +60,11 @@ impl Constraint {
     }
 
     /// Never called.
+    pub fn fits(&mut self, _: u32) -> bool {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn draft(&mut self) -> Vec<u32> {
         match *self {}
     }
