@@ -101,7 +101,7 @@ fn answers(needle: &Needle, constrainer: &Constrainer, example: &Example) -> Ans
     let mut all: Vec<_> = read(&greedy).into_iter().collect();
     for (i, (fork, other)) in forks.into_iter().zip(others).enumerate() {
         if again.error(i).is_none() {
-            all.extend(read(&fork.complete(other)));
+            all.extend(read(&again.complete(i, fork, other)));
         }
     }
     all

@@ -15,9 +15,9 @@ pub struct AnswerConfig {
     pub max_tokens: Option<usize>,
     /// Which strings of a constrained answer must be copied from the query.
     pub values: ValuesPolicy,
-    /// Maximum number of nearly as probable answers, and of revisions, to compare with a constrained
-    /// greedy answer ([`crate::answer::evidence`]); 0 takes the greedy answer. Without answers that
-    /// are nearly as probable, the model is certain, and nothing is compared.
+    /// Maximum number of nearly as probable answers, and of revisions, to compare with a
+    /// constrained greedy answer ([`crate::answer::evidence`]); 0 takes the greedy answer. Without
+    /// answers that are nearly as probable, the model is certain, and nothing is compared.
     pub candidates: usize,
     /// If more tools than this are offered, the retrieval head picks this many of them.
     pub top_k: usize,

@@ -232,7 +232,7 @@ impl Answerer<'_> {
                 let others = self.network.generate_kept(&prompts, self.max_tokens, &mut again)?;
                 let mut better = None;
                 for (i, (fork, other)) in forks.into_iter().zip(others).enumerate() {
-                    let other = fork.complete(other);
+                    let other = again.complete(i, fork, other);
                     // An error means that no answer within the limit begins like this.
                     let score = if again.error(i).is_none() { score(&other) } else { None };
                     if score > best {

@@ -7,7 +7,7 @@
 //! answer of which the model is certain has no forks and costs nothing extra.
 
 use crate::constrain::Constraint;
-use crate::generate::{Certainty, Generated, StepHook};
+use crate::generate::{Certainty, Generated, MAX_MARGIN, StepHook};
 
 /// Number of alternative tokens kept at each step.
 const ALTERNATIVES: usize = 3;
@@ -33,13 +33,6 @@ impl Fork {
     /// A whole answer, of which no certainties are known.
     pub fn of_answer(tokens: Vec<u32>) -> Self {
         Self { tokens, certainties: Vec::new() }
-    }
-
-    /// The answer that was decoded from this fork, with the certainties that were known before.
-    pub fn complete(self, mut answer: Generated) -> Generated {
-        let own = self.certainties.len().min(answer.certainties.len());
-        answer.certainties.splice(..own, self.certainties);
-        answer
     }
 }
 
@@ -90,6 +83,19 @@ impl<'a, H: StepHook + ?Sized> Search<'a, H> {
     pub fn error(&self, row: usize) -> Option<&str> {
         let row = &self.rows[row];
         row.constraint.error().or(row.is_refused.then_some("no answer begins like this"))
+    }
+
+    /// The answer that row `row` decoded from `fork`, with the certainties of the fork's tokens.
+    pub fn complete(&self, row: usize, fork: Fork, mut answer: Generated) -> Generated {
+        let known = fork.certainties.len().min(answer.certainties.len());
+        answer.certainties.splice(..known, fork.certainties);
+        // No other token was left to choose, so that these seemed to be certain.
+        let chosen = fork.tokens.len().min(answer.certainties.len());
+        for (certainty, step) in answer.certainties[known..chosen.max(known)].iter_mut().zip(&self.rows[row].steps) {
+            let next = step.others.first().map_or(f32::NEG_INFINITY, |(_, logit)| *logit);
+            certainty.margin = (step.logit - next).min(MAX_MARGIN);
+        }
+        answer
     }
 
     /// The `most` most probable forks off `answer`, which is that of row `row`, after its known
@@ -312,8 +318,9 @@ mod tests {
         let mut again = Search::from_forks(&constraint, &forks, &mut none);
         let others = wishes.decode(&tokenizer, forks.len(), &mut again);
         let both = forks.into_iter().zip(others).enumerate();
-        let sound = both.filter(|(i, _)| again.error(*i).is_none()).map(|(_, (fork, answer))| fork.complete(answer));
-        (tokenizer, greedy, sound.collect())
+        let sound = both.filter(|(i, _)| again.error(*i).is_none());
+        let others = sound.map(|(i, (fork, answer))| again.complete(i, fork, answer)).collect();
+        (tokenizer, greedy, others)
     }
 
     /// The greedy answer, and the most probable of it and its forks.
@@ -358,9 +365,11 @@ mod tests {
         let decoded = wishes.decode(&tokenizer, 3, &mut search);
         assert_eq!(search.error(0), None);
         assert!(search.error(2).is_some(), "there is no tool of this name");
-        let [refused, called] = [0, 1].map(|i| forks[i].clone().complete(decoded[i].clone()));
+        let [refused, called] = [0, 1].map(|i| search.complete(i, forks[i].clone(), decoded[i].clone()));
         assert_eq!(tokenizer.decode(&refused.ids), "[]");
         assert!((log_prob(&called) - log_prob(&refused) - 1.0).abs() < 0.1, "their logits differ by 1");
+        let least = refused.certainties.iter().map(|certainty| certainty.margin).fold(f32::INFINITY, f32::min);
+        assert!((least + 1.0).abs() < 0.1, "the model prefers the call: {:?}", refused.certainties);
         let others = search.forks(0, &refused, 6, SLACK);
         assert!(!others.is_empty(), "the call is more probable than the refusal");
     }
