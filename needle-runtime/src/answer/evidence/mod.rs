@@ -291,6 +291,11 @@ mod tests {
             let log_prob = if zone == "herbs" { -5.0 } else { -50.0 };
             Request::new(query, &list_tools(), &tokenizer()).evidence(&calls, log_prob, tokens).score()
         };
+        let endless = json!([{"name": "water", "arguments": {"zones": ["wood".repeat(200)]}}]);
+        let endless = features_with(&list_tools(), query, endless);
+        assert!(has(&endless, "uncopied_strings", 54.0), "800 bytes are as long as 53 requests: {endless:?}");
+        let longest = [100, 420].map(|tokens| score("herbs", tokens));
+        assert!(longest[0] == longest[1], "{longest:?}");
         let right = score("herbs", 15);
         assert!(right > score(&"wood".repeat(200), 420), "{right}");
         assert!(right > score("", 14), "{right}");
