@@ -197,8 +197,9 @@ fn main() {
     report("second half, fitted on the first", &fit(one), other);
     let weights = fit(&examples);
     for file in &arguments[2..] {
-        report(file, &weights, &decode(file));
-        report("  with the weights of the code", &FEATURES.map(|(_, weight)| weight), &decode(file));
+        let answers = decode(file);
+        report(file, &weights, &answers);
+        report("  with the weights of the code", &FEATURES.map(|(_, weight)| weight), &answers);
     }
     for ((name, _), weight) in FEATURES.iter().zip(weights) {
         println!("    (\"{name}\", {weight:.3}),");

@@ -57,8 +57,10 @@ pub fn numbers_with_places(text: &str) -> Vec<SaidNumber> {
             continue;
         };
         let place = places[at].start..places[end - 1].end;
-        let is_negative = text[..place.start].ends_with(['-', '−'])
-            && !text[..place.start].trim_end_matches(['-', '−']).ends_with(char::is_alphanumeric);
+        let before = &text[..place.start];
+        let has_sign =
+            before.ends_with(['-', '−']) && !before.trim_end_matches(['-', '−']).ends_with(char::is_alphanumeric);
+        let is_negative = has_sign || at > 0 && ["minus", "negative"].contains(&texts[at - 1].as_str());
         numbers.push(SaidNumber { value: if is_negative { -value } else { value }, at: place });
         at = end;
     }
@@ -338,6 +340,7 @@ mod tests {
         for (text, numbers) in [
             ("base 10 and height of 5.5", &[(10.0, "10"), (5.5, "5.5")][..]),
             ("a=3, b=-11, and c = -4", &[(3.0, "3"), (-11.0, "11"), (-4.0, "4")]),
+            ("b is minus 6, negative two", &[(-6.0, "6"), (-2.0, "two")]),
             ("COVID-19 on 2024-05-06", &[(19.0, "19"), (2024.0, "2024"), (5.0, "05"), (6.0, "06")]),
             ("two hundred and sixty of 1,200", &[(260.0, "two hundred and sixty"), (1200.0, "1,200")]),
             ("a dozen of them at twelve euros", &[(12.0, "a dozen"), (12.0, "twelve")]),

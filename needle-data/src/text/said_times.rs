@@ -46,17 +46,15 @@ struct Word {
 fn words(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut begin = 0;
-    // The times of "18:00-20:00" are two words, but "twenty-five" is one.
-    let is_between_digits = |at: usize, c: char| {
-        let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-        is_digit(text[..at].chars().next_back()) && is_digit(text[at + c.len_utf8()..].chars().next())
-    };
-    let mut ends: Vec<usize> = text
-        .char_indices()
-        .filter(|&(at, c)| c.is_whitespace() || matches!(c, '-' | '–') && is_between_digits(at, c))
-        .map(|(at, c)| at + c.len_utf8())
-        .collect();
-    ends.push(text.len());
+    let mut ends: Vec<usize> = Vec::new();
+    let mut at = 0;
+    for part in text.split_inclusive(char::is_whitespace) {
+        // The times of "18:00-20:00" are two words, but "twenty-five" and "2026-05-06" are one.
+        let is_range = |(_, c): &(usize, char)| matches!(c, '-' | '–') && part.contains(':');
+        ends.extend(part.char_indices().filter(is_range).map(|(hyphen, c)| at + hyphen + c.len_utf8()));
+        at += part.len();
+        ends.push(at);
+    }
     for end in ends {
         let part = &text[begin..end];
         let is_edge = |c: char| !c.is_alphanumeric();
@@ -231,7 +229,8 @@ fn relative_time(words: &[Word], at: usize) -> Option<Said> {
         _ => return None,
     };
     // "screen 4 to 15 percent", "pages 3 to 9" and "for 2 after 8" are no times.
-    let is_range = at > 0 && word(words, at - 1) == "from" && word(words, at + taken) == "to";
+    let is_quarter = word(words, at + taken - 1) == "quarter";
+    let is_range = at > 0 && word(words, at - 1) == "from" && word(words, at + taken) == "to" && !is_quarter;
     if offset % 5 != 0 || first.starts_with(|c: char| c.is_ascii_digit()) || is_range {
         return None;
     }
@@ -322,6 +321,7 @@ mod tests {
             ("half past two at night", &["02:30"], "half past two at night"),
             ("twelve at night", &["00:00"], "twelve at night"),
             ("until noon", &["12:00"], "noon"),
+            ("open it from quarter to seven pm", &["18:45"], "quarter to seven pm"),
             ("MIDNIGHT", &["00:00"], "MIDNIGHT"),
         ] {
             let clock: Vec<String> = clock.iter().map(|time| (*time).to_owned()).collect();
@@ -368,6 +368,8 @@ mod tests {
             "half of it",
             "10.0.0.1",
             "on 2026-05-06",
+            "on 2026-05-06 in the morning",
+            "we won 3-2 in the morning",
             "0171-555-0199",
         ] {
             assert_eq!(times(text), [], "{text}");

@@ -224,6 +224,7 @@ impl Answerer<'_> {
                 calls.map(|calls| request.evidence(&calls, log_prob(answer), answer.ids.len()).score())
             };
             let mut best = score(&answers[row]);
+            let mut seen = vec![answers[row].ids.clone()];
             for _ in 0..ROUNDS {
                 forks.extend(self.revisions(&request, *question, &answers[row]));
                 let mut no_hook = NoHook;
@@ -233,6 +234,7 @@ impl Answerer<'_> {
                 let mut better = None;
                 for (i, (fork, other)) in forks.into_iter().zip(others).enumerate() {
                     let other = again.complete(i, fork, other);
+                    seen.push(other.ids.clone());
                     // An error means that no answer within the limit begins like this.
                     let score = if again.error(i).is_none() { score(&other) } else { None };
                     if score > best {
@@ -240,7 +242,10 @@ impl Answerer<'_> {
                     }
                 }
                 let Some((i, other)) = better else { break };
-                forks = again.forks(i, &other, self.config.candidates, SLACK);
+                // A fork off a revision may lead back to an answer that it was better than.
+                forks = again.forks(i, &other, self.config.candidates + seen.len(), SLACK);
+                forks.retain(|fork| !seen.iter().any(|ids| fork.begins(ids)));
+                forks.truncate(self.config.candidates);
                 answers[row] = other;
             }
         }

@@ -6,6 +6,8 @@
 //! chosen ([`crate::answer::evidence`]). A fork's probability bounds that of its answers, so an
 //! answer of which the model is certain has no forks and costs nothing extra.
 
+use needle_data::tokenizer::EOS_ID;
+
 use crate::constrain::Constraint;
 use crate::generate::{Certainty, Generated, MAX_MARGIN, StepHook};
 
@@ -20,7 +22,7 @@ pub const SLACK: f32 = 4.0;
 /// more than one mistake.
 pub const ROUNDS: usize = 3;
 
-/// The beginning of another answer.
+/// The beginning of another answer, or all of it.
 #[derive(Debug, Clone)]
 pub struct Fork {
     /// Its tokens, from `<tool_call>` on.
@@ -33,6 +35,11 @@ impl Fork {
     /// A whole answer, of which no certainties are known.
     pub fn of_answer(tokens: Vec<u32>) -> Self {
         Self { tokens, certainties: Vec::new() }
+    }
+
+    /// True if an answer of these tokens begins like this.
+    pub fn begins(&self, answer: &[u32]) -> bool {
+        answer.starts_with(&self.tokens)
     }
 }
 
@@ -50,7 +57,7 @@ struct Row {
     constraint: Constraint,
     /// Tokens that the answer must begin with.
     start: Vec<u32>,
-    /// Of the start, the number of tokens whose certainties are known.
+    /// Number of tokens of the start whose certainties are known.
     known: usize,
     written: Vec<u32>,
     /// The steps after the known tokens.
@@ -89,7 +96,7 @@ impl<'a, H: StepHook + ?Sized> Search<'a, H> {
     pub fn complete(&self, row: usize, fork: Fork, mut answer: Generated) -> Generated {
         let known = fork.certainties.len().min(answer.certainties.len());
         answer.certainties.splice(..known, fork.certainties);
-        // No other token was left to choose, so that these seemed to be certain.
+        // Only this token was left at each step, so that its margin looked certain.
         let chosen = fork.tokens.len().min(answer.certainties.len());
         for (certainty, step) in answer.certainties[known..chosen.max(known)].iter_mut().zip(&self.rows[row].steps) {
             let next = step.others.first().map_or(f32::NEG_INFINITY, |(_, logit)| *logit);
@@ -139,6 +146,16 @@ impl Row {
         // The only finite logit, so that the constraint keeps or refuses exactly this token.
         logits[token as usize] = if wanted.is_finite() { wanted } else { f32::MIN };
         self.constraint.mask(logits);
+        if logits[token as usize] == f32::NEG_INFINITY {
+            self.refuse(logits);
+        }
+    }
+
+    /// Ends the answer, because it cannot begin as it should.
+    fn refuse(&mut self, logits: &mut [f32]) {
+        self.is_refused = true;
+        logits.fill(f32::NEG_INFINITY);
+        logits[EOS_ID as usize] = 0.0;
     }
 
     fn mask(&mut self, logits: &mut [f32]) {
@@ -151,13 +168,13 @@ impl Row {
             self.steps.push(Step::of(logits, None));
             return;
         };
-        self.is_refused = logits[token as usize] == f32::NEG_INFINITY || !self.constraint.fits(token);
-        if !self.is_refused {
-            self.steps.push(Step::of(logits, Some(token)));
-            let logit = logits[token as usize];
-            logits.fill(f32::NEG_INFINITY);
-            logits[token as usize] = logit;
+        if logits[token as usize] == f32::NEG_INFINITY || !self.constraint.fits(token) {
+            return self.refuse(logits);
         }
+        self.steps.push(Step::of(logits, Some(token)));
+        let logit = logits[token as usize];
+        logits.fill(f32::NEG_INFINITY);
+        logits[token as usize] = logit;
     }
 }
 
@@ -197,8 +214,8 @@ impl<H: StepHook + ?Sized> StepHook for Search<'_, H> {
 }
 
 impl Step {
-    /// The best allowed tokens beside `taken`, or beside the best one; among equals, those with the
-    /// lowest ids.
+    /// The best allowed tokens other than `taken`, or than the best one; among equals, those with
+    /// the lowest ids.
     fn of(logits: &[f32], taken: Option<u32>) -> Self {
         let mut best: Vec<(u32, f32)> = Vec::with_capacity(ALTERNATIVES + 2);
         let mut least = f32::MIN;
@@ -228,7 +245,7 @@ pub fn log_prob(answer: &Generated) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use needle_data::tokenizer::{EOS_ID, TOOL_CALL_ID, TokenizerConfig};
+    use needle_data::tokenizer::{TOOL_CALL_ID, TokenizerConfig};
     use needle_data::{Tokenizer, Tool};
     use serde_json::json;
 

@@ -184,8 +184,8 @@ pub fn run<B: FusedOps>(
     fit_schedule(&mut recipe, steps, parts.train.len(), base, settings)?;
     let can_choose = parts.validation.len().min(recipe.eval.max_examples) >= LEAST_ANSWERS;
     if !can_choose && !settings.is_set("eval.patience") {
-        // More than the planned validations, so that only a run that keeps going back to an earlier
-        // checkpoint ends early.
+        // As many as are planned, so that only a run that keeps going back to an earlier checkpoint
+        // ends early.
         recipe.eval.patience = Some(plan::VALIDATIONS);
     }
     let mixed_in = settings.mixed_in(base);

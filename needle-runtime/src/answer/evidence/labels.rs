@@ -1,7 +1,7 @@
 //! Whether values stand in the request beside the words of their own parameter: `height of 5`,
 //! `b=6`, `12 minutes`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
 use needle_data::text::said_numbers::SaidNumber;
@@ -80,7 +80,8 @@ impl Places<'_> {
             let at = match call.arguments.get(&declared.name) {
                 Some(Value::Number(number)) => {
                     let is = |said: &&SaidNumber| {
-                        number.as_f64() == Some(said.value) && placed.iter().all(|other| other.at != said.at)
+                        number.as_f64().map(f64::abs) == Some(said.value.abs())
+                            && placed.iter().all(|other| other.at != said.at)
                     };
                     self.numbers.iter().find(is).map(|said| said.at.clone())
                 }
@@ -129,8 +130,15 @@ impl ToolLabels {
         let parameters = tool.parameters.iter();
         let all: Vec<HashSet<String>> =
             parameters.map(|parameter| words(&parameter.name, parameter.spec.get("description"))).collect();
-        let is_own = |i: usize, word: &String| {
-            all.iter().enumerate().all(|(j, words)| i == j || !words.iter().any(|other| is_same_word(other, word)))
+        let mut owners: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+        for (i, words) in all.iter().enumerate() {
+            words.iter().for_each(|word| _ = owners.entry(word).or_default().insert(i));
+        }
+        let is_own = |i: usize, word: &str| {
+            let longer = owners.range(word..).take_while(|(other, _)| other.starts_with(word));
+            let shorter = (0..word.len()).filter_map(|end| owners.get_key_value(word.get(..end)?));
+            let mut same = longer.chain(shorter).filter(|(other, _)| is_same_word(other, word));
+            same.all(|(_, owners)| owners.iter().all(|owner| *owner == i))
         };
         let own =
             |(i, words): (usize, &HashSet<String>)| words.iter().filter(|word| is_own(i, word)).cloned().collect();

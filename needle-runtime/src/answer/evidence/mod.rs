@@ -346,6 +346,13 @@ mod tests {
             ),
             (
                 tools(),
+                "cancel A7, B2, and C9",
+                json!([{"name": "cancel", "arguments": {"code": "A7, B2, and C9"}}]),
+                json!([{"name": "cancel", "arguments": {"code": "A7"}}, {"name": "cancel", "arguments": {"code": "B2"}},
+                    {"name": "cancel", "arguments": {"code": "C9"}}]),
+            ),
+            (
+                tools(),
                 "book 3 nights for Delia Frost and 5 nights for Ida",
                 book(json!({"guest": "Delia Frost", "nights": 3})),
                 json!([{"name": "book_room", "arguments": {"guest": "Delia Frost", "nights": 3}},
@@ -377,6 +384,13 @@ mod tests {
         let found = revisions(&tools(), "Room for Delia Frost, 3 nights on floor 12, king bed", call);
         assert!(found.is_empty(), "{found:?}");
         assert!(revisions(&tools(), "good morning", json!([])).is_empty());
+        let ann = json!([{"name": "cancel", "arguments": {"code": "Anna"}}, {"name": "cancel", "arguments": {"code": "Ann"}}]);
+        let found = revisions(&tools(), "cancel Anna and Ann", ann);
+        let is_twice = |calls: &Value| calls.to_string().matches("Anna").count() > 1;
+        assert!(!found.iter().any(is_twice), "Ann stands on her own: {found:?}");
+        let found =
+            revisions(&tools(), "don't cancel Bob's room", json!([{"name": "cancel", "arguments": {"code": "room"}}]));
+        assert!(!json!(found).to_string().contains("t cancel"), "apostrophes are no quotes: {found:?}");
         assert!(revisions(&[], "İ ½ … 数字", json!([{"name": "gone", "arguments": {"x": "½"}}])).is_empty());
     }
 
@@ -388,6 +402,22 @@ mod tests {
             assert!(evidence.iter().all(|(_, value)| value.is_finite()), "{query}");
             for text in ["ß", "", "İ", "k", "5", "数", "…", "'"] {
                 revisions(&tools(), query, json!([{"name": "cancel", "arguments": {"code": text}}]));
+            }
+        }
+    }
+
+    #[test]
+    fn long_requests_and_answers_with_many_arguments_have_few_revisions() {
+        let parameters: serde_json::Map<String, Value> =
+            (0..150).map(|i| (format!("name_{i} of the thing"), json!({"type": "string"}))).collect();
+        let tools = Tool::list_from_json(&json!([{"name": "cancel", "parameters": parameters}])).unwrap();
+        let arguments: serde_json::Map<String, Value> =
+            parameters.keys().enumerate().map(|(i, name)| (name.clone(), json!(format!("A-{i}")))).collect();
+        for query in ["A-".repeat(16_000), "7pm ".repeat(2000), "a, ".repeat(3000), "Ann Bob 12 ".repeat(1000)] {
+            // Work that grows with the square of the request would not end here.
+            for arguments in [json!(arguments), json!({"name_0 of the thing": query})] {
+                let found = revisions(&tools, &query, json!([{"name": "cancel", "arguments": arguments}]));
+                assert!(found.len() <= 8);
             }
         }
     }

@@ -29,7 +29,13 @@ impl Request<'_> {
     pub(super) fn other_values(&self, parameter: &Parameter, value: &Value) -> Vec<Value> {
         let others = match (value, choices(&parameter.spec)) {
             (Value::String(_), Some(listed)) => self.said_choices(listed),
-            (Value::Number(_), None) => self.number_values(&parameter.spec),
+            (Value::Number(number), None) => {
+                let mut others = self.number_values(&parameter.spec);
+                // A minus sign that is not in the request may be meant.
+                others
+                    .retain(|other| other.as_f64().is_none_or(|other| Some(-other) != number.as_f64() || other < 0.0));
+                others
+            }
             (Value::String(text), None) if minutes_of_day(text).is_some() => self.time_values(),
             (Value::String(text), None) => self.texts(text),
             (Value::Array(items), listed) => self.other_lists(items, listed),
@@ -38,8 +44,8 @@ impl Request<'_> {
         others.into_iter().filter(|other| other != value).collect()
     }
 
-    /// Lists with another value of an item, an item less, or a value of the enum more that the
-    /// request names.
+    /// Lists with one item replaced, one removed, or one more value of the enum that the request
+    /// names.
     fn other_lists(&self, items: &[Value], listed: Option<&[Value]>) -> Vec<Value> {
         let said = listed.map(|listed| self.said_choices(listed)).unwrap_or_default();
         let mut lists = Vec::new();
@@ -81,7 +87,7 @@ impl Request<'_> {
         all.filter_map(|value| number(value, is_integer)).collect()
     }
 
-    /// All readings of the times that the request says, as `HH:MM`.
+    /// The first readings of the times that the request says, as `HH:MM`.
     fn time_values(&self) -> Vec<Value> {
         let all = self.times.iter().flat_map(|time| time.minutes_of_day.iter());
         all.take(MOST_VALUES).map(|minutes| format!("{:02}:{:02}", minutes / 60, minutes % 60).into()).collect()
@@ -94,31 +100,15 @@ impl Request<'_> {
         if let Some(at) = place(text, self.text, &self.lower).or_else(|| place(trimmed, self.text, &self.lower)) {
             found.push(at.clone());
             found.extend(place(trimmed, self.text, &self.lower).filter(|_| !trimmed.is_empty()));
-            found.push(self.whole(at.clone()));
+            found.push(whole(self.text, at.clone()));
             found.extend(self.with_neighbours(&at));
         }
-        found.extend(self.names());
+        found.extend(self.name_places.iter().cloned());
         let text = |at: Range<usize>| self.text.get(at).map(str::trim).filter(|text| !text.is_empty());
         found.into_iter().filter_map(text).map(Value::from).collect()
     }
 
-    /// `at` with the rest of the words or codes that it begins or ends in.
-    fn whole(&self, at: Range<usize>) -> Range<usize> {
-        let (mut start, mut end) = (at.start, at.end);
-        while let Some(c) = self.text[..start].chars().next_back()
-            && goes_on(self.text[..start].chars().rev())
-        {
-            start -= c.len_utf8();
-        }
-        while let Some(c) = self.text[end..].chars().next()
-            && goes_on(self.text[end..].chars())
-        {
-            end += c.len_utf8();
-        }
-        start..end
-    }
-
-    /// `at` with a word more or less at either end.
+    /// `at` with one word more or less at either end.
     fn with_neighbours(&self, at: &Range<usize>) -> Vec<Range<usize>> {
         let is_inside = |part: &Range<usize>| at.start <= part.start && part.end <= at.end;
         let places = || self.parts.iter().map(|(_, part)| part);
@@ -132,38 +122,57 @@ impl Request<'_> {
         }
         found
     }
+}
 
-    /// The first runs of capitalized words, except the first word of the request, and what stands
-    /// in quotes.
-    pub(super) fn names(&self) -> Vec<Range<usize>> {
-        let mut names: Vec<Range<usize>> = Vec::new();
-        for (_, part) in self.parts.iter().skip(1) {
-            let is_name = self.text[part.clone()].starts_with(char::is_uppercase);
-            let follows =
-                names.last().filter(|name| name.end < part.start).map(|name| &self.text[name.end..part.start]);
-            if is_name && follows.is_some_and(|between| between == " ") {
-                names.extend(names.last().cloned().map(|name| name.start..part.end));
-                let joined = names.len() - 2;
-                names.remove(joined);
-            } else if is_name {
-                names.push(self.whole(part.clone()));
-            }
+/// What stands in quotes, and the first runs of capitalized words after the first word of `text`.
+pub(super) fn name_places(text: &str, parts: &[(String, Range<usize>)]) -> Vec<Range<usize>> {
+    let mut names = quoted(text);
+    let num_quoted = names.len();
+    for (_, part) in parts.iter().skip(1) {
+        if !text[part.clone()].starts_with(char::is_uppercase) {
+            continue;
         }
-        for quote in ['"', '\'', '`', '“', '«'] {
-            let close = match quote {
-                '“' => '”',
-                '«' => '»',
-                other => other,
-            };
-            if let Some((begin, _)) = self.text.match_indices(quote).next()
-                && let Some(length) = self.text[begin + quote.len_utf8()..].find(close)
-            {
-                names.push(begin + quote.len_utf8()..begin + quote.len_utf8() + length);
-            }
+        let is_full = names.len() == MOST_VALUES;
+        match names[num_quoted..].last_mut() {
+            Some(last) if part.start < last.end => {}
+            Some(last) if &text[last.end..part.start] == " " => last.end = whole(text, part.clone()).end,
+            _ if is_full => break,
+            _ => names.push(whole(text, part.clone())),
         }
-        names.truncate(MOST_VALUES);
-        names
     }
+    names
+}
+
+/// The first text in each kind of quotes.
+fn quoted(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (open, close) in [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('«', '»')] {
+        // An apostrophe within a word opens nothing.
+        let is_opening = |at: &usize| !text[..*at].ends_with(is_word);
+        let begin = text.match_indices(open).map(|(at, _)| at).find(is_opening).map(|at| at + open.len_utf8());
+        if let Some(begin) = begin
+            && let Some(length) = text[begin..].find(close)
+        {
+            found.push(begin..begin + length);
+        }
+    }
+    found
+}
+
+/// `at` with the rest of the words or codes that it begins or ends in.
+fn whole(text: &str, at: Range<usize>) -> Range<usize> {
+    let (mut start, mut end) = (at.start, at.end);
+    while let Some(c) = text[..start].chars().next_back()
+        && goes_on(text[..start].chars().rev())
+    {
+        start -= c.len_utf8();
+    }
+    while let Some(c) = text[end..].chars().next()
+        && goes_on(text[end..].chars())
+    {
+        end += c.len_utf8();
+    }
+    start..end
 }
 
 /// A number as the model writes it: without a fraction if it has none.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::Evidence;
 use super::labels::{Labels, Places, ToolLabels};
+use super::other_values::name_places;
 use super::spans::Spans;
 use crate::constrain::grounding::Query;
 
@@ -20,6 +21,10 @@ const LEAST_LOG_PROB: f64 = -30.0;
 
 /// A longer answer is no better, so that an endless one is not chosen for its length.
 const MOST_TOKENS: usize = 100;
+
+/// At most this many names, numbers and times of a request count, so that a long one takes no
+/// longer.
+const MOST_SAID: usize = 64;
 
 /// Words that say nothing about which tool is meant.
 pub(super) const FUNCTION_WORDS: &str = "a an the of to in on at for with and or by from is are be it i my me please can could you would like want need this that there what which how do does did no not so as we us our your just also then them they he she his her its if up out off over under about into any all some was were will shall let make set get give put has have had";
@@ -31,11 +36,16 @@ pub struct Request<'a> {
     /// What is offered.
     tools: Vec<Offered<'a>>,
     query: Query,
-    /// Words other than function words, in lower case.
-    content_words: Vec<String>,
+    /// Different words other than function words, in lower case.
+    content_words: HashSet<String>,
     /// All runs of letters and digits, in lower case, and their places.
     pub(super) parts: Vec<(String, Range<usize>)>,
-    names: Vec<&'a str>,
+    /// The different texts of `parts`.
+    different_parts: HashSet<String>,
+    /// Capitalized words except the first word, in lower case.
+    names: Vec<String>,
+    /// Where names and quoted texts stand.
+    pub(super) name_places: Vec<Range<usize>>,
     /// In digits, but not of a time.
     numbers: Vec<f64>,
     /// In digits or words, with their places.
@@ -50,9 +60,9 @@ struct Offered<'a> {
     tool: &'a Tool,
     /// By word vectors, 0 without them.
     similarity: f64,
-    /// Whether its definition has each of the request's content words.
-    has_word: Vec<bool>,
-    /// Only of tools that some answer calls.
+    /// The content words of the request that its definition has; of called tools only.
+    shared_words: OnceCell<HashSet<String>>,
+    /// The words of its parameters; of called tools only.
     labels: OnceCell<ToolLabels>,
 }
 
@@ -128,35 +138,32 @@ impl<'a> Request<'a> {
     pub fn new(text: &'a str, tools: &'a [Tool], tokenizer: &Tokenizer) -> Self {
         let function_words: HashSet<&str> = FUNCTION_WORDS.split(' ').collect();
         let lower = text.to_lowercase();
-        let content_words: Vec<String> =
-            words(&lower).filter(|word| !function_words.contains(word)).map(str::to_owned).collect();
+        let content_words = words(&lower).filter(|word| !function_words.contains(word)).map(str::to_owned).collect();
         let is_name = |word: &&str| word.starts_with(char::is_uppercase) && *word != "I";
-        let times = said_times(text);
+        let times = first(said_times(text));
         let mut rest = text.to_owned();
         for time in times.iter().rev().filter(|time| time.is_certain) {
             rest.replace_range(time.at.clone(), &" ".repeat(time.at.len()));
         }
         let similarity = SimilarityTo::new(text, tokenizer);
-        let offered = |tool: &'a Tool| {
-            let json = tool.to_json();
-            let definition = json.to_string().to_lowercase();
-            let known: HashSet<&str> = definition.split(|c: char| !c.is_alphanumeric()).collect();
-            Offered {
-                tool,
-                similarity: similarity.as_ref().map_or(0.0, |to| f64::from(to.of_tool(&json))),
-                has_word: content_words.iter().map(|word| known.contains(word.as_str())).collect(),
-                labels: OnceCell::new(),
-            }
+        let offered = |tool: &'a Tool| Offered {
+            tool,
+            similarity: similarity.as_ref().map_or(0.0, |to| f64::from(to.of_tool(&tool.to_json()))),
+            shared_words: OnceCell::new(),
+            labels: OnceCell::new(),
         };
+        let parts = parts_with_places(text);
         Self {
             tools: tools.iter().map(offered).collect(),
             text,
             query: Query::new(text),
             content_words,
-            parts: parts_with_places(text),
-            names: words(text).skip(1).filter(is_name).collect(),
-            numbers: numbers_in_digits(&rest),
-            said_numbers: numbers_with_places(text),
+            different_parts: parts.iter().map(|(part, _)| part.clone()).collect(),
+            names: words(text).skip(1).filter(is_name).take(MOST_SAID).map(str::to_lowercase).collect(),
+            name_places: name_places(text, &parts),
+            parts,
+            numbers: first(numbers_in_digits(&rest)),
+            said_numbers: first(numbers_with_places(text)),
             times,
             has_and: words(&lower).any(|word| word == "and") || text.contains([',', ';']),
             has_negation: lower.contains("n't") || words(&lower).any(|word| ["not", "never"].contains(&word)),
@@ -258,20 +265,26 @@ impl<'a> Request<'a> {
     /// Times that the query certainly says, and that no argument has: as `HH:MM`, as it stands, in
     /// another form, or as a number of hours.
     fn unused_times(&self, said: &Said<'_>) -> usize {
-        let is = |time: &SaidTime, minutes: &u32| time.minutes_of_day.contains(minutes);
-        let has = |time: &SaidTime, argument: &str| match minutes_of_day(argument) {
-            Some(minutes) => is(time, &minutes),
-            None => {
-                let phrase = &self.text[time.at.clone()];
-                let is_copied = !argument.is_empty() && (argument.contains(phrase) || phrase.contains(argument));
-                is_copied || said_times(argument).iter().any(|other| other.minutes_of_day.iter().any(|m| is(time, m)))
-            }
+        let certain: Vec<&SaidTime> = self.times.iter().filter(|time| time.is_certain).collect();
+        if certain.is_empty() {
+            return 0;
+        }
+        let minutes = |argument: &str| match minutes_of_day(argument) {
+            Some(minutes) => vec![minutes],
+            None => said_times(argument).into_iter().take(MOST_SAID).flat_map(|time| time.minutes_of_day).collect(),
         };
-        let is_hour = |time: &SaidTime, n: f64| time.minutes_of_day.iter().any(|m| f64::from(m / 60) == n);
+        let minutes: HashSet<u32> = said.strings.iter().flat_map(|argument| minutes(argument)).collect();
+        let is_copied = |time: &SaidTime, argument: &str| {
+            let phrase = &self.text[time.at.clone()];
+            !argument.is_empty() && (argument.contains(phrase) || phrase.contains(argument))
+        };
+        // A number that the query says beside the time is none of its hours.
+        let hours: Vec<f64> = said.numbers.iter().copied().filter(|number| !self.numbers.contains(number)).collect();
         let is_used = |time: &SaidTime| {
-            said.strings.iter().any(|argument| has(time, argument)) || said.numbers.iter().any(|n| is_hour(time, *n))
+            time.minutes_of_day.iter().any(|m| minutes.contains(m) || hours.contains(&f64::from(m / 60)))
+                || said.strings.iter().any(|argument| is_copied(time, argument))
         };
-        self.times.iter().filter(|time| time.is_certain && !is_used(time)).count()
+        certain.into_iter().filter(|time| !is_used(time)).count()
     }
 
     /// By how much the best tool on offer is more similar to the query than the called ones are, as
@@ -294,8 +307,7 @@ impl<'a> Request<'a> {
     /// True if the query has the words of another value of the enum, but not those of `choice`.
     fn is_another_choice(&self, choice: &str, all: &[Value]) -> bool {
         let mut others = all.iter().filter_map(Value::as_str).filter(|other| *other != choice);
-        let is_part = |part: &String| self.parts.iter().any(|(other, _)| other == part);
-        let is_said = has_parts(choice, is_part);
+        let is_said = has_parts(choice, |part| self.different_parts.contains(part));
         // "off" and "all day" count for the choice, but not against another one.
         !is_said && others.any(|other| self.has_whole_words(other))
     }
@@ -306,16 +318,21 @@ impl<'a> Request<'a> {
         has_parts(text, |part| self.content_words.contains(part))
     }
 
-    /// Numbers in digits that no argument has: neither as a number, with any sign or in another
-    /// unit, nor in a string.
+    /// Numbers in digits that no argument has: neither as a number, with any sign, nor in a string,
+    /// nor in another unit, as an argument that the query does not say itself.
     fn unused_numbers(&self, said: &Said<'_>) -> usize {
         let in_strings: Vec<f64> = said.strings.iter().flat_map(|text| numbers_in_digits(text)).collect();
-        let is_same = |number: f64, argument: f64| {
-            let factors = [1.0, 60.0, 3600.0, 24.0, 7.0, 12.0, 100.0, 1000.0, 0.01, 0.001];
-            factors.iter().any(|factor| (argument.abs() - number * factor).abs() <= 1e-9 * number * factor)
+        let is_same = |a: f64, b: f64| (a.abs() - b.abs()).abs() <= 1e-9 * a.abs();
+        let is_converted = |argument: &&f64| !self.numbers.iter().any(|number| is_same(*number, **argument));
+        let converted: Vec<f64> = said.numbers.iter().filter(is_converted).copied().collect();
+        let has_converted = |number: f64| {
+            let factors = [60.0, 3600.0, 24.0, 7.0, 12.0, 100.0, 1000.0, 0.01, 0.001];
+            factors.iter().any(|factor| converted.iter().any(|argument| is_same(number * factor, *argument)))
         };
         let is_used = |number: f64| {
-            said.numbers.iter().any(|argument| is_same(number, *argument)) || in_strings.contains(&number)
+            said.numbers.iter().any(|argument| is_same(number, *argument))
+                || in_strings.contains(&number)
+                || has_converted(number)
         };
         self.numbers.iter().filter(|number| !is_used(**number)).count()
     }
@@ -324,14 +341,27 @@ impl<'a> Request<'a> {
     fn unused_names(&self, calls: &[Call]) -> usize {
         let arguments = calls.iter().flat_map(|call| call.arguments.values());
         let written: String = arguments.map(|value| format!("{} ", value.to_string().to_lowercase())).collect();
-        self.names.iter().filter(|name| !written.contains(&name.to_lowercase())).count()
+        self.names.iter().filter(|name| !written.contains(name.as_str())).count()
     }
 
     fn tool_words(&self, called: &[&Offered<'_>]) -> f64 {
-        let is_shared = |i: &usize| called.iter().any(|offered| offered.has_word[*i]);
-        let shared = (0..self.content_words.len()).filter(is_shared).count();
-        shared as f64 / self.content_words.len().max(1) as f64
+        let shared: HashSet<&String> = called.iter().flat_map(|offered| self.shared_words(offered)).collect();
+        shared.len() as f64 / self.content_words.len().max(1) as f64
     }
+
+    fn shared_words<'b>(&self, offered: &'b Offered<'_>) -> &'b HashSet<String> {
+        offered.shared_words.get_or_init(|| {
+            let definition = offered.tool.to_json().to_string().to_lowercase();
+            let known = definition.split(|c: char| !c.is_alphanumeric());
+            known.filter(|word| self.content_words.contains(*word)).map(str::to_owned).collect()
+        })
+    }
+}
+
+/// The first of many things that a request says.
+fn first<T>(mut said: Vec<T>) -> Vec<T> {
+    said.truncate(MOST_SAID);
+    said
 }
 
 /// How many of `all` are equal to an earlier one.
