@@ -25,63 +25,63 @@ pub const FEATURES: [(&str, f64); NUM] = [
     // Log-probability of the whole answer, and its number of tokens divided by ten. The first
     // weight is twice the fitted one: the fit is on unseen tools, and a model that knows its tools
     // deserves more trust (docs/LOG.md, "The best of several answers").
-    ("log_prob", 0.666),
-    ("tokens", 0.716),
+    ("log_prob", 0.706),
+    ("tokens", 1.235),
     // 1 if nothing is called.
-    ("refusal", 0.134),
+    ("refusal", 0.809),
     // Numbers in arguments that the query does not say, and that occur in several arguments.
-    ("unsaid_numbers", -2.157),
-    ("repeated_numbers", -1.478),
+    ("unsaid_numbers", -2.270),
+    ("repeated_numbers", -1.766),
     // Numbers in digits in the query that no argument has; the same of a refusal.
-    ("unused_numbers", -1.338),
-    ("unused_numbers_of_refusal", -0.690),
+    ("unused_numbers", -1.013),
+    ("unused_numbers_of_refusal", -0.602),
     // Open strings that are not in the query (an endless one counts several times), that share
     // words of the query with another one, that begin or end within a word or code, and that begin
     // with a function word.
-    ("uncopied_strings", -3.996),
-    ("overlapping_strings", -1.257),
-    ("cut_strings", -1.643),
-    ("leading_function_words", -0.845),
+    ("uncopied_strings", -2.210),
+    ("overlapping_strings", -1.956),
+    ("cut_strings", -4.220),
+    ("leading_function_words", -0.824),
     // Capitalized words of the query, except its first one, that no argument has; the same of a
     // refusal.
-    ("unused_names", -1.380),
-    ("unused_names_of_refusal", -0.647),
+    ("unused_names", -1.083),
+    ("unused_names_of_refusal", -0.538),
     // Values of enums whose words the query has, and others.
-    ("said_choices", 0.860),
-    ("unsaid_choices", -0.951),
-    ("booleans", 0.137),
+    ("said_choices", 0.724),
+    ("unsaid_choices", -1.156),
+    ("booleans", 0.307),
     // Share of the query's content words that the called tools' definitions have.
-    ("tool_words", 1.766),
+    ("tool_words", 1.931),
     // Share of the query's characters that string arguments copy.
-    ("copied_share", -1.804),
+    ("copied_share", -1.985),
     // Calls that occur twice.
-    ("repeated_calls", -2.491),
+    ("repeated_calls", -3.451),
     // 1 if there are several calls, but neither an `and` nor a comma in the query; and if there is
     // one call in spite of one.
-    ("several_without_and", -3.786),
-    ("one_with_and", 0.479),
+    ("several_without_and", -3.172),
+    ("one_with_and", 0.785),
     // 1 if nothing is called for a query with a negation, and for a question.
-    ("refused_negation", 1.203),
-    ("refused_question", 0.650),
+    ("refused_negation", 1.171),
+    ("refused_question", 0.787),
     // Times of day (HH:MM) in arguments that the query does not say, and certain ones of the query
     // that no argument has; the same of a refusal.
-    ("unsaid_times", -2.952),
-    ("unused_times", -1.652),
-    ("unused_times_of_refusal", -0.253),
+    ("unsaid_times", -2.923),
+    ("unused_times", -1.980),
+    ("unused_times_of_refusal", 0.359),
     // How much less similar to the query the called tools are, by word vectors, than the most
     // similar one on offer.
-    ("worse_tool", -1.798),
+    ("worse_tool", -1.682),
     // Enums that were left out, although the query has the words of one of their values, and values
     // of enums, where the query has the words of another one.
-    ("unused_choices", -1.501),
-    ("other_choices", -1.088),
+    ("unused_choices", -0.999),
+    ("other_choices", -1.526),
     // Values beside which the query has a word of their own parameter ("height of 5"), and values
     // beside which it has one of another parameter of the tool.
-    ("labelled_values", 0.967),
-    ("mislabelled_values", -0.116),
+    ("labelled_values", 0.851),
+    ("mislabelled_values", -0.144),
     // Pairs of values without such words that stand in the query in another order than their
     // parameters in the tool's definition.
-    ("inverted_values", -0.491),
+    ("inverted_values", -0.591),
 ];
 
 /// The features of one answer.
