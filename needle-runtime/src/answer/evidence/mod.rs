@@ -339,6 +339,29 @@ mod tests {
                 json!([{"name": "cancel", "arguments": {"code": "A7"}}]),
             ),
             (
+                list_tools(),
+                "water the south lawn and the herbs by sprinkler and drip",
+                json!([{"name": "water", "arguments": {"zones": ["south lawn", "the herbs"], "by": ["drip"]}}]),
+                json!([{"name": "water", "arguments": {"zones": ["south lawn", "herbs"], "by": ["drip"]}}]),
+            ),
+            (
+                list_tools(),
+                "water the herbs by sprinkler",
+                json!([{"name": "water", "arguments": {"zones": ["herbs"], "by": ["drip"]}}]),
+                json!([{"name": "water", "arguments": {"zones": ["herbs"], "by": ["sprinkler"]}}]),
+            ),
+        ] {
+            let found = revisions(&tools, query, wrong);
+            let exact = |calls: &Value| parse_answers(Some(calls)).unwrap();
+            assert!(found.iter().any(|calls| exact(calls) == exact(&right)), "{query}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_divided_or_repeated_for_several_things() {
+        let book = |arguments: Value| json!([{"name": "book_room", "arguments": arguments}]);
+        for (tools, query, one, several) in [
+            (
                 tools(),
                 "cancel A7 and B2",
                 json!([{"name": "cancel", "arguments": {"code": "A7 and B2"}}]),
@@ -358,22 +381,10 @@ mod tests {
                 json!([{"name": "book_room", "arguments": {"guest": "Delia Frost", "nights": 3}},
                     {"name": "book_room", "arguments": {"guest": "Ida", "nights": 3}}]),
             ),
-            (
-                list_tools(),
-                "water the south lawn and the herbs by sprinkler and drip",
-                json!([{"name": "water", "arguments": {"zones": ["south lawn", "the herbs"], "by": ["drip"]}}]),
-                json!([{"name": "water", "arguments": {"zones": ["south lawn", "herbs"], "by": ["drip"]}}]),
-            ),
-            (
-                list_tools(),
-                "water the herbs by sprinkler",
-                json!([{"name": "water", "arguments": {"zones": ["herbs"], "by": ["drip"]}}]),
-                json!([{"name": "water", "arguments": {"zones": ["herbs"], "by": ["sprinkler"]}}]),
-            ),
         ] {
-            let found = revisions(&tools, query, wrong);
-            let exact = |calls: &Value| parse_answers(Some(calls)).unwrap();
-            assert!(found.iter().any(|calls| exact(calls) == exact(&right)), "{query}: {found:?}");
+            let calls = |calls: &Value| parse_answers(Some(calls)).unwrap();
+            let found = Request::new(query, &tools, &tokenizer()).all_revisions(&calls(&one));
+            assert!(found.contains(&calls(&several)), "{query}: {found:?}");
         }
     }
 

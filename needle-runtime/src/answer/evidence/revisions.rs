@@ -46,7 +46,7 @@ impl Request<'_> {
     }
 
     /// The first revisions of each call, as many of each.
-    fn all_revisions(&self, calls: &[Call]) -> Vec<Vec<Call>> {
+    pub(super) fn all_revisions(&self, calls: &[Call]) -> Vec<Vec<Call>> {
         let of_each = MOST_TRIED / calls.len().max(1);
         let mut revised: Vec<Vec<Call>> = swaps_between(calls).take(of_each).collect();
         for (i, call) in calls.iter().enumerate() {
