@@ -176,7 +176,9 @@ fn with_a_large_weight_the_retrieval_head_chooses_the_tool() {
     for path in [checkpoint, exported] {
         let needle = Needle::load(path).unwrap();
         let weighing = |retrieval_weight| {
-            let config = AnswerConfig { retrieval_weight, min_calls: 1, max_calls: 1, ..needle.config().clone() };
+            // Greedily: the best of several answers is chosen by more than the head.
+            let config =
+                AnswerConfig { retrieval_weight, min_calls: 1, max_calls: 1, candidates: 0, ..needle.config().clone() };
             needle.clone().with_config(config).unwrap()
         };
         let (decoder, head) = (weighing(0.0), weighing(1000.0));
