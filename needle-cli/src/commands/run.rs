@@ -52,7 +52,8 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Answer", value_enum, default_value_t)]
     values: ValuesArg,
     /// Compare the greedy answer with up to N others that are nearly as probable and up to N
-    /// revisions, and take the one that fits the request best; 0 takes the greedy answer, and shows it as it is written
+    /// revisions, and take the one that fits the request best; 0 takes the greedy answer, and shows
+    /// it as it is written
     #[arg(long, help_heading = "Answer", value_name = "N", default_value_t = AnswerConfig::default().candidates)]
     candidates: usize,
     /// Weight of the retrieval head in choosing a tool: 0 ignores it, 1 counts it as much as the
